@@ -1,0 +1,42 @@
+"""What the user sees: one console, one progress bar, one way to say a warning. Data goes to files, never through here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print a line for the user; square brackets are printed as they are."""
+    console.print(message, markup=False)
+
+
+def warn(message: str) -> None:
+    """Print a warning line."""
+    console.print(f"warning: {message}", style="yellow", markup=False)
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items under a progress bar with counts, elapsed time and time left (when `total` is known).
+
+    Where the output is no terminal (a log file), nothing is drawn.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(description, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
