@@ -1,4 +1,4 @@
-"""What the user sees: one console, one progress bar, one way to say a warning. Data goes to files, never through here."""
+"""What the user sees: one console, one progress bar, one way to say a warning. Data goes to files, not here."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# Results go to standard output; progress and warnings to standard error, so that results can be piped.
+console = Console(highlight=False)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Print a line for the user; square brackets are printed as they are."""
-    console.print(message, markup=False)
+    console.print(message, markup=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:
-    """Print a warning line."""
-    console.print(f"warning: {message}", style="yellow", markup=False)
+    """Print a warning line to standard error."""
+    _errors.print(f"warning: {message}", style="yellow", markup=False)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -35,7 +44,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=_errors, disable=not _errors.is_terminal) as progress:
         task = progress.add_task(description, total=total)
         for item in items:
             yield item

@@ -48,8 +48,7 @@ _HOW_TO_MAKE = {
         [
             "python 02_generate_candidates.py --input_dir datasets/finqa_processed "
             "--output_dir datasets/finqa_candidates --num_candidates 8 --corruption_rate 0.5",
-            "python 03_build_rewards.py --input_dir datasets/finqa_candidates "
-            "--output_dir datasets/finqa_with_rewards",
+            "python 03_build_rewards.py --input_dir datasets/finqa_candidates --output_dir datasets/finqa_with_rewards",
         ],
     ),
 }
@@ -134,9 +133,7 @@ def describe(error: ValidationError) -> str:
 
     >>> # "answer: Input should be 'yes' or 'no'; table.1: Input should be a valid list"
     """
-    faults = [
-        f"{'.'.join(str(part) for part in fault['loc']) or 'record'}: {fault['msg']}" for fault in error.errors()
-    ]
+    faults = [f"{'.'.join(str(part) for part in fault['loc']) or 'record'}: {fault['msg']}" for fault in error.errors()]
     more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
     return "; ".join(faults[:3]) + more
 
@@ -189,19 +186,22 @@ class StageWriter(Generic[RecordT]):
                 f"{directory} exists and is no stage directory (it has no {MANIFEST}): "
                 "choose another --output_dir, or remove it"
             )
+        self._inputs = list(inputs)
+        if any(path.resolve().parent == directory.resolve() for path in self._inputs):
+            raise UserError(f"--output_dir {directory} is the input folder and would be replaced: choose another")
         self.directory = directory
         self.rejected = 0
         self.counts: Counter[str] = Counter()
         self.extra: dict[str, Any] = {}
         self._header = {"stage": stage, "arguments": arguments, "seed": seed, "versions": versions()}
-        self._inputs = list(inputs)
         self._files: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> StageWriter[RecordT]:
         self.directory.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{self.directory.name}.partial-"
-        self._partial = Path(tempfile.mkdtemp(prefix=prefix, dir=self.directory.parent))
-        self._partial.chmod(0o755)  # mkdtemp makes 0700, which would outlive the rename
+        self._partial = self.directory.with_name(f".{self.directory.name}.partial")
+        # What a killed run left behind; it never had the final name.
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir()
         self._open(REJECTS)
         return self
 

@@ -1,0 +1,6 @@
+"""Stage 03: a reward for every candidate. The same as `finrank rewards`; --help tells the flags."""
+
+from finrank.cli import run_script
+
+if __name__ == "__main__":
+    run_script("rewards")

@@ -1,0 +1,6 @@
+"""Stage 04: supervised training of the ranking model. The same as `finrank sft`; --help tells the flags."""
+
+from finrank.cli import run_script
+
+if __name__ == "__main__":
+    run_script("sft")

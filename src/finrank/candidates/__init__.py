@@ -1,0 +1,1 @@
+"""Candidate pools: wrong programs made from the gold one, and the pools assembled of them."""

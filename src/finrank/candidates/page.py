@@ -1,0 +1,150 @@
+"""The numbers of a report page, written as programs write them, with their place and kind.
+
+A cell "$ 1,637" is written 1637, "-32 ( 32 )" is -32, "22% ( 22 % )" is 22%. Day numbers, footnotes and the character
+codes that broken unicode leaves in FinQA's text ("2014" for a dash) are left out or told apart as years.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from finrank.programs import ProgramError, execute, parse, read_number
+
+Kind = Literal["number", "percent", "year"]
+
+_TEXT_NUMBER = re.compile(r"\$?(-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?)")
+_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+# A bare 2014 in a sentence is a year after these words, else what is left of a dash or a quote.
+_WORDS_BEFORE_YEAR = frozenset("in of and to fiscal during through since for year years from until by , ; 31 30".split())
+_WORDS_BEFORE_A_LABEL = frozenset(
+    "note item page section ( january february march april may june july august september october november "
+    "december level tier phase no no.".split()
+)
+_BROKEN_CHARACTERS = frozenset({"2122", "2212"})  # ™ and the minus sign
+
+
+class Cell(NamedTuple):
+    """A place in the table; row 0 is the header, column 0 holds the labels."""
+
+    row: int
+    column: int
+
+
+class PageNumber(NamedTuple):
+    """A number of the page: as a program writes it, and what it is."""
+
+    text: str
+    kind: Kind
+
+    @property
+    def size(self) -> float:
+        """The absolute value of the digits as written: 22 for "22%"."""
+        return size_of(self.text)
+
+
+def size_of(text: str) -> float:
+    """The absolute value of a number's digits as written: 32 for "-32", 22 for "22%"; nan for no number."""
+    try:
+        return abs(float(text.replace(",", "").rstrip("%")))
+    except ValueError:
+        return math.nan
+
+
+class Page:
+    """All numbers of one report page.
+
+    >>> page = Page([["", "2009", "2008"], ["revenue", "$ 5,829", "$ -5 ( 5 )"]], ["we paid 4.5% in tax ."])
+    >>> page.cells[Cell(1, 1)], page.cells[Cell(1, 2)].text, page.text_numbers, page.numeric_rows
+    (PageNumber(text='5829', kind='number'), '-5', [PageNumber(text='4.5%', kind='percent')], ['revenue'])
+    """
+
+    def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
+        self.cells = {
+            Cell(row, column): number
+            for row, cells in enumerate(table)
+            for column, cell in enumerate(cells)
+            if column > 0 and (number := _cell_number(cell)) is not None
+        }
+        self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
+        self.numeric_rows = _numeric_rows(table)
+        self._places: dict[float, list[Cell]] = {}
+        for place, number in self.cells.items():
+            self._places.setdefault(number.size, []).append(place)
+
+    def places(self, operand: str) -> list[Cell]:
+        """The cells that hold a program's operand, whatever its sign and percent mark."""
+        return self._places.get(size_of(operand), [])
+
+    def kind(self, operand: str) -> Kind:
+        """What an operand is: by its own percent mark, else by its cell, else by its place in the text."""
+        if operand.endswith("%"):
+            return "percent"
+        found = [self.cells[place] for place in self.places(operand)]
+        found += [number for number in self.text_numbers if number.size == size_of(operand)]
+        return found[0].kind if found else _kind(operand)
+
+    def written_like(self, number: PageNumber, operand: str) -> str:
+        """A number of the page written as the program writes an operand: its percent mark, a dropped minus sign."""
+        text = number.text.rstrip("%") + ("%" if operand.endswith("%") else "")
+        drops_sign = not operand.startswith("-") and any(
+            self.cells[place].text.startswith("-") for place in self.places(operand)
+        )
+        return text.removeprefix("-") if drops_sign else text
+
+
+def _kind(text: str) -> Kind:
+    if text.endswith("%"):
+        return "percent"
+    return "year" if text.isdecimal() and _FIRST_YEAR <= int(text) <= _LAST_YEAR else "number"
+
+
+def _cell_number(cell: str) -> PageNumber | None:
+    """The number of a cell, if that is all the cell holds."""
+    value = read_number(cell)
+    if value is None:
+        return None
+    written = cell.replace("$", "").replace(",", "").strip()
+    head = written.split("(")[0].strip()
+    if head:
+        text = head.replace(" ", "")
+    else:
+        text = "-" + re.sub(r"[()\s]", "", written)  # ( 10 ) is a negative number
+    if not _TEXT_NUMBER.fullmatch(text):
+        return None
+    # A broken dash in an amount column reads "$ 2014": a year, whatever stands before it.
+    return PageNumber(text, _kind(text))
+
+
+def _sentence_numbers(sentence: str) -> list[PageNumber]:
+    tokens = sentence.split()
+    numbers = []
+    for index, token in enumerate(tokens):
+        match = _TEXT_NUMBER.fullmatch(token)
+        if match is None or token in _BROKEN_CHARACTERS:
+            continue
+        before = tokens[index - 1] if index else ""
+        after = tokens[index + 1] if index + 1 < len(tokens) else ""
+        text = match[1].replace(",", "")
+        kind = _kind(text)
+        if kind == "year" and before not in _WORDS_BEFORE_YEAR:
+            continue
+        # "22% ( 22 % )" and "-32 ( 32 )" say the same number twice; "may 31" and "note 5" count nothing.
+        if before in _WORDS_BEFORE_A_LABEL or after == "%":
+            continue
+        numbers.append(PageNumber(text, kind))
+    return numbers
+
+
+def _numeric_rows(table: Sequence[Sequence[str]]) -> list[str]:
+    """Labels of the rows, header excepted, that a table operation can read."""
+    labels = []
+    for label in dict.fromkeys(row[0] for row in table[1:] if row):
+        try:
+            execute(parse(f"table_sum({label}, none)"), table)
+        except ProgramError:
+            continue
+        labels.append(label)
+    return labels

@@ -1,0 +1,155 @@
+"""The syntax of FinQA programs (Chen et al., EMNLP 2021): text to steps and back, and what an argument is.
+
+    subtract(5829, 5735), divide(#0, 5735)      two steps; #0 is the result of the first
+    divide(637, const_5)                        const_5 is the number 5 (const_m1 is -1)
+    table_average(net sales, none)              the row of the table labelled "net sales"; `none` is ignored
+
+The grammar is the official evaluator's, which has no escapes: the text is cut at every ", " and at every
+bracket, so a row label that holds a bracket or ", " cannot be written. One departure: the official evaluator
+silently drops an unfinished last step ("add(1, 2), divide(3"), here that is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ARITHMETIC_OPERATIONS = ("add", "subtract", "multiply", "divide", "exp", "greater")
+TABLE_OPERATIONS = ("table_max", "table_min", "table_sum", "table_average")
+OPERATIONS = ARITHMETIC_OPERATIONS + TABLE_OPERATIONS
+
+# The constants that occur in FinQA's gold programs; the language itself takes const_ and any number.
+CONSTANTS = (
+    "const_100",
+    "const_1000",
+    "const_2",
+    "const_3",
+    "const_1000000",
+    "const_1",
+    "const_4",
+    "const_5",
+    "const_m1",
+    "const_6",
+    "const_7",
+    "const_8",
+    "const_9",
+    "const_10",
+    "const_100000",
+    "const_1000000000",
+)
+
+_TOKEN = re.compile(r"[^()]*\(|\)|[^()]+")
+
+
+class ProgramError(ValueError):
+    """A text that is no program, or a program that has no value; the message says where and why."""
+
+
+class Step(NamedTuple):
+    """One operation on two arguments: Step("divide", ("#0", "5735"))."""
+
+    operation: str
+    arguments: tuple[str, str]
+
+    def __str__(self) -> str:
+        # A blank argument (the label of the header row) needs its blank to be read back.
+        first, second = (argument or " " for argument in self.arguments)
+        return f"{self.operation}({first}, {second})"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Steps in the order of execution, at least one; `parse(str(program)) == program`."""
+
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.steps))
+
+
+def parse(text: str) -> Program:
+    """Read a program's text; ProgramError when it is none.
+
+    Only the form is looked at: numbers, row labels and references are resolved when the program is executed.
+
+    >>> parse("subtract(5829, 5735), divide(#0, 5735)").steps[1]
+    Step(operation='divide', arguments=('#0', '5735'))
+    """
+    if not isinstance(text, str):
+        raise ProgramError(f"a program is text, not {type(text).__name__}")
+    tokens = [token for piece in text.split(", ") for token in _TOKEN.findall(piece)]
+    if not tokens:
+        raise ProgramError("the program is empty")
+    return Program(tuple(_step(start // 4, tokens[start : start + 4]) for start in range(0, len(tokens), 4)))
+
+
+def _step(index: int, tokens: list[str]) -> Step:
+    """The step written by four tokens such as ["divide(", "#0", "5735", ")"]."""
+    if len(tokens) != 4 or tokens[3] != ")" or tokens[0][-1] != "(":
+        written = " ".join(tokens)
+        raise ProgramError(f"step {index}: expected operation(argument, argument), got {_shorten(written)}")
+    operation, first, second = tokens[0][:-1], tokens[1], tokens[2]
+    if operation not in OPERATIONS:
+        raise ProgramError(f"step {index}: no operation {_shorten(operation)} (known: {', '.join(OPERATIONS)})")
+    for argument in (first, second):
+        # "|" separates tokens inside the official evaluator, which therefore cannot read it in an argument.
+        if argument[-1] in "()" or "|" in argument:
+            raise ProgramError(f"step {index}: no argument of {operation}: {_shorten(argument)}")
+    return Step(operation, (first.strip(), second.strip()))
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def is_reference(argument: str) -> bool:
+    """Whether an arithmetic argument stands for the result of another step."""
+    return "#" in argument
+
+
+def is_constant(argument: str) -> bool:
+    """Whether an argument is a named constant such as const_100."""
+    return argument.startswith("const_")
+
+
+def is_operand(argument: str) -> bool:
+    """Whether an arithmetic argument is a number written out (no reference, no constant)."""
+    return not is_reference(argument) and not is_constant(argument)
+
+
+def reference(step: int) -> str:
+    """The argument that stands for the result of a step: `reference(0)` is "#0"."""
+    return f"#{step}"
+
+
+def referenced_step(argument: str) -> int:
+    """The index of the step that a reference names; ProgramError when it names none."""
+    try:
+        return int(argument.replace("#", ""))
+    except ValueError:
+        raise ProgramError(f"no reference to a step: {_shorten(argument)}") from None
+
+
+def operands(program: Program) -> list[str]:
+    """The numbers written in a program, in order, repeats included; no constants, references or row labels.
+
+    >>> operands(parse("subtract(5829, 5735), divide(#0, 5735), multiply(#1, const_100)"))
+    ['5829', '5735', '5735']
+    """
+    return [
+        argument
+        for step in program.steps
+        if step.operation in ARITHMETIC_OPERATIONS
+        for argument in step.arguments
+        if is_operand(argument)
+    ]
+
+
+def table_rows(program: Program) -> list[str]:
+    """The row labels that a program's table operations read, in order."""
+    return [
+        step.arguments[0]
+        for step in program.steps
+        if step.operation in TABLE_OPERATIONS and not is_reference(step.arguments[0])
+    ]

@@ -1,0 +1,57 @@
+"""Numbers as FinQA writes them: in programs, in table cells."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+
+_BRACKETED = re.compile(r"\(\s*([^()]*?)\s*\)\s*(%?)")
+
+
+@lru_cache(maxsize=65536)
+def literal(text: str) -> float | None:
+    """The value of a number in a program as the official evaluator reads it, None when it reads none.
+
+    "1,234" is 1234.0, "12%" is 0.12, "const_m1" is -1.0, "nan" is nan.
+    """
+    text = text.replace(",", "")
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        if "%" in text:
+            return float(text.replace("%", "")) / 100.0
+        if "const" in text:
+            named = text.replace("const_", "")
+            return -1.0 if named == "m1" else float(named)
+    except ValueError:
+        pass
+    return None
+
+
+@lru_cache(maxsize=65536)
+def cell(text: str) -> float | None:
+    """The value of a table cell as the official evaluator reads it, None when it reads none.
+
+    The dollar sign goes, and all from the first bracket on: "$ -32 ( 32 )" is -32.0, "22% ( 22 % )" is 0.22.
+    """
+    return literal(text.replace("$", "").strip().split("(")[0].strip())
+
+
+def read_number(text: str) -> float | None:
+    """The number that a program's argument or a table cell stands for, None when it is none or not finite.
+
+    Reads what the official evaluator reads, and also a cell that is nothing but brackets, which financial
+    tables write for a negative number.
+
+    >>> [read_number(text) for text in ("$ 1,637", "-32 ( 32 )", "22% ( 22 % )", "( 10 )", "const_100", "n/a")]
+    [1637.0, -32.0, 0.22, -10.0, 100.0, None]
+    """
+    value = cell(text)
+    if value is None:
+        bracketed = _BRACKETED.fullmatch(text.replace("$", "").strip())
+        inside = literal("".join(bracketed.groups())) if bracketed else None
+        value = None if inside is None else -inside
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,149 @@
+"""How a question, its page and a candidate are written as text for the model. No other room knows this format.
+
+    prefix     what is the change in revenue ? [SEP] revenue : 2009 $ 5829 , 2008 $ 5735 [SEP]
+    candidate  ( 5829 revenue 2009 - 5735 revenue 2008 ) / 5735 revenue 2008 = 0.01639
+
+The program is written as the expression that it is, `#0` replaced by its step, each number followed by its label from
+the page (`labels.py`). With `candidate_only`, the control that measures what pools give away, the prefix is empty and
+the candidate is its own program and value without labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from finrank.evidence import Evidence, page_evidence, select_evidence
+from finrank.labels import PageLabels, number_key, number_keys
+from finrank.programs import TABLE_OPERATIONS, Program, ProgramError, operands, parse
+from finrank.records import Answer, Candidate, Question
+
+# Raised whenever the same pool would give other text; a saved model refuses to run under another version.
+PROMPT_VERSION = 1
+
+_SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "exp": "^", "greater": ">"}
+# Expanding references doubles a program like add(#0, #0) at every step; past this it is written step by step.
+_MAX_EXPRESSION = 600
+
+
+class PromptSettings(BaseModel):
+    """What goes into the text. Stored with the model, so that ranking writes what training wrote."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_length: int = Field(default=384, ge=16, description="tokens of prefix and longest candidate together")
+    context_tokens: int | None = Field(
+        default=None, ge=0, description="at most this many tokens of page in the prefix (null: all that fit)"
+    )
+    labels: bool = Field(default=True, description="write each operand with its row and column, or the words before it")
+    program_style: Literal["expression", "steps"] = "expression"
+    candidate_only: bool = Field(
+        default=False,
+        description="hide question, page and labels: measures what the pools give away by themselves",
+    )
+
+
+def write_candidates(question: Question, candidates: Sequence[Candidate], settings: PromptSettings) -> list[str]:
+    """One text per candidate."""
+    labelled = settings.labels and not settings.candidate_only
+    page = PageLabels(question.table, question.text) if labelled else None
+
+    def label(operand: str) -> str | None:
+        return page.of(operand, question.question) if page is not None else None
+
+    return [_write_candidate(candidate, label, settings) for candidate in candidates]
+
+
+def _write_candidate(candidate: Candidate, label: Callable[[str], str | None], settings: PromptSettings) -> str:
+    value = write_value(candidate.answer)
+    if candidate.program is None:
+        found = label(value) if isinstance(candidate.answer, float) else None
+        return f"= {value} {found or ''}".strip()
+    try:
+        program = parse(candidate.program)
+    except ProgramError:
+        return f"{candidate.program} = {value}"
+    if settings.candidate_only or settings.program_style == "steps":
+        return f"{_write_steps(program, label)} = {value}"
+    return f"{_write_expression(program, label)} = {value}"
+
+
+def write_value(answer: Answer | None) -> str:
+    """A value as the model reads it: at most five significant digits, a fraction also as a percentage.
+
+    >>> write_value(127.4), write_value(0.01639), write_value("yes"), write_value(None)
+    ('127.4', '0.01639 ( 1.6 % )', 'yes', 'none')
+    """
+    if answer is None:
+        return "none"
+    if isinstance(answer, str):
+        return answer
+    text = f"{answer:.5g}" if abs(answer) < 1e5 else f"{answer:.0f}"
+    return f"{text} ( {100 * answer:.1f} % )" if 0 < abs(answer) < 2 else text
+
+
+def _write_steps(program: Program, label: Callable[[str], str | None]) -> str:
+    steps = [
+        f"{step.operation} ( {' , '.join(_write_argument(argument, label) for argument in step.arguments)} )"
+        for step in program.steps
+    ]
+    return " , ".join(steps)
+
+
+def _write_expression(program: Program, label: Callable[[str], str | None]) -> str:
+    written: list[str] = []
+    for step in program.steps:
+        if step.operation in TABLE_OPERATIONS:
+            written.append(f"{step.operation.removeprefix('table_')} of {step.arguments[0]}")
+            continue
+        left, right = (
+            f"( {written[int(argument[1:])]} )"
+            if argument.startswith("#") and argument[1:].isdigit() and int(argument[1:]) < len(written)
+            else _write_argument(argument, label)
+            for argument in step.arguments
+        )
+        written.append(f"{left} {_SYMBOLS[step.operation]} {right}")
+        if len(written[-1]) > _MAX_EXPRESSION:
+            return _write_steps(program, label)
+    return written[-1]
+
+
+def _write_argument(argument: str, label: Callable[[str], str | None]) -> str:
+    if argument.startswith("const_"):
+        return argument.removeprefix("const_").replace("m1", "-1")
+    if argument.startswith("#") or number_key(argument) is None:
+        return argument
+    found = label(argument)
+    return f"{argument} {found}" if found else argument
+
+
+def choose_context(
+    question: Question,
+    budget: int,
+    settings: PromptSettings,
+    count_tokens: Callable[[Sequence[str]], list[int]],
+) -> list[Evidence]:
+    """The rows and sentences of the page that go into the prefix: within `budget` tokens and the settings' own cap."""
+    if settings.candidate_only:
+        return []
+    cap = budget if settings.context_tokens is None else min(budget, settings.context_tokens)
+    return select_evidence(question.question, page_evidence(question.table, question.text), cap, count_tokens)
+
+
+def gold_number_survival(question: Question, kept: Sequence[Evidence]) -> tuple[int, int]:
+    """(kept, all): how many of the gold program's numbers that stand on the page also stand in the kept evidence.
+
+    For reports only: the choice of evidence never sees the gold program.
+    """
+    if question.program is None:
+        return 0, 0
+    try:
+        wanted = {number_key(operand) for operand in operands(parse(question.program))} - {None}
+    except ProgramError:
+        return 0, 0
+    page = page_evidence(question.table, question.text)
+    on_page = wanted & {key for item in page for key in number_keys(item.text)}
+    in_kept = on_page & {key for item in kept for key in number_keys(item.text)}
+    return len(in_kept), len(on_page)

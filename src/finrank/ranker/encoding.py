@@ -1,0 +1,75 @@
+"""From a pool of records to token ids: the prefix with as much of the page as fits, and every candidate whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finrank.prompt import PromptSettings, choose_context, gold_number_survival, write_candidates
+from finrank.ranker.packing import EncodedPool
+from finrank.records import Candidate, Question
+from finrank.store import UserError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded pool, and how many of the gold program's numbers that stand on the page are in its prefix."""
+
+    pool: EncodedPool
+    numbers_kept: int
+    numbers_all: int
+
+
+def encode(question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings) -> Encoded:
+    """Write and tokenize one question and its candidates.
+
+    Truncation removes page context only. Raises UserError naming the question, and the candidate, when the question
+    with its longest candidate is over `max_length` by itself.
+    """
+    begin, end = special_tokens(tokenizer)
+    asked = [] if settings.candidate_only else [*tokenize([question.question], tokenizer)[0], *end]
+    answers = [[*tokens, *end] for tokens in tokenize(write_candidates(question, candidates, settings), tokenizer)]
+    longest = max(range(len(answers)), key=lambda index: len(answers[index]))
+    # One more token for the end of the context.
+    budget = settings.max_length - len(begin) - len(asked) - len(answers[longest]) - len(end)
+    if budget < 0:
+        raise UserError(
+            f"{question.id}: the question ({len(asked)} tokens) and its candidate {longest} ({len(answers[longest])} "
+            f"tokens) do not fit max_length {settings.max_length}: raise max_length in the config, or leave the "
+            "candidate out"
+        )
+    context = choose_context(
+        question, budget, settings, lambda texts: [len(tokens) for tokens in tokenize(texts, tokenizer)]
+    )
+    page = [token for tokens in tokenize([item.text for item in context], tokenizer) for token in tokens]
+    prefix = [*begin, *asked, *page, *(end if page else [])]
+    kept, everything = gold_number_survival(question, context)
+    return Encoded(EncodedPool(question.id, prefix, answers), kept, everything)
+
+
+def tokenize(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Token ids of each text, without special tokens."""
+    if not texts:
+        return []
+    # verbose=False: a page longer than the window is expected here, selection comes after counting.
+    return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The tokens that begin a prefix and end a part: [CLS] and [SEP] where there are such, else BOS and EOS.
+
+    A prefix must not be empty (a control with nothing in it still has a token), so EOS begins it when nothing else can.
+    """
+    begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    if begin is None:
+        begin = end
+    if begin is None:
+        raise UserError(f"{tokenizer.name_or_path}: its tokenizer has neither CLS/SEP nor BOS/EOS tokens")
+    return [begin], [] if end is None else [end]
+
+
+def pad_id(tokenizer: Any) -> int:
+    """The id written into padding; its value never matters, since padding is masked."""
+    return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)

@@ -1,0 +1,121 @@
+"""CandidateRankingModel: encoder with LoRA, pooling inside each candidate, and a two-layer MLP that gives its score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from finrank.console import warn
+from finrank.ranker.packing import EncodedPool, attention_mask, pack, pooling_weights
+from finrank.ranker.settings import RankerSettings
+from finrank.ranker.weights import is_causal, load_encoder
+
+# Packed and naive scores of one input may differ by this much of their size before the packed route is given up.
+_ROUTE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+
+
+class CandidateRankingModel(nn.Module):
+    """Scores all candidates of a question in one pass.
+
+    Build it with `CandidateRankingModel.new(settings)`, or load a saved one with `finrank.ranker.saving.load_model`.
+    """
+
+    def __init__(self, encoder: Any, settings: RankerSettings) -> None:
+        """`encoder` is a transformers base model, already wrapped by peft."""
+        super().__init__()
+        self.encoder: Any = encoder
+        self.settings = settings
+        self.causal = is_causal(encoder)
+        self.pooling = settings.pooling if settings.pooling != "auto" else ("last" if self.causal else "mean")
+        width: int = encoder.config.hidden_size
+        head = settings.score_head
+        self.score_head = nn.Sequential(
+            nn.Linear(width, head.hidden_size),
+            nn.GELU(),
+            nn.Dropout(head.dropout),
+            nn.Linear(head.hidden_size, 1),
+        )
+
+    @classmethod
+    def new(cls, settings: RankerSettings, encoder: nn.Module | None = None) -> CandidateRankingModel:
+        """A model ready for training: the base weights (or the given encoder), fresh adapters, a fresh head.
+
+        The caller seeds torch. Raises UserError when the base weights cannot be had.
+        """
+        lora = settings.lora
+        adapter = LoraConfig(
+            task_type="FEATURE_EXTRACTION",
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+        )
+        encoder = encoder if encoder is not None else load_encoder(settings)
+        return cls(get_peft_model(encoder, adapter), settings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def forward(
+        self, input_ids: Tensor, position_ids: Tensor, segments: Tensor, candidate_mask: Tensor, **_: Any
+    ) -> Tensor:
+        """Scores [batch, candidates] in float32, minus infinity where a row has no such candidate.
+
+        Takes what `packing.pack` gives. Scores leave in float32 whatever the encoder's dtype: half precision ties the
+        best candidates.
+        """
+        hidden_BTD = self.encoder(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=attention_mask(segments, self.causal),
+        ).last_hidden_state
+        with torch.autocast(device_type=hidden_BTD.device.type, enabled=False):
+            weights_BNT = pooling_weights(segments, candidate_mask.shape[1], self.pooling)
+            pooled_BND = weights_BNT @ hidden_BTD.float()
+            scores_BN: Tensor = self.score_head(pooled_BND).squeeze(-1)
+        return scores_BN.masked_fill(~candidate_mask, float("-inf"))
+
+    def score(self, pools: Sequence[EncodedPool], pad_id: int, route: str | None = None) -> list[Tensor]:
+        """Scores of each pool's candidates, one float32 tensor [candidates] on the CPU per pool; for inference.
+
+        `route` overrides the settings: `mask` packs one row per question, `naive` repeats the prefix per candidate.
+        """
+        packed = (route or self.settings.attention_route) == "mask"
+        rows = list(pools) if packed else [single for pool in pools for single in pool.alone()]
+        was_training = self.training
+        self.eval()
+        with torch.inference_mode():
+            scores_BN = self(**{name: value.to(self.device) for name, value in pack(rows, pad_id).items()}).cpu()
+        self.train(was_training)
+        if packed:
+            return [scores_BN[row, : len(pool.candidates)] for row, pool in enumerate(pools)]
+        return list(scores_BN[:, 0].split([len(pool.candidates) for pool in pools]))
+
+
+def check_route(model: CandidateRankingModel) -> str:
+    """Compare the packed route with the naive one on a small input and give the route to use.
+
+    A difference (an attention implementation that ignores the mask or the positions) gives `naive`, with a warning:
+    slower, and right.
+    """
+    if model.settings.attention_route == "naive":
+        return "naive"
+    vocabulary = model.encoder.config.vocab_size
+    ids = [token % vocabulary for token in range(11, 40)]
+    pool = EncodedPool("self-check", ids[:12], [ids[12:17], ids[17:26], ids[26:]])
+    packed, naive = (model.score([pool], pad_id=0, route=route)[0] for route in ("mask", "naive"))
+    difference = (packed - naive).abs().max().item()
+    dtype = getattr(torch, model.settings.dtype)
+    if difference <= _ROUTE_TOLERANCE[dtype] * max(1.0, naive.abs().max().item()):
+        return "mask"
+    warn(
+        f"packed scores differ from naive ones by {difference:.2g} on a small input with this architecture "
+        f"({type(model.encoder.get_base_model()).__name__}): falling back to the naive route, which is slower"
+    )
+    return "naive"

@@ -1,0 +1,161 @@
+"""`Ranker`: what people call. A question, its page and candidate answers in; distinct answers out, best first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from finrank.equal_answers import group_equal_answers
+from finrank.programs import ProgramError, execute, parse
+from finrank.ranker.encoding import encode, pad_id
+from finrank.ranker.saving import LoadedModel, load_model, save_model
+from finrank.ranker.scoring import score_pools
+from finrank.records import Answer, Candidate, Question
+from finrank.store import UserError, describe
+
+
+@dataclass(frozen=True)
+class RankedAnswer:
+    """One distinct answer to a question, with every candidate that gives it."""
+
+    answer: Answer | None
+    """The value, "yes" or "no"; None for a candidate that has no value (see `error`)."""
+    score: float
+    """Score of its best candidate, in logits; comparable within one question only."""
+    probability: float
+    """Share of the softmax over the pool that its candidates hold together; the answers' probabilities add up to 1."""
+    programs: list[str]
+    """The programs that compute it, the best one first."""
+    index: int
+    """Its best candidate's place in the list that was given."""
+    indices: list[int]
+    """Places of all its candidates."""
+    error: str | None
+    """Why the best candidate's program has no value, None where it has one."""
+
+
+class Ranker:
+    """Ranks candidate answers with a trained model.
+
+    >>> ranker = Ranker.from_pretrained("outputs/run_001")  # doctest: +SKIP
+    >>> answers = ranker.rank(  # doctest: +SKIP
+    ...     question="what is the change in revenue ?", table=[["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
+    ...     text=[], candidates=["subtract(5829, 5735)", "subtract(5735, 5829)", {"answer": 5829.0}])
+    >>> answers[0].answer, answers[0].index  # doctest: +SKIP
+    (94.0, 0)
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        """Use `from_pretrained`."""
+        self._loaded = loaded
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | Path, *, base_model: str | None = None, device: str | None = None
+    ) -> Ranker:
+        """Load a trained model from a run, a stage directory or a model folder.
+
+        `base_model` gives another place for the same base weights; `device` defaults to cuda where there is one.
+        Raises UserError when a part of the model is missing or exchanged.
+        """
+        return cls(load_model(Path(directory), base_model, device))
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the model with every part it needs into a folder."""
+        save_model(self._loaded.model, self._loaded.tokenizer, Path(directory))
+
+    def rank(
+        self,
+        *,
+        question: str,
+        table: Sequence[Sequence[str]],
+        text: Sequence[str],
+        candidates: Sequence[str | Mapping[str, Any]],
+    ) -> list[RankedAnswer]:
+        """Distinct answers, most probable first; equal values of several candidates are one answer.
+
+        A candidate is a program, or a mapping with `program`, `answer` or both. A program that fails to execute is
+        ranked by its text, with `error` saying why it has no value. Raises UserError for malformed input.
+        """
+        request = {"question": question, "table": table, "text": text, "candidates": candidates}
+        return self.rank_many([request])[0]
+
+    def rank_many(self, requests: Sequence[Mapping[str, Any]]) -> list[list[RankedAnswer]]:
+        """`rank` for many questions, batched: each request holds question, table, text and candidates."""
+        records = [_read(number, request) for number, request in enumerate(requests)]
+        model, tokenizer = self._loaded.model, self._loaded.tokenizer
+        encoded = [
+            encode(question, candidates, tokenizer, model.settings.prompt).pool for question, candidates in records
+        ]
+        scores = score_pools(model, encoded, pad_id(tokenizer), route=self._loaded.route)
+        return [
+            _answers(candidates, own.astype(np.float64)) for (_, candidates), own in zip(records, scores, strict=True)
+        ]
+
+
+def _answers(candidates: list[Candidate], scores: NDArray[np.float64]) -> list[RankedAnswer]:
+    answers = []
+    for group in group_equal_answers(candidates, scores):
+        by_score = sorted(group.indices, key=lambda index: -scores[index])
+        programs = [program for index in by_score if (program := candidates[index].program) is not None]
+        answers.append(
+            RankedAnswer(
+                answer=group.answer,
+                score=float(scores[by_score[0]]),
+                probability=math.exp(group.log_probability),
+                programs=list(dict.fromkeys(programs)),
+                index=by_score[0],
+                indices=group.indices,
+                error=candidates[by_score[0]].error,
+            )
+        )
+    return answers
+
+
+def _read(number: int, request: Mapping[str, Any]) -> tuple[Question, list[Candidate]]:
+    try:
+        table = [list(row) for row in request["table"]]
+        question = Question(
+            id=f"request {number}",
+            page=f"request {number}",
+            question=request["question"],
+            table=table,
+            text=list(request["text"]),
+        )
+        candidates = [_candidate(item, table) for item in request["candidates"]]
+    except KeyError as error:
+        raise UserError(f"request {number} has no {error}: expected question, table, text and candidates") from error
+    except (ValidationError, TypeError) as error:
+        reason = describe(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"request {number}: {reason}") from error
+    if not candidates:
+        raise UserError(f"request {number} has no candidates: give at least one program or answer")
+    return question, candidates
+
+
+def _candidate(item: str | Mapping[str, Any], table: list[list[str]]) -> Candidate:
+    given = {"program": item} if isinstance(item, str) else dict(item)
+    odd = sorted(set(given) - {"program", "answer"})
+    if odd or not any(value is not None for value in given.values()):
+        raise UserError(f"a candidate is a program or holds program, answer or both; got {item!r}")
+    program: Any = given.get("program")
+    answer: Any = given.get("answer")
+    error = None
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        answer = float(answer)
+    if program is not None:
+        try:
+            value = execute(parse(program), table)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ProgramError(f"its value is {value}")
+            answer = value
+        except ProgramError as failure:
+            error = str(failure)
+    return Candidate(program=program, answer=answer, error=error, origin="imported")

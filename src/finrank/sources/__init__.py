@@ -1,0 +1,1 @@
+"""Where questions come from: FinQA files, their download, and the embedded sample."""

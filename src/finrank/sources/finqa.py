@@ -1,0 +1,199 @@
+"""Questions from files in the official FinQA layout (Chen et al., EMNLP 2021, github czyssrs/FinQA).
+
+A file is a JSON list of examples: `id`, `filename`, `pre_text`, `post_text`, `table` and `qa {question,
+answer, program, exe_ans, gold_inds}`. `program`, `exe_ans` and `gold_inds` may be missing; other fields are
+ignored, and so is `qa.answer`, a text that often disagrees with the program.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from finrank.programs import ProgramError, execute, parse
+from finrank.records import Answer, Question
+from finrank.sources.json_list import BrokenList, stream_list
+from finrank.store import describe, missing_data
+
+# The official files, in the order in which they are listed.
+FILES = {split: f"{split}.json" for split in ("train", "dev", "test")}
+
+# Executed values and `exe_ans` are both rounded to 5 decimals; large ones may differ in the last bits.
+_ROUNDING = {"rel_tol": 1e-9, "abs_tol": 1.001e-5}
+
+ProgramProblem = Literal["does not parse", "does not execute", "disagrees with exe_ans"]
+
+
+def _cell(value: Any) -> Any:
+    """A number in a cell becomes its text and null an empty cell; anything else is left to be refused."""
+    if value is None:
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _answer(value: Any) -> float | str | None:
+    """`exe_ans` as a finite float, "yes" or "no"; numeric strings count as numbers."""
+    if isinstance(value, str):
+        value = value.strip().lower() or None
+    if value is None or value in ("yes", "no"):
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("expected a finite number, 'yes' or 'no'")
+    return number
+
+
+def _program(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _unicode(value: str) -> str:
+    """Refuse lone surrogates, which stand for bytes that were not UTF-8 and which no output file can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the text is not UTF-8") from error
+    return value
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+Filled = Annotated[Text, Field(pattern=r"\S")]
+Cell = Annotated[Text, BeforeValidator(_cell)]
+
+
+class QA(BaseModel):
+    """The `qa` part of an example."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    question: Filled
+    program: Annotated[Text | None, BeforeValidator(_program)] = None
+    exe_ans: Annotated[Answer | None, BeforeValidator(_answer)] = None
+    gold_inds: dict[str, Any] | list[Any] | None = None
+
+
+class Example(BaseModel):
+    """One example of an official file, its fields checked."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    id: Filled
+    filename: Filled
+    pre_text: list[Text]
+    post_text: list[Text]
+    table: list[list[Cell]]
+    qa: QA
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An element of a file that is no example, or the point where the file breaks off; and why."""
+
+    file: str
+    index: int  # place in the list, from 0
+    id: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Gold:
+    """An example's gold answer (None: unknown or not to be trusted) and any fault of its program."""
+
+    answer: Answer | None
+    problem: ProgramProblem | None = None
+    reason: str = ""
+
+
+def finqa_files(directory: Path) -> dict[str, Path]:
+    """The official files that a folder has, by split; UserError, saying how to get them, when it has none."""
+    found = {split: directory / name for split, name in FILES.items() if (directory / name).is_file()}
+    if not found:
+        raise missing_data(directory, "finqa_raw")
+    return found
+
+
+def read_examples(path: Path) -> Iterator[Example | Fault]:
+    """Stream a file: for each element of its list, in order, the example or the fault that it has.
+
+    A file that breaks off or turns malformed gives one last Fault at that point. Raises UserError when there
+    is no such file or it is not JSON at all. Memory holds one element at a time.
+    """
+    index = 0
+    try:
+        for element in stream_list(path):
+            yield _example(path, index, element)
+            index += 1
+    except BrokenList as error:
+        yield Fault(path.name, index, None, str(error))
+
+
+def _example(path: Path, index: int, element: Any) -> Example | Fault:
+    try:
+        return Example.model_validate(element)
+    except ValidationError as error:
+        return Fault(path.name, index, _id_of(element), describe(error))
+
+
+def _id_of(element: Any) -> str | None:
+    identifier = element.get("id") if isinstance(element, dict) else None
+    # a file in another encoding has characters that no output file could hold
+    return identifier.encode("utf-8", "replace").decode() if isinstance(identifier, str) else None
+
+
+def gold_of(example: Example) -> Gold:
+    """The executed value of the example's program, held against `exe_ans`; without a program, `exe_ans`.
+
+    Program "divide(637, const_5)" with exe_ans 127.4 gives Gold(127.4); with exe_ans 130.0 the pair is not
+    trusted: Gold(None, "disagrees with exe_ans", "program executes to 127.4 but exe_ans is 130.0").
+    """
+    expected = example.qa.exe_ans
+    if example.qa.program is None:
+        return Gold(expected)
+    try:
+        program = parse(example.qa.program)
+    except ProgramError as error:
+        return Gold(None, "does not parse", f"program does not parse: {error}")
+    try:
+        value = execute(program, example.table)
+    except ProgramError as error:
+        return Gold(None, "does not execute", f"program does not execute: {error}")
+    if isinstance(value, float) and not math.isfinite(value):
+        return Gold(None, "does not execute", f"program does not execute: its value is {value}")
+    if expected is not None and not _agree(value, expected):
+        reason = f"program executes to {value} but exe_ans is {expected}"
+        return Gold(None, "disagrees with exe_ans", reason)
+    return Gold(cast(Answer, value))
+
+
+def _agree(value: float | str, expected: float | str) -> bool:
+    if isinstance(value, str) or isinstance(expected, str):
+        return value == expected
+    return math.isclose(value, expected, **_ROUNDING)
+
+
+def sentences(example: Example) -> list[str]:
+    """The page's sentences in reading order, before and after the table; empty ones are left out."""
+    return [sentence for sentence in example.pre_text + example.post_text if sentence.strip()]
+
+
+def to_question(example: Example, answer: Answer | None) -> Question:
+    """The example as a `Question` with this gold answer (see `gold_of`)."""
+    return Question(
+        id=example.id,
+        page=example.filename,
+        question=example.qa.question,
+        table=example.table,
+        text=sentences(example),
+        program=example.qa.program,
+        answer=answer,
+    )

@@ -1,0 +1,1 @@
+"""Training: configuration, losses, and one file per way of training."""

@@ -1,0 +1,140 @@
+"""Training configs: YAML files validated whole before anything is loaded; an unknown key names the nearest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from finrank.prompt import PromptSettings
+from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from finrank.store import UserError
+
+# Trainer arguments that finrank decides; setting them in a config would be silently overruled, so it is an error.
+_OURS = {
+    "output_dir": "--output_dir",
+    "seed": "seed",
+    "learning_rate": "learning_rate",
+    "per_device_train_batch_size": "batch_size",
+    "resume_from_checkpoint": "--resume",
+}
+
+
+class TrainingConfig(BaseModel):
+    """One training run; the fields of `RankerSettings` define the model, the rest how it is trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_model: str
+    base_model_sha256: str | None = None
+    dtype: str = "float32"
+    quantization: str | None = None
+    pooling: str = "auto"
+    attention_route: str = "mask"
+    prompt: PromptSettings = PromptSettings()
+    lora: LoraSettings = LoraSettings()
+    score_head: HeadSettings = HeadSettings()
+
+    seed: int = Field(default=0, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0, description="of the adapters")
+    head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
+    batch_size: int = Field(default=4, ge=1, description="questions per step and device, before accumulation")
+    early_stopping_patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="stop after this many evaluations without a better accuracy (null: never)",
+    )
+    trainer: dict[str, Any] = Field(default_factory=dict, description="further arguments of transformers' Trainer")
+
+    @field_validator("trainer")
+    @classmethod
+    def _known_trainer_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from transformers import TrainingArguments
+
+        known = {field.name for field in dataclasses.fields(TrainingArguments)}
+        for key in value:
+            if key in _OURS:
+                raise ValueError(f"trainer.{key} is set by {_OURS[key]}, not here")
+            if key not in known:
+                raise ValueError(f"unknown key trainer.{key}{_nearest(key, known)}")
+        return value
+
+    def ranker_settings(self) -> RankerSettings:
+        """The part that is stored with the model."""
+        names = set(RankerSettings.model_fields) & set(type(self).model_fields)
+        return RankerSettings(**{name: getattr(self, name) for name in names})
+
+
+def load_config(path: Path, overrides: list[str] | None = None, base_model: str | None = None) -> TrainingConfig:
+    """Read a YAML config, apply `key=value` overrides (dots go into sections: `trainer.max_steps=10`), validate it.
+
+    Raises UserError for a missing file, broken YAML, an unknown key (naming the nearest known one) or a wrong value.
+    """
+    if not path.is_file():
+        beside = sorted(str(other) for other in path.parent.glob("*.yaml")) or ["configs/models/minilm.yaml"]
+        raise UserError(f"No config {path}; there are: {', '.join(beside)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold keys and values, such as base_model: ...")
+    for override in overrides or []:
+        _apply(values, override)
+    if base_model:
+        # Other weights than the config's: its pin says nothing about them.
+        values |= {"base_model": base_model, "base_model_sha256": None}
+    try:
+        config = TrainingConfig.model_validate(values)
+        config.ranker_settings()
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error)}") from error
+    return config
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: expected key=value, such as learning_rate=5e-4 or trainer.max_steps=100")
+    *sections, name = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {section} is a value, not a section")
+    value = yaml.safe_load(text)
+    values[name] = _number(value) if isinstance(value, str) else value
+
+
+def _number(text: str) -> float | str:
+    # YAML 1.1 reads 5e-4 as text (it wants 5.0e-4); people write 5e-4.
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"unknown key {where}{_nearest(str(fault['loc'][-1]), _keys_beside(fault['loc']))}")
+        else:
+            lines.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> set[str]:
+    model: Any = TrainingConfig
+    for part in location[:-1]:
+        model = model.model_fields[str(part)].annotation
+    return set(model.model_fields)
+
+
+def _nearest(key: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(sorted(known)[:30])})"

@@ -1,0 +1,140 @@
+"""Pools as training reads them: encoded once, candidates shuffled anew in each epoch, batches of similar length."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from finrank.console import track
+from finrank.prompt import PromptSettings
+from finrank.ranker.encoding import encode
+from finrank.ranker.packing import EncodedPool, pack
+from finrank.records import RewardedPool
+
+
+@dataclass(frozen=True)
+class TrainingPool:
+    """An encoded pool and the indices of its correct candidates."""
+
+    pool: EncodedPool
+    correct: list[int]
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    """All pools of a split, encoded, and the share of gold numbers on the page that the kept evidence still holds."""
+
+    pools: list[TrainingPool]
+    numbers_kept: float | None
+    questions_losing_numbers: float | None
+
+
+def encode_pools(
+    pools: Sequence[RewardedPool], tokenizer: Any, settings: PromptSettings, description: str
+) -> EncodedData:
+    """Encode a split under a progress bar; raises UserError naming a question or candidate that cannot fit."""
+    encoded = [
+        encode(pool, pool.candidates, tokenizer, settings) for pool in track(pools, description, total=len(pools))
+    ]
+    known = [item for item in encoded if item.numbers_all]
+    total = sum(item.numbers_all for item in known)
+    return EncodedData(
+        [TrainingPool(item.pool, pool.correct) for item, pool in zip(encoded, pools, strict=True)],
+        sum(item.numbers_kept for item in known) / total if total else None,
+        sum(item.numbers_kept < item.numbers_all for item in known) / len(known) if known else None,
+    )
+
+
+class PoolDataset(Dataset[TrainingPool]):
+    """Pools with their candidates shuffled by a hash of (seed, epoch, id): the same in every run and after a resume."""
+
+    def __init__(self, pools: Sequence[TrainingPool], seed: int) -> None:
+        self.pools = pools
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.pools)
+
+    def __getitem__(self, index: int) -> TrainingPool:
+        item = self.pools[index]
+        order = list(range(len(item.pool.candidates)))
+        seeded_random(self.seed, self.epoch, item.pool.id).shuffle(order)
+        shuffled = replace(item.pool, candidates=[item.pool.candidates[old] for old in order])
+        return TrainingPool(shuffled, [new for new, old in enumerate(order) if old in item.correct])
+
+
+def seeded_random(*key: object) -> random.Random:
+    """A generator that depends on nothing but the key."""
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    return random.Random(int.from_bytes(digest[:8], "big"))
+
+
+class LengthBucketSampler(Sampler[int]):
+    """Indices in random order, arranged so that neighbours in a batch have similar lengths (less padding).
+
+    The order depends on the dataset's (seed, epoch) alone.
+    """
+
+    _BATCHES_PER_BUCKET = 16
+
+    def __init__(self, dataset: PoolDataset, batch_size: int) -> None:
+        self.dataset = dataset
+        self.lengths = [item.pool.length for item in dataset.pools]
+        self.batch_size = batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of an epoch, also after a resume; moves the dataset's shuffle along."""
+        self.dataset.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random_order = seeded_random(self.dataset.seed, self.dataset.epoch, "order")
+        order = list(range(len(self.lengths)))
+        random_order.shuffle(order)
+        size = self.batch_size * self._BATCHES_PER_BUCKET
+        batches: list[list[int]] = []
+        for start in range(0, len(order), size):
+            bucket = sorted(order[start : start + size], key=lambda index: -self.lengths[index])
+            batches += [bucket[at : at + self.batch_size] for at in range(0, len(bucket), self.batch_size)]
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        random_order.shuffle(full)
+        # A short batch stays last: in the middle it would shift every batch after it.
+        full += [batch for batch in batches if len(batch) < self.batch_size]
+        return iter([index for batch in full for index in batch])
+
+
+def collate(items: Sequence[TrainingPool], pad_id: int, route: str = "mask") -> dict[str, Tensor]:
+    """A batch for `group_scores`: the packed rows, with `correct` and `pool_mask` [questions, candidates] beside them.
+
+    Under the naive route each row holds one candidate, questions one after the other.
+
+    >>> batch = collate([TrainingPool(EncodedPool("q", [7, 8], [[1, 2], [3]]), correct=[1])], pad_id=0)
+    >>> batch["input_ids"].tolist(), batch["correct"].tolist()
+    ([[7, 8, 1, 2, 3]], [[False, True]])
+    """
+    pool_mask_BN = torch.zeros(len(items), max(len(item.pool.candidates) for item in items), dtype=torch.bool)
+    correct_BN = torch.zeros_like(pool_mask_BN)
+    for row, item in enumerate(items):
+        pool_mask_BN[row, : len(item.pool.candidates)] = True
+        correct_BN[row, item.correct] = True
+    pools = [item.pool for item in items]
+    rows = pools if route == "mask" else [single for pool in pools for single in pool.alone()]
+    return {**pack(rows, pad_id), "pool_mask": pool_mask_BN, "correct": correct_BN}
+
+
+def group_scores(scores_BN: Tensor, pool_mask_BN: Tensor) -> Tensor:
+    """Scores [questions, candidates] from those of the rows of either route; minus infinity where nothing stands."""
+    if scores_BN.shape == pool_mask_BN.shape:
+        return scores_BN
+    grouped_BN = scores_BN.new_full(pool_mask_BN.shape, float("-inf"))
+    return grouped_BN.masked_scatter(pool_mask_BN, scores_BN[:, 0])

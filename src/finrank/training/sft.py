@@ -1,0 +1,213 @@
+"""Supervised training of the ranker (stage 04).
+
+The algorithm. Each question is one packed row: its prefix (question and the most relevant part of the page) and all its
+candidates, which see the prefix and themselves. The encoder runs once, each candidate is pooled to a vector and scored
+by a small MLP, and the loss is the listwise cross-entropy on the correct candidates of the pool
+(`losses.listwise_loss`). Only LoRA adapters and the score head are trained; the base model stays frozen. After every
+evaluation on the `selection` pages (train pages kept apart, so that dev stays clean) a checkpoint is kept; the one with
+the best accuracy becomes `best_model`, the last state `final_model`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+
+from finrank.console import console, say, warn
+from finrank.evaluation.report import diagnose, evaluate_pools, print_table
+from finrank.ranker.encoding import pad_id
+from finrank.ranker.model import CandidateRankingModel, check_route
+from finrank.ranker.saving import load_weights, save_model
+from finrank.ranker.scoring import score_pools
+from finrank.ranker.weights import load_tokenizer, locate
+from finrank.records import RewardedPool
+from finrank.store import UserError, available_splits, load_records, write_json
+from finrank.training import runs
+from finrank.training.config import TrainingConfig
+from finrank.training.pools import EncodedData, PoolDataset, TrainingPool, encode_pools
+from finrank.training.trainer import RankingTrainer, training_arguments
+
+STAGE = "04_sft"
+# --quick_test: enough to go through every step of the path, small enough for two minutes on two cores.
+_QUICK_POOLS = {"train": 32, "selection": 16, "dev": 16}
+_QUICK_STEPS = 4
+# Above this share of questions that lose a gold number to truncation, the user is warned.
+_LOST_NUMBERS_WARNING = 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pools of one split as records and as tokens, in the same order."""
+
+    pools: list[RewardedPool]
+    encoded: EncodedData
+
+
+def train(config: TrainingConfig, input_dir: Path, output_dir: Path, *, quick_test: bool, resume: bool) -> Path:
+    """Train one model and give its stage directory `output_dir/run_NNN/04_sft`.
+
+    `input_dir` holds the rewarded pools of stage 03. Raises UserError for missing data or weights, a candidate that
+    cannot fit, nothing to resume, or memory that ran out (with the config keys to lower).
+    """
+    began = time.monotonic()
+    started = {
+        "config": config.model_dump(mode="json"),
+        "data": runs.data_hashes(input_dir),
+        "quick_test": quick_test,
+    }
+    available_splits(input_dir, expected="finqa_with_rewards")
+    tokenizer = load_tokenizer(locate(config.base_model, config.base_model_sha256))
+    splits = _read_splits(input_dir, config, tokenizer, quick_test)
+    set_seed(config.seed)
+    model = CandidateRankingModel.new(config.ranker_settings())
+    _say_what_is_trained(model, splits, config)
+    route = check_route(model)
+    stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
+    say(f"device: {runs.environment()['device']}; attention route: {route} (agrees with naive); writing to {stage}")
+    try:
+        trainer = _make_trainer(model, config, stage, splits, tokenizer, route, quick_test)
+        checkpoint = runs.last_checkpoint(stage) if resume else None
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        metrics = _finish(trainer, model, tokenizer, stage, splits, route)
+    except (RuntimeError, MemoryError) as error:
+        advice = runs.out_of_memory(error)
+        if advice is None:
+            raise
+        raise advice from error
+    manifest = {
+        "stage": "sft",
+        **started,
+        **runs.environment(),
+        "seed": config.seed,
+        "seconds": round(time.monotonic() - began, 1),
+        "train_seconds": round(trainer.state.log_history[-1].get("train_runtime", 0.0), 1),
+        "peak_memory_mib": runs.peak_memory_mib(),
+        "curve": trainer.state.log_history,
+        "best_step": trainer.state.best_global_step,
+        "metrics": metrics,
+    }
+    write_json(stage / runs.TRAINING_MANIFEST, manifest)
+    shutil.rmtree(stage / runs.CHECKPOINTS)
+    return stage
+
+
+def _read_splits(input_dir: Path, config: TrainingConfig, tokenizer: Any, quick_test: bool) -> dict[str, Split]:
+    splits = {}
+    for name, few in _QUICK_POOLS.items():
+        path = input_dir / f"{name}.jsonl"
+        if not path.is_file():
+            continue
+        pools = load_records(path, RewardedPool)
+        if quick_test:
+            pools = pools[:few]
+        splits[name] = Split(pools, encode_pools(pools, tokenizer, config.prompt, f"encoding {name}"))
+    if "train" not in splits or not any(pool.correct for pool in splits["train"].pools):
+        raise UserError(
+            f"{input_dir} has no train.jsonl with a correct candidate in it: there is nothing to learn from"
+        )
+    if "selection" not in splits:
+        raise UserError(
+            f"{input_dir} has no selection.jsonl to choose the best checkpoint by: "
+            "prepare the data with --selection_share above 0"
+        )
+    return splits
+
+
+def _say_what_is_trained(model: CandidateRankingModel, splits: dict[str, Split], config: TrainingConfig) -> None:
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    everything = sum(value.numel() for value in model.parameters())
+    say(
+        f"base model: {config.base_model}, {config.dtype}, pooling {model.pooling}, "
+        f"{trained:,} of {everything:,} parameters trained"
+    )
+    for name, split in splits.items():
+        encoded = split.encoded
+        lengths = sorted(item.pool.length for item in encoded.pools)
+        line = f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens"
+        if encoded.numbers_kept is not None and not config.prompt.candidate_only:
+            line += f", {encoded.numbers_kept:.1%} of the gold programs' numbers on the page are in the prefix"
+        say(line)
+        lost = encoded.questions_losing_numbers or 0.0
+        if name == "train" and lost > _LOST_NUMBERS_WARNING and not config.prompt.candidate_only:
+            warn(
+                f"{lost:.0%} of the train questions lose a gold number from their prefix (labels beside the operands "
+                "still name it): raise prompt.max_length or prompt.context_tokens"
+            )
+
+
+def _make_trainer(
+    model: CandidateRankingModel,
+    config: TrainingConfig,
+    stage: Path,
+    splits: dict[str, Split],
+    tokenizer: Any,
+    route: str,
+    quick_test: bool,
+) -> RankingTrainer:
+    quick = {"max_steps": _QUICK_STEPS, "logging_steps": 1} if quick_test else {}
+    callbacks: list[TrainerCallback] = []
+    if config.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
+    train_pools = [item for item in splits["train"].encoded.pools if item.correct]
+    if left_out := len(splits["train"].pools) - len(train_pools):
+        say(f"{left_out} train pools without a correct candidate stay out of the loss")
+    arguments = training_arguments(config, stage / runs.CHECKPOINTS, **quick)
+    return RankingTrainer(
+        model,
+        arguments,
+        dataset=PoolDataset(train_pools, config.seed),
+        tokenizer=tokenizer,
+        route=route,
+        head_learning_rate=config.head_learning_rate or config.learning_rate,
+        evaluator=_selection_metrics(splits["selection"], pad_id(tokenizer), route),
+        callbacks=callbacks,
+    )
+
+
+def _selection_metrics(split: Split, pad: int, route: str) -> Callable[[CandidateRankingModel], dict[str, float]]:
+    def evaluator(model: CandidateRankingModel) -> dict[str, float]:
+        result = _evaluate(model, split, pad, route, description="")
+        return {name: result[name] for name in ("accuracy", "reward_ratio", "average_reward")}
+
+    return evaluator
+
+
+def _evaluate(model: CandidateRankingModel, split: Split, pad: int, route: str, description: str) -> dict[str, Any]:
+    pools: list[TrainingPool] = split.encoded.pools
+    scores = score_pools(model, [item.pool for item in pools], pad, route=route, description=description)
+    return evaluate_pools(split.pools, scores)
+
+
+def _finish(
+    trainer: RankingTrainer,
+    model: CandidateRankingModel,
+    tokenizer: Any,
+    stage: Path,
+    splits: dict[str, Split],
+    route: str,
+) -> dict[str, Any]:
+    """Save the final and the best model, and evaluate the best on selection and dev."""
+    save_model(model, tokenizer, stage / "final_model")
+    best = trainer.state.best_model_checkpoint
+    if best is not None:
+        load_weights(model, Path(best))
+    save_model(model, tokenizer, stage / "best_model")
+    metrics: dict[str, Any] = {}
+    for name in ("selection", "dev"):
+        if name in splits:
+            result = _evaluate(model, splits[name], pad_id(tokenizer), route, f"evaluating {name}")
+            print_table(
+                result,
+                title=f"{name}: {result['n']} pools, best model (step {trainer.state.best_global_step})",
+            )
+            for sentence in diagnose(result):
+                warn(sentence)
+            metrics[name] = result
+    console.print()
+    return metrics

@@ -1,0 +1,137 @@
+"""transformers' Trainer for ranking models: our batches, our losses, our checkpoints, our evaluation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from finrank.ranker.encoding import pad_id
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.saving import load_weights, save_model
+from finrank.training.config import TrainingConfig
+from finrank.training.losses import listwise_loss
+from finrank.training.pools import LengthBucketSampler, PoolDataset, collate, group_scores
+
+
+class RankingTrainer(Trainer):
+    """Trains a `CandidateRankingModel` on pools with the listwise loss.
+
+    `evaluator` is called with the model at every evaluation and gives the metrics (names without `eval_`).
+    """
+
+    def __init__(
+        self,
+        model: CandidateRankingModel,
+        arguments: TrainingArguments,
+        *,
+        dataset: PoolDataset,
+        tokenizer: Any,
+        route: str,
+        head_learning_rate: float,
+        evaluator: Callable[[CandidateRankingModel], dict[str, float]],
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=dataset,
+            eval_dataset=dataset,  # never iterated: evaluate() below scores whole pools itself
+            data_collator=functools.partial(collate, pad_id=pad_id(tokenizer), route=route),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
+        self._head_learning_rate = head_learning_rate
+        self._evaluator = evaluator
+        self.optimizer: torch.optim.Optimizer | None
+        self.control: Any
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBucketSampler:
+        return LengthBucketSampler(self.train_dataset, self.args.train_batch_size)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer | None:
+        """AdamW with one group for the adapters and one for the head; biases of the head are not decayed."""
+        if self.optimizer is None:
+            adapters = [value for value in self.model.encoder.parameters() if value.requires_grad]
+            head = list(self.model.score_head.parameters())
+            groups = [
+                {"params": adapters},
+                {"params": [value for value in head if value.ndim > 1], "lr": self._head_learning_rate},
+                {
+                    "params": [value for value in head if value.ndim == 1],
+                    "lr": self._head_learning_rate,
+                    "weight_decay": 0,
+                },
+            ]
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class(groups, weight_decay=self.args.weight_decay, **options)
+        return self.optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The listwise loss of a batch."""
+        scores_BN = group_scores(model(**inputs), inputs["pool_mask"])
+        loss = listwise_loss(scores_BN, inputs["correct"])
+        return (loss, scores_BN) if return_outputs else loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score the evaluation pools and log their metrics."""
+        values = self._evaluator(self.accelerator.unwrap_model(self.model))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # Trainer would write the frozen base too, and a pickle of its arguments.
+        save_model(
+            self.accelerator.unwrap_model(self.model),
+            self.processing_class,
+            Path(output_dir or self.args.output_dir),
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        load_weights(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
+
+
+def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: Any) -> TrainingArguments:
+    """Trainer's arguments from a config: finrank's defaults, then the config's `trainer:` section, then `overrides`.
+
+    Checkpoints are written when the model is evaluated, so that the best one by accuracy can be kept.
+    """
+    values: dict[str, Any] = {
+        "eval_strategy": "epoch",
+        "save_total_limit": 1,
+        "logging_steps": 10,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,
+        "weight_decay": 0.01,
+        "report_to": "none",
+        **config.trainer,
+        **overrides,
+    }
+    values.setdefault("save_strategy", values["eval_strategy"])
+    if "eval_steps" in values:
+        values.setdefault("save_steps", values["eval_steps"])
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        seed=config.seed,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=config.batch_size,
+        metric_for_best_model="accuracy",
+        greater_is_better=True,
+        remove_unused_columns=False,
+        **{key: value for key, value in values.items() if value is not None},
+    )

@@ -1,0 +1,45 @@
+"""A short way to write rewarded pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from finrank.records import Answer, Candidate, RewardedPool
+
+MakePool = Callable[..., RewardedPool]
+
+
+def _make_pool(
+    answers: Sequence[Answer | None],
+    correct: Sequence[int] = (0,),
+    *,
+    rewards: Sequence[float] | None = None,
+    programs: Sequence[str | None] | None = None,
+    page: str = "page",
+    identifier: str = "q",
+) -> RewardedPool:
+    if rewards is None:
+        rewards = [1.0 if index in correct else 0.2 for index in range(len(answers))]
+    names = programs if programs is not None else [f"program {index}" for index in range(len(answers))]
+    return RewardedPool(
+        id=identifier,
+        page=page,
+        question="how much ?",
+        table=[["", "2008"]],
+        text=[],
+        candidates=[
+            Candidate(program=program, answer=answer, origin="corrupted")
+            for program, answer in zip(names, answers, strict=True)
+        ],
+        rewards=list(rewards),
+        components=[{} for _ in answers],
+        correct=list(correct),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_pool() -> MakePool:
+    """`make_pool(answers, correct)`: a pool with reward 1.0 for the correct and 0.2 for the others."""
+    return _make_pool

@@ -1,0 +1,97 @@
+"""What scorers that understand nothing reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finrank.evaluation import baselines, metrics
+from finrank.records import RewardedPool
+
+MakePool = Callable[..., RewardedPool]
+answers = st.none() | st.sampled_from(["yes", "no"]) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@pytest.fixture
+def mixed_pools(make_pool: MakePool) -> list[RewardedPool]:
+    return [
+        make_pool([5.0, 7.0, 9.0, None], [0], rewards=[1.0, 0.5, 0.3, 0.0]),
+        make_pool([5.0, 5.0, 9.0], [0, 1]),
+        make_pool([1.0, 2.0], [], rewards=[0.4, 0.2]),
+    ]
+
+
+def test_chance_by_hand(mixed_pools: list[RewardedPool]) -> None:
+    means = {name: metric.mean() for name, metric in baselines.chance(mixed_pools).items()}
+    assert means["accuracy"] == pytest.approx((1 / 4 + 2 / 3 + 0) / 3)
+    assert means["reward_ratio"] == pytest.approx((1.8 / 4 + 2.2 / 3) / 2)
+    assert means["average_reward"] == pytest.approx((1.8 / 4 + 2.2 / 3 + 0.3) / 3)
+
+
+def test_a_constant_scorer_is_at_chance(mixed_pools: list[RewardedPool]) -> None:
+    own = metrics.pool_metrics(mixed_pools, [baselines.constant(pool) for pool in mixed_pools])
+    for name, metric in baselines.chance(mixed_pools).items():
+        assert own[name].mean() == pytest.approx(metric.mean())
+
+
+def test_that_check_fails_for_metrics_that_take_the_first_of_a_tie(
+    mixed_pools: list[RewardedPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_of_tie(scores: np.ndarray) -> np.ndarray:
+        return np.eye(len(scores))[int(np.argmax(scores))]
+
+    monkeypatch.setattr(metrics, "pick_probabilities", first_of_tie)
+    own = metrics.pool_metrics(mixed_pools, [baselines.constant(pool) for pool in mixed_pools])
+    assert own["accuracy"].mean() != pytest.approx(baselines.chance(mixed_pools)["accuracy"].mean())
+
+
+def test_the_oracle_is_right_wherever_that_is_possible(mixed_pools: list[RewardedPool]) -> None:
+    own = metrics.pool_metrics(mixed_pools, [baselines.oracle(pool) for pool in mixed_pools])
+    assert own["accuracy"].mean() == pytest.approx(2 / 3)
+    assert own["reward_ratio"].mean() == 1.0
+    answerable = mixed_pools[:2]
+    own = metrics.pool_metrics(answerable, [baselines.oracle(pool) for pool in answerable])
+    assert own["accuracy"].mean() == 1.0
+
+
+def test_the_medoid_is_the_value_in_the_middle(make_pool: MakePool) -> None:
+    scores = baselines.medoid(make_pool([10.0, 11.0, 12.0, -300.0, None]))
+    assert int(np.argmax(scores)) == 1
+    assert scores[1] == pytest.approx(-(1 / 21 + 1 / 23 + 1 + 1) / 4, abs=1e-12)
+    assert int(np.argmin(scores)) == 4
+
+
+def test_failed_candidates_are_the_medoid_only_when_all_fail(make_pool: MakePool) -> None:
+    assert baselines.medoid(make_pool([None, None, "yes"])).argmax() == 2
+    scores = baselines.medoid(make_pool([None, None]))
+    assert scores[0] == scores[1]
+
+
+def test_the_medoid_of_one_candidate_and_of_equal_distances(make_pool: MakePool) -> None:
+    assert baselines.medoid(make_pool([5.0])).tolist() == [0.0]
+    scores = baselines.medoid(make_pool(["yes", "no", 3.0]))
+    assert len(set(scores.tolist())) == 1
+
+
+@given(first=answers, second=answers)
+def test_the_distance_is_symmetric_and_bounded(first: float | str | None, second: float | str | None) -> None:
+    distance = baselines.answer_distance(first, second)  # type: ignore[arg-type]
+    assert distance == baselines.answer_distance(second, first)  # type: ignore[arg-type]
+    assert 0.0 <= distance <= 1.0
+    if first == second and first is not None:
+        assert distance == 0.0
+
+
+def test_the_majority_has_the_votes(make_pool: MakePool) -> None:
+    pools = [make_pool([5.0, 7.0, 5.000001, None, None, None]), make_pool([1.0, 2.0])]
+    votes = baselines.majority_vote(pools)
+    assert votes is not None
+    assert [own.tolist() for own in votes] == [[2, 1, 2, 0, 0, 0], [1, 1]]
+
+
+def test_without_repeated_values_there_is_no_vote(make_pool: MakePool) -> None:
+    assert baselines.majority_vote([make_pool([1.0, 2.0, None, None])]) is None

@@ -1,0 +1,173 @@
+"""The JSON of an evaluation, its table and its diagnosis."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from finrank.evaluation import report
+from finrank.evaluation.report import diagnose, evaluate_pools, print_table
+from finrank.records import RewardedPool
+from finrank.store import UserError
+
+MakePool = Callable[..., RewardedPool]
+METRICS = {"accuracy", "reward_ratio", "average_reward"}
+
+
+@pytest.fixture
+def pools(make_pool: MakePool) -> list[RewardedPool]:
+    """100 pools of five values on 50 pages; the correct one is at a random place and never in the middle."""
+    random = np.random.default_rng(0)
+    result = []
+    for number in range(100):
+        order = random.permutation(5).tolist()
+        values = [[10.0, 100.0, 101.0, 102.0, 103.0][place] for place in order]
+        result.append(
+            make_pool(values, [order.index(0)], page=f"page {number // 2}", identifier=f"q{number}")
+        )
+    return result
+
+
+def oracle_scores(pools: list[RewardedPool]) -> list[np.ndarray]:
+    return [np.array(pool.rewards) for pool in pools]
+
+
+def wrong_scores(pools: list[RewardedPool]) -> list[np.ndarray]:
+    return [-np.array(pool.rewards) for pool in pools]
+
+
+def test_the_keys_are_the_documented_ones(pools: list[RewardedPool]) -> None:
+    result = evaluate_pools(pools, oracle_scores(pools))
+    assert (
+        set(result)
+        == {"n", "unanswerable", "intervals", "baselines", "positions", "ties", "accuracy_pooled"} | METRICS
+    )
+    assert set(result["intervals"]) == METRICS | {"accuracy_pooled"}
+    assert set(result["baselines"]) == {
+        "chance", "constant", "medoid", "candidate_only", "majority_vote", "oracle"
+    }  # fmt: skip
+    assert set(result["baselines"]["chance"]) == METRICS | {"intervals", "p_value"}
+    assert result["baselines"]["candidate_only"] is None
+    assert result["baselines"]["majority_vote"] is None
+    assert (result["n"], result["unanswerable"]) == (100, 0)
+
+
+def test_figures_of_a_perfect_model(pools: list[RewardedPool]) -> None:
+    result = evaluate_pools(pools, oracle_scores(pools))
+    assert result["accuracy"] == result["accuracy_pooled"] == result["reward_ratio"] == 1.0
+    assert result["intervals"]["accuracy"] == [1.0, 1.0]
+    assert result["baselines"]["chance"]["accuracy"] == pytest.approx(0.2)
+    assert result["baselines"]["constant"]["accuracy"] == pytest.approx(0.2)
+    assert result["baselines"]["medoid"]["accuracy"] == 0.0
+    assert result["baselines"]["oracle"]["accuracy"] == 1.0
+    assert diagnose(result) == []
+
+
+def test_intervals_contain_the_figure_and_follow_the_seed(make_pool: MakePool) -> None:
+    random = np.random.default_rng(2)
+    pools = [
+        make_pool([1.0, 2.0], rewards=[1.0, random.uniform(0, 0.5)], page=f"page {i // 2}") for i in range(60)
+    ]
+    scores = random.normal(size=(60, 2))
+    result = evaluate_pools(pools, list(scores), seed=1)
+    for name, (low, high) in result["intervals"].items():
+        assert low < result[name] < high
+    assert evaluate_pools(pools, list(scores), seed=1) == result
+    assert evaluate_pools(pools, list(scores), seed=2)["intervals"] != result["intervals"]
+
+
+def test_json_holds_no_nan_even_where_nothing_can_be_answered(make_pool: MakePool) -> None:
+    result = evaluate_pools([make_pool([None, None], [], rewards=[0.0, 0.0])], [[0.0, 1.0]])
+    assert result["unanswerable"] == 1
+    assert result["reward_ratio"] is None
+    assert result["intervals"]["reward_ratio"] is None
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert "-" in printed(result)
+
+
+def test_an_empty_split_is_the_users_fault() -> None:
+    with pytest.raises(UserError, match="empty"):
+        evaluate_pools([], [])
+
+
+def test_candidate_only_scores_pass_through_the_same_metrics(pools: list[RewardedPool]) -> None:
+    result = evaluate_pools(pools, oracle_scores(pools), candidate_only=wrong_scores(pools))
+    assert result["baselines"]["candidate_only"]["accuracy"] == 0.0
+    assert result["baselines"]["candidate_only"]["p_value"] < 0.001
+
+
+def test_positions_of_the_picks(pools: list[RewardedPool]) -> None:
+    always_third = [np.eye(5)[2] for _ in pools]
+    positions = evaluate_pools(pools, always_third)["positions"]
+    assert positions["picks"] == [0.0, 0.0, 100.0, 0.0, 0.0]
+    assert (positions["most"], positions["share"], positions["pools"]) == (2, 1.0, 100)
+    assert "100% of the picks are at position 2" in positions["warning"]
+
+
+def test_constant_scores_and_few_pools_raise_no_position_warning(pools: list[RewardedPool]) -> None:
+    positions = evaluate_pools(pools, [np.zeros(5) for _ in pools])["positions"]
+    assert positions["picks"] == pytest.approx([20.0] * 5)
+    assert positions["warning"] is None
+    few = evaluate_pools(pools[:19], [np.eye(5)[2] for _ in pools[:19]])["positions"]
+    assert few["share"] == 1.0
+    assert few["warning"] is None
+
+
+def test_pools_of_two_do_not_count_for_the_position_warning(make_pool: MakePool) -> None:
+    pools = [make_pool([1.0, 2.0], page=f"page {i}") for i in range(30)]
+    positions = evaluate_pools(pools, [[1.0, 0.0] for _ in pools])["positions"]
+    assert positions["picks"] == [30.0, 0.0]
+    assert (positions["pools"], positions["most"], positions["warning"]) == (0, None, None)
+
+
+def diagnosis(result: dict[str, Any]) -> str:
+    return "\n".join(diagnose(result))
+
+
+def test_equal_scores_are_diagnosed(pools: list[RewardedPool]) -> None:
+    result = evaluate_pools(pools, [np.full(5, 0.7) for _ in pools])
+    assert result["ties"] == {"top": 100, "all": 100}
+    assert "in 100 of 100 pools all scores are equal" in diagnosis(result)
+    assert "not clearly above chance" in diagnosis(result)
+
+
+def test_a_model_that_picks_a_position_is_diagnosed(pools: list[RewardedPool]) -> None:
+    assert "position 2" in diagnosis(evaluate_pools(pools, [np.eye(5)[2] for _ in pools]))
+
+
+def test_a_model_no_better_than_an_attacker_is_diagnosed(pools: list[RewardedPool]) -> None:
+    own = oracle_scores(pools)
+    found = diagnosis(evaluate_pools(pools, own, candidate_only=own))
+    assert "not clearly better than candidate-only" in found
+    assert "medoid" not in found
+    below_chance = diagnosis(evaluate_pools(pools, wrong_scores(pools)))
+    assert "not clearly better than medoid" in below_chance
+    assert "not clearly above chance" in below_chance
+
+
+def printed(result: dict[str, Any], width: int = 200) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        stream = io.StringIO()
+        patch.setattr(report, "console", Console(file=stream, width=width))
+        print_table(result)
+        return stream.getvalue()
+
+
+def test_the_table_shows_the_model_first_with_intervals(pools: list[RewardedPool]) -> None:
+    result = evaluate_pools(pools, [np.zeros(5) for _ in pools])
+    low, high = result["intervals"]["accuracy"]
+    rows = [line.split() for line in printed(result).splitlines() if "(" in line]
+    assert rows[0][:3] == ["model", f"{result['accuracy']:.3f}", f"({low:.3f}-{high:.3f})"]
+    assert [row[0] for row in rows[1:]] == [
+        "chance", "constant", "medoid", "oracle"
+    ]  # fmt: skip
+
+
+def test_the_table_fits_a_narrow_terminal_without_losing_figures(pools: list[RewardedPool]) -> None:
+    assert "…" not in printed(evaluate_pools(pools, oracle_scores(pools)), width=80)

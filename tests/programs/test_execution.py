@@ -1,0 +1,176 @@
+"""Values of programs, as the official evaluator computes them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finrank.programs import OPERATIONS, Program, ProgramError, Step, execute, parse
+
+TABLE = [
+    ["( in millions )", "2008", "2007"],
+    ["net sales", "$ 1,637", "-32 ( 32 )"],
+    ["share", "22% ( 22 % )", "50%"],
+    ["gaps", "5", "n/a"],
+    ["twice", "1", "2"],
+    ["twice", "3", "4"],
+    ["nothing"],
+]
+
+
+@pytest.mark.parametrize(
+    ("program", "value"),
+    [
+        ("divide(637, const_5)", 127.4),
+        ("subtract(5829, 5735), divide(#0, 5735)", 0.01639),
+        ("add(1,234, const_m1)", 1233.0),
+        ("multiply(200, 15%)", 30.0),
+        ("exp(2, 10)", 1024.0),
+        ("greater(3, 2)", "yes"),
+        ("greater(2, 2)", "no"),
+        ("table_sum(net sales, none)", 1605.0),
+        ("table_average(share, none)", 0.36),
+        ("table_max(twice, none)", 4.0),
+        ("table_min(twice, anything)", 3.0),
+        ("table_sum(nothing, none)", 0.0),
+        ("add(const_pi, 1), divide(1, 2)", None),
+        ("exp(-8, 0.5), add(1, 2)", 3.0),  # complex, but unused
+        ("greater(1, 2), greater(2, 1), add(#0, #1), greater(#2, #1)", "no"),  # "noyes" > "yes"
+        ("table_max(twice, none), table_sum(#0, none)", 7.0),  # the row last read
+        ("multiply(1e300, 1e300)", math.inf),
+    ],
+)
+def test_values(program: str, value: float | str | None) -> None:
+    if value is None:
+        with pytest.raises(ProgramError):
+            execute(parse(program), TABLE)
+    else:
+        assert execute(parse(program), TABLE) == value
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("divide(1, 0)", "step 0: divide: .*division by zero"),
+        ("add(1, 2), divide(#0, abc)", "step 1: no number: 'abc'"),
+        ("add(1, $ 2)", "no number"),
+        ("add(#0, 1)", "no earlier step"),
+        ("add(1, 2), add(#-1, 1)", "no earlier step"),
+        ("add(#x, 1)", "no reference"),
+        ("exp(-8, 0.5)", "no real number"),
+        ("exp(1e300, 2)", "exp"),
+        ("greater(1, 2), add(#0, 1)", "add"),
+        ("greater(1, 2), greater(2, 1), add(#0, #1)", "no real number"),
+        ("table_sum(gaps, none)", "row 'gaps': no number in cell 'n/a'"),
+        ("table_sum(profit, none)", "no row 'profit'"),
+        ("table_average(nothing, none)", "division by zero"),
+        ("table_max(nothing, none)", "table_max"),
+        ("add(1, 2), table_max(#0, none)", "no row"),
+    ],
+)
+def test_a_failing_program_says_where_and_why(program: str, reason: str) -> None:
+    with pytest.raises(ProgramError, match=reason):
+        execute(parse(program), TABLE)
+
+
+def test_nan_is_a_value() -> None:
+    value = execute(parse("divide(nan, 2)"), [])
+    assert isinstance(value, float)
+    assert math.isnan(value)
+
+
+@pytest.mark.parametrize("table", [[[]], [["a"]], [["a", "1"], []]])
+def test_odd_tables_raise_nothing_else(table: list[list[str]]) -> None:
+    with pytest.raises(ProgramError):
+        execute(parse("table_average(a, none)"), table)
+
+
+ARGUMENT = st.sampled_from(
+    [
+        "0",
+        "1",
+        "-0.5",
+        "1e300",
+        "inf",
+        "nan",
+        "12%",
+        "const_m1",
+        "const_x",
+        "abc",
+        "#0",
+        "#1",
+        "#2",
+        "#-1",
+        "#",
+        "share",
+    ]
+)
+PROGRAMS = st.lists(
+    st.builds(Step, st.sampled_from(OPERATIONS), st.tuples(ARGUMENT, ARGUMENT)), min_size=1, max_size=6
+).map(lambda steps: Program(tuple(steps)))
+
+
+@given(PROGRAMS)
+def test_only_program_errors_leave_execute(program: Program) -> None:
+    try:
+        value = execute(program, TABLE)
+    except ProgramError:
+        return
+    assert isinstance(value, float) or value in ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    ("start", "step"),
+    [
+        ("add(2, 3)", "multiply(#{0}, #{0})"),
+        ("greater(1, 2)", "add(#{0}, #{0})"),
+        ("add(9, 9)", "exp(#{0}, #{0})"),
+    ],
+)
+def test_nothing_grows_with_doubling_steps(start: str, step: str) -> None:
+    program = parse(", ".join([start, *(step.format(index) for index in range(10_000))]))
+    begin = time.perf_counter()
+    try:
+        assert execute(program, []) == math.inf
+    except ProgramError:
+        assert "multiply" not in step
+    assert time.perf_counter() - begin < 5
+
+
+def _official_cases(finqa_dir: Path) -> list[dict]:
+    tables = {example["id"]: example["table"] for example in json.loads((finqa_dir / "dev.json").read_text())}
+    cases = json.loads((finqa_dir / "evaluator_cases.json").read_text())
+    return [{**case, "table": tables[case["id"]]} for case in cases]
+
+
+def test_agrees_with_the_official_evaluator(finqa_dir: Path) -> None:
+    differing = []
+    for case in _official_cases(finqa_dir):
+        expected = "invalid" if case["invalid"] else str(case["result"])
+        try:
+            got = str(execute(parse(case["program"]), case["table"]))
+        except ProgramError:
+            got = "invalid"
+        if got != expected:
+            differing.append((case["id"], case["program"], expected, got))
+    assert not differing
+
+
+def test_all_gold_programs_execute_to_their_answer(finqa_dir: Path) -> None:
+    examples = [
+        example for name in ("train", "dev") for example in json.loads((finqa_dir / f"{name}.json").read_text())
+    ]
+    gold = [example for example in examples if example["qa"].get("program")]
+    assert len(gold) > 800
+    wrong = [
+        example["id"]
+        for example in gold
+        if execute(parse(example["qa"]["program"]), example["table"]) != example["qa"]["exe_ans"]
+    ]
+    assert not wrong

@@ -1,0 +1,124 @@
+"""Reading and printing programs, and the helpers that say what an argument is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finrank.programs import (
+    CONSTANTS,
+    OPERATIONS,
+    Program,
+    ProgramError,
+    Step,
+    execute,
+    operands,
+    parse,
+    read_number,
+    referenced_step,
+    table_rows,
+)
+
+ARGUMENT = st.sampled_from(["1", "2.5", "-3", "12%", "1,234", "const_100", "#0", "#1", "none", "net sales"]) | st.text(
+    st.characters(exclude_characters="()|"), min_size=1, max_size=8
+).map(str.strip).filter(lambda text: ", " not in text)
+STEPS = st.lists(st.builds(Step, st.sampled_from(OPERATIONS), st.tuples(ARGUMENT, ARGUMENT)), min_size=1, max_size=6)
+
+
+@given(STEPS)
+def test_printing_and_parsing_is_the_identity(steps: list[Step]) -> None:
+    program = Program(tuple(steps))
+    assert parse(str(program)) == program
+
+
+@given(st.text(max_size=60) | st.text(alphabet="ad(,) #01%", max_size=60))
+def test_only_program_errors_leave_parse(text: str) -> None:
+    try:
+        program = parse(text)
+    except ProgramError:
+        return
+    assert parse(str(program)) == program
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        ("94", "expected operation"),
+        ("add(1, 2", "expected operation"),
+        ("add(1, 2), divide(#0", "expected operation"),
+        ("add(1)", "expected operation"),
+        ("add(1, 2, 3)", "expected operation"),
+        ("add(1,2)", "expected operation"),
+        ("add(1, 2),divide(#0, 2)", "expected operation|no operation"),
+        (" add(1, 2)", "no operation"),
+        ("plus(1, 2)", "known: add"),
+        ("add(subtract(1, 2), 3)", "expected operation"),
+        ("add(1, ))", "argument"),
+        ("add(f()", "argument"),
+        ("add(1|2, 3)", "argument"),
+        ("table_max(( in millions ), none)", "argument"),
+    ],
+)
+def test_a_text_that_is_no_program_says_why(text: str, reason: str) -> None:
+    with pytest.raises(ProgramError, match=reason):
+        parse(text)
+
+
+def test_no_text_is_no_program() -> None:
+    with pytest.raises(ProgramError, match="NoneType"):
+        parse(None)  # type: ignore[arg-type]
+
+
+def test_a_label_may_end_in_a_comma() -> None:
+    program = parse("table_max(years ended december 31,, none)")
+    assert table_rows(program) == ["years ended december 31,"]
+
+
+def test_operands_leaves_out_constants_references_and_labels() -> None:
+    program = parse("table_sum(net sales, none), divide(#0, 5,735), multiply(12%, const_100)")
+    assert operands(program) == ["5,735", "12%"]
+    assert table_rows(program) == ["net sales"]
+
+
+def test_constants_execute() -> None:
+    assert [execute(parse(f"add({constant}, 0)"), []) for constant in CONSTANTS[:4]] == [
+        100.0,
+        1000.0,
+        2.0,
+        3.0,
+    ]
+    assert execute(parse("add(const_m1, 0)"), []) == -1.0
+
+
+def test_a_reference_names_a_step_or_nothing() -> None:
+    assert referenced_step("#12") == 12
+    with pytest.raises(ProgramError, match="no reference"):
+        referenced_step("#" + "9" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("637", 637.0),
+        ("$ 1,637", 1637.0),
+        ("-32 ( 32 )", -32.0),
+        ("$ -32 ( 32 )", -32.0),
+        ("22% ( 22 % )", 0.22),
+        ("-4.5% ( 4.5 % )", -0.045),
+        ("( 10 )", -10.0),
+        ("$ ( 10 )", -10.0),
+        ("( 10 ) %", -0.1),
+        ("( 10 % )", -0.1),
+        ("const_m1", -1.0),
+        ("net sales", None),
+        ("2014", 2014.0),
+        ("", None),
+        ("( a )", None),
+        ("nan", None),
+        ("1e999", None),
+    ],
+)
+def test_numbers_of_cells_and_programs(text: str, value: float | None) -> None:
+    assert read_number(text) == value
