@@ -62,6 +62,13 @@ class CandidateRankingModel(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """Recompute activations in the backward pass; Trainer calls this for `activation_checkpointing: true`."""
+        base = self.encoder.get_base_model()
+        base.activation_checkpointing_enable(**options)
+        # With a frozen embedding nothing would need gradients at the first checkpoint, and the adapters get none.
+        base.enable_input_require_grads()
+
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, segments: Tensor, candidate_mask: Tensor, **_: Any
     ) -> Tensor:

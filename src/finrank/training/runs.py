@@ -92,6 +92,6 @@ def out_of_memory(error: BaseException) -> UserError | None:
         "Out of memory. Lower these keys of the config, in this order (each also works as --set key=value):\n"
         "    batch_size                          questions per step (raise trainer.gradient_accumulation_steps)\n"
         "    prompt.max_length                   tokens of prefix and longest candidate\n"
-        "    trainer.gradient_checkpointing=true recomputes activations: slower, far less memory\n"
+        "    trainer.activation_checkpointing=true  recomputes activations: slower, far less memory\n"
         "    quantization=4bit                   a quarter of the base model's memory (CUDA, bitsandbytes)"
     )

@@ -1,0 +1,230 @@
+"""Stage 04 whole, on tiny random models: the config of a large model, saving, reloading, resuming after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from finrank.ranker.encoding import encode, pad_id
+from finrank.ranker.saving import find_model, load_model
+from finrank.ranker.scoring import score_pools
+from finrank.records import RewardedPool
+from finrank.stages import evaluate, sft
+from finrank.store import UserError, load_records
+from finrank.training import runs
+from tests.conftest import REPOSITORY
+from tests.pools import write_pools
+from tests.tiny import save_tiny_base
+
+CONFIGS = REPOSITORY / "configs" / "models"
+SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "trainer.bf16=false", "dtype=float32"]
+
+
+def train(tmp_path: Path, config: str, family: str, *more: str, **options: Any) -> Path:
+    base = tmp_path / f"base-{family}"
+    if not base.exists():
+        save_tiny_base(base, family)
+    data = tmp_path / "data"
+    if not data.exists():
+        write_pools(data)
+    overrides = [*SMALL, *more]
+    return sft.run(CONFIGS / config, data, tmp_path / "outputs", base_model=str(base), overrides=overrides, **options)
+
+
+def dev_scores(model_dir: Path, data: Path) -> list[np.ndarray]:
+    loaded = load_model(model_dir, device="cpu")
+    pools = load_records(data / "dev.jsonl", RewardedPool)
+    settings = loaded.model.settings.prompt
+    encoded = [encode(pool, pool.candidates, loaded.tokenizer, settings).pool for pool in pools]
+    return score_pools(loaded.model, encoded, pad_id(loaded.tokenizer), route=loaded.route)
+
+
+@pytest.fixture(scope="module")
+def llama_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """llama-3-8b.yaml end to end with a tiny random Llama in place of the weights."""
+    return train(tmp_path_factory.mktemp("llama"), "llama-3-8b.yaml", "llama")
+
+
+def test_the_large_models_config_runs_its_whole_path(llama_stage: Path) -> None:
+    assert llama_stage.parts[-2:] == ("run_001", "04_sft")
+    assert sorted(path.name for path in llama_stage.iterdir()) == ["best_model", "final_model", "training_manifest.json"]
+    manifest = json.loads((llama_stage / "training_manifest.json").read_text())
+    assert manifest["config"]["trainer"]["activation_checkpointing"] is True
+    assert [row for row in manifest["curve"] if "loss" in row]
+    assert manifest["metrics"]["dev"]["n"] == 8
+    assert manifest["data"].keys() == {"train.jsonl", "selection.jsonl", "dev.jsonl"}
+    assert not [path for path in llama_stage.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+
+
+def test_adapter_and_head_have_learned_and_the_base_is_not_copied(llama_stage: Path) -> None:
+    from safetensors.torch import load_file
+
+    adapter = load_file(llama_stage / "final_model" / "adapter_model.safetensors")
+    grown = [name for name, value in adapter.items() if "lora_B" in name and value.abs().max() > 0]
+    assert len(grown) == len(adapter) // 2  # B starts at zero: every adapted layer was trained
+    assert not [name for name in adapter if "lora" not in name]
+
+
+def test_a_fresh_process_gives_bitwise_equal_scores(llama_stage: Path, tmp_path: Path) -> None:
+    data = llama_stage.parents[2] / "data"
+    here = dev_scores(llama_stage, data)
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from tests.training.test_sft import dev_scores\n"
+        "np.savez(sys.argv[3], *dev_scores(Path(sys.argv[1]), Path(sys.argv[2])))"
+    )
+    out = tmp_path / "scores.npz"
+    command = [sys.executable, "-c", code, str(llama_stage), str(data), str(out)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    with np.load(out) as there:
+        assert len(there.files) == len(here)
+        for one, name in zip(here, there.files, strict=True):
+            assert one.dtype == np.float32
+            np.testing.assert_array_equal(one, there[name])
+
+
+def test_evaluate_prints_what_training_printed(llama_stage: Path, tmp_path: Path) -> None:
+    data = llama_stage.parents[2] / "data"
+    result = evaluate.run(llama_stage.parent, data, split="dev", json_path=tmp_path / "dev.json")
+    stored = json.loads((llama_stage / "training_manifest.json").read_text())["metrics"]["dev"]
+    assert result["accuracy"] == stored["accuracy"]
+    assert json.loads((tmp_path / "dev.json").read_text())["baselines"]["chance"]["accuracy"] == pytest.approx(0.25)
+
+
+PARTS = ["adapter_config.json", "adapter_model.safetensors", "score_head.safetensors", "ranker_config.json"]
+
+
+@pytest.mark.parametrize("part", [*PARTS, "tokenizer.json"])
+def test_a_model_with_a_part_missing_is_refused(llama_stage: Path, tmp_path: Path, part: str) -> None:
+    copy = Path(shutil.copytree(llama_stage / "best_model", tmp_path / "model"))
+    (copy / part).unlink()
+    with pytest.raises(UserError, match=part):
+        load_model(copy)
+
+
+def test_a_model_with_another_runs_head_is_refused(llama_stage: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(llama_stage / "best_model", tmp_path / "model"))
+    head = bytearray((copy / "score_head.safetensors").read_bytes())
+    head[-1] ^= 1
+    (copy / "score_head.safetensors").write_bytes(head)
+    with pytest.raises(UserError, match="not the file that was saved"):
+        load_model(copy)
+
+
+def test_the_next_run_gets_the_next_number_and_the_same_curve(llama_stage: Path) -> None:
+    again = train(llama_stage.parents[2], "llama-3-8b.yaml", "llama")
+    assert again.parts[-2:] == ("run_002", "04_sft")
+    assert losses(again) == losses(llama_stage)
+
+
+def losses(stage: Path) -> list[tuple[int, float]]:
+    curve = json.loads((stage / "training_manifest.json").read_text())["curve"]
+    return [(row["step"], row["loss"]) for row in curve if "loss" in row]
+
+
+def test_a_pool_is_learned(tmp_path: Path) -> None:
+    stage = train(
+        tmp_path, "minilm.yaml", "bert", "trainer.num_train_epochs=12", "learning_rate=3e-3", "prompt.labels=false"
+    )
+    manifest = json.loads((stage / "training_manifest.json").read_text())
+    assert manifest["metrics"]["selection"]["accuracy"] > 0.6  # chance is 0.25; + against - tells the answer
+
+
+def test_quick_test_runs_a_handful(tmp_path: Path) -> None:
+    stage = train(tmp_path, "qwen3-0.6b.yaml", "qwen3", quick_test=True)
+    manifest = json.loads((stage / "training_manifest.json").read_text())
+    assert manifest["quick_test"] is True
+    assert max(row["step"] for row in manifest["curve"]) == 4
+
+
+def test_candidate_only_is_marked_and_set_beside_the_real_model(tmp_path: Path) -> None:
+    real = train(tmp_path, "minilm.yaml", "bert", "prompt.labels=true", quick_test=True)
+    control = train(tmp_path, "minilm.yaml", "bert", candidate_only=True, quick_test=True)
+    manifest = json.loads((control / "training_manifest.json").read_text())
+    assert manifest["config"]["prompt"]["candidate_only"] is True
+    result = evaluate.run(real, tmp_path / "data")
+    assert result["baselines"]["candidate_only"]["accuracy"] == manifest["metrics"]["dev"]["accuracy"]
+
+
+RESUME = ["trainer.num_train_epochs=3", "trainer.logging_steps=1", "trainer.save_strategy=steps", "trainer.save_steps=2",
+          "trainer.eval_strategy=steps", "trainer.eval_steps=2", "trainer.gradient_accumulation_steps=1",
+          "lora.dropout=0.1", "trainer.activation_checkpointing=false"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_curve_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = train(tmp_path, "llama-3-8b.yaml", "llama", *RESUME)
+    arguments = [
+        "sft", "--config", str(CONFIGS / "llama-3-8b.yaml"), "--input_dir", str(tmp_path / "data"),
+        "--output_dir", str(tmp_path / "killed"), "--base_model", str(tmp_path / "base-llama"),
+    ]  # fmt: skip
+    for override in [*SMALL, *RESUME]:
+        arguments += ["--set", override]
+    code = "import sys; from finrank.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, *arguments]
+    stage = tmp_path / "killed" / "run_001" / "04_sft"
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    wait_for(lambda: runs.last_checkpoint(stage) is not None and step_of(stage) >= 8, child)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (stage / "training_manifest.json").exists()
+    killed_at = step_of(stage)
+    assert 8 <= killed_at < 18
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    assert losses(stage) == losses(whole)
+    np.testing.assert_array_equal(
+        np.concatenate(dev_scores(find_model(stage), tmp_path / "data")),
+        np.concatenate(dev_scores(find_model(whole), tmp_path / "data")),
+    )
+
+
+def step_of(stage: Path) -> int:
+    checkpoint = runs.last_checkpoint(stage)
+    return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+
+
+def wait_for(condition: Any, child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert child.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "the run wrote no checkpoint in time"
+        time.sleep(0.02)
+
+
+def test_resume_without_an_unfinished_run_says_so(llama_stage: Path) -> None:
+    with pytest.raises(UserError, match="Nothing to resume"):
+        train(llama_stage.parents[2], "llama-3-8b.yaml", "llama", resume=True)
+
+
+def test_memory_that_ran_out_names_the_keys_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from finrank.training.trainer import RankingTrainer
+
+    def exhausted(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(RankingTrainer, "compute_loss", exhausted)
+    with pytest.raises(UserError, match=r"batch_size[\s\S]*prompt.max_length"):
+        train(tmp_path, "minilm.yaml", "bert")
+
+
+def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_pools(tmp_path / "data")
+    with pytest.raises(UserError, match=r"licence[\s\S]*HF_TOKEN[\s\S]*--base_model[\s\S]*minilm.yaml"):
+        sft.run(CONFIGS / "llama-3-8b.yaml", tmp_path / "data", tmp_path / "outputs")
+
+
+def test_missing_data_names_the_steps_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Data not found in .*finqa_with_rewards: run steps 02 and 03 first[\s\S]*python 02_"):
+        sft.run(CONFIGS / "minilm.yaml", tmp_path / "finqa_with_rewards", tmp_path / "outputs")
