@@ -129,7 +129,9 @@ def test_gradients_of_both_routes_agree() -> None:
         model.zero_grad()
         batch = collate(items, 0, route)
         listwise_loss(group_scores(model(**batch), batch["pool_mask"]), batch["correct"]).backward()
-        gradients.append({name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None})
+        gradients.append(
+            {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+        )
     assert gradients[0].keys() == gradients[1].keys()
     assert any(value.abs().max() > 1e-4 for value in gradients[0].values())
     for name, value in gradients[0].items():

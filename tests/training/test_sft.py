@@ -27,7 +27,8 @@ from tests.pools import write_pools
 from tests.tiny import save_tiny_base
 
 CONFIGS = REPOSITORY / "configs" / "models"
-SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "trainer.bf16=false", "dtype=float32"]
+SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "trainer.bf16=false", "dtype=float32",
+         "trainer.logging_steps=1"]  # fmt: skip
 
 
 def train(tmp_path: Path, config: str, family: str, *more: str, **options: Any) -> Path:
@@ -57,7 +58,11 @@ def llama_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_large_models_config_runs_its_whole_path(llama_stage: Path) -> None:
     assert llama_stage.parts[-2:] == ("run_001", "04_sft")
-    assert sorted(path.name for path in llama_stage.iterdir()) == ["best_model", "final_model", "training_manifest.json"]
+    assert sorted(path.name for path in llama_stage.iterdir()) == [
+        "best_model",
+        "final_model",
+        "training_manifest.json",
+    ]
     manifest = json.loads((llama_stage / "training_manifest.json").read_text())
     assert manifest["config"]["trainer"]["activation_checkpointing"] is True
     assert [row for row in manifest["curve"] if "loss" in row]
@@ -155,30 +160,36 @@ def test_candidate_only_is_marked_and_set_beside_the_real_model(tmp_path: Path) 
     assert result["baselines"]["candidate_only"]["accuracy"] == manifest["metrics"]["dev"]["accuracy"]
 
 
-RESUME = ["trainer.num_train_epochs=3", "trainer.logging_steps=1", "trainer.save_strategy=steps", "trainer.save_steps=2",
+RESUME = ["trainer.num_train_epochs=3", "trainer.save_strategy=steps", "trainer.save_steps=2",
           "trainer.eval_strategy=steps", "trainer.eval_steps=2", "trainer.gradient_accumulation_steps=1",
           "lora.dropout=0.1", "trainer.activation_checkpointing=false"]  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_curve_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = train(tmp_path, "llama-3-8b.yaml", "llama", *RESUME)
+@pytest.mark.parametrize(("patience", "kill_after"), [("null", 8), ("3", 4)])
+def test_a_killed_run_resumes_to_the_curve_of_an_uninterrupted_one(
+    tmp_path: Path, patience: str, kill_after: int
+) -> None:
+    settings = [*RESUME, f"early_stopping_patience={patience}"]
+    whole = train(tmp_path, "llama-3-8b.yaml", "llama", *settings)
+    last = losses(whole)[-1][0]
+    assert (last == 18) == (patience == "null")  # with patience 3 this run stops early
     arguments = [
         "sft", "--config", str(CONFIGS / "llama-3-8b.yaml"), "--input_dir", str(tmp_path / "data"),
         "--output_dir", str(tmp_path / "killed"), "--base_model", str(tmp_path / "base-llama"),
     ]  # fmt: skip
-    for override in [*SMALL, *RESUME]:
+    for override in [*SMALL, *settings]:
         arguments += ["--set", override]
     code = "import sys; from finrank.cli import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, *arguments]
     stage = tmp_path / "killed" / "run_001" / "04_sft"
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    wait_for(lambda: runs.last_checkpoint(stage) is not None and step_of(stage) >= 8, child)
+    wait_for(lambda: runs.last_checkpoint(stage) is not None and step_of(stage) >= kill_after, child)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert not (stage / "training_manifest.json").exists()
     killed_at = step_of(stage)
-    assert 8 <= killed_at < 18
+    assert kill_after <= killed_at < last
     subprocess.run([*command, "--resume"], check=True, capture_output=True)
     assert losses(stage) == losses(whole)
     np.testing.assert_array_equal(
@@ -226,5 +237,7 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: 
 
 
 def test_missing_data_names_the_steps_to_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Data not found in .*finqa_with_rewards: run steps 02 and 03 first[\s\S]*python 02_"):
+    with pytest.raises(
+        UserError, match=r"Data not found in .*finqa_with_rewards: run steps 02 and 03 first[\s\S]*python 02_"
+    ):
         sft.run(CONFIGS / "minilm.yaml", tmp_path / "finqa_with_rewards", tmp_path / "outputs")

@@ -18,10 +18,10 @@ Kind = Literal["number", "percent", "year"]
 _TEXT_NUMBER = re.compile(r"\$?(-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?)")
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 # A bare 2014 in a sentence is a year after these words, else what is left of a dash or a quote.
-_WORDS_BEFORE_YEAR = frozenset("in of and to fiscal during through since for year years from until by , ; 31 30".split())
-_WORDS_BEFORE_A_LABEL = frozenset(
-    "note item page section ( january february march april may june july august september october november "
-    "december level tier phase no no.".split()
+_BEFORE_YEAR = re.compile(r"in|of|and|to|fiscal|during|through|since|for|years?|from|until|by|[,;]|3[01]")
+_BEFORE_LABEL = re.compile(
+    r"note|item|page|section|level|tier|phase|no\.?|\(|january|february|march|april|may|june|july|august|september"
+    r"|october|november|december"
 )
 _BROKEN_CHARACTERS = frozenset({"2122", "2212"})  # ™ and the minus sign
 
@@ -108,10 +108,8 @@ def _cell_number(cell: str) -> PageNumber | None:
         return None
     written = cell.replace("$", "").replace(",", "").strip()
     head = written.split("(")[0].strip()
-    if head:
-        text = head.replace(" ", "")
-    else:
-        text = "-" + re.sub(r"[()\s]", "", written)  # ( 10 ) is a negative number
+    # All in brackets, as in ( 10 ), is a negative number.
+    text = head.replace(" ", "") if head else "-" + re.sub(r"[()\s]", "", written)
     if not _TEXT_NUMBER.fullmatch(text):
         return None
     # A broken dash in an amount column reads "$ 2014": a year, whatever stands before it.
@@ -129,10 +127,10 @@ def _sentence_numbers(sentence: str) -> list[PageNumber]:
         after = tokens[index + 1] if index + 1 < len(tokens) else ""
         text = match[1].replace(",", "")
         kind = _kind(text)
-        if kind == "year" and before not in _WORDS_BEFORE_YEAR:
+        if kind == "year" and not _BEFORE_YEAR.fullmatch(before):
             continue
         # "22% ( 22 % )" and "-32 ( 32 )" say the same number twice; "may 31" and "note 5" count nothing.
-        if before in _WORDS_BEFORE_A_LABEL or after == "%":
+        if _BEFORE_LABEL.fullmatch(before) or after == "%":
             continue
         numbers.append(PageNumber(text, kind))
     return numbers

@@ -28,7 +28,8 @@ _COUNTS = {
     "add(a, b), add(#0, c), add(#1, d)": 30,
     "add(a, b), divide(a, #0)": 25,
     "subtract(a, b), divide(c, #0)": 23,
-    "subtract(a, const_100), divide(#0, const_100), subtract(b, const_100), divide(#2, const_100), subtract(#1, #3)": 22,
+    "subtract(a, const_100), divide(#0, const_100), "
+    "subtract(b, const_100), divide(#2, const_100), subtract(#1, #3)": 22,
     "add(a, b), divide(b, #0)": 18,
     "divide(a, b), multiply(#0, const_100)": 18,
     "multiply(a, const_1000000), divide(#0, b)": 15,

@@ -119,6 +119,8 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
         "warmup_steps": 0.1,
         "weight_decay": 0.01,
         "report_to": "none",
+        # Early stopping must count on after a resume, or the resumed run outlives the uninterrupted one.
+        "restore_callback_states_from_checkpoint": True,
         **config.trainer,
         **overrides,
     }
