@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from finrank.evidence import shorten, words
 
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
-_MAX_LABEL_WORDS = 12
-_WORDS_BEFORE = 8
-_WORDS_AFTER = 3
+_MAX_LABEL_WORDS = 10
+_WORDS_BEFORE = 6
+_WORDS_AFTER = 2
 
 
 def number_key(text: str) -> str | None:
@@ -44,7 +44,7 @@ class PageLabels:
 
     >>> labels = PageLabels([["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]], ["we paid 40 in tax ."])
     >>> labels.of("5829", question="revenue in 2009"), labels.of("40", question=""), labels.of("7", question="")
-    ('revenue 2009', 'we paid in tax .', None)
+    ('revenue 2009', 'we paid in tax', None)
     """
 
     def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:

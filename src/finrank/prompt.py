@@ -1,10 +1,10 @@
 """How a question, its page and a candidate are written as text for the model. No other room knows this format.
 
     prefix     what is the change in revenue ? [SEP] revenue : 2009 $ 5829 , 2008 $ 5735 [SEP]
-    candidate  ( 5829 revenue 2009 - 5735 revenue 2008 ) / 5735 revenue 2008 = 0.01639
+    candidate  ( 5829 revenue 2009 - 5735 revenue 2008 ) / 5735 = 0.01639 ( 1.6 % )
 
-The program is written as the expression that it is, `#0` replaced by its step, each number followed by its label from
-the page (`labels.py`). With `candidate_only`, the control that measures what pools give away, the prefix is empty and
+The program is written as the expression that it is, `#0` replaced by its step, each number followed the first time
+by its label from the page (`labels.py`). With `candidate_only`, the control that measures what pools give away, the prefix is empty and
 the candidate is its own program and value without labels.
 """
 
@@ -49,11 +49,20 @@ def write_candidates(question: Question, candidates: Sequence[Candidate], settin
     """One text per candidate."""
     labelled = settings.labels and not settings.candidate_only
     page = PageLabels(question.table, question.text) if labelled else None
+    return [_write_candidate(candidate, _labeller(page, question.question), settings) for candidate in candidates]
+
+
+def _labeller(page: PageLabels | None, question: str) -> Callable[[str], str | None]:
+    """Gives a number's label the first time it is asked for it: an operand that comes again needs no second one."""
+    written: set[str] = set()
 
     def label(operand: str) -> str | None:
-        return page.of(operand, question.question) if page is not None else None
+        if page is None or operand in written:
+            return None
+        written.add(operand)
+        return page.of(operand, question)
 
-    return [_write_candidate(candidate, label, settings) for candidate in candidates]
+    return label
 
 
 def _write_candidate(candidate: Candidate, label: Callable[[str], str | None], settings: PromptSettings) -> str:

@@ -77,7 +77,7 @@ def number_near(text: str, page: Page, rng: random.Random) -> str | None:
 
     def offer(found: list[tuple[PageNumber, float]], share: float) -> None:
         wanted = [
-            (number, weight * likeness(number, text, page))
+            (number, weight * _likeness(number, text, page))
             for number, weight in found
             if number.kind == kind and number.size not in (0.0, size_of(text))
         ]
@@ -98,13 +98,14 @@ def number_near(text: str, page: Page, rng: random.Random) -> str | None:
     return page.written_like(rng.choices(numbers, weights=weights)[0], text)
 
 
-def likeness(number: PageNumber, text: str, page: Page) -> float:
+def _likeness(number: PageNumber, text: str, page: Page) -> float:
     """How likely a number is to stand where an operand stands, above 0 to 1: by sign, decimals and size.
 
     Gold programs seldom read negative cells, and the numbers of one program are mostly written alike.
     """
     written = page.written_like(number, text)
-    like = 1.0 / (1.0 + abs(math.log10(number.size / size_of(text)))) if size_of(text) > 0.0 else 1.0
+    size = size_of(text)
+    like = 1.0 / (1.0 + abs(math.log10(number.size) - math.log10(size))) if size > 0.0 else 1.0
     like *= 1.0 if _decimals(written) == _decimals(text) else 0.4
     return like * (_NEGATIVE if written.startswith("-") and not text.startswith("-") else 1.0)
 
