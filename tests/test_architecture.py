@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: imports run one way, torch stays out of the data rooms, no file grows fat."""
+"""House rules that a machine can check: imports run one way, data rooms need no torch, files stay readable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ TOGETHER = {
     ("labels", "evidence"),
     ("prompt", "evidence"),
     ("prompt", "labels"),
-    ("equal_answers", "rewards"),
     ("training", "evaluation"),
 }
 LEVEL = {room: level for level, tier in enumerate(TIERS) for room in tier}

@@ -62,6 +62,6 @@ def tiny_tokenizer(texts: Iterable[str], family: str) -> PreTrainedTokenizerFast
 def save_tiny_base(directory: Path, family: str, seed: int = 0) -> Path:
     """A folder with a random base model and its tokenizer, as a hub download would leave it."""
     tiny_encoder(family, seed).save_pretrained(directory)
-    words = re.findall(r"\S+", Path(__file__).read_text(encoding="utf-8")) + ["revenue", "what", "is", "the", "change"]
+    words = [*re.findall(r"\S+", Path(__file__).read_text(encoding="utf-8")), "revenue", "what", "is", "the", "change"]
     tiny_tokenizer(words * 2, family).save_pretrained(directory)
     return directory

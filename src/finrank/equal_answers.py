@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finrank.records import Answer, Candidate
-from finrank.rewards import answer_key
+from finrank.records import Answer, Candidate, answer_key
 
 
 @dataclass(frozen=True)

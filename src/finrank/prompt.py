@@ -4,8 +4,8 @@
     candidate  ( 5829 revenue 2009 - 5735 revenue 2008 ) / 5735 = 0.01639 ( 1.6 % )
 
 The program is written as the expression that it is, `#0` replaced by its step, each number followed the first time
-by its label from the page (`labels.py`). With `candidate_only`, the control that measures what pools give away, the prefix is empty and
-the candidate is its own program and value without labels.
+by its label from the page (`labels.py`). With `candidate_only`, the control that measures what pools give away, the
+prefix is empty and the candidate is its own program and value without labels.
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from finrank.programs import ProgramError, execute, parse
-from finrank.records import Answer, Candidate, Pool, RewardedPool
+from finrank.records import Answer, Candidate, Pool, RewardedPool, answer_key
 from finrank.store import UserError, describe, dump
 
 WRONG_AT_MOST = 0.5
-ANSWER_DECIMALS = 5  # the official FinQA evaluator compares values rounded to 5 decimals
+SMALLEST = 0.00001  # a gold of 0 counts as this much in a relative difference
 STORED_DECIMALS = 6  # rewards and components are rounded, so that files are the same on every machine
 
 
@@ -47,9 +47,7 @@ class RewardWeights(BaseModel):
     def _check_total(self) -> RewardWeights:
         total = self.closeness + self.operations + self.execution
         if not 0.0 < total < math.inf:
-            raise ValueError(
-                f"the reward weights must have a positive, finite sum, got {total}: raise one above 0"
-            )
+            raise ValueError(f"the reward weights must have a positive, finite sum, got {total}: raise one above 0")
         return self
 
 
@@ -61,15 +59,6 @@ def load_weights(path: Path) -> RewardWeights:
         raise UserError(f"{path}: {error}") from error
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error)}; known keys: closeness, operations, execution") from error
-
-
-def answer_key(answer: Answer) -> float | str:
-    """What two answers share when they count as the same: the number at 5 decimals, or "yes" / "no".
-
-    >>> answer_key(0.1234567), answer_key("yes")
-    (0.12346, 'yes')
-    """
-    return answer if isinstance(answer, str) else round(answer, ANSWER_DECIMALS)
 
 
 def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPool:
@@ -92,9 +81,7 @@ def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPoo
             correct.append(index)
         rewards.append(_reward(parts, is_correct, weights))
         components.append(parts)
-    return RewardedPool.model_validate(
-        {**dump(pool), "rewards": rewards, "components": components, "correct": correct}
-    )
+    return RewardedPool.model_validate({**dump(pool), "rewards": rewards, "components": components, "correct": correct})
 
 
 def executed_value(program: str, table: list[list[str]]) -> Answer | None:
@@ -137,7 +124,7 @@ def closeness(value: Answer | None, gold: Answer) -> float:
         return 1.0
     if isinstance(value, str) or isinstance(gold, str):
         return 0.0
-    return 1.0 / (1.0 + abs(value - gold) / max(abs(gold), 10.0**-ANSWER_DECIMALS))
+    return 1.0 / (1.0 + abs(value - gold) / max(abs(gold), SMALLEST))
 
 
 def _checked_value(candidate: Candidate, table: list[list[str]], index: int) -> Answer | None:
@@ -146,11 +133,7 @@ def _checked_value(candidate: Candidate, table: list[list[str]], index: int) -> 
     if candidate.program is None:
         return stored
     executed = executed_value(candidate.program, table)
-    same = (
-        stored is executed
-        if stored is None or executed is None
-        else answer_key(stored) == answer_key(executed)
-    )
+    same = stored is executed if stored is None or executed is None else answer_key(stored) == answer_key(executed)
     if not same:
         raise Unrewardable(
             f"candidate {index}: stored answer {stored!r} but {candidate.program} executes to {executed!r}"

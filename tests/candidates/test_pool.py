@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from finrank.candidates.pool import NoPool, Value, build_pool, choose, evaluate, value_key
+from finrank.candidates.pool import NoPool, Value, build_pool, choose, evaluate
 from finrank.programs import execute, parse
-from finrank.records import Candidate, Pool, Question
+from finrank.records import Candidate, Pool, Question, answer_key
 
 TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["costs", "$ 310", "$ 290"], ["none yet", "0", "n/a"]]
 # The 0.1 % quantile of chi-square with 7 degrees of freedom lies at 24.3.
@@ -35,7 +35,7 @@ def _check(pool: Pool) -> None:
     assert len(gold) == 1
     assert gold[0].edits == []
     assert gold[0].answer == pool.answer
-    values = [value_key(candidate.answer) for candidate in pool.candidates if candidate.answer is not None]
+    values = [answer_key(candidate.answer) for candidate in pool.candidates if candidate.answer is not None]
     assert len(set(values)) == len(values) >= len(pool.candidates) - 1
     for candidate in pool.candidates:
         assert candidate.program is not None

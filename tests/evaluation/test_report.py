@@ -28,9 +28,7 @@ def pools(make_pool: MakePool) -> list[RewardedPool]:
     for number in range(100):
         order = random.permutation(5).tolist()
         values = [[10.0, 100.0, 101.0, 102.0, 103.0][place] for place in order]
-        result.append(
-            make_pool(values, [order.index(0)], page=f"page {number // 2}", identifier=f"q{number}")
-        )
+        result.append(make_pool(values, [order.index(0)], page=f"page {number // 2}", identifier=f"q{number}"))
     return result
 
 
@@ -45,8 +43,7 @@ def wrong_scores(pools: list[RewardedPool]) -> list[np.ndarray]:
 def test_the_keys_are_the_documented_ones(pools: list[RewardedPool]) -> None:
     result = evaluate_pools(pools, oracle_scores(pools))
     assert (
-        set(result)
-        == {"n", "unanswerable", "intervals", "baselines", "positions", "ties", "accuracy_pooled"} | METRICS
+        set(result) == {"n", "unanswerable", "intervals", "baselines", "positions", "ties", "accuracy_pooled"} | METRICS
     )
     assert set(result["intervals"]) == METRICS | {"accuracy_pooled"}
     assert set(result["baselines"]) == {
@@ -71,9 +68,7 @@ def test_figures_of_a_perfect_model(pools: list[RewardedPool]) -> None:
 
 def test_intervals_contain_the_figure_and_follow_the_seed(make_pool: MakePool) -> None:
     random = np.random.default_rng(2)
-    pools = [
-        make_pool([1.0, 2.0], rewards=[1.0, random.uniform(0, 0.5)], page=f"page {i // 2}") for i in range(60)
-    ]
+    pools = [make_pool([1.0, 2.0], rewards=[1.0, random.uniform(0, 0.5)], page=f"page {i // 2}") for i in range(60)]
     scores = random.normal(size=(60, 2))
     result = evaluate_pools(pools, list(scores), seed=1)
     for name, (low, high) in result["intervals"].items():

@@ -53,9 +53,7 @@ def test_pools_get_rewards_and_nothing_disappears(candidates_dir: Path, tmp_path
     assert [record.correct for record in train] == [[1], []]
     assert [record.id for record in dev] == ["same", "two"]
     assert train[0].candidates == [WRONG, GOLD]
-    rejects = [
-        json.loads(line) for line in (output / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    rejects = [json.loads(line) for line in (output / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(row["file"], row["line"], row["id"]) for row in rejects] == [
         ("train.jsonl", 2, "unknown"),
         ("train.jsonl", 4, "broken"),

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from finrank.candidates.corrupt import corrupt
 from finrank.candidates.page import Page
 from finrank.programs import Program, ProgramError, execute, parse
-from finrank.records import Answer, Candidate, Pool, Question
+from finrank.records import Answer, Candidate, Pool, Question, answer_key
 
 # Corrupted programs looked at for each place in the pool before a smaller pool is taken.
 _TRIES_PER_CANDIDATE = 60
 _MOST_FAILING = 1
-_DECIMALS = 5
 
 
 class NoPool(ValueError):
@@ -78,7 +77,7 @@ def _gold(question: Question) -> tuple[Program, Answer]:
     value = evaluate(program, question.table)
     if value.answer is None:
         raise NoPool("the gold program does not execute", str(value.error))
-    if question.answer is not None and value_key(value.answer) != value_key(question.answer):
+    if question.answer is not None and answer_key(value.answer) != answer_key(question.answer):
         raise NoPool("the gold program does not give the answer", f"{value.answer}, not {question.answer}")
     return program, value.answer
 
@@ -100,7 +99,7 @@ def choose(answer: Answer, candidates: Iterator[Candidate], count: int) -> list[
     One of them at most has no value. Fewer where the candidates give no more within a bounded number of tries.
     """
     chosen: list[Candidate] = []
-    seen: set[float | str | None] = {value_key(answer)}
+    seen: set[float | str | None] = {answer_key(answer)}
     failing = 0
     for _ in range(_TRIES_PER_CANDIDATE * count):
         candidate = next(candidates, None) if len(chosen) < count else None
@@ -110,14 +109,9 @@ def choose(answer: Answer, candidates: Iterator[Candidate], count: int) -> list[
             if failing == _MOST_FAILING:
                 continue
             failing += 1
-        elif value_key(candidate.answer) in seen:
+        elif answer_key(candidate.answer) in seen:
             continue
         else:
-            seen.add(value_key(candidate.answer))
+            seen.add(answer_key(candidate.answer))
         chosen.append(candidate)
     return chosen
-
-
-def value_key(answer: Answer) -> float | str:
-    """What equal answers share: numbers are compared at 5 decimals, as the official evaluator rounds them."""
-    return answer if isinstance(answer, str) else round(answer, _DECIMALS)

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finrank.evaluation.metrics import FloatArray, Metric, Pick, metrics_of_picks
-from finrank.records import Answer, RewardedPool
-from finrank.rewards import answer_key
+from finrank.records import Answer, RewardedPool, answer_key
 
 # Distances lie in [0, 1]; a failed candidate scores below every mean distance.
 _FAILED = -2.0

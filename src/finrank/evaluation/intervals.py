@@ -42,9 +42,7 @@ def page_intervals(
     for column, name in enumerate(names):
         drawn = denominators[:, column] > 0  # a resample may hold only pools that are left out
         means = numerators[drawn, column] / denominators[drawn, column]
-        result[name] = (
-            np.percentile(means, [2.5, 97.5]).round(FIGURE_DECIMALS).tolist() if len(means) else None
-        )
+        result[name] = np.percentile(means, [2.5, 97.5]).round(FIGURE_DECIMALS).tolist() if len(means) else None
     return result
 
 

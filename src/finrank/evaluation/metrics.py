@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from finrank.equal_answers import group_equal_answers
-from finrank.records import RewardedPool
-from finrank.rewards import answer_key
+from finrank.records import RewardedPool, answer_key
 
 FloatArray = NDArray[np.float64]
 
@@ -99,9 +98,7 @@ def pool_metrics(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> 
     Raises ValueError as `pick` does, or where there is not one array of scores per pool.
     """
     if len(pools) != len(scores):
-        raise ValueError(
-            f"{len(pools)} pools but scores for {len(scores)}: give one array of scores per pool"
-        )
+        raise ValueError(f"{len(pools)} pools but scores for {len(scores)}: give one array of scores per pool")
     return metrics_of_picks(
         pools,
         [pick(own, pool.rewards, pool.correct, pool.id) for pool, own in zip(pools, scores, strict=True)],
@@ -115,9 +112,7 @@ def metrics_of_picks(pools: Sequence[RewardedPool], picks: Sequence[Pick]) -> di
     """
     for pool, one in zip(pools, picks, strict=True):
         if pool.correct and one.best_reward <= 0:
-            raise ValueError(
-                f"pool {pool.id}: candidates {pool.correct} are correct, but no reward is above 0"
-            )
+            raise ValueError(f"pool {pool.id}: candidates {pool.correct} are correct, but no reward is above 0")
     correct, selected, best = np.array(picks, dtype=np.float64).reshape(-1, 3).T
     answerable = np.array([bool(pool.correct) for pool in pools])
     everywhere = np.ones(len(pools))
@@ -142,7 +137,5 @@ def checked_scores(scores: ArrayLike, n: int, pool_id: str) -> FloatArray:
         raise ValueError(f"pool {pool_id}: {n} candidates but scores of shape {array.shape}")
     if not np.isfinite(array).all():
         first = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise ValueError(
-            f"pool {pool_id}: the score of candidate {first} is {array[first]}, expected a finite number"
-        )
+        raise ValueError(f"pool {pool_id}: the score of candidate {first} is {array[first]}, expected a finite number")
     return array

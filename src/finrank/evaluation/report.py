@@ -55,15 +55,11 @@ def evaluate_pools(
     Raises UserError without pools, ValueError for a wrong number of scores and for NaN or infinite ones.
     """
     if not pools:
-        raise UserError(
-            "no pools to evaluate: the split is empty; choose another --split or run steps 01 to 03 again"
-        )
+        raise UserError("no pools to evaluate: the split is empty; choose another --split or run steps 01 to 03 again")
     pages = [pool.page for pool in pools]
     own = pool_metrics(pools, scores)
     model = {"accuracy": own["accuracy"], "accuracy_pooled": pooled_accuracy(pools, scores), **own}
-    arrays = [
-        checked_scores(one, len(pool.candidates), pool.id) for pool, one in zip(pools, scores, strict=True)
-    ]
+    arrays = [checked_scores(one, len(pool.candidates), pool.id) for pool, one in zip(pools, scores, strict=True)]
     figures = _figures(model, pages, seed)
     return {
         "n": len(pools),
@@ -103,9 +99,7 @@ def _figures(metrics: Mapping[str, Metric], pages: Sequence[str], seed: int) -> 
     return {**means, "intervals": page_intervals(metrics, pages, seed=seed)}
 
 
-def _baseline(
-    metrics: Mapping[str, Metric], model_accuracy: Metric, pages: Sequence[str], seed: int
-) -> dict[str, Any]:
+def _baseline(metrics: Mapping[str, Metric], model_accuracy: Metric, pages: Sequence[str], seed: int) -> dict[str, Any]:
     p_value = paired_sign_flip(model_accuracy.values, metrics["accuracy"].values, pages, seed=seed)
     return {**_figures(metrics, pages, seed), "p_value": p_value}
 

@@ -1,0 +1,159 @@
+"""What the model reads: labels, values, evidence within its budget, nothing of the gold, nothing in the control."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finrank.evidence import page_evidence, select_evidence, shorten
+from finrank.labels import PageLabels, number_key
+from finrank.programs import parse
+from finrank.prompt import PromptSettings, choose_context, gold_number_survival, write_candidates, write_value
+from finrank.ranker.encoding import encode
+from finrank.records import Candidate, Question
+from finrank.store import UserError
+from tests.pools import make_pool
+from tests.tiny import tiny_tokenizer
+
+TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["cost", "-32 ( 32 )", "22% ( 22 % )"]]
+QUESTION = Question(
+    id="q", page="p", question="what is the change in revenue ?", table=TABLE, text=["tax was 40 million .", "."],
+    program="subtract(5829, 5735), divide(#0, 5735)", answer=0.01639,
+)  # fmt: skip
+
+
+def write(program: str | None, answer: float | str | None = None, **settings: object) -> str:
+    candidate = Candidate(program=program, answer=answer, origin="imported")
+    return write_candidates(QUESTION, [candidate], PromptSettings(**settings))[0]
+
+
+@pytest.mark.parametrize(
+    ("program", "answer", "expected"),
+    [
+        (
+            "subtract(5829, 5735), divide(#0, 5735)",
+            0.01639,
+            "( 5829 revenue 2009 - 5735 revenue 2008 ) / 5735 = 0.01639 ( 1.6 % )",
+        ),
+        ("multiply(40, const_m1)", -40.0, "40 tax was million . * -1 = -40"),
+        ("table_max(revenue, none)", 5829.0, "max of revenue = 5829"),
+        ("greater(5829, 7)", "yes", "5829 revenue 2009 > 7 = yes"),
+        ("divide(22%, const_100)", 0.0022, "22% cost 2008 / 100 = 0.0022 ( 0.2 % )"),
+        ("no program at all", None, "no program at all = none"),
+        (None, 5829.0, "= 5829 revenue 2009"),
+        (None, "yes", "= yes"),
+    ],
+)
+def test_how_a_candidate_is_written(program: str | None, answer: float | str | None, expected: str) -> None:
+    assert write(program, answer) == expected
+
+
+def test_the_control_sees_no_label() -> None:
+    written = write("subtract(5829, 5735), divide(#0, 5735)", 0.01639, candidate_only=True)
+    assert written == "subtract ( 5829 , 5735 ) , divide ( #0 , 5735 ) = 0.01639 ( 1.6 % )"
+
+
+def test_references_that_double_do_not_explode() -> None:
+    doubling = ", ".join(["add(1, 1)", *(f"add(#{step}, #{step})" for step in range(40))])
+    assert len(write(doubling, 2.0)) < 3000
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (127.4, "127.4"),
+        (0.01639, "0.01639 ( 1.6 % )"),
+        (123456789.0, "123456789"),
+        (0.0, "0"),
+        ("no", "no"),
+        (None, "none"),
+    ],
+)
+def test_values(value: float | str | None, expected: str) -> None:
+    assert write_value(value) == expected
+
+
+def test_of_several_places_the_one_the_question_speaks_of_gives_the_label() -> None:
+    labels = PageLabels([["", "2009"], ["cost of sales", "7"], ["net revenue", "7"]], [])
+    assert labels.of("7", "how much was net revenue ?") == "net revenue 2009"
+    assert labels.of("7", "how high was the cost of sales ?") == "cost of sales 2009"
+
+
+def test_number_keys_ignore_writing() -> None:
+    keys = {number_key(text) for text in ["$ 1,637.50", "1637.5", "-1637.5 ( 1637.5 )", "1637.50%"]}
+    assert keys == {"1637.5"}
+    assert shorten("22% ( 22 % ) of $ -32 ( 32 )") == "22% of $ -32"
+
+
+def words_of(texts: object) -> list[int]:
+    return [len(str(text).split()) for text in texts]  # type: ignore[attr-defined]
+
+
+def test_evidence_keeps_to_its_budget_the_relevant_first_in_reading_order() -> None:
+    evidence = page_evidence(TABLE, ["our staff grew .", "revenue rose in all regions ."])
+    kept = select_evidence("what is the change in revenue ?", evidence, 15, words_of)
+    assert sum(words_of([item.text for item in kept])) <= 15
+    assert kept[0].text.startswith("revenue")
+    assert [item.place for item in kept] == sorted(item.place for item in kept)
+    assert select_evidence("anything", evidence, 10_000, words_of) == evidence
+    assert select_evidence("anything", evidence, 0, words_of) == []
+
+
+def test_context_never_depends_on_the_gold() -> None:
+    pool = make_pool(3)
+    blind = pool.model_copy(update={"program": None, "answer": None})
+    settings = PromptSettings(max_length=64)
+    assert choose_context(pool, 20, settings, words_of) == choose_context(blind, 20, settings, words_of)
+
+
+def test_survival_counts_gold_numbers_that_stand_on_the_page() -> None:
+    evidence = page_evidence(TABLE, [])
+    assert gold_number_survival(QUESTION, evidence) == (2, 2)
+    assert gold_number_survival(QUESTION, evidence[1:]) == (0, 2)
+    assert gold_number_survival(QUESTION.model_copy(update={"program": None}), evidence) == (0, 0)
+
+
+def test_truncation_takes_the_page_and_never_a_candidate() -> None:
+    pool = make_pool(5)
+    tokenizer = tiny_tokenizer([pool.question, *pool.text], "bert")
+    whole = encode(pool, pool.candidates, tokenizer, PromptSettings(max_length=512)).pool
+    tight = PromptSettings(max_length=max(map(len, whole.candidates)) + 30)
+    short = encode(pool, pool.candidates, tokenizer, tight).pool
+    assert short.candidates == whole.candidates
+    assert len(short.prefix) < len(whole.prefix)
+    assert len(short.prefix) + max(map(len, short.candidates)) <= tight.max_length
+
+
+def test_a_candidate_that_cannot_fit_is_named() -> None:
+    pool = make_pool(5)
+    tokenizer = tiny_tokenizer([pool.question], "llama")
+    steps = ["add(1, 2)", *(f"add(#{step}, {step})" for step in range(200))]
+    long = Candidate(program=", ".join(steps), origin="imported")
+    with pytest.raises(UserError, match=r"page_2\.pdf-5: the question .* its candidate 4 .* max_length 128"):
+        encode(pool, [*pool.candidates, long], tokenizer, PromptSettings(max_length=128))
+
+
+def test_the_control_hides_question_and_page() -> None:
+    pool = make_pool(5)
+    tokenizer = tiny_tokenizer([pool.question], "bert")
+    control = PromptSettings(candidate_only=True)
+    other = pool.model_copy(update={"question": "something else ?", "table": [["", "x"], ["y", "7"]], "text": []})
+    assert (
+        encode(pool, pool.candidates, tokenizer, control).pool
+        == encode(other, pool.candidates, tokenizer, control).pool
+    )
+    assert encode(pool, pool.candidates, tokenizer, control).pool.prefix == [tokenizer.cls_token_id]
+
+
+def test_every_gold_program_of_real_data_can_be_written(finqa_dir: Path) -> None:
+    for example in json.loads((finqa_dir / "dev.json").read_text(encoding="utf-8"))[:300]:
+        question = Question(
+            id=example["id"], page=example["filename"], question=example["qa"]["question"], table=example["table"],
+            text=example["pre_text"] + example["post_text"], program=example["qa"]["program"],
+        )  # fmt: skip
+        candidate = Candidate(program=question.program, answer=example["qa"]["exe_ans"], origin="gold")
+        (text,) = write_candidates(question, [candidate], PromptSettings())
+        assert "#" not in text
+        assert len(text) > len(str(parse(question.program or ""))) // 3

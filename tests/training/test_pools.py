@@ -1,0 +1,79 @@
+"""Shuffling and batching: seeded, complete, the same after a resume."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+
+from finrank.ranker.packing import EncodedPool
+from finrank.training.pools import LengthBucketSampler, PoolDataset, TrainingPool, collate, group_scores
+
+
+def dataset(count: int = 103, candidates: int = 8, seed: int = 0) -> PoolDataset:
+    pools = [
+        TrainingPool(EncodedPool(f"q{i}", [1] * (i * 7 % 50 + 2), [[c, c + 100] for c in range(candidates)]), [2])
+        for i in range(count)
+    ]
+    return PoolDataset(pools, seed)
+
+
+def test_the_correct_candidate_stays_correct_and_moves_uniformly() -> None:
+    data = dataset()
+    places: Counter[int] = Counter()
+    for epoch in range(20):
+        data.epoch = epoch
+        for index in range(len(data)):
+            item = data[index]
+            (place,) = item.correct
+            assert item.pool.candidates[place] == [2, 102]
+            places[place] += 1
+    expected = 20 * len(data) / 8
+    chi_square = sum((places[place] - expected) ** 2 / expected for place in range(8))
+    assert chi_square < 24.3  # 7 degrees of freedom, p = 0.001
+
+
+def test_order_depends_on_seed_epoch_and_id_alone() -> None:
+    first, second, other = dataset(), dataset(), dataset(seed=1)
+    assert [first[i].correct for i in range(103)] == [second[i].correct for i in range(103)]
+    assert [first[i].correct for i in range(103)] != [other[i].correct for i in range(103)]
+    second.epoch = 1
+    assert [first[i].correct for i in range(103)] != [second[i].correct for i in range(103)]
+    reversed_data = PoolDataset(first.pools[::-1], seed=0)
+    assert reversed_data[0].correct == first[102].correct
+
+
+def test_the_sampler_visits_everything_once_in_an_order_of_its_epoch() -> None:
+    data = dataset()
+    sampler = LengthBucketSampler(data, batch_size=4)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+        assert data.epoch == epoch
+    assert sorted(orders[0]) == list(range(103))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_batches_hold_similar_lengths() -> None:
+    data = dataset(400)
+    sampler = LengthBucketSampler(data, batch_size=4)
+
+    def padding(order: list[int]) -> float:
+        batches = [order[at : at + 4] for at in range(0, len(order), 4)]
+        lengths = [[data.pools[index].pool.length for index in batch] for batch in batches]
+        return 1 - sum(map(sum, lengths)) / sum(len(batch) * max(batch) for batch in lengths)
+
+    assert padding(list(sampler)) < 0.1 < padding(list(range(400)))
+
+
+def test_scores_of_single_rows_are_put_back_into_pools() -> None:
+    items = [
+        TrainingPool(EncodedPool("a", [1], [[2], [3], [4]]), [0]),
+        TrainingPool(EncodedPool("b", [1], [[5]]), [0]),
+    ]
+    batch = collate(items, pad_id=0, route="naive")
+    assert batch["input_ids"].tolist() == [[1, 2], [1, 3], [1, 4], [1, 5]]
+    grouped = group_scores(torch.tensor([[0.1], [0.2], [0.3], [0.4]]), batch["pool_mask"])
+    none = float("-inf")
+    torch.testing.assert_close(grouped, torch.tensor([[0.1, 0.2, 0.3], [0.4, none, none]]))
