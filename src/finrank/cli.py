@@ -76,12 +76,22 @@ def candidates(
             "rates give near misses, high rates far ones.",
         ),
     ] = 0.5,
+    train_pools: Annotated[
+        int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
+    ] = 1,
     seed: Seed = 0,
 ) -> None:
     """Stage 02: pools of the gold program and corrupted ones, in shuffled order."""
     from finrank.stages import candidates as stage
 
-    stage.run(input_dir, output_dir, num_candidates=num_candidates, corruption_rate=corruption_rate, seed=seed)
+    stage.run(
+        input_dir,
+        output_dir,
+        num_candidates=num_candidates,
+        corruption_rate=corruption_rate,
+        train_pools=train_pools,
+        seed=seed,
+    )
 
 
 @app.command()
@@ -114,6 +124,10 @@ def sft(
         bool,
         typer.Option("--candidate_only", help="Hide question, page and labels: measures what pools give away."),
     ] = False,
+    init_model: Annotated[
+        Path | None,
+        typer.Option("--init_model", help="Start from this trained model's adapters and head (same base and LoRA)."),
+    ] = None,
     quick_test: Annotated[bool, typer.Option("--quick_test", help="The whole path on a handful of questions.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the newest unfinished run.")] = False,
 ) -> None:
@@ -127,6 +141,7 @@ def sft(
         base_model=base_model,
         overrides=overrides,
         candidate_only=candidate_only,
+        init_model=init_model,
         quick_test=quick_test,
         resume=resume,
     )

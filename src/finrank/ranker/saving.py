@@ -98,16 +98,21 @@ def load_weights(model: CandidateRankingModel, directory: Path) -> None:
     """Replace adapter and head by those saved in `directory`; every tensor must be there and of the same shape."""
     wanted = get_peft_model_state_dict(model.encoder)
     saved = load_file(directory / ADAPTER[1])
-    if set(wanted) != set(saved):
-        odd = sorted(set(wanted) ^ set(saved))
+    odd = sorted(name for name in wanted | saved if _shape(wanted, name) != _shape(saved, name))
+    if odd:
         raise UserError(
-            f"{directory / ADAPTER[1]} does not fit the base model: {len(odd)} tensors differ, first {odd[0]}"
+            f"{directory / ADAPTER[1]} does not fit this base model and LoRA: {len(odd)} tensors differ, {odd[0]} "
+            f"first (saved {_shape(saved, odd[0])}, expected {_shape(wanted, odd[0])})"
         )
     own = dict(model.encoder.named_parameters())
     with torch.no_grad():
         for name, value in saved.items():
             own[_with_adapter_name(name)].copy_(value)
     model.score_head.load_state_dict(load_file(directory / HEAD), strict=True)
+
+
+def _shape(tensors: dict[str, torch.Tensor], name: str) -> list[int] | None:
+    return list(tensors[name].shape) if name in tensors else None
 
 
 def _with_adapter_name(name: str) -> str:

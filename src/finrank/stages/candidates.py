@@ -6,6 +6,7 @@ Prints how many pools were made and left out, and where the gold candidates stan
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,14 +60,17 @@ def run(
     *,
     num_candidates: int = 8,
     corruption_rate: float = 0.5,
+    train_pools: int = 1,
     seed: int = 0,
 ) -> None:
     """Write `output_dir` with a Pool for every Question of `input_dir` that has a program; the others go to rejects.
 
     `corruption_rate` in [0, 1) is the chance of one more edit after each edit of a wrong candidate: low rates give near
-    misses, high rates far ones. Raises UserError for settings out of range, or when the input is missing.
+    misses, high rates far ones. `train_pools` above 1 makes further pools of every train question, each with wrong
+    candidates of its own and an id that ends in "#2", "#3" and so on: training then meets new ones instead of learning
+    the same by heart. Raises UserError for settings out of range, or when the input is missing.
     """
-    _check_settings(num_candidates, corruption_rate)
+    _check_settings(num_candidates, corruption_rate, train_pools)
     splits = available_splits(input_dir, expected="finqa_processed")
     files = {split: input_dir / f"{split}.jsonl" for split in splits}
     arguments = {
@@ -74,6 +78,7 @@ def run(
         "output_dir": str(output_dir),
         "num_candidates": num_candidates,
         "corruption_rate": corruption_rate,
+        "train_pools": train_pools,
     }
     make_pool = partial(build_pool, num_candidates=num_candidates, corruption_rate=corruption_rate, seed=seed)
     summaries: dict[str, SplitSummary] = {}
@@ -85,18 +90,26 @@ def run(
             # A stage's file has no blank lines, so the count of records is the line number.
             for line, question in enumerate(track(read_records(path, Question), f"candidates of {split}"), start=1):
                 try:
-                    pool = make_pool(_readable(question))
+                    for copy in _copies(_readable(question), train_pools if split == "train" else 1):
+                        pool = make_pool(copy)
+                        out.write(split, pool)
+                        summary.add(pool, num_candidates)
                 except NoPool as reason:
                     out.reject(path.name, line, question.id, str(reason))
                     summary.rejects[reason.kind] += 1
-                else:
-                    out.write(split, pool)
-                    summary.add(pool, num_candidates)
         out.extra["candidates"] = {split: summary.as_json(num_candidates) for split, summary in summaries.items()}
     _print_summaries(summaries, num_candidates, output_dir)
 
 
-def _check_settings(num_candidates: int, corruption_rate: float) -> None:
+def _copies(question: Question, count: int) -> Iterator[Question]:
+    yield question
+    for number in range(2, count + 1):
+        yield question.model_copy(update={"id": f"{question.id}#{number}"})
+
+
+def _check_settings(num_candidates: int, corruption_rate: float, train_pools: int) -> None:
+    if train_pools < 1:
+        raise UserError(f"train_pools is {train_pools}: every train question has 1 pool at least")
     if num_candidates < 2:
         raise UserError(f"num_candidates is {num_candidates}: a pool needs 2 at least, the gold and a wrong one")
     if not 0.0 <= corruption_rate < 1.0:

@@ -23,7 +23,7 @@ from finrank.console import console, say, warn
 from finrank.evaluation.report import diagnose, evaluate_pools, print_table
 from finrank.ranker.encoding import pad_id
 from finrank.ranker.model import CandidateRankingModel, check_route
-from finrank.ranker.saving import load_weights, save_model
+from finrank.ranker.saving import find_model, load_weights, save_model
 from finrank.ranker.scoring import score_pools
 from finrank.ranker.weights import load_tokenizer, locate
 from finrank.records import RewardedPool
@@ -49,16 +49,26 @@ class Split:
     encoded: EncodedData
 
 
-def train(config: TrainingConfig, input_dir: Path, output_dir: Path, *, quick_test: bool, resume: bool) -> Path:
+def train(
+    config: TrainingConfig,
+    input_dir: Path,
+    output_dir: Path,
+    *,
+    init_model: Path | None = None,
+    quick_test: bool = False,
+    resume: bool = False,
+) -> Path:
     """Train one model and give its stage directory `output_dir/run_NNN/04_sft`.
 
-    `input_dir` holds the rewarded pools of stage 03. Raises UserError for missing data or weights, a candidate that
-    cannot fit, nothing to resume, or memory that ran out (with the config keys to lower).
+    `input_dir` holds the rewarded pools of stage 03; `init_model` is a trained model to start from. Raises UserError
+    for missing data or weights, a candidate that cannot fit, nothing to resume, or memory that ran out (with the
+    config keys to lower).
     """
     began = time.monotonic()
     started = {
         "config": config.model_dump(mode="json"),
         "data": runs.data_hashes(input_dir),
+        "init_model": str(find_model(init_model)) if init_model else None,
         "quick_test": quick_test,
     }
     available_splits(input_dir, expected="finqa_with_rewards")
@@ -66,6 +76,8 @@ def train(config: TrainingConfig, input_dir: Path, output_dir: Path, *, quick_te
     splits = _read_splits(input_dir, config, tokenizer, quick_test)
     set_seed(config.seed)
     model = CandidateRankingModel.new(config.ranker_settings())
+    if init_model:
+        load_weights(model, find_model(init_model))
     _say_what_is_trained(model, splits, config)
     route = check_route(model)
     stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
