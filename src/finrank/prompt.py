@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from finrank.candidates.shapes import shape_of
 from finrank.evidence import Evidence, page_evidence, select_evidence
 from finrank.labels import PageLabels, number_key, number_keys
 from finrank.programs import TABLE_OPERATIONS, Program, ProgramError, operands, parse
@@ -24,6 +25,24 @@ from finrank.records import Answer, Candidate, Question
 PROMPT_VERSION = 1
 
 _SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "exp": "^", "greater": ">"}
+# What people call the commonest calculations: a question asks for a "percentage change", never for a quotient of a
+# difference, and a small model cannot be expected to know that they are one.
+_CALLED = {
+    "subtract(a, b), divide(#0, b)": "percent change",
+    "divide(a, b), subtract(#0, const_1)": "percent change",
+    "subtract(a, b), divide(#0, b), multiply(#1, const_100)": "percent change",
+    "subtract(a, const_100), divide(#0, const_100)": "percent return",
+    "subtract(a, b)": "change difference",
+    "divide(a, b)": "percent share ratio",
+    "divide(a, b), multiply(#0, const_100)": "percent share ratio",
+    "add(a, b)": "total sum",
+    "add(a, b), add(#0, c)": "total sum",
+    "add(a, b), add(#0, c), add(#1, d)": "total sum",
+    "add(a, b), divide(#0, const_2)": "average",
+    "add(a, b), add(#0, c), divide(#1, const_3)": "average",
+    "multiply(a, b)": "product",
+    "greater(a, b)": "greater",
+}
 # Expanding references doubles a program like add(#0, #0) at every step; past this it is written step by step.
 _MAX_EXPRESSION = 600
 
@@ -38,7 +57,7 @@ class PromptSettings(BaseModel):
         default=None, ge=0, description="at most this many tokens of page in the prefix (null: all that fit)"
     )
     labels: bool = Field(default=True, description="write each operand with its row and column, or the words before it")
-    program_style: Literal["expression", "steps"] = "expression"
+    program_style: Literal["described", "expression", "steps"] = "expression"
     candidate_only: bool = Field(
         default=False,
         description="hide question, page and labels: measures what the pools give away by themselves",
@@ -76,7 +95,9 @@ def _write_candidate(candidate: Candidate, label: Callable[[str], str | None], s
         return f"{candidate.program} = {value}"
     if settings.candidate_only or settings.program_style == "steps":
         return f"{_write_steps(program, label)} = {value}"
-    return f"{_write_expression(program, label)} = {value}"
+    called = _CALLED.get(shape_of(program)) if settings.program_style == "described" else None
+    expression = f"{_write_expression(program, label)} = {value}"
+    return f"{called} : {expression}" if called else expression
 
 
 def write_value(answer: Answer | None) -> str:
