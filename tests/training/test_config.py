@@ -17,7 +17,7 @@ MINILM = REPOSITORY / "configs" / "models" / "minilm.yaml"
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid(path: Path, tmp_path: Path) -> None:
-    config = load_config(path, ["trainer.bf16=false"])
+    config = load_config(path)
     assert config.ranker_settings().base_model == config.base_model
     assert training_arguments(config, tmp_path).per_device_train_batch_size == config.batch_size
 
@@ -39,6 +39,7 @@ def test_the_default_models_weights_are_pinned_and_intact() -> None:
         ("prompt.max_lenght=128", r"unknown key prompt.max_lenght \(did you mean max_length\?\)"),
         ("trainer.num_train_epoch=2", r"unknown key trainer.num_train_epoch \(did you mean num_train_epochs\?\)"),
         ("trainer.seed=3", r"trainer.seed is set by seed"),
+        ("trainer.bf16=true", r"trainer.bf16 is set by mixed_precision"),
         ("lora.rank=0", r"lora.rank: .*greater than or equal to 1"),
         ("pooling=middle", r"pooling: .*'auto', 'last' or 'mean'"),
         ("dtype=float16", r"dtype: .*'float32' or 'bfloat16'"),

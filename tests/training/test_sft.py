@@ -27,7 +27,7 @@ from tests.pools import write_pools
 from tests.tiny import save_tiny_base
 
 CONFIGS = REPOSITORY / "configs" / "models"
-SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "trainer.bf16=false", "dtype=float32",
+SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=no", "dtype=float32",
          "trainer.logging_steps=1"]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from finrank.console import warn
 from finrank.ranker.packing import EncodedPool, attention_mask, pack, pooling_weights
 from finrank.ranker.settings import RankerSettings
 from finrank.ranker.weights import is_causal, load_encoder
+from finrank.store import UserError
 
 # Packed and naive scores of one input may differ by this much of their size before the packed route is given up.
 _ROUTE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -41,10 +42,10 @@ class CandidateRankingModel(nn.Module):
         )
 
     @classmethod
-    def new(cls, settings: RankerSettings, encoder: nn.Module | None = None) -> CandidateRankingModel:
+    def new(cls, settings: RankerSettings, encoder: Any = None) -> CandidateRankingModel:
         """A model ready for training: the base weights (or the given encoder), fresh adapters, a fresh head.
 
-        The caller seeds torch. Raises UserError when the base weights cannot be had.
+        The caller seeds torch. Raises UserError when the base weights cannot be had, or have too few positions.
         """
         lora = settings.lora
         adapter = LoraConfig(
@@ -55,6 +56,12 @@ class CandidateRankingModel(nn.Module):
             target_modules=lora.target_modules,
         )
         encoder = encoder if encoder is not None else load_encoder(settings)
+        positions = encoder.config.max_position_embeddings
+        if settings.prompt.max_length > positions:
+            raise UserError(
+                f"prompt.max_length {settings.prompt.max_length} is over the {positions} positions of "
+                f"{settings.base_model}: lower it in the config"
+            )
         return cls(get_peft_model(encoder, adapter), settings)
 
     @property

@@ -59,6 +59,9 @@ def load_encoder(settings: RankerSettings) -> torch.nn.Module:
         raise _unavailable(settings.base_model, error) from error
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # of a frozen base; adapters and head have their own (see docs/experiments.md)
     return encoder.requires_grad_(False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -21,6 +21,8 @@ _OURS = {
     "learning_rate": "learning_rate",
     "per_device_train_batch_size": "batch_size",
     "resume_from_checkpoint": "--resume",
+    "bf16": "mixed_precision",
+    "fp16": "mixed_precision",
 }
 
 
@@ -43,6 +45,9 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapters")
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
     batch_size: int = Field(default=4, ge=1, description="questions per step and device, before accumulation")
+    mixed_precision: Literal["auto", "bf16", "no"] = Field(
+        default="auto", description="bf16 autocast in training; auto: where the device multiplies bfloat16 natively"
+    )
     early_stopping_patience: int | None = Field(
         default=None,
         ge=1,

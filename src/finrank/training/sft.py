@@ -31,7 +31,7 @@ from finrank.store import UserError, available_splits, load_records, write_json
 from finrank.training import runs
 from finrank.training.config import TrainingConfig
 from finrank.training.pools import EncodedData, PoolDataset, TrainingPool, encode_pools
-from finrank.training.trainer import RankingTrainer, training_arguments
+from finrank.training.trainer import RankingTrainer, training_arguments, use_bf16
 
 STAGE = "04_sft"
 # --quick_test: enough to go through every step of the path, small enough for two minutes on two cores.
@@ -81,7 +81,11 @@ def train(
     _say_what_is_trained(model, splits, config)
     route = check_route(model)
     stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
-    say(f"device: {runs.environment()['device']}; attention route: {route} (agrees with naive); writing to {stage}")
+    bf16, why = use_bf16(config)
+    why_route = "its scores agree with the naive route's" if route == "mask" else "see the warning above, or the config"
+    say(f"device: {runs.environment()['device']}; attention route: {route} ({why_route})")
+    say(f"precision: {'bfloat16 autocast' if bf16 else config.dtype} in training ({why}), float32 scores")
+    say(f"writing to {stage}")
     try:
         trainer = _make_trainer(model, config, stage, splits, tokenizer, route, quick_test)
         checkpoint = runs.last_checkpoint(stage) if resume else None

@@ -106,11 +106,24 @@ class RankingTrainer(Trainer):
         load_weights(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
 
 
+def use_bf16(config: TrainingConfig) -> tuple[bool, str]:
+    """Whether training runs under bfloat16 autocast, and why."""
+    if config.mixed_precision != "auto":
+        return config.mixed_precision == "bf16", "as the config says"
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return native, f"this GPU {'multiplies' if native else 'does not multiply'} bfloat16 natively"
+    # Without these instructions bfloat16 is emulated, several times slower than float32.
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return native, f"this CPU {'multiplies' if native else 'does not multiply'} bfloat16 natively"
+
+
 def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: Any) -> TrainingArguments:
     """Trainer's arguments from a config: finrank's defaults, then the config's `trainer:` section, then `overrides`.
 
     Checkpoints are written when the model is evaluated, so that the best one by accuracy can be kept.
     """
+    bf16, _ = use_bf16(config)
     values: dict[str, Any] = {
         "eval_strategy": "epoch",
         "save_total_limit": 1,
@@ -129,6 +142,8 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
         values.setdefault("save_steps", values["eval_steps"])
     return TrainingArguments(
         output_dir=str(checkpoints),
+        bf16=bf16,
+        use_cpu=bf16 and not torch.cuda.is_available(),  # Trainer takes bf16 on a CPU only when told that it is one
         seed=config.seed,
         learning_rate=config.learning_rate,
         per_device_train_batch_size=config.batch_size,
