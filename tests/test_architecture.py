@@ -66,7 +66,8 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+ENTRY_POINTS = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path not in ENTRY_POINTS]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -146,7 +146,7 @@ def _write_argument(argument: str, label: Callable[[str], str | None]) -> str:
     if argument.startswith("#") or number_key(argument) is None:
         return argument
     found = label(argument)
-    return f"{argument} {found}" if found else argument
+    return f"{found} {argument}" if found else argument
 
 
 def choose_context(

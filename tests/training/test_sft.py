@@ -125,6 +125,14 @@ def test_a_model_with_another_runs_head_is_refused(llama_stage: Path, tmp_path: 
         load_model(copy)
 
 
+def test_a_model_is_refused_other_base_weights_than_it_was_trained_on(llama_stage: Path, tmp_path: Path) -> None:
+    other = save_tiny_base(tmp_path / "other", "llama", seed=1)
+    with pytest.raises(UserError, match="the config pins"):
+        load_model(llama_stage, base_model=str(other))
+    same = save_tiny_base(tmp_path / "same", "llama")
+    assert load_model(llama_stage, base_model=str(same)).route == "mask"
+
+
 def test_the_next_run_gets_the_next_number_and_the_same_curve(llama_stage: Path) -> None:
     again = train(llama_stage.parents[2], "llama-3-8b.yaml", "llama")
     assert again.parts[-2:] == ("run_002", "04_sft")

@@ -39,6 +39,14 @@ def locate(base_model: str, pinned_sha256: str | None = None) -> str:
     return place
 
 
+def pinned(settings: RankerSettings) -> RankerSettings:
+    """The settings with the hash of the base weights where they are a local file, so that a saved model knows them."""
+    weights = Path(locate(settings.base_model)) / "model.safetensors"
+    if settings.base_model_sha256 or not weights.is_file():
+        return settings
+    return settings.model_copy(update={"base_model_sha256": sha256(weights)})
+
+
 def load_tokenizer(place: str) -> Any:
     """The tokenizer in a folder or hub id; UserError with what to do when it cannot be had."""
     try:

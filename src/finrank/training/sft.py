@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from finrank.console import console, say, warn
@@ -25,12 +26,13 @@ from finrank.ranker.encoding import pad_id
 from finrank.ranker.model import CandidateRankingModel, check_route
 from finrank.ranker.saving import find_model, load_weights, save_model
 from finrank.ranker.scoring import score_pools
-from finrank.ranker.weights import load_tokenizer, locate
+from finrank.ranker.weights import load_tokenizer, locate, pinned
 from finrank.records import RewardedPool
 from finrank.store import UserError, available_splits, load_records, write_json
 from finrank.training import runs
 from finrank.training.config import TrainingConfig
-from finrank.training.pools import EncodedData, PoolDataset, TrainingPool, encode_pools
+from finrank.training.losses import mean_listwise_loss
+from finrank.training.pools import EncodedData, PoolDataset, encode_pools
 from finrank.training.trainer import RankingTrainer, training_arguments, use_bf16
 
 STAGE = "04_sft"
@@ -75,7 +77,7 @@ def train(
     tokenizer = load_tokenizer(locate(config.base_model, config.base_model_sha256))
     splits = _read_splits(input_dir, config, tokenizer, quick_test)
     set_seed(config.seed)
-    model = CandidateRankingModel.new(config.ranker_settings())
+    model = CandidateRankingModel.new(pinned(config.ranker_settings()))
     if init_model:
         load_weights(model, find_model(init_model))
     _say_what_is_trained(model, splits, config)
@@ -188,16 +190,18 @@ def _make_trainer(
 
 def _selection_metrics(split: Split, pad: int, route: str) -> Callable[[CandidateRankingModel], dict[str, float]]:
     def evaluator(model: CandidateRankingModel) -> dict[str, float]:
-        result = _evaluate(model, split, pad, route, description="")
-        return {name: result[name] for name in ("accuracy", "reward_ratio", "average_reward")}
+        scores = _score(model, split, pad, route, description="")
+        result = evaluate_pools(split.pools, scores)
+        metrics = {name: result[name] for name in ("accuracy", "reward_ratio", "average_reward")}
+        # Accuracy moves in steps of one question; the loss shows progress between them.
+        return {**metrics, "loss": mean_listwise_loss(scores, [pool.correct for pool in split.pools])}
 
     return evaluator
 
 
-def _evaluate(model: CandidateRankingModel, split: Split, pad: int, route: str, description: str) -> dict[str, Any]:
-    pools: list[TrainingPool] = split.encoded.pools
-    scores = score_pools(model, [item.pool for item in pools], pad, route=route, description=description)
-    return evaluate_pools(split.pools, scores)
+def _score(model: CandidateRankingModel, split: Split, pad: int, route: str, description: str) -> list[np.ndarray]:
+    encoded = [item.pool for item in split.encoded.pools]
+    return score_pools(model, encoded, pad, route=route, description=description)
 
 
 def _finish(
@@ -217,7 +221,9 @@ def _finish(
     metrics: dict[str, Any] = {}
     for name in ("selection", "dev"):
         if name in splits:
-            result = _evaluate(model, splits[name], pad_id(tokenizer), route, f"evaluating {name}")
+            result = evaluate_pools(
+                splits[name].pools, _score(model, splits[name], pad_id(tokenizer), route, f"evaluating {name}")
+            )
             print_table(
                 result,
                 title=f"{name}: {result['n']} pools, best model (step {trainer.state.best_global_step})",
