@@ -35,12 +35,12 @@ def write(program: str | None, answer: float | str | None = None, **settings: ob
         (
             "subtract(5829, 5735), divide(#0, 5735)",
             0.01639,
-            "( 5829 revenue 2009 - 5735 revenue 2008 ) / 5735 = 0.01639 ( 1.6 % )",
+            "percent change : ( revenue 2009 5829 - revenue 2008 5735 ) / 5735 = 0.01639 ( 1.6 % )",
         ),
-        ("multiply(40, const_m1)", -40.0, "40 tax was million . * -1 = -40"),
+        ("multiply(40, const_m1)", -40.0, "tax was million . 40 * -1 = -40"),
         ("table_max(revenue, none)", 5829.0, "max of revenue = 5829"),
-        ("greater(5829, 7)", "yes", "5829 revenue 2009 > 7 = yes"),
-        ("divide(22%, const_100)", 0.0022, "22% cost 2008 / 100 = 0.0022 ( 0.2 % )"),
+        ("greater(5829, 7)", "yes", "greater : revenue 2009 5829 > 7 = yes"),
+        ("divide(22%, const_100)", 0.0022, "cost 2008 22% / 100 = 0.0022 ( 0.2 % )"),
         ("no program at all", None, "no program at all = none"),
         (None, 5829.0, "= 5829 revenue 2009"),
         (None, "yes", "= yes"),
@@ -48,6 +48,14 @@ def write(program: str | None, answer: float | str | None = None, **settings: ob
 )
 def test_how_a_candidate_is_written(program: str | None, answer: float | str | None, expected: str) -> None:
     assert write(program, answer) == expected
+
+
+def test_other_styles() -> None:
+    program = "subtract(5829, 5735), divide(#0, 5735)"
+    expression = write(program, 0.5, program_style="expression")
+    assert expression == "( revenue 2009 5829 - revenue 2008 5735 ) / 5735 = 0.5 ( 50.0 % )"
+    steps = write(program, 0.5, program_style="steps", labels=False)
+    assert steps == "subtract ( 5829 , 5735 ) , divide ( #0 , 5735 ) = 0.5 ( 50.0 % )"
 
 
 def test_the_control_sees_no_label() -> None:

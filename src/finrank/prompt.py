@@ -1,10 +1,10 @@
 """How a question, its page and a candidate are written as text for the model. No other room knows this format.
 
     prefix     what is the change in revenue ? [SEP] revenue : 2009 $ 5829 , 2008 $ 5735 [SEP]
-    candidate  ( 5829 revenue 2009 - 5735 revenue 2008 ) / 5735 = 0.01639 ( 1.6 % )
+    candidate  percent change : ( revenue 2009 5829 - revenue 2008 5735 ) / 5735 = 0.01639 ( 1.6 % )
 
-The program is written as the expression that it is, `#0` replaced by its step, each number followed the first time
-by its label from the page (`labels.py`). With `candidate_only`, the control that measures what pools give away, the
+The program is written as the expression that it is, `#0` replaced by its step, with what people call such a calculation
+before it, and each number preceded the first time by its label from the page (`labels.py`). With `candidate_only`, the control that measures what pools give away, the
 prefix is empty and the candidate is its own program and value without labels.
 """
 
@@ -57,7 +57,9 @@ class PromptSettings(BaseModel):
         default=None, ge=0, description="at most this many tokens of page in the prefix (null: all that fit)"
     )
     labels: bool = Field(default=True, description="write each operand with its row and column, or the words before it")
-    program_style: Literal["described", "expression", "steps"] = "expression"
+    program_style: Literal["described", "expression", "steps"] = Field(
+        default="described", description="an expression with its common name before it, without it, or step by step"
+    )
     candidate_only: bool = Field(
         default=False,
         description="hide question, page and labels: measures what the pools give away by themselves",
