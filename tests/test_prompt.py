@@ -10,7 +10,14 @@ import pytest
 from finrank.evidence import page_evidence, select_evidence, shorten
 from finrank.labels import PageLabels, number_key
 from finrank.programs import parse
-from finrank.prompt import PromptSettings, choose_context, gold_number_survival, write_candidates, write_value
+from finrank.prompt import (
+    PromptSettings,
+    Survival,
+    choose_context,
+    gold_number_survival,
+    write_candidates,
+    write_value,
+)
 from finrank.ranker.encoding import encode
 from finrank.records import Candidate, Question
 from finrank.store import UserError
@@ -118,9 +125,11 @@ def test_context_never_depends_on_the_gold() -> None:
 
 def test_survival_counts_gold_numbers_that_stand_on_the_page() -> None:
     evidence = page_evidence(TABLE, [])
-    assert gold_number_survival(QUESTION, evidence) == (2, 2)
-    assert gold_number_survival(QUESTION, evidence[1:]) == (0, 2)
-    assert gold_number_survival(QUESTION.model_copy(update={"program": None}), evidence) == (0, 0)
+    bare = PromptSettings(labels=False)
+    assert gold_number_survival(QUESTION, evidence, bare) == Survival(on_page=2, in_prefix=2, reached=2)
+    assert gold_number_survival(QUESTION, evidence[1:], bare) == Survival(on_page=2, in_prefix=0, reached=0)
+    assert gold_number_survival(QUESTION, [], PromptSettings()) == Survival(on_page=2, in_prefix=0, reached=2)
+    assert gold_number_survival(QUESTION.model_copy(update={"program": None}), evidence, bare) == Survival()
 
 
 def test_truncation_takes_the_page_and_never_a_candidate() -> None:

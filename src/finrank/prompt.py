@@ -4,13 +4,15 @@
     candidate  percent change : ( revenue 2009 5829 - revenue 2008 5735 ) / 5735 = 0.01639 ( 1.6 % )
 
 The program is written as the expression that it is, `#0` replaced by its step, with what people call such a calculation
-before it, and each number preceded the first time by its label from the page (`labels.py`). With `candidate_only`, the control that measures what pools give away, the
-prefix is empty and the candidate is its own program and value without labels.
+before it; the first time a number stands there, its label from the page stands before it (`labels.py`). With
+`candidate_only`, the control that measures what pools give away, the prefix is empty and the candidate is its own
+program and value without labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -164,18 +166,27 @@ def choose_context(
     return select_evidence(question.question, page_evidence(question.table, question.text), cap, count_tokens)
 
 
-def gold_number_survival(question: Question, kept: Sequence[Evidence]) -> tuple[int, int]:
-    """(kept, all): how many of the gold program's numbers that stand on the page also stand in the kept evidence.
+@dataclass(frozen=True)
+class Survival:
+    """What of a gold program's numbers that stand on the page reaches the model; counts of distinct numbers."""
 
-    For reports only: the choice of evidence never sees the gold program.
-    """
-    if question.program is None:
-        return 0, 0
+    on_page: int = 0
+    in_prefix: int = 0
+    reached: int = 0
+    """In the prefix, or named by a label beside an operand."""
+
+
+def gold_number_survival(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> Survival:
+    """Counts for reports, from the evidence that was kept: the choice of evidence never sees the gold program."""
+    if question.program is None or settings.candidate_only:
+        return Survival()
     try:
         wanted = {number_key(operand) for operand in operands(parse(question.program))} - {None}
     except ProgramError:
-        return 0, 0
+        return Survival()
     page = page_evidence(question.table, question.text)
     on_page = wanted & {key for item in page for key in number_keys(item.text)}
-    in_kept = on_page & {key for item in kept for key in number_keys(item.text)}
-    return len(in_kept), len(on_page)
+    in_prefix = on_page & {key for item in kept for key in number_keys(item.text)}
+    labels = PageLabels(question.table, question.text)
+    named = {key for key in on_page if settings.labels and key is not None and labels.of(key, question.question)}
+    return Survival(len(on_page), len(in_prefix), len(in_prefix | named))

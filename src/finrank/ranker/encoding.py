@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finrank.prompt import PromptSettings, choose_context, gold_number_survival, write_candidates
+from finrank.prompt import PromptSettings, Survival, choose_context, gold_number_survival, write_candidates
 from finrank.ranker.packing import EncodedPool
 from finrank.records import Candidate, Question
 from finrank.store import UserError
@@ -14,11 +14,10 @@ from finrank.store import UserError
 
 @dataclass(frozen=True)
 class Encoded:
-    """An encoded pool, and how many of the gold program's numbers that stand on the page are in its prefix."""
+    """An encoded pool, and what of the gold program's numbers reaches the model."""
 
     pool: EncodedPool
-    numbers_kept: int
-    numbers_all: int
+    survival: Survival
 
 
 def encode(question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings) -> Encoded:
@@ -44,8 +43,7 @@ def encode(question: Question, candidates: Sequence[Candidate], tokenizer: Any, 
     )
     page = [token for tokens in tokenize([item.text for item in context], tokenizer) for token in tokens]
     prefix = [*begin, *asked, *page, *(end if page else [])]
-    kept, everything = gold_number_survival(question, context)
-    return Encoded(EncodedPool(question.id, prefix, answers), kept, everything)
+    return Encoded(EncodedPool(question.id, prefix, answers), gold_number_survival(question, context, settings))
 
 
 def tokenize(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

@@ -29,10 +29,14 @@ class TrainingPool:
 
 @dataclass(frozen=True)
 class EncodedData:
-    """All pools of a split, encoded, and the share of gold numbers on the page that the kept evidence still holds."""
+    """All pools of a split, encoded, and what of the gold programs' numbers on the page reaches the model (shares).
+
+    The shares are None where nothing is known of gold numbers: no gold program, or the candidate-only control.
+    """
 
     pools: list[TrainingPool]
-    numbers_kept: float | None
+    numbers_in_prefix: float | None
+    numbers_reached: float | None
     questions_losing_numbers: float | None
 
 
@@ -43,12 +47,13 @@ def encode_pools(
     encoded = [
         encode(pool, pool.candidates, tokenizer, settings) for pool in track(pools, description, total=len(pools))
     ]
-    known = [item for item in encoded if item.numbers_all]
-    total = sum(item.numbers_all for item in known)
+    known = [item.survival for item in encoded if item.survival.on_page]
+    total = sum(item.on_page for item in known)
     return EncodedData(
         [TrainingPool(item.pool, pool.correct) for item, pool in zip(encoded, pools, strict=True)],
-        sum(item.numbers_kept for item in known) / total if total else None,
-        sum(item.numbers_kept < item.numbers_all for item in known) / len(known) if known else None,
+        sum(item.in_prefix for item in known) / total if total else None,
+        sum(item.reached for item in known) / total if total else None,
+        sum(item.reached < item.on_page for item in known) / len(known) if known else None,
     )
 
 

@@ -147,15 +147,17 @@ def _say_what_is_trained(model: CandidateRankingModel, splits: dict[str, Split],
     for name, split in splits.items():
         encoded = split.encoded
         lengths = sorted(item.pool.length for item in encoded.pools)
-        line = f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens"
-        if encoded.numbers_kept is not None and not config.prompt.candidate_only:
-            line += f", {encoded.numbers_kept:.1%} of the gold programs' numbers on the page are in the prefix"
-        say(line)
+        say(f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens")
+        if encoded.numbers_in_prefix is not None:
+            say(
+                f"    of the gold programs' numbers on the page {encoded.numbers_in_prefix:.1%} are in the prefix, "
+                f"{encoded.numbers_reached:.1%} are there or named by a label"
+            )
         lost = encoded.questions_losing_numbers or 0.0
-        if name == "train" and lost > _LOST_NUMBERS_WARNING and not config.prompt.candidate_only:
+        if name == "train" and lost > _LOST_NUMBERS_WARNING:
             warn(
-                f"{lost:.0%} of the train questions lose a gold number from their prefix (labels beside the operands "
-                "still name it): raise prompt.max_length or prompt.context_tokens"
+                f"{lost:.0%} of the train questions lose a number that their gold program needs: raise "
+                "prompt.max_length or prompt.context_tokens, or set prompt.labels=true"
             )
 
 
