@@ -112,3 +112,21 @@ def test_settings_out_of_range(processed: Path, tmp_path: Path, settings: dict, 
 def test_missing_input_names_the_steps(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"01_prepare_dataset\.py|step 01"):
         candidates.run(tmp_path / "nothing", tmp_path / "pools")
+
+
+def test_further_train_pools_have_other_wrong_candidates_and_leave_the_first_as_it_was(
+    processed: Path, tmp_path: Path
+) -> None:
+    candidates.run(processed, tmp_path / "one")
+    candidates.run(processed, tmp_path / "three", train_pools=3)
+    first = load_records(tmp_path / "one" / "train.jsonl", Pool)
+    more = {pool.id: pool for pool in load_records(tmp_path / "three" / "train.jsonl", Pool)}
+    assert list(more) == [f"{name}{end}" for name in ("change", "ratio", "greater") for end in ("", "#2", "#3")]
+    assert [more[pool.id] for pool in first] == first
+    programs = [{candidate.program for candidate in more[name].candidates} for name in ("change", "change#2")]
+    assert programs[0] != programs[1]
+    assert "subtract(5829, 5735), divide(#0, 5735)" in programs[0] & programs[1]
+    assert len(load_records(tmp_path / "three" / "dev.jsonl", Pool)) == 1
+    assert _rejects(tmp_path / "three") == _rejects(tmp_path / "one")
+    with pytest.raises(UserError, match="train_pools is 0"):
+        candidates.run(processed, tmp_path / "none", train_pools=0)

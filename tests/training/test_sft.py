@@ -133,6 +133,17 @@ def test_a_model_is_refused_other_base_weights_than_it_was_trained_on(llama_stag
     assert load_model(llama_stage, base_model=str(same)).route == "mask"
 
 
+def test_training_starts_from_a_trained_model(llama_stage: Path, tmp_path: Path) -> None:
+    root = llama_stage.parents[2]
+    options = ["learning_rate=1e-12", "head_learning_rate=1e-12"]  # so small that the start is what is saved
+    further = train(root, "llama-3-8b.yaml", "llama", *options, init_model=llama_stage)
+    for one, other in zip(dev_scores(further, root / "data"), dev_scores(llama_stage, root / "data"), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    with pytest.raises(UserError, match=r"does not fit .* saved \[16, 32\], expected \[8, 32\]"):
+        train(root, "llama-3-8b.yaml", "llama", "lora.rank=8", init_model=llama_stage)
+    shutil.rmtree(further.parent)  # the next test counts runs
+
+
 def test_the_next_run_gets_the_next_number_and_the_same_curve(llama_stage: Path) -> None:
     again = train(llama_stage.parents[2], "llama-3-8b.yaml", "llama")
     assert again.parts[-2:] == ("run_002", "04_sft")
