@@ -155,6 +155,17 @@ def losses(stage: Path) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in curve if "loss" in row]
 
 
+@pytest.mark.parametrize(("config", "family"), [("llama-3-8b.yaml", "llama"), ("minilm.yaml", "bert")])
+def test_packed_and_naive_training_give_the_same_curve(tmp_path: Path, config: str, family: str) -> None:
+    still = ["lora.dropout=0", "score_head.dropout=0", "trainer.gradient_accumulation_steps=1", "learning_rate=1e-2"]
+    packed, naive = (
+        losses(train(tmp_path, config, family, *still, f"attention_route={route}")) for route in ("mask", "naive")
+    )
+    assert len(packed) == 6
+    assert abs(packed[0][1] - packed[-1][1]) > 0.01  # a curve that stands still would prove nothing
+    np.testing.assert_allclose(naive, packed, atol=1e-4)
+
+
 def test_a_pool_is_learned(tmp_path: Path) -> None:
     stage = train(
         tmp_path, "minilm.yaml", "bert", "trainer.num_train_epochs=12", "learning_rate=3e-3", "prompt.labels=false"

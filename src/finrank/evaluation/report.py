@@ -172,6 +172,14 @@ def diagnose(result: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def summary_line(result: Mapping[str, Any]) -> str:
+    """The figures in one line, for evaluations during training."""
+    figures = ", ".join(f"{name.replace('_', ' ')} {_cell(result, name)}" for name in ("accuracy", "reward_ratio"))
+    baselines = {name: result["baselines"][name]["accuracy"] for name in ("chance", "constant", "medoid", "oracle")}
+    beside = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in baselines.items())
+    return f"{figures}, average reward {_cell(result, 'average_reward')}; accuracy of {beside}"
+
+
 def print_table(result: Mapping[str, Any], title: str | None = None) -> None:
     """Print the figures: the model first, then the baselines, each with its 95 % interval over pages."""
     title = title or f"{result['n']} pools, {result['unanswerable']} without a correct candidate"

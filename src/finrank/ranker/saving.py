@@ -133,6 +133,9 @@ def load_model(directory: Path, base_model: str | None = None, device: str | Non
     load_weights(model, directory)
     model.requires_grad_(False)
     model.eval()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if settings.quantization is None:
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.to(device)
+    else:
+        model.score_head.to(device)  # the quantized base was placed when it was loaded
     return LoadedModel(model, load_tokenizer(str(directory)), check_route(model))

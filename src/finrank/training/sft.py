@@ -21,7 +21,7 @@ import numpy as np
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from finrank.console import console, say, warn
-from finrank.evaluation.report import diagnose, evaluate_pools, print_table
+from finrank.evaluation.report import diagnose, evaluate_pools, print_table, summary_line
 from finrank.ranker.encoding import pad_id
 from finrank.ranker.model import CandidateRankingModel, check_route
 from finrank.ranker.saving import find_model, load_weights, save_model
@@ -194,6 +194,7 @@ def _selection_metrics(split: Split, pad: int, route: str) -> Callable[[Candidat
     def evaluator(model: CandidateRankingModel) -> dict[str, float]:
         scores = _score(model, split, pad, route, description="")
         result = evaluate_pools(split.pools, scores)
+        say(f"selection: {summary_line(result)}")
         metrics = {name: result[name] for name in ("accuracy", "reward_ratio", "average_reward")}
         # Accuracy moves in steps of one question; the loss shows progress between them.
         return {**metrics, "loss": mean_listwise_loss(scores, [pool.correct for pool in split.pools])}
