@@ -1,7 +1,9 @@
 # Each target sets up what it needs; a second run finds the set-up done.
+#   make setup  .venv with everything that the commands need
 #   make demo   the whole pipeline on the embedded sample, with a results table (about 8 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
+#   make finqa FINQA=DIR   the README's figures on the official FinQA files in DIR (about 45 minutes on 2 cores)
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -9,17 +11,23 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test lint clean
+.PHONY: setup demo finqa test lint clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (once, a few minutes)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+setup: $(READY)
 
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh $(DEMO)
+
+finqa: $(READY)
+	@test -n "$(FINQA)" || { echo "usage: make finqa FINQA=DIR   (DIR holds the official train.json and dev.json)"; exit 2; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/finqa.sh "$(FINQA)"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # The whole pipeline on the embedded sample with the default model: make demo calls it.
-# Usage: scripts/demo.sh DIRECTORY     everything is written under DIRECTORY, which is made anew
+# Usage: scripts/demo.sh DIRECTORY     everything is written under DIRECTORY; what an earlier demo left there goes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1
 began=$SECONDS
+if [[ -e $out && ! -e $out/.made-by-demo ]]; then
+    echo "error: $out exists and was not made by this script: choose another folder" >&2
+    exit 2
+fi
 rm -rf "$out"
+mkdir -p "$out" && touch "$out/.made-by-demo"
 step() { printf '\n== %s  (%d s)\n' "$*" "$((SECONDS - began))"; }
 
 step "embedded sample: made-up report pages in FinQA's layout"
@@ -21,7 +26,7 @@ step "03 rewards"
 python 03_build_rewards.py --input_dir "$out/candidates" --output_dir "$out/with_rewards"
 step "04 control: a model that sees neither question nor page"
 python 04_sft_train.py --config configs/models/minilm.yaml --input_dir "$out/with_rewards" \
-    --output_dir "$out/outputs" --candidate_only --set trainer.num_train_epochs=2
+    --output_dir "$out/outputs" --candidate_only --set trainer.num_train_epochs=3
 step "04 training"
 python 04_sft_train.py --config configs/models/minilm.yaml --input_dir "$out/with_rewards" \
     --output_dir "$out/outputs" --set trainer.num_train_epochs=3

@@ -67,12 +67,18 @@ def test_other_styles() -> None:
 
 def test_the_control_sees_no_label() -> None:
     written = write("subtract(5829, 5735), divide(#0, 5735)", 0.01639, candidate_only=True)
-    assert written == "subtract ( 5829 , 5735 ) , divide ( #0 , 5735 ) = 0.01639 ( 1.6 % )"
+    assert written == "percent change : ( 5829 - 5735 ) / 5735 = 0.01639 ( 1.6 % )"
+    assert write("table_max(revenue, none)", 5829.0, candidate_only=True) == "max of row = 5829"
+    assert write("table_max(revenue, none)", 5829.0, candidate_only=True, program_style="steps") == (
+        "table_max ( row ) = 5829"
+    )
 
 
 def test_references_that_double_do_not_explode() -> None:
     doubling = ", ".join(["add(1, 1)", *(f"add(#{step}, #{step})" for step in range(40))])
     assert len(write(doubling, 2.0)) < 3000
+    many = ", ".join(["add(5829, 5735)", *(f"add(#{step}, {step})" for step in range(40))])
+    assert write(many, 2.0).startswith("add ( revenue 2009 5829 , revenue 2008 5735 ) , add ( #0 , 0 )")
 
 
 @pytest.mark.parametrize(

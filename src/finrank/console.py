@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 # Results go to standard output; progress and warnings to standard error, so that results can be piped.
 console = Console(highlight=False)
+_SECONDS_BETWEEN_LINES = 10.0
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -35,8 +37,11 @@ def warn(message: str) -> None:
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield the items under a progress bar with counts, elapsed time and time left (when `total` is known).
 
-    Where the output is no terminal (a log file), nothing is drawn.
+    Where the output is no terminal (a log file), a line is written every ten seconds instead.
     """
+    if not _errors.is_terminal:
+        yield from _track_in_lines(items, description, total)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -44,8 +49,17 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_errors, disable=not _errors.is_terminal) as progress:
+    with Progress(*columns, console=_errors) as progress:
         task = progress.add_task(description, total=total)
         for item in items:
             yield item
             progress.advance(task)
+
+
+def _track_in_lines(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    said = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            _errors.print(f"{description}: {number}{f' of {total}' if total else ''}", markup=False)
+        yield item

@@ -20,7 +20,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from finrank.candidates.shapes import shape_of
 from finrank.evidence import Evidence, page_evidence, select_evidence
 from finrank.labels import PageLabels, number_key, number_keys
-from finrank.programs import TABLE_OPERATIONS, Program, ProgramError, operands, parse
+from finrank.programs import (
+    TABLE_OPERATIONS,
+    Program,
+    ProgramError,
+    is_constant,
+    is_reference,
+    operands,
+    parse,
+    referenced_step,
+)
 from finrank.records import Answer, Candidate, Question
 
 # Raised whenever the same pool would give other text; a saved model refuses to run under another version.
@@ -45,8 +54,9 @@ _CALLED = {
     "multiply(a, b)": "product",
     "greater(a, b)": "greater",
 }
-# Expanding references doubles a program like add(#0, #0) at every step; past this it is written step by step.
-_MAX_EXPRESSION = 600
+# Writing references out doubles a program like add(#0, #0) at every step; past this many numbers it is written step
+# by step.
+_MAX_EXPRESSION = 24
 
 
 class PromptSettings(BaseModel):
@@ -94,13 +104,17 @@ def _write_candidate(candidate: Candidate, label: Callable[[str], str | None], s
         found = label(value) if isinstance(candidate.answer, float) else None
         return f"= {value} {found or ''}".strip()
     try:
-        program = parse(candidate.program)
+        return f"{_write_program(parse(candidate.program), label, settings)} = {value}"
     except ProgramError:
         return f"{candidate.program} = {value}"
-    if settings.candidate_only or settings.program_style == "steps":
-        return f"{_write_steps(program, label)} = {value}"
+
+
+def _write_program(program: Program, label: Callable[[str], str | None], settings: PromptSettings) -> str:
+    row_label = "row" if settings.candidate_only else None
+    expression = None if settings.program_style == "steps" else _write_expression(program, label, row_label)
+    if expression is None:
+        return _write_steps(program, label, row_label)
     called = _CALLED.get(shape_of(program)) if settings.program_style == "described" else None
-    expression = f"{_write_expression(program, label)} = {value}"
     return f"{called} : {expression}" if called else expression
 
 
@@ -118,36 +132,51 @@ def write_value(answer: Answer | None) -> str:
     return f"{text} ( {100 * answer:.1f} % )" if 0 < abs(answer) < 2 else text
 
 
-def _write_steps(program: Program, label: Callable[[str], str | None]) -> str:
-    steps = [
-        f"{step.operation} ( {' , '.join(_write_argument(argument, label) for argument in step.arguments)} )"
-        for step in program.steps
-    ]
+def _write_steps(program: Program, label: Callable[[str], str | None], row_label: str | None) -> str:
+    steps = []
+    for step in program.steps:
+        if step.operation in TABLE_OPERATIONS:
+            steps.append(f"{step.operation} ( {row_label or step.arguments[0]} )")
+        else:
+            steps.append(f"{step.operation} ( {' , '.join(_write_argument(one, label) for one in step.arguments)} )")
     return " , ".join(steps)
 
 
-def _write_expression(program: Program, label: Callable[[str], str | None]) -> str:
+def _write_expression(program: Program, label: Callable[[str], str | None], row_label: str | None) -> str | None:
+    """The program as one expression; None where its references make it too long."""
+    if _expression_length(program) > _MAX_EXPRESSION:
+        return None
     written: list[str] = []
     for step in program.steps:
         if step.operation in TABLE_OPERATIONS:
-            written.append(f"{step.operation.removeprefix('table_')} of {step.arguments[0]}")
+            written.append(f"{step.operation.removeprefix('table_')} of {row_label or step.arguments[0]}")
             continue
         left, right = (
-            f"( {written[int(argument[1:])]} )"
-            if argument.startswith("#") and argument[1:].isdigit() and int(argument[1:]) < len(written)
+            f"( {written[referenced_step(argument)]} )"
+            if _looks_back(argument, written)
             else _write_argument(argument, label)
             for argument in step.arguments
         )
         written.append(f"{left} {_SYMBOLS[step.operation]} {right}")
-        if len(written[-1]) > _MAX_EXPRESSION:
-            return _write_steps(program, label)
     return written[-1]
 
 
+def _expression_length(program: Program) -> int:
+    """Numbers in the expression once its references are written out."""
+    counts: list[int] = []
+    for step in program.steps:
+        counts.append(sum(counts[referenced_step(one)] if _looks_back(one, counts) else 1 for one in step.arguments))
+    return max(counts)
+
+
+def _looks_back(argument: str, earlier: Sequence[object]) -> bool:
+    return is_reference(argument) and referenced_step(argument) < len(earlier)
+
+
 def _write_argument(argument: str, label: Callable[[str], str | None]) -> str:
-    if argument.startswith("const_"):
+    if is_constant(argument):
         return argument.removeprefix("const_").replace("m1", "-1")
-    if argument.startswith("#") or number_key(argument) is None:
+    if is_reference(argument) or number_key(argument) is None:
         return argument
     found = label(argument)
     return f"{found} {argument}" if found else argument

@@ -33,10 +33,13 @@ MANIFEST = "manifest.json"
 
 # Which step makes each folder of the documented pipeline, for the message when one is missing.
 _HOW_TO_MAKE = {
-    "finqa_raw": ("step 00", ["finrank download", "or: finrank sample-data --output_dir datasets/finqa_raw"]),
-    "finqa_processed": ("step 01", ["python 01_prepare_dataset.py"]),
+    "finqa_raw": (
+        "get the official files, or make the embedded sample, first",
+        ["finrank download", "finrank sample-data --output_dir datasets/finqa_raw"],
+    ),
+    "finqa_processed": ("run step 01 first", ["python 01_prepare_dataset.py"]),
     "finqa_candidates": (
-        "steps 01 and 02",
+        "run steps 01 and 02 first",
         [
             "python 01_prepare_dataset.py",
             "python 02_generate_candidates.py --input_dir datasets/finqa_processed "
@@ -44,7 +47,7 @@ _HOW_TO_MAKE = {
         ],
     ),
     "finqa_with_rewards": (
-        "steps 02 and 03",
+        "run steps 02 and 03 first",
         [
             "python 02_generate_candidates.py --input_dir datasets/finqa_processed "
             "--output_dir datasets/finqa_candidates --num_candidates 8 --corruption_rate 0.5",
@@ -64,8 +67,11 @@ def missing_data(directory: Path, expected: str | None = None) -> UserError:
     `expected` names the documented folder that this input stands for (such as "finqa_with_rewards") when the given
     directory has a name of its own.
     """
-    steps, commands = _HOW_TO_MAKE.get(expected or directory.name, ("the step before", []))
-    lines = [f"Data not found in {directory}: run {steps} first", *(f"    {command}" for command in commands)]
+    name = expected or directory.name
+    what, commands = _HOW_TO_MAKE.get(name, ("run the step before first", []))
+    # The commands name the documented folder; the user's own may be another.
+    commands = [command.replace(f"datasets/{name}", str(directory)) for command in commands]
+    lines = [f"Data not found in {directory}: {what}", *(f"    {command}" for command in commands)]
     return UserError("\n".join(lines))
 
 
@@ -181,13 +187,16 @@ class StageWriter(Generic[RecordT]):
 
         Raises UserError when `directory` exists and is not the result of a stage (it would be replaced).
         """
+        directory = directory.resolve()
+        if directory.exists() and not directory.is_dir():
+            raise UserError(f"{directory} is a file: --output_dir must be a folder")
         if directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
             raise UserError(
                 f"{directory} exists and is no stage directory (it has no {MANIFEST}): "
                 "choose another --output_dir, or remove it"
             )
         self._inputs = list(inputs)
-        if any(path.resolve().parent == directory.resolve() for path in self._inputs):
+        if any(path.resolve().parent == directory for path in self._inputs):
             raise UserError(f"--output_dir {directory} is the input folder and would be replaced: choose another")
         self.directory = directory
         self.rejected = 0

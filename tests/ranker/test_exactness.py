@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ import finrank.ranker.model as model_module
 from finrank.ranker.model import CandidateRankingModel, check_route
 from finrank.ranker.packing import EncodedPool, attention_mask, pack, pooling_weights
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from finrank.ranker.weights import load_encoder
+from finrank.store import UserError
 from tests.tiny import tiny_encoder
 
 FAMILIES = ["llama", "qwen3", "bert"]
@@ -20,13 +23,14 @@ POOL = EncodedPool("q1", [5, 6, 7, 8, 9, 10, 11], [[20, 21, 22], [30, 31, 32, 33
 SHORT = EncodedPool("q2", [50, 51], [[60, 61], [70, 71, 72]])
 
 
-def make_model(family: str) -> CandidateRankingModel:
+def make_model(family: str, dtype: Literal["float32", "bfloat16"] = "float32") -> CandidateRankingModel:
     settings = RankerSettings(
         base_model=f"tiny-{family}",
+        dtype=dtype,
         lora=LoraSettings(rank=4, dropout=0.0),
         score_head=HeadSettings(hidden_size=16, dropout=0.0),
     )
-    model = CandidateRankingModel.new(settings, tiny_encoder(family))
+    model = CandidateRankingModel.new(settings, tiny_encoder(family).to(getattr(torch, dtype)))
     with torch.no_grad():  # LoRA starts with B = 0, where an adapter that is ignored would go unseen
         for name, value in model.named_parameters():
             if "lora_B" in name:
@@ -116,6 +120,26 @@ def test_the_comparison_fails_when_packing_is_broken(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_check_at_load_accepts_a_sound_model(family: str) -> None:
     assert check_route(make_model(family)) == "mask"
+
+
+@pytest.mark.parametrize("broken", [None, *BREAKS])
+def test_the_check_at_load_sees_broken_packing_in_bfloat16_too(
+    broken: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("llama", dtype="bfloat16")
+    if broken:
+        monkeypatch.setattr(model_module, *BREAKS[broken])
+    assert check_route(model) == ("naive" if broken else "mask")
+
+
+def test_families_that_packing_would_get_wrong_are_refused(tmp_path: Path) -> None:
+    from transformers import RobertaConfig, RobertaModel
+
+    RobertaModel(
+        RobertaConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    ).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="roberta counts positions from its padding id on"):
+        load_encoder(RankerSettings(base_model=str(tmp_path)))
 
 
 def test_gradients_of_both_routes_agree() -> None:

@@ -77,6 +77,9 @@ def test_a_program_that_fails_is_ranked_by_its_text_and_says_so(ranker: Ranker) 
         ({"candidates": [{"programme": "add(1, 2)"}]}, "a candidate is a program or holds"),
         ({"candidates": [{"answer": float("nan")}]}, "answer"),
         ({"table": [[1, 2]], "candidates": ["add(1, 2)"]}, "table.0.0"),
+        ({"table": "revenue 5829", "candidates": ["add(1, 2)"]}, "table must be a list, not a string"),
+        ({"candidates": "add(1, 2)"}, "candidates must be a list, not a string"),
+        ({"candidates": [{"answer": 10**400}]}, "request 0"),
         ({"question": "", "candidates": ["add(1, 2)"]}, "question"),
     ],
 )

@@ -44,6 +44,9 @@ def test_the_default_models_weights_are_pinned_and_intact() -> None:
         ("pooling=middle", r"pooling: .*'auto', 'last' or 'mean'"),
         ("dtype=float16", r"dtype: .*'float32' or 'bfloat16'"),
         ("batch_size", r"expected key=value"),
+        ("trainer.num_train_epochs=many", r"trainer.num_train_epochs must be a number, not 'many'"),
+        ("trainer.save_steps=10", r"trainer.save_steps is set by trainer.eval_steps"),
+        ("lora.target_modules=[a", r"\[a is not valid YAML"),
         ("learning_rate.x=1", r"learning_rate is a value, not a section"),
     ],
 )
@@ -55,6 +58,17 @@ def test_faults_are_named(override: str, message: str) -> None:
 def test_overrides_reach_sections_and_read_numbers_as_people_write_them() -> None:
     config = load_config(MINILM, ["learning_rate=5e-4", "prompt.context_tokens=7", "trainer.max_steps=3"])
     assert (config.learning_rate, config.prompt.context_tokens, config.trainer["max_steps"]) == (5e-4, 7, 3)
+
+
+def test_values_that_trainer_refuses_are_user_errors(tmp_path: Path) -> None:
+    for override in ("trainer.eval_strategy=epochs", "trainer.lr_scheduler_type=foo"):
+        with pytest.raises(UserError, match="the trainer section of the config"):
+            training_arguments(load_config(MINILM, [override]), tmp_path)
+
+
+def test_a_bare_no_is_a_strategy(tmp_path: Path) -> None:
+    config = load_config(MINILM, ["trainer.logging_strategy=no"])
+    assert training_arguments(config, tmp_path).logging_strategy == "no"
 
 
 def test_another_base_model_drops_the_pin() -> None:

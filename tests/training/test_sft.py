@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from finrank.ranker.encoding import encode, pad_id
 from finrank.ranker.saving import find_model, load_model
@@ -27,7 +28,7 @@ from tests.pools import write_pools
 from tests.tiny import save_tiny_base
 
 CONFIGS = REPOSITORY / "configs" / "models"
-SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=no", "dtype=float32",
+SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=off", "dtype=float32",
          "trainer.logging_steps=1"]  # fmt: skip
 
 
@@ -97,11 +98,11 @@ def test_a_fresh_process_gives_bitwise_equal_scores(llama_stage: Path, tmp_path:
             np.testing.assert_array_equal(one, there[name])
 
 
-def test_evaluate_prints_what_training_printed(llama_stage: Path, tmp_path: Path) -> None:
-    data = llama_stage.parents[2] / "data"
-    result = evaluate.run(llama_stage.parent, data, split="dev", json_path=tmp_path / "dev.json")
-    stored = json.loads((llama_stage / "training_manifest.json").read_text())["metrics"]["dev"]
-    assert result["accuracy"] == stored["accuracy"]
+def test_evaluate_gives_what_training_gave_though_that_ran_under_bfloat16_autocast(tmp_path: Path) -> None:
+    stage = train(tmp_path, "llama-3-8b.yaml", "llama", "mixed_precision=bf16")
+    result = evaluate.run(stage.parent, tmp_path / "data", split="dev", json_path=tmp_path / "dev.json")
+    stored = json.loads((stage / "training_manifest.json").read_text())["metrics"]["dev"]
+    assert {name: result[name] for name in stored} == stored
     assert json.loads((tmp_path / "dev.json").read_text())["baselines"]["chance"]["accuracy"] == pytest.approx(0.25)
 
 
@@ -190,7 +191,7 @@ def test_candidate_only_is_marked_and_set_beside_the_real_model(tmp_path: Path) 
     assert result["baselines"]["candidate_only"]["accuracy"] == manifest["metrics"]["dev"]["accuracy"]
 
 
-RESUME = ["trainer.num_train_epochs=3", "trainer.save_strategy=steps", "trainer.save_steps=2",
+RESUME = ["trainer.num_train_epochs=3", 
           "trainer.eval_strategy=steps", "trainer.eval_steps=2", "trainer.gradient_accumulation_steps=1",
           "lora.dropout=0.1", "trainer.activation_checkpointing=false"]  # fmt: skip
 
@@ -241,18 +242,50 @@ def wait_for(condition: Any, child: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
+def test_two_processes_never_train_in_one_directory(tmp_path: Path) -> None:
+    stage = runs.new_stage(tmp_path, "04_sft", {})
+    with runs.lock(stage), pytest.raises(UserError, match="is being trained by another process"):
+        runs.lock(stage)
+    runs.lock(stage).close()
+
+
+def test_resume_takes_the_run_with_this_config_and_passes_over_others(tmp_path: Path) -> None:
+    first = runs.new_stage(tmp_path, "04_sft", {"config": 1})
+    runs.new_stage(tmp_path, "04_sft", {"config": 2})
+    assert runs.unfinished_stage(tmp_path, "04_sft", {"config": 1}) == first
+    with pytest.raises(UserError, match=r"began with other config"):
+        runs.unfinished_stage(tmp_path, "04_sft", {"config": 3})
+
+
+def test_scores_that_are_not_finite_end_training_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from finrank.training import sft as training
+
+    monkeypatch.setattr(training, "_score", lambda *_, **__: [np.full(4, np.nan)])
+    with pytest.raises(UserError, match="lower learning_rate"):
+        train(tmp_path, "minilm.yaml", "bert")
+
+
 def test_resume_without_an_unfinished_run_says_so(llama_stage: Path) -> None:
     with pytest.raises(UserError, match="Nothing to resume"):
         train(llama_stage.parents[2], "llama-3-8b.yaml", "llama", resume=True)
 
 
-def test_memory_that_ran_out_names_the_keys_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 12 (Cannot"),
+        MemoryError(),
+    ],
+    ids=["cuda", "cpu", "python"],
+)
+def test_memory_that_ran_out_names_the_keys_to_lower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     from finrank.training.trainer import RankingTrainer
 
     def exhausted(*_: Any, **__: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        raise error
 
     monkeypatch.setattr(RankingTrainer, "compute_loss", exhausted)
     with pytest.raises(UserError, match=r"batch_size[\s\S]*prompt.max_length"):

@@ -164,7 +164,7 @@ def diagnose(result: Mapping[str, Any]) -> list[str]:
     }
     for name, what_to_do in advice.items():
         row = rows[name]
-        if row is not None and low <= row["intervals"]["accuracy"][1]:
+        if row is not None and (result["accuracy"] <= row["accuracy"] or row["p_value"] >= 0.05):
             found.append(
                 f"accuracy {_cell(result, 'accuracy')} is not clearly better than {name.replace('_', '-')} "
                 f"{_cell(row, 'accuracy')} (paired test over pages: p = {row['p_value']:.3g}): {what_to_do}"

@@ -38,7 +38,7 @@ class RankedAnswer:
     indices: list[int]
     """Places of all its candidates."""
     error: str | None
-    """Why the best candidate's program has no value, None where it has one."""
+    """Why the best candidate's program gives no value (`answer` is then the one given with it, or None); else None."""
 
 
 class Ranker:
@@ -121,6 +121,11 @@ def _answers(candidates: list[Candidate], scores: NDArray[np.float64]) -> list[R
 
 def _read(number: int, request: Mapping[str, Any]) -> tuple[Question, list[Candidate]]:
     try:
+        for name in ("table", "text", "candidates"):
+            if isinstance(request[name], str):
+                raise TypeError(f"{name} must be a list, not a string")
+        if any(isinstance(row, str) for row in request["table"]):
+            raise TypeError("a row of the table must be a list of cells, not a string")
         table = [list(row) for row in request["table"]]
         question = Question(
             id=f"request {number}",
@@ -132,7 +137,7 @@ def _read(number: int, request: Mapping[str, Any]) -> tuple[Question, list[Candi
         candidates = [_candidate(item, table) for item in request["candidates"]]
     except KeyError as error:
         raise UserError(f"request {number} has no {error}: expected question, table, text and candidates") from error
-    except (ValidationError, TypeError) as error:
+    except (ValidationError, TypeError, OverflowError, UserError) as error:
         reason = describe(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"request {number}: {reason}") from error
     if not candidates:

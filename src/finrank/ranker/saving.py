@@ -2,7 +2,8 @@
 
 A model directory holds, side by side: `adapter_config.json` and `adapter_model.safetensors` (peft's own), the head in
 `score_head.safetensors`, `ranker_config.json` (base model, pooling, prompt settings and version, sha256 of each part)
-and the tokenizer's files. The frozen base model is not copied; its name and hash are. A directory with a part missing,
+and the tokenizer's files. The frozen base model is not copied; its name is, and its hash where its
+weights are one local file. A directory with a part missing,
 or with a part from another run, is refused: a head that is silently re-initialised is this field's most repeated bug.
 """
 
@@ -47,8 +48,9 @@ def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) ->
     (directory / "README.md").unlink(missing_ok=True)  # peft's model card template says nothing true about ours
     save_file({name: value.contiguous() for name, value in model.score_head.state_dict().items()}, directory / HEAD)
     tokenizer.save_pretrained(directory)
+    settings = model.settings.model_dump(mode="json")
     parts = {name: sha256(directory / name) for name in _PARTS if (directory / name).is_file()}
-    write_json(directory / CONFIG, {**model.settings.model_dump(mode="json"), "parts": parts})
+    write_json(directory / CONFIG, {**settings, "prompt_version": PROMPT_VERSION, "parts": parts})
 
 
 def find_model(directory: Path) -> Path:
@@ -79,14 +81,20 @@ def read_settings(directory: Path) -> RankerSettings:
             f"{directory} is no complete model: {', '.join(missing)} missing. Copy the whole folder as it was saved; a "
             "model with a part missing would give random scores"
         )
-    stored = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    for name, expected in stored.pop("parts", {}).items():
-        if sha256(directory / name) != expected:
-            raise UserError(f"{directory / name} is not the file that was saved with this model: copy the whole folder")
-    if stored.get("prompt_version") != PROMPT_VERSION:
+    try:
+        stored = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        parts, version = stored.pop("parts"), stored.pop("prompt_version")
+    except (ValueError, KeyError, AttributeError) as error:
         raise UserError(
-            f"{directory} was trained with prompt version {stored.get('prompt_version')}, this finrank writes version "
-            f"{PROMPT_VERSION}: use the finrank version that trained it, or train again"
+            f"{directory / CONFIG} is damaged ({error!r}): copy the whole folder as it was saved"
+        ) from error
+    for name in _PARTS:
+        if sha256(directory / name) != parts.get(name):
+            raise UserError(f"{directory / name} is not the file that was saved with this model: copy the whole folder")
+    if version != PROMPT_VERSION:
+        raise UserError(
+            f"{directory} was trained with prompt version {version}, this finrank writes version {PROMPT_VERSION}: "
+            "use the finrank version that trained it, or train again"
         )
     try:
         return RankerSettings.model_validate(stored)
@@ -136,6 +144,4 @@ def load_model(directory: Path, base_model: str | None = None, device: str | Non
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if settings.quantization is None:
         model.to(device)
-    else:
-        model.score_head.to(device)  # the quantized base was placed when it was loaded
     return LoadedModel(model, load_tokenizer(str(directory)), check_route(model))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from finrank.prompt import PROMPT_VERSION, PromptSettings
+from finrank.prompt import PromptSettings
 
 
 class LoraSettings(BaseModel):
@@ -47,7 +47,6 @@ class RankerSettings(BaseModel):
         default="mask",
         description="mask: one packed row per question; naive: the prefix again for every candidate",
     )
-    prompt_version: int = PROMPT_VERSION
     prompt: PromptSettings = PromptSettings()
     lora: LoraSettings = LoraSettings()
     score_head: HeadSettings = HeadSettings()

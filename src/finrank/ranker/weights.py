@@ -13,6 +13,14 @@ from finrank.ranker.settings import RankerSettings
 from finrank.store import UserError, sha256
 
 _PACKAGE = "package:"
+_OFFSET = (
+    "counts positions from its padding id on, which restarted positions do not follow; take a BERT or a causal model"
+)
+# Families whose scores would be wrong without a word; the check at load cannot see it, as both routes share the fault.
+_UNSUPPORTED = {
+    **dict.fromkeys(("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"), _OFFSET),
+    "modernbert": "would lose its sliding window under one 4-D mask; take a BERT or a causal model",
+}
 
 
 def locate(base_model: str, pinned_sha256: str | None = None) -> str:
@@ -65,6 +73,8 @@ def load_encoder(settings: RankerSettings) -> torch.nn.Module:
         encoder = AutoModel.from_pretrained(place, **options)
     except (OSError, ValueError) as error:
         raise _unavailable(settings.base_model, error) from error
+    if encoder.config.model_type in _UNSUPPORTED:
+        raise UserError(f"{settings.base_model}: {encoder.config.model_type} {_UNSUPPORTED[encoder.config.model_type]}")
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
     for module in encoder.modules():
@@ -92,6 +102,8 @@ def _four_bit() -> Any:
 
 
 def _unavailable(base_model: str, error: Exception) -> UserError:
+    if base_model.startswith(("/", ".")):
+        return UserError(f"{base_model} holds no model that can be loaded: {str(error).strip().splitlines()[0]}")
     reason = str(error).strip().splitlines()[0]
     return UserError(
         f"The weights of {base_model} cannot be had: {reason}\n"

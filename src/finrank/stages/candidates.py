@@ -89,13 +89,16 @@ def run(
             summary = summaries[split] = SplitSummary()
             # A stage's file has no blank lines, so the count of records is the line number.
             for line, question in enumerate(track(read_records(path, Question), f"candidates of {split}"), start=1):
+                identifier = question.id
                 try:
                     for copy in _copies(_readable(question), train_pools if split == "train" else 1):
+                        identifier = copy.id
                         pool = make_pool(copy)
                         out.write(split, pool)
                         summary.add(pool, num_candidates)
                 except NoPool as reason:
-                    out.reject(path.name, line, question.id, str(reason))
+                    # Of a further pool that cannot be made, the id says which; those before it are written.
+                    out.reject(path.name, line, identifier, str(reason))
                     summary.rejects[reason.kind] += 1
         out.extra["candidates"] = {split: summary.as_json(num_candidates) for split, summary in summaries.items()}
     _print_summaries(summaries, num_candidates, output_dir)

@@ -16,7 +16,7 @@ from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
 from finrank.store import UserError, available_splits, load_records, write_json
 from finrank.training.pools import encode_pools
-from finrank.training.runs import TRAINING_MANIFEST, data_hashes
+from finrank.training.runs import TRAINING_MANIFEST, data_hashes, explain_out_of_memory
 
 
 def run(
@@ -38,6 +38,19 @@ def run(
     if split not in splits:
         raise UserError(f"{data_dir} has no {split}.jsonl; it has: {', '.join(splits)}")
     model_dir = find_model(model_dir)
+    with explain_out_of_memory():
+        return _evaluate(model_dir, data_dir, split, json_path, candidate_only_dir, base_model, seed)
+
+
+def _evaluate(
+    model_dir: Path,
+    data_dir: Path,
+    split: str,
+    json_path: Path | None,
+    candidate_only_dir: Path | None,
+    base_model: str | None,
+    seed: int,
+) -> dict[str, Any]:
     pools = load_records(data_dir / f"{split}.jsonl", RewardedPool)
     scores = _score(model_dir, pools, base_model, f"scoring {split}")
     candidate_only_dir = candidate_only_dir or _candidate_only_beside(model_dir, data_dir)
@@ -67,9 +80,11 @@ def _candidate_only_beside(model_dir: Path, data_dir: Path) -> Path | None:
     """The newest candidate-only model among the sibling runs that was trained on this very data."""
     if read_settings(model_dir).prompt.candidate_only:
         return None
+    folders = model_dir.resolve().parents  # of run_NNN/04_sft/best_model the third is the parent of all runs
     hashes = data_hashes(data_dir)
-    for manifest in sorted(model_dir.parents[2].glob(f"run_*/04_sft/{TRAINING_MANIFEST}"), reverse=True):
+    for manifest in sorted(folders[2].glob(f"run_*/04_sft/{TRAINING_MANIFEST}"), reverse=True) if folders[2:] else []:
         stored = json.loads(manifest.read_text(encoding="utf-8"))
-        if stored["config"]["prompt"]["candidate_only"] and stored["data"] == hashes:
+        is_control = stored["config"]["prompt"]["candidate_only"] and not stored["quick_test"]
+        if is_control and stored["data"] == hashes:
             return manifest.parent / "best_model"
     return None

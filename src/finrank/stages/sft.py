@@ -7,6 +7,7 @@ from pathlib import Path
 from finrank.console import say
 from finrank.training import sft
 from finrank.training.config import load_config
+from finrank.training.runs import explain_out_of_memory
 
 
 def run(
@@ -29,7 +30,8 @@ def run(
     """
     hidden = ["prompt.candidate_only=true"] if candidate_only else []
     config = load_config(config_path, [*(overrides or []), *hidden], base_model)
-    stage = sft.train(config, input_dir, output_dir, init_model=init_model, quick_test=quick_test, resume=resume)
+    with explain_out_of_memory():
+        stage = sft.train(config, input_dir, output_dir, init_model=init_model, quick_test=quick_test, resume=resume)
     say(f"best model:  {stage / 'best_model'}")
     say(f"final model: {stage / 'final_model'}")
     say(f"manifest:    {stage / 'training_manifest.json'}")

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from finrank.prompt import PromptSettings
-from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from finrank.ranker.settings import RankerSettings
 from finrank.store import UserError
 
 # Trainer arguments that finrank decides; setting them in a config would be silently overruled, so it is an error.
@@ -23,35 +22,23 @@ _OURS = {
     "resume_from_checkpoint": "--resume",
     "bf16": "mixed_precision",
     "fp16": "mixed_precision",
+    "save_strategy": "trainer.eval_strategy (a checkpoint at every evaluation)",
+    "save_steps": "trainer.eval_steps (a checkpoint at every evaluation)",
 }
 
 
-class TrainingConfig(BaseModel):
-    """One training run; the fields of `RankerSettings` define the model, the rest how it is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    base_model: str
-    base_model_sha256: str | None = None
-    dtype: str = "float32"
-    quantization: str | None = None
-    pooling: str = "auto"
-    attention_route: str = "mask"
-    prompt: PromptSettings = PromptSettings()
-    lora: LoraSettings = LoraSettings()
-    score_head: HeadSettings = HeadSettings()
+class TrainingConfig(RankerSettings):
+    """One training run: the model that is trained (`RankerSettings`), and how."""
 
     seed: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapters")
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
     batch_size: int = Field(default=4, ge=1, description="questions per step and device, before accumulation")
-    mixed_precision: Literal["auto", "bf16", "no"] = Field(
+    mixed_precision: Literal["auto", "bf16", "off"] = Field(
         default="auto", description="bf16 autocast in training; auto: where the device multiplies bfloat16 natively"
     )
     early_stopping_patience: int | None = Field(
-        default=None,
-        ge=1,
-        description="stop after this many evaluations without a better accuracy (null: never)",
+        default=None, ge=1, description="stop after this many evaluations without a better accuracy (null: never)"
     )
     trainer: dict[str, Any] = Field(default_factory=dict, description="further arguments of transformers' Trainer")
 
@@ -60,18 +47,23 @@ class TrainingConfig(BaseModel):
     def _known_trainer_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
         from transformers import TrainingArguments
 
-        known = {field.name for field in dataclasses.fields(TrainingArguments)}
-        for key in value:
+        known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+        for key, setting in value.items():
             if key in _OURS:
                 raise ValueError(f"trainer.{key} is set by {_OURS[key]}, not here")
             if key not in known:
-                raise ValueError(f"unknown key trainer.{key}{_nearest(key, known)}")
-        return value
+                raise ValueError(f"unknown key trainer.{key}{_nearest(key, set(known))}")
+            is_number = isinstance(setting, int | float) and not isinstance(setting, bool)
+            if type(known[key]) in (int, float) and not is_number:
+                raise ValueError(f"trainer.{key} must be a number, not {setting!r}")
+        # YAML 1.1 reads a bare `no` as false; no strategy of Trainer's is a truth value.
+        return {
+            key: "no" if key.endswith("_strategy") and setting is False else setting for key, setting in value.items()
+        }
 
     def ranker_settings(self) -> RankerSettings:
         """The part that is stored with the model."""
-        names = set(RankerSettings.model_fields) & set(type(self).model_fields)
-        return RankerSettings(**{name: getattr(self, name) for name in names})
+        return RankerSettings(**{name: getattr(self, name) for name in RankerSettings.model_fields})
 
 
 def load_config(path: Path, overrides: list[str] | None = None, base_model: str | None = None) -> TrainingConfig:
@@ -94,11 +86,9 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
         # Other weights than the config's: its pin says nothing about them.
         values |= {"base_model": base_model, "base_model_sha256": None}
     try:
-        config = TrainingConfig.model_validate(values)
-        config.ranker_settings()
+        return TrainingConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}") from error
-    return config
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -110,7 +100,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: {section} is a value, not a section")
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: {text} is not valid YAML: {error}") from error
     values[name] = _number(value) if isinstance(value, str) else value
 
 

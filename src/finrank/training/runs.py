@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import math
 import platform
 import re
 import resource
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -21,7 +25,7 @@ _STARTED = "started.json"
 def new_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> Path:
     """Make `run_NNN/STAGE` under `output_dir` with the next free number; `started` is kept for a resume."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    number = max((int(run.name[4:]) for run in _runs(output_dir)), default=0) + 1
+    number = max(map(_number, _runs(output_dir)), default=0) + 1
     directory = output_dir / f"run_{number:03d}" / stage
     (directory / CHECKPOINTS).mkdir(parents=True)
     write_json(directory / CHECKPOINTS / _STARTED, started)
@@ -29,24 +33,34 @@ def new_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> Path:
 
 
 def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> Path:
-    """The newest run whose stage began and did not finish, to be resumed.
+    """The newest run whose stage began with this config and data and did not finish, to be resumed.
 
-    Raises UserError when there is none, or when it began with another config or other data.
+    Raises UserError when there is none, saying what is different about those that did not finish.
     """
-    for run in sorted(_runs(output_dir), reverse=True):
+    other = ""
+    for run in sorted(_runs(output_dir), key=_number, reverse=True):
         directory = run / stage
         if (directory / CHECKPOINTS / _STARTED).is_file() and not (directory / TRAINING_MANIFEST).is_file():
             before = json.loads((directory / CHECKPOINTS / _STARTED).read_text(encoding="utf-8"))
             differing = sorted(key for key in before | started if before.get(key) != started.get(key))
-            if differing:
-                raise UserError(
-                    f"{directory} began with other {' and '.join(differing)}: resume it with the same config and data, "
-                    "or start a new run without --resume"
-                )
-            return directory
+            if not differing:
+                return directory
+            other = other or f" ({directory} began with other {' and '.join(differing)})"
     raise UserError(
-        f"Nothing to resume in {output_dir}: no run there has an unfinished {stage}; start without --resume"
+        f"Nothing to resume in {output_dir}: no run there has an unfinished {stage} with this config and data{other}; "
+        "start without --resume"
     )
+
+
+def lock(directory: Path) -> IO[str]:
+    """Hold a stage directory for this process until the file is closed; UserError when another one trains in it."""
+    stream = (directory / CHECKPOINTS / ".lock").open("w")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        stream.close()
+        raise UserError(f"{directory} is being trained by another process: wait for it, or stop it first") from error
+    return stream
 
 
 def last_checkpoint(directory: Path) -> Path | None:
@@ -57,6 +71,10 @@ def last_checkpoint(directory: Path) -> Path | None:
 
 def _runs(output_dir: Path) -> list[Path]:
     return [path for path in output_dir.glob("run_*") if re.fullmatch(r"run_\d{3,}", path.name)]
+
+
+def _number(run: Path) -> int:
+    return int(run.name.removeprefix("run_"))
 
 
 def data_hashes(input_dir: Path) -> dict[str, str]:
@@ -82,16 +100,35 @@ def peak_memory_mib() -> int:
     return peak // (2**20 if platform.system() == "Darwin" else 2**10)
 
 
-def out_of_memory(error: BaseException) -> UserError | None:
-    """The advice for an error that means memory ran out, None for any other error."""
-    text = str(error)
-    ours = isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in text.lower()
-    if not ours:
-        return None
-    return UserError(
-        "Out of memory. Lower these keys of the config, in this order (each also works as --set key=value):\n"
-        "    batch_size                          questions per step (raise trainer.gradient_accumulation_steps)\n"
-        "    prompt.max_length                   tokens of prefix and longest candidate\n"
-        "    trainer.activation_checkpointing=true  recomputes activations: slower, far less memory\n"
-        "    quantization=4bit                   a quarter of the base model's memory (CUDA, bitsandbytes)"
-    )
+# What torch and the operating systems say when memory ran out on a CPU.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+@contextlib.contextmanager
+def explain_out_of_memory() -> Iterator[None]:
+    """Turn an error that means memory ran out into a UserError that names the config keys to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        text = str(error).lower()
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
+            raise UserError(_LOWER_THESE) from error
+        raise
+
+
+_LOWER_THESE = (
+    "Out of memory. Lower these keys of the config, in this order (each also works as --set key=value):\n"
+    "    batch_size                             questions per step (raise trainer.gradient_accumulation_steps)\n"
+    "    prompt.max_length                      tokens of prefix and longest candidate\n"
+    "    trainer.activation_checkpointing=true  recomputes activations: slower, far less memory\n"
+    "    quantization=4bit                      a quarter of the base model's memory (CUDA, bitsandbytes)"
+)
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with null in place of every number that is not finite (a loss curve may hold such)."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,6 +10,7 @@ the best accuracy becomes `best_model`, the last state `final_model`.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -67,6 +68,9 @@ def train(
     config keys to lower).
     """
     began = time.monotonic()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("training on several processes is not supported yet: start one process, without torchrun")
+    training_arguments(config, output_dir)  # a value that Trainer does not take ends here, before anything is loaded
     started = {
         "config": config.model_dump(mode="json"),
         "data": runs.data_hashes(input_dir),
@@ -80,39 +84,30 @@ def train(
     model = CandidateRankingModel.new(pinned(config.ranker_settings()))
     if init_model:
         load_weights(model, find_model(init_model))
-    _say_what_is_trained(model, splits, config)
     route = check_route(model)
+    _say_what_is_trained(model, splits, config, route)
     stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
-    bf16, why = use_bf16(config)
-    why_route = "its scores agree with the naive route's" if route == "mask" else "see the warning above, or the config"
-    say(f"device: {runs.environment()['device']}; attention route: {route} ({why_route})")
-    say(f"precision: {'bfloat16 autocast' if bf16 else config.dtype} in training ({why}), float32 scores")
     say(f"writing to {stage}")
-    try:
+    with runs.lock(stage):
         trainer = _make_trainer(model, config, stage, splits, tokenizer, route, quick_test)
         checkpoint = runs.last_checkpoint(stage) if resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         metrics = _finish(trainer, model, tokenizer, stage, splits, route)
-    except (RuntimeError, MemoryError) as error:
-        advice = runs.out_of_memory(error)
-        if advice is None:
-            raise
-        raise advice from error
-    manifest = {
-        "stage": "sft",
-        **started,
-        **runs.environment(),
-        "seed": config.seed,
+        facts = {"stage": "sft", **started, **runs.environment(), "seed": config.seed}
+        write_json(stage / runs.TRAINING_MANIFEST, {**facts, **_measured(trainer, began), "metrics": metrics})
+    shutil.rmtree(stage / runs.CHECKPOINTS)
+    return stage
+
+
+def _measured(trainer: RankingTrainer, began: float) -> dict[str, Any]:
+    """Times (of this process: a resumed run counts from its resume), memory and the curve, for the manifest."""
+    return {
         "seconds": round(time.monotonic() - began, 1),
         "train_seconds": round(trainer.state.log_history[-1].get("train_runtime", 0.0), 1),
         "peak_memory_mib": runs.peak_memory_mib(),
-        "curve": trainer.state.log_history,
+        "curve": runs.finite(trainer.state.log_history),
         "best_step": trainer.state.best_global_step,
-        "metrics": metrics,
     }
-    write_json(stage / runs.TRAINING_MANIFEST, manifest)
-    shutil.rmtree(stage / runs.CHECKPOINTS)
-    return stage
 
 
 def _read_splits(input_dir: Path, config: TrainingConfig, tokenizer: Any, quick_test: bool) -> dict[str, Split]:
@@ -137,7 +132,13 @@ def _read_splits(input_dir: Path, config: TrainingConfig, tokenizer: Any, quick_
     return splits
 
 
-def _say_what_is_trained(model: CandidateRankingModel, splits: dict[str, Split], config: TrainingConfig) -> None:
+def _say_what_is_trained(
+    model: CandidateRankingModel, splits: dict[str, Split], config: TrainingConfig, route: str
+) -> None:
+    bf16, why = use_bf16(config)
+    why_route = "its scores agree with the naive route's" if route == "mask" else "see the warning above, or the config"
+    say(f"device: {runs.environment()['device']}; attention route: {route} ({why_route})")
+    say(f"precision: {'bfloat16 autocast' if bf16 else config.dtype} in training ({why}), float32 scores")
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     everything = sum(value.numel() for value in model.parameters())
     say(
@@ -193,6 +194,8 @@ def _make_trainer(
 def _selection_metrics(split: Split, pad: int, route: str) -> Callable[[CandidateRankingModel], dict[str, float]]:
     def evaluator(model: CandidateRankingModel) -> dict[str, float]:
         scores = _score(model, split, pad, route, description="")
+        if not all(np.isfinite(own).all() for own in scores):
+            raise UserError("training diverged: scores are not finite any more; lower learning_rate and train again")
         result = evaluate_pools(split.pools, scores)
         say(f"selection: {summary_line(result)}")
         metrics = {name: result[name] for name in ("accuracy", "reward_ratio", "average_reward")}
@@ -217,9 +220,13 @@ def _finish(
 ) -> dict[str, Any]:
     """Save the final and the best model, and evaluate the best on selection and dev."""
     save_model(model, tokenizer, stage / "final_model")
-    best = trainer.state.best_model_checkpoint
-    if best is not None:
-        load_weights(model, Path(best))
+    best_step = trainer.state.best_global_step
+    if best_step:
+        # Named by its step: Trainer's own note of the place is lost when a run is moved and resumed.
+        best = stage / runs.CHECKPOINTS / f"checkpoint-{best_step}"
+        if not best.is_dir():
+            raise UserError(f"{best}, the best checkpoint of this run, is gone: train again")
+        load_weights(model, best)
     save_model(model, tokenizer, stage / "best_model")
     metrics: dict[str, Any] = {}
     for name in ("selection", "dev"):
@@ -229,7 +236,7 @@ def _finish(
             )
             print_table(
                 result,
-                title=f"{name}: {result['n']} pools, best model (step {trainer.state.best_global_step})",
+                title=f"{name}: {result['n']} pools, best model (step {best_step or 'last'})",
             )
             for sentence in diagnose(result):
                 warn(sentence)

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from finrank.ranker.encoding import pad_id
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import load_weights, save_model
+from finrank.store import UserError
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
 from finrank.training.pools import LengthBucketSampler, PoolDataset, collate, group_scores
@@ -109,7 +110,7 @@ class RankingTrainer(Trainer):
 def use_bf16(config: TrainingConfig) -> tuple[bool, str]:
     """Whether training runs under bfloat16 autocast, and why."""
     if config.mixed_precision != "auto":
-        return config.mixed_precision == "bf16", "as the config says"
+        return config.mixed_precision == "bf16", "the config says so"
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return native, f"this GPU {'multiplies' if native else 'does not multiply'} bfloat16 natively"
@@ -121,7 +122,8 @@ def use_bf16(config: TrainingConfig) -> tuple[bool, str]:
 def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: Any) -> TrainingArguments:
     """Trainer's arguments from a config: finrank's defaults, then the config's `trainer:` section, then `overrides`.
 
-    Checkpoints are written when the model is evaluated, so that the best one by accuracy can be kept.
+    Checkpoints are written when the model is evaluated, so that the best one by accuracy can be kept. Raises UserError
+    for a value that Trainer does not take.
     """
     bf16, _ = use_bf16(config)
     values: dict[str, Any] = {
@@ -137,11 +139,18 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
         **config.trainer,
         **overrides,
     }
-    values.setdefault("save_strategy", values["eval_strategy"])
     if "eval_steps" in values:
-        values.setdefault("save_steps", values["eval_steps"])
+        values["save_steps"] = values["eval_steps"]
+    try:
+        return _make_arguments(config, checkpoints, bf16, values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the trainer section of the config: {error}") from error
+
+
+def _make_arguments(config: TrainingConfig, checkpoints: Path, bf16: bool, values: dict[str, Any]) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=str(checkpoints),
+        output_dir=str(checkpoints.resolve()),  # Trainer stores it; a resume may start in another folder
+        save_strategy=values["eval_strategy"],
         bf16=bf16,
         use_cpu=bf16 and not torch.cuda.is_available(),  # Trainer takes bf16 on a CPU only when told that it is one
         seed=config.seed,
