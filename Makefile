@@ -3,7 +3,7 @@
 #   make demo   the whole pipeline on the embedded sample, with a results table (about 8 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
-#   make finqa FINQA=DIR   the README's figures on the official FinQA files in DIR (about 45 minutes on 2 cores)
+#   make finqa FINQA=DIR   the README's figures on the official FinQA files in DIR (about 20 minutes on 2 cores)
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
