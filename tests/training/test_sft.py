@@ -28,8 +28,8 @@ from tests.pools import write_pools
 from tests.tiny import save_tiny_base
 
 CONFIGS = REPOSITORY / "configs" / "models"
-SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32", "dtype=float32",
-         "trainer.logging_steps=1"]  # fmt: skip
+SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
+         "dtype=float32", "trainer.logging_steps=1"]  # fmt: skip
 
 
 def train(tmp_path: Path, config: str, family: str, *more: str, **options: Any) -> Path:
