@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,10 @@ class CandidateRankingModel(nn.Module):
                 f"prompt.max_length {settings.prompt.max_length} is over the {positions} positions of "
                 f"{settings.base_model}: lower it in the config"
             )
-        model = cls(get_peft_model(encoder, adapter), settings)
+        with warnings.catch_warnings():
+            # peft 0.21 reads an attribute that transformers 5.23 renamed; delete this when peft has followed.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            model = cls(get_peft_model(encoder, adapter), settings)
         model.score_head.to(model.device)  # a quantized base is placed when it is loaded
         return model
 
