@@ -1,6 +1,6 @@
 # Each target sets up what it needs; a second run finds the set-up done.
 #   make setup  .venv with everything that the commands need
-#   make demo   the whole pipeline on the embedded sample, with a results table (about 8 minutes on 2 cores)
+#   make demo   the whole pipeline on the embedded sample, with a results table (about 7 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
 #   make finqa FINQA=DIR   the README's figures on the official FinQA files in DIR (about 20 minutes on 2 cores)

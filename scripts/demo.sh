@@ -26,10 +26,10 @@ step "03 rewards"
 python 03_build_rewards.py --input_dir "$out/candidates" --output_dir "$out/with_rewards"
 step "04 control: a model that sees neither question nor page"
 python 04_sft_train.py --config configs/models/minilm.yaml --input_dir "$out/with_rewards" \
-    --output_dir "$out/outputs" --candidate_only --set trainer.num_train_epochs=3
+    --output_dir "$out/outputs" --candidate_only --set trainer.num_train_epochs=2
 step "04 training"
 python 04_sft_train.py --config configs/models/minilm.yaml --input_dir "$out/with_rewards" \
-    --output_dir "$out/outputs" --set trainer.num_train_epochs=3
+    --output_dir "$out/outputs" --set trainer.num_train_epochs=2
 step "evaluation of the saved model, in a fresh process"
 finrank evaluate --model "$out/outputs/run_002" --data "$out/with_rewards" --split dev --json "$out/evaluation.json"
 
