@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finrank.programs import OPERATIONS, Program, Step, equal, parse
@@ -28,6 +28,7 @@ from finrank.programs import equality as equality_module
         ("divide(1, 2), multiply(#0, 3)", "multiply(1, 3), divide(#0, 2)", True),
         ("divide(1, 2)", "divide(1, 2), divide(#0, 1), multiply(#1, 1)", True),
         ("exp(1, 2), multiply(#0, 2)", "exp(1, 2), multiply(2, #0)", True),
+        ("add(2, 3), exp(1, #0)", "exp(1, 2), exp(1, 3), multiply(#0, #1)", True),
         ("greater(1, 2)", "greater(1, 2)", True),
         ("greater(1, 2)", "greater(2, 1)", False),
         ("table_sum(a, none)", "table_sum(a, none)", True),
@@ -53,10 +54,15 @@ def test_no_program_equals_nothing(nothing: str | Program | None) -> None:
     assert equal(nothing, nothing) is False
 
 
-def test_different_values_need_no_sympy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("sympy was asked")
+def refuse(*_: object) -> None:
+    raise SympyAsked
 
+
+class SympyAsked(BaseException):
+    """Not an Exception: `equal` would take that for a refusal of sympy's own."""
+
+
+def test_different_values_need_no_sympy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equality_module._Expressions, "_simplified", refuse)
     assert not equal("subtract(5, 4), divide(#0, 4)", "subtract(5, 4), divide(#0, 5)")
     assert equal("add(1, 2), multiply(#0, 3)", "add(2, 1), multiply(3, #0)")
@@ -71,12 +77,66 @@ def test_expressions_that_double_at_each_step_do_not_hang(operation: str) -> Non
     assert time.perf_counter() - begin < 10
 
 
+def chain(first: str, step: str, count: int) -> str:
+    """A first step and `count` more, each on the one before: {0} is its number."""
+    return ", ".join([first, *(step.format(number) for number in range(count))])
+
+
+@pytest.mark.parametrize(
+    ("gold", "other", "same"),
+    [
+        # 2 ** 2 ** 2 ** 65536, with 2 as (1 + 1) / 1 and as 1 / 1 + 1 / 1
+        (
+            "add(1, 1), divide(#0, 1), exp(#1, #1), exp(#1, #2), exp(#1, #3), exp(#1, #4), exp(#1, #5)",
+            "divide(1, 1), add(#0, #0), exp(#1, #1), exp(#1, #2), exp(#1, #3), exp(#1, #4), exp(#1, #5)",
+            True,
+        ),
+        # (1 + 2 + 3) ** 3 ** 3 ** 3, the second with another 3 at the bottom
+        (
+            "add(1, 1), add(#0, 1), divide(#1, 1), exp(#2, #2), exp(#2, #3), add(1, 2), add(#5, 3), exp(#6, #4)",
+            "add(1, 1), add(#0, 1), divide(#1, 1), exp(#2, #2), exp(#2, #3), add(1, 3), add(#5, 3), exp(#6, #4)",
+            False,
+        ),
+        # x squared 10,000 times, the first two squarings written as products with x
+        (
+            chain("add(1, 2)", "multiply(#{0}, #{0})", 10_000),
+            "add(1, 2), multiply(#0, #0), multiply(#1, #0), multiply(#2, #0), "
+            + ", ".join(f"multiply(#{number}, #{number})" for number in range(3, 10_001)),
+            True,
+        ),
+        (chain("add(1, 2)", "divide(#{0}, 2)", 9_999), chain("divide(1, 2)", "divide(#{0}, 2)", 9_998), False),
+        (chain("divide(1, 2)", "add(#{0}, 3)", 9_999), chain("add(3, 3)", "add(#{0}, 3)", 9_997), False),
+        (chain("subtract(1, 1)", "divide(2, #{0})", 10_000), chain("subtract(2, 2)", "divide(1, #{0})", 10_000), False),
+        (chain("add(1, 2)", "exp(#{0}, 2)", 10_000), chain("add(2, 1)", "exp(#{0}, 2)", 10_000), True),
+        ("add(1, #" + "9" * 4_000 + ")", "add(1, #" + "9" * 4_000 + ")", False),
+    ],
+    ids=["tower", "tower over a sum", "squares", "quotients", "sums", "zero divisors", "powers", "reference"],
+)
+def test_large_pairs_are_decided_without_sympy(
+    gold: str, other: str, same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(equality_module._Expressions, "_simplified", refuse)
+    assert equal(gold, other) is same
+
+
+def test_exp_and_greater_of_equal_arguments_are_equal_however_large() -> None:
+    total = "add(1, 2), add(#0, 3), add(#1, 4), add(#2, 5), add(#3, 6), add(#4, 7), add(#5, 8), add(#6, 9)"
+    again = "add(9, 8), add(#0, 7), add(#1, 6), add(#2, 5), add(#3, 4), add(#4, 3), add(#5, 2), add(#6, 1)"
+    for operation in ("exp", "greater"):
+        gold = f"{total}, multiply(1, 2), multiply(#8, 3), multiply(#9, 4), {operation}(#7, #10)"
+        same = f"{again}, multiply(4, 3), multiply(#8, 2), multiply(#9, 1), {operation}(#7, #10)"
+        assert equal(gold, same)
+        assert not equal(gold, same.replace("(#7, #10)", "(#10, #7)"))
+        assert not equal(gold, same.replace(f"{operation}(", "divide("))
+
+
 ARGUMENT = st.sampled_from(["1", "2", "3", "#0", "#1", "#2", "#-1", "#x", "none"])
 PROGRAMS = st.lists(
     st.builds(Step, st.sampled_from(OPERATIONS), st.tuples(ARGUMENT, ARGUMENT)), min_size=1, max_size=3
 ).map(lambda steps: Program(tuple(steps)))
 
 
+@settings(deadline=None)  # the first to ask sympy waits for its import
 @given(PROGRAMS, PROGRAMS | st.text(max_size=20) | st.none())
 def test_nothing_is_ever_raised(gold: Program, other: Program | str | None) -> None:
     assert equal(gold, other) in (True, False)

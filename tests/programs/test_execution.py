@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -114,6 +116,40 @@ ARGUMENT = st.sampled_from(
 PROGRAMS = st.lists(
     st.builds(Step, st.sampled_from(OPERATIONS), st.tuples(ARGUMENT, ARGUMENT)), min_size=1, max_size=6
 ).map(lambda steps: Program(tuple(steps)))
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ([["a", "1"], []], "row 1 of the table is empty"),
+        ([["a", None]], "row 'a': a cell is text, not NoneType"),
+        ([["a", "1", 5]], "row 'a': a cell is text, not int"),
+        ([["a", "n/a"]], "row 'a': no number in cell 'n/a'"),
+        (None, "step 0: table_sum: .*NoneType"),
+        ([[["a"], "1"]], "step 0: table_sum: .*list"),
+    ],
+)
+def test_a_table_that_is_none_says_why(table: Any, reason: str) -> None:
+    with pytest.raises(ProgramError, match=reason):
+        execute(parse("table_sum(a, none)"), table)
+
+
+def test_a_program_without_steps_says_so() -> None:
+    with pytest.raises(ProgramError, match="no steps"):
+        execute(Program(()), TABLE)
+
+
+def test_a_table_is_looked_through_once_however_many_steps_use_it() -> None:
+    class Counted(list):
+        looks = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            Counted.looks += 1
+            return super().__iter__()
+
+    program = parse(", ".join(f"{operation}(twice, none)" for operation in ["table_max", "table_min"] * 100))
+    assert execute(program, Counted(TABLE)) == 3.0
+    assert Counted.looks == 1
 
 
 @given(PROGRAMS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +124,27 @@ def test_a_reference_names_a_step_or_nothing() -> None:
 )
 def test_numbers_of_cells_and_programs(text: str, value: float | None) -> None:
     assert read_number(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["({blanks}x", "({blanks}1{blanks}", "({blanks}){blanks}%x", "{blanks}(((", "-1 ({blanks}"]
+)
+def test_numbers_with_many_blanks_take_no_longer(text: str) -> None:
+    assert read_number(text.format(blanks=" " * 200_000)) in (None, -1.0)
+
+
+def test_long_texts_are_not_kept_in_memory() -> None:
+    tracemalloc.start()
+    for digit in range(20):
+        read_number(f"{digit}" * 1_000_000)
+        execute(parse(f"table_max({digit}, none), add(#0, {'0' * 1_000_000}{digit})"), [[f"{digit}", "1" * 1_000_000]])
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 5_000_000
+
+
+def test_messages_show_the_start_of_a_long_text_and_no_raw_characters() -> None:
+    with pytest.raises(ProgramError) as raised:
+        parse("plus\n\ud800" + "x" * 10_000 + "(1, 2)")
+    assert str(raised.value).startswith("step 0: no operation 'plus\\n\\ud800xxx")
+    assert len(str(raised.value)) < 300

@@ -6,8 +6,9 @@ which are the same when sympy's `simplify` gives the same form for both.
 
 sympy is slow and its time has no bound, so exact tests come first: the same expression up to the order of
 sums and products is equal; rational functions with different values at a point, computed modulo a prime, are
-different. What is left goes to sympy when it is small; larger expressions count as equal when their values
-modulo the prime agree.
+different. What is left goes to sympy when it is small: a few operations more, and (a + b + c) ** 3 ** 3 ** 3
+can be written, which sympy never finishes. Larger expressions count as equal when their values modulo the prime
+agree, where exp and greater are arbitrary functions: equal arguments, equal values.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from finrank.programs.language import (
 )
 
 _PRIME = 2**61 - 1
-# Most operations in an expression given to sympy, which then answers within a second.
-_LARGEST = 24
+# Most operations in an expression given to sympy, which then answers within a second or two.
+_LARGEST = 10
 
 Symbol = str | tuple[bool, Step]
 
@@ -114,6 +115,7 @@ class _Expressions:
         self._nodes: list[tuple[str, int, int] | None] = [None] * num_symbols
         self._numbers: dict[tuple[str, int, int], int] = {}
         self._sizes = [0] * num_symbols
+        self._rational = [True] * num_symbols
         self._values: list[int | None] = [points.randrange(1, _PRIME) for _ in range(num_symbols)]
 
     def last_step(self, program: Program, symbols: dict[Symbol, int]) -> int:
@@ -142,16 +144,18 @@ class _Expressions:
             self._numbers[node] = len(self._nodes)
             self._nodes.append(node)
             self._sizes.append(min(_LARGEST + 1, 1 + self._sizes[first] + self._sizes[second]))
+            self._rational.append(operation in _FIELD and self._rational[first] and self._rational[second])
             self._values.append(_modular(operation, self._values[first], self._values[second]))
         return self._numbers[node]
 
     def equal(self, first: int, second: int) -> bool:
         """Whether two nodes are the same expression, by their values or else by sympy."""
         known = self._values[first] is not None and self._values[second] is not None
-        if known and self._values[first] != self._values[second]:
+        alike = known and self._values[first] == self._values[second]
+        if known and not alike and self._rational[first] and self._rational[second]:
             return False
         if max(self._sizes[first], self._sizes[second]) > _LARGEST:
-            return known
+            return alike
         try:
             return bool(self._simplified(first) == self._simplified(second))
         except Exception:  # sympy refuses an expression (a sum of comparisons): the official evaluator fails too
@@ -173,7 +177,7 @@ class _Expressions:
 
 
 def _modular(operation: str, first: int | None, second: int | None) -> int | None:
-    """The operation on integers modulo the prime; None where that has no value (powers, comparisons, 1/0)."""
+    """The operation on integers modulo the prime; None for a division by zero and all that uses it."""
     if first is None or second is None:
         return None
     if operation == "add":
@@ -182,11 +186,18 @@ def _modular(operation: str, first: int | None, second: int | None) -> int | Non
         return (first - second) % _PRIME
     if operation == "multiply":
         return first * second % _PRIME
-    if operation == "divide" and second != 0:
-        return first * pow(second, -1, _PRIME) % _PRIME
-    return None
+    if operation == "divide":
+        return first * pow(second, -1, _PRIME) % _PRIME if second else None
+    # No value modulo a prime: an arbitrary function of both arguments stands in, one for each operation.
+    slope, offset = _STAND_INS[operation]
+    return pow(first + slope * second + offset, 5, _PRIME)
 
 
+_FIELD = ("add", "subtract", "multiply", "divide")
+_STAND_INS = {
+    "exp": (1_046_527_313_589_793, 2_718_281_828_459_045),
+    "greater": (1_414_213_562_373_095, 1_732_050_807_568_877),
+}
 _SYMBOLIC: dict[str, Callable[[Any, Any], Any]] = {
     "add": operator.add,
     "subtract": operator.sub,

@@ -11,40 +11,47 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finrank.programs.language import Program, ProgramError, is_reference, referenced_step
+from finrank.programs.language import Program, ProgramError, is_reference, quoted, referenced_step
 from finrank.programs.numbers import cell, literal
 
 Table = Sequence[Sequence[str]]
 
 DECIMALS = 5
-_LONGEST_TEXT = 10_000
+_LONGEST_TEXT = 1_000
+_LONGEST_FAULT = 100
 
 
 def execute(program: Program, table: Table) -> float | str:
     """The value of a program's last step: a float rounded to 5 decimals, "yes" or "no".
 
     `table` holds rows of cells; a row's first cell is its label, the last of equal labels counts. nan and inf
-    are returned where the official evaluator returns them; ProgramError says why a program has no value.
+    are returned where the official evaluator returns them; ProgramError says why a program has no value. Nothing
+    else is raised, whatever the table holds, and the table is not changed.
 
     >>> from finrank.programs import parse
     >>> execute(parse("table_sum(costs, none), greater(#0, 10)"), [["", "2008"], ["costs", "$ 12"]])
     'yes'
     """
     results: list[Any] = []
+    rows: _Rows | None = None
     row: list[float] | None = None
     for index, (operation, (first, second)) in enumerate(program.steps):
         try:
             if operation in _ARITHMETIC:
                 value = _ARITHMETIC[operation](_argument(first, results), _argument(second, results))
             else:
-                row = _row(first, table, results, row)
+                rows = rows or _Rows(table)
+                row = _row(first, rows, results, row)
                 value = _OVER_ROW[operation](row)
         except ProgramError as error:
             raise ProgramError(f"step {index}: {error}") from None
         except Exception as error:  # the official evaluator counts every fault as an invalid program
-            raise ProgramError(f"step {index}: {operation}: {error or type(error).__name__}") from None
+            fault = str(error)[:_LONGEST_FAULT] or type(error).__name__
+            raise ProgramError(f"step {index}: {operation}: {fault}") from None
         results.append(value)
-    return _answer(results[-1]) if results else _answer(None)
+    if not results:
+        raise ProgramError("the program has no steps")
+    return _answer(results[-1])
 
 
 def _answer(value: Any) -> float | str:
@@ -60,38 +67,55 @@ def _argument(text: str, results: list[Any]) -> Any:
         return _result(text, results)
     value = literal(text)
     if value is None:
-        raise ProgramError(f"no number: {text[:60]!r}")
+        raise ProgramError(f"no number: {quoted(text)}")
     return value
 
 
 def _result(text: str, results: list[Any]) -> Any:
     step = referenced_step(text)
     if not 0 <= step < len(results):
-        raise ProgramError(f"{text[:60]} refers to no earlier step")
+        raise ProgramError(f"{quoted(text)} refers to no earlier step")
     return results[step]
 
 
-def _row(label: str, table: Table, results: list[Any], previous: list[float] | None) -> list[float]:
-    """The numbers of the row with this label."""
-    if is_reference(label):
-        # As officially: a reference has no row of its own, and the row last read is still at hand.
-        _result(label, results)
-        if previous is None:
-            raise ProgramError(f"{label[:60]} is no row of the table")
-        return previous
-    cells = None
-    for row in table:
-        if row[0] == label:
-            cells = row[1:]
-    if cells is None:
-        raise ProgramError(f"the table has no row {label[:60]!r}")
-    numbers = []
-    for text in cells:
+class _Rows:
+    """The numbers of a table's rows; each row is looked up and read once, however many steps use it."""
+
+    def __init__(self, table: Table) -> None:
+        self._cells: dict[str, Sequence[str]] = {}
+        self._numbers: dict[str, list[float]] = {}
+        for place, row in enumerate(table):
+            if not row:
+                raise ProgramError(f"row {place} of the table is empty")
+            self._cells[row[0]] = row
+
+    def numbers(self, label: str) -> list[float]:
+        """The numbers of the last row with this label; ProgramError when a cell is none."""
+        if label not in self._numbers:
+            if label not in self._cells:
+                raise ProgramError(f"the table has no row {quoted(label)}")
+            self._numbers[label] = [self._number(label, text) for text in self._cells[label][1:]]
+        return self._numbers[label]
+
+    @staticmethod
+    def _number(label: str, text: str) -> float:
+        if not isinstance(text, str):
+            raise ProgramError(f"row {quoted(label)}: a cell is text, not {type(text).__name__}")
         number = cell(text)
         if number is None:
-            raise ProgramError(f"row {label[:60]!r}: no number in cell {text[:60]!r}")
-        numbers.append(number)
-    return numbers
+            raise ProgramError(f"row {quoted(label)}: no number in cell {quoted(text)}")
+        return number
+
+
+def _row(label: str, rows: _Rows, results: list[Any], previous: list[float] | None) -> list[float]:
+    """The numbers that a table operation reads."""
+    if not is_reference(label):
+        return rows.numbers(label)
+    # As officially: a reference has no row of its own, and the row last read is still at hand.
+    _result(label, results)
+    if previous is None:
+        raise ProgramError(f"{quoted(label)} is no row of the table")
+    return previous
 
 
 def _add(first: Any, second: Any) -> Any:

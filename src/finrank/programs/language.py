@@ -88,19 +88,21 @@ def _step(index: int, tokens: list[str]) -> Step:
     """The step written by four tokens such as ["divide(", "#0", "5735", ")"]."""
     if len(tokens) != 4 or tokens[3] != ")" or tokens[0][-1] != "(":
         written = " ".join(tokens)
-        raise ProgramError(f"step {index}: expected operation(argument, argument), got {_shorten(written)}")
+        raise ProgramError(f"step {index}: expected operation(argument, argument), got {quoted(written)}")
     operation, first, second = tokens[0][:-1], tokens[1], tokens[2]
     if operation not in OPERATIONS:
-        raise ProgramError(f"step {index}: no operation {_shorten(operation)} (known: {', '.join(OPERATIONS)})")
+        raise ProgramError(f"step {index}: no operation {quoted(operation)} (known: {', '.join(OPERATIONS)})")
     for argument in (first, second):
         # "|" separates tokens inside the official evaluator, which therefore cannot read it in an argument.
         if argument[-1] in "()" or "|" in argument:
-            raise ProgramError(f"step {index}: no argument of {operation}: {_shorten(argument)}")
+            raise ProgramError(f"step {index}: no argument of {operation}: {quoted(argument)}")
     return Step(operation, (first.strip(), second.strip()))
 
 
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+def quoted(text: str) -> str:
+    """A text as messages show it: in quotes, escaped where it cannot be printed, at most 80 characters."""
+    shown = repr(text[:70])
+    return shown if len(text) <= 70 and len(shown) <= 80 else shown[:77] + "..."
 
 
 def is_reference(argument: str) -> bool:
@@ -128,7 +130,7 @@ def referenced_step(argument: str) -> int:
     try:
         return int(argument.replace("#", ""))
     except ValueError:
-        raise ProgramError(f"no reference to a step: {_shorten(argument)}") from None
+        raise ProgramError(f"no reference to a step: {quoted(argument)}") from None
 
 
 def operands(program: Program) -> list[str]:
@@ -137,12 +139,13 @@ def operands(program: Program) -> list[str]:
     >>> operands(parse("subtract(5829, 5735), divide(#0, 5735), multiply(#1, const_100)"))
     ['5829', '5735', '5735']
     """
+    # is_operand written out: this is called for every program that is looked at.
     return [
         argument
-        for step in program.steps
-        if step.operation in ARITHMETIC_OPERATIONS
-        for argument in step.arguments
-        if is_operand(argument)
+        for operation, arguments in program.steps
+        if operation in ARITHMETIC_OPERATIONS
+        for argument in arguments
+        if "#" not in argument and not argument.startswith("const_")
     ]
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
 from functools import lru_cache
 
-_BRACKETED = re.compile(r"\(\s*([^()]*?)\s*\)\s*(%?)")
+# Texts longer than any number of a report are read anew each time: remembered, they could fill the memory.
+_LONGEST_REMEMBERED = 64
 
 
-@lru_cache(maxsize=65536)
 def literal(text: str) -> float | None:
     """The value of a number in a program as the official evaluator reads it, None when it reads none.
 
     "1,234" is 1234.0, "12%" is 0.12, "const_m1" is -1.0, "nan" is nan.
     """
+    return _remembered_literal(text) if len(text) <= _LONGEST_REMEMBERED else _literal(text)
+
+
+def _literal(text: str) -> float | None:
     text = text.replace(",", "")
     try:
         return float(text)
@@ -31,13 +34,22 @@ def literal(text: str) -> float | None:
     return None
 
 
-@lru_cache(maxsize=65536)
+_remembered_literal = lru_cache(maxsize=65536)(_literal)
+
+
 def cell(text: str) -> float | None:
     """The value of a table cell as the official evaluator reads it, None when it reads none.
 
     The dollar sign goes, and all from the first bracket on: "$ -32 ( 32 )" is -32.0, "22% ( 22 % )" is 0.22.
     """
-    return literal(text.replace("$", "").strip().split("(")[0].strip())
+    return _remembered_cell(text) if len(text) <= _LONGEST_REMEMBERED else _cell(text)
+
+
+def _cell(text: str) -> float | None:
+    return literal(text.replace("$", "").strip().partition("(")[0].strip())
+
+
+_remembered_cell = lru_cache(maxsize=65536)(_cell)
 
 
 def read_number(text: str) -> float | None:
@@ -51,7 +63,14 @@ def read_number(text: str) -> float | None:
     """
     value = cell(text)
     if value is None:
-        bracketed = _BRACKETED.fullmatch(text.replace("$", "").strip())
-        inside = literal("".join(bracketed.groups())) if bracketed else None
+        inside = _inside_brackets(text.replace("$", "").strip())
         value = None if inside is None else -inside
     return value if value is not None and math.isfinite(value) else None
+
+
+def _inside_brackets(text: str) -> float | None:
+    """The number of "( 10 )", "( 10 % )" or "( 10 ) %", without a sign; None for any other form."""
+    body = text.removesuffix("%").rstrip()
+    if len(body) < 2 or body[0] != "(" or body[-1] != ")":
+        return None
+    return literal(body[1:-1].strip() + text[len(body) :].strip())
