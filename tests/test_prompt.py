@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from finrank.evidence import page_evidence, select_evidence, shorten
+from finrank.evidence import page_evidence, shorten
 from finrank.labels import PageLabels, number_key
 from finrank.programs import parse
 from finrank.prompt import (
+    GoldOperand,
     PromptSettings,
     Survival,
     choose_context,
     gold_number_survival,
+    gold_operands,
     write_candidates,
     write_value,
 )
@@ -112,16 +114,6 @@ def words_of(texts: object) -> list[int]:
     return [len(str(text).split()) for text in texts]  # type: ignore[attr-defined]
 
 
-def test_evidence_keeps_to_its_budget_the_relevant_first_in_reading_order() -> None:
-    evidence = page_evidence(TABLE, ["our staff grew .", "revenue rose in all regions ."])
-    kept = select_evidence("what is the change in revenue ?", evidence, 15, words_of)
-    assert sum(words_of([item.text for item in kept])) <= 15
-    assert kept[0].text.startswith("revenue")
-    assert [item.place for item in kept] == sorted(item.place for item in kept)
-    assert select_evidence("anything", evidence, 10_000, words_of) == evidence
-    assert select_evidence("anything", evidence, 0, words_of) == []
-
-
 def test_context_never_depends_on_the_gold() -> None:
     pool = make_pool(3)
     blind = pool.model_copy(update={"program": None, "answer": None})
@@ -132,10 +124,38 @@ def test_context_never_depends_on_the_gold() -> None:
 def test_survival_counts_gold_numbers_that_stand_on_the_page() -> None:
     evidence = page_evidence(TABLE, [])
     bare = PromptSettings(labels=False)
+    without_revenue = [item for item in evidence if item.label != "revenue"]
     assert gold_number_survival(QUESTION, evidence, bare) == Survival(on_page=2, in_prefix=2, reached=2)
-    assert gold_number_survival(QUESTION, evidence[1:], bare) == Survival(on_page=2, in_prefix=0, reached=0)
+    assert gold_number_survival(QUESTION, without_revenue, bare) == Survival(on_page=2, in_prefix=0, reached=0)
     assert gold_number_survival(QUESTION, [], PromptSettings()) == Survival(on_page=2, in_prefix=0, reached=2)
     assert gold_number_survival(QUESTION.model_copy(update={"program": None}), evidence, bare) == Survival()
+    assert gold_number_survival(QUESTION, evidence, PromptSettings(candidate_only=True)) == Survival()
+
+
+def test_operands_by_origin() -> None:
+    question = QUESTION.model_copy(
+        update={
+            "table": [*TABLE, ["tax", "40"]],
+            "text": ["tax was 40 million .", "17 people left ."],
+            "program": "add(40, 17), table_sum(revenue, none), divide(#0, 99), multiply(#2, const_100)",
+        }
+    )
+    page = page_evidence(question.table, question.text)
+    in_text = [item for item in page if item.kind == "sentence"]
+    assert gold_operands(question, in_text, PromptSettings(labels=False)) == [
+        GoldOperand("40", "table", in_prefix=True, reached=True),  # on both: counts as table
+        GoldOperand("17", "text", in_prefix=True, reached=True),
+        GoldOperand("99", "nowhere", in_prefix=False, reached=False),
+        GoldOperand("revenue", "table", in_prefix=False, reached=False),
+    ]
+    named = gold_operands(question, [], PromptSettings())
+    assert [(one.in_prefix, one.reached) for one in named] == [
+        (False, True),
+        (False, True),
+        (False, False),
+        (False, True),
+    ]
+    assert gold_operands(question, page, PromptSettings())[3].in_prefix
 
 
 def test_truncation_takes_the_page_and_never_a_candidate() -> None:

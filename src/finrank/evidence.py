@@ -1,14 +1,22 @@
 """Which part of the page goes into the prompt: table rows and sentences, the most relevant to the question first.
 
-Pages are longer than the model's window (decision 10), so rows and sentences compete for a token budget by their BM25
-score against the question (Robertson & Zaragoza 2009, through the bm25s library). Gold evidence is never looked at.
+Pages are longer than a model's window, so rows and sentences compete for a budget of tokens:
+
+1. Each has its BM25 score against the question (Robertson & Zaragoza 2009, through the bm25s library), divided by the
+   page's highest, with a bonus where it holds an amount and a share of the scores of what stands before and after it.
+2. Table rows take their places first, best first, up to a share of the budget; the header comes with the first row.
+3. All that is left, rows and sentences alike, takes the rest of the budget, best first.
+
+Gold evidence is never looked at. docs/evidence.md has what each choice is worth.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
 import bm25s
 import numpy as np
@@ -16,51 +24,41 @@ import numpy as np
 # FinQA writes a number twice, "22% ( 22 % )" and "-32 ( 32 )": the repetition costs tokens and says nothing.
 _REPEATED = re.compile(r"(-?[\d.,]+\s*%?)\s*\(\s*[\d.,]+\s*%?\s*\)")
 _WORD = re.compile(r"[a-z]{2,}|\d+(?:\.\d+)?")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+# A number that is no year and no character code that broken unicode leaves behind ("201c").
+_AMOUNT = re.compile(r"(?<![\w.])(?!(?:19|20)\d\d(?![\d.,]))\d[\d,]*(?:\.\d+)?(?!\w)")
+# fmt: off
 _STOPWORDS = frozenset(
     [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "if",
-        "in",
-        "is",
-        "it",
-        "its",
-        "many",
-        "much",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "their",
-        "this",
-        "to",
-        "was",
-        "were",
-        "what",
-        "when",
-        "which",
-        "who",
-        "will",
-        "with",
-        "would",
+        "a", "an", "and", "are", "as", "at", "be", "by", "did", "do", "does", "for", "from", "had", "has", "have",
+        "how", "if", "in", "is", "it", "its", "many", "much", "of", "on", "or", "that", "the", "their", "this", "to",
+        "was", "were", "what", "when", "which", "who", "will", "with", "would",
     ]
 )
+# fmt: on
+
+Header = Literal["own line", "every cell", "left out"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How rows are written and what ranks rows and sentences; the defaults are the best found on train."""
+
+    header: Header = "own line"
+    """The column names: once, as the first row; before every cell; or not at all (then no cell has a meaning)."""
+    table_share: float = 0.6
+    """Share of the budget in which rows go first; 0: rows and sentences compete as equals from the start."""
+    amounts: float = 0.6
+    """Added to the score of what holds a number that is no year; 1 is the score of the best hit."""
+    neighbours: float = 0.2
+    """Share of its score that a hit gives to the row or sentence before it and after it."""
+    year_weight: int = 1
+    """How often a year of the question counts as a word of it; 0: not at all."""
+    k1: float = 1.5
+    b: float = 0.75
+
+
+DEFAULT_CHOICES = Choices()
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,9 @@ class Evidence:
 
     text: str
     place: int
-    is_row: bool
+    kind: Literal["header", "row", "sentence"]
+    label: str = ""
+    """A row's first cell, as programs name the row."""
 
 
 def shorten(text: str) -> str:
@@ -78,7 +78,8 @@ def shorten(text: str) -> str:
     >>> shorten("fell by 22% ( 22 % ) to $ -32 ( 32 )")
     'fell by 22% to $ -32'
     """
-    return _REPEATED.sub(r"\1", text).strip()
+    # Most texts have no bracket, and looking for one is much cheaper than the pattern.
+    return (_REPEATED.sub(r"\1", text) if "(" in text else text).strip()
 
 
 def words(text: str) -> list[str]:
@@ -91,40 +92,64 @@ def words(text: str) -> list[str]:
     return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in found]
 
 
-def page_evidence(table: Sequence[Sequence[str]], text: Sequence[str]) -> list[Evidence]:
-    """Everything on a page that could be kept: each table row with its column headers, each sentence with words in it.
+def page_evidence(
+    table: Sequence[Sequence[str]], text: Sequence[str], header: Header = DEFAULT_CHOICES.header
+) -> list[Evidence]:
+    """Everything on a page that could be kept: the table's header, each other row, each sentence with words in it.
 
-    >>> page_evidence([["", "2008"], ["revenue", "$ 637"]], ["a sentence .", "."])[0].text
-    'revenue : 2008 $ 637'
+    A row is its label and its cells, "$" and second writings left out; the columns are named by the header alone.
+
+    >>> page = page_evidence([["", "2009", "2008"], ["cash", "$ 37", "-5 ( 5 )"]], ["a sentence .", "."])
+    >>> [item.text for item in page]
+    ['table : 2009 | 2008 ;', 'cash : 37 | -5 ;', 'a sentence .']
     """
-    header = list(table[0]) if table else []
+    columns = list(table[0]) if len(table) > 1 else []
     evidence: list[Evidence] = []
+    if any(name.strip() for name in columns) and header == "own line":
+        evidence.append(Evidence(_write_row([columns[0].strip() or "table", *columns[1:]]), 0, "header"))
     for row in table[1:] or table[:1]:
-        evidence.append(Evidence(_write_row(row, header if len(table) > 1 else []), len(evidence), True))
+        if any(cell.strip() for cell in row):
+            written = _write_row(row, columns if header == "every cell" else ())
+            evidence.append(Evidence(written, len(evidence), "row", row[0]))
     for sentence in text:
         if any(character.isalnum() for character in sentence):
-            evidence.append(Evidence(shorten(sentence), len(evidence), False))
+            evidence.append(Evidence(shorten(sentence), len(evidence), "sentence"))
     return evidence
 
 
-def _write_row(row: Sequence[str], header: Sequence[str]) -> str:
+def _write_row(row: Sequence[str], columns: Sequence[str] = ()) -> str:
     cells = [
-        " ".join(part for part in (header[column] if column < len(header) else "", shorten(cell)) if part)
-        for column, cell in enumerate(row[1:], start=1)
+        f"{columns[place] if place < len(columns) else ''} {shorten(cell).replace('$', '').strip()}".strip()
+        for place, cell in enumerate(row[1:], start=1)
     ]
-    return f"{row[0] if row else ''} : {' , '.join(cells)}".strip()
+    return f"{row[0]} : {' | '.join(cells)} ;"
 
 
-def relevance(question: str, evidence: Sequence[Evidence]) -> np.ndarray:
-    """BM25 scores of the evidence against the question, [evidence]."""
+def relevance(question: str, evidence: Sequence[Evidence], choices: Choices = DEFAULT_CHOICES) -> np.ndarray:
+    """What ranks the evidence against the question, [evidence], higher is better; 1 or more for the best BM25 hit."""
+    scores = _bm25(question, evidence, choices)
+    best = scores.max(initial=0.0)
+    if best > 0:
+        scores /= best
+    lifted = scores.copy()
+    same_kind = np.array([before.kind == after.kind for before, after in pairwise(evidence)], bool)
+    lifted[1:] += choices.neighbours * same_kind * scores[:-1]
+    lifted[:-1] += choices.neighbours * same_kind * scores[1:]
+    return lifted + choices.amounts * np.array([_AMOUNT.search(item.text) is not None for item in evidence])
+
+
+def _bm25(question: str, evidence: Sequence[Evidence], choices: Choices) -> np.ndarray:
     documents = [words(item.text) or ["-"] for item in evidence]
-    index = bm25s.BM25()
+    index = bm25s.BM25(k1=choices.k1, b=choices.b)
     index.index(documents, show_progress=False)
-    vocabulary = set(index.vocab_dict)
-    query = [word for word in words(question) if word in vocabulary]
+    vocabulary = index.vocab_dict
+    query = []
+    for word in words(question):
+        if word in vocabulary:
+            query += [word] * (choices.year_weight if _YEAR.fullmatch(word) else 1)
     if not query:
         return np.zeros(len(documents), dtype=np.float32)
-    return np.asarray(index.get_scores(query), dtype=np.float32)
+    return np.array(index.get_scores(query), dtype=np.float32)
 
 
 def select_evidence(
@@ -132,8 +157,9 @@ def select_evidence(
     evidence: Sequence[Evidence],
     budget: int,
     count_tokens: Callable[[Sequence[str]], list[int]],
+    choices: Choices = DEFAULT_CHOICES,
 ) -> list[Evidence]:
-    """The evidence that fits `budget` tokens, most relevant first while it fits, given back in reading order.
+    """The evidence that fits `budget` tokens, chosen as the top of this file says, given back in reading order.
 
     `count_tokens` gives the token count of each of several texts. An item that does not fit is passed over, so a long
     sentence does not keep a short row out.
@@ -143,11 +169,22 @@ def select_evidence(
     counts = count_tokens([item.text for item in evidence])
     if sum(counts) <= budget:
         return list(evidence)
-    scores = relevance(question, evidence)
-    kept: list[Evidence] = []
-    left = budget
-    for index in np.argsort(-scores, kind="stable"):
-        if counts[index] <= left:
-            kept.append(evidence[index])
-            left -= counts[index]
-    return sorted(kept, key=lambda item: item.place)
+    order = np.argsort(-relevance(question, evidence, choices), kind="stable").tolist()
+    kept: set[int] = set()
+    _take((i for i in order if evidence[i].kind == "row"), int(choices.table_share * budget), evidence, counts, kept)
+    _take((i for i in order if evidence[i].kind != "header"), budget, evidence, counts, kept)
+    return [evidence[i] for i in sorted(kept)]
+
+
+def _take(
+    order: Iterable[int], budget: int, evidence: Sequence[Evidence], counts: Sequence[int], kept: set[int]
+) -> None:
+    """Add to `kept`, in this order, what still fits; a row brings the header along, without which it says little."""
+    left = budget - sum(counts[i] for i in kept)
+    has_header = evidence[0].kind == "header"
+    for i in order:
+        needed = {i, 0} if has_header and evidence[i].kind == "row" else {i}
+        cost = sum(counts[j] for j in needed - kept)
+        if cost <= left:
+            kept |= needed
+            left -= cost

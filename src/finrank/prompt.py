@@ -1,6 +1,6 @@
 """How a question, its page and a candidate are written as text for the model. No other room knows this format.
 
-    prefix     what is the change in revenue ? [SEP] revenue : 2009 $ 5829 , 2008 $ 5735 [SEP]
+    prefix     what is the change in revenue ? [SEP] table : 2009 | 2008 ; revenue : 5829 | 5735 ; [SEP]
     candidate  percent change : ( revenue 2009 5829 - revenue 2008 5735 ) / 5735 = 0.01639 ( 1.6 % )
 
 The program is written as the expression that it is, `#0` replaced by its step, with what people call such a calculation
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from finrank.candidates.shapes import shape_of
-from finrank.evidence import Evidence, page_evidence, select_evidence
+from finrank.evidence import DEFAULT_CHOICES, Choices, Evidence, page_evidence, select_evidence
 from finrank.labels import PageLabels, number_key, number_keys
 from finrank.programs import (
     TABLE_OPERATIONS,
@@ -29,11 +29,12 @@ from finrank.programs import (
     operands,
     parse,
     referenced_step,
+    table_rows,
 )
 from finrank.records import Answer, Candidate, Question
 
 # Raised whenever the same pool would give other text; a saved model refuses to run under another version.
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 
 _SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "exp": "^", "greater": ">"}
 # What people call the commonest calculations: a question asks for a "percentage change", never for a quotient of a
@@ -187,17 +188,62 @@ def choose_context(
     budget: int,
     settings: PromptSettings,
     count_tokens: Callable[[Sequence[str]], list[int]],
+    choices: Choices = DEFAULT_CHOICES,
 ) -> list[Evidence]:
     """The rows and sentences of the page that go into the prefix: within `budget` tokens and the settings' own cap."""
-    if settings.candidate_only:
-        return []
     cap = budget if settings.context_tokens is None else min(budget, settings.context_tokens)
-    return select_evidence(question.question, page_evidence(question.table, question.text), cap, count_tokens)
+    if settings.candidate_only or cap <= 0:
+        return []
+    page = page_evidence(question.table, question.text, choices.header)
+    return select_evidence(question.question, page, cap, count_tokens, choices)
+
+
+class GoldOperand(NamedTuple):
+    """A number of the gold program, or the label of a row that it reads whole, and whether the model sees it."""
+
+    operand: str
+    origin: Literal["table", "text", "nowhere"]
+    """table: in a cell (and perhaps in a sentence too); text: in sentences only; nowhere: not on the page."""
+    in_prefix: bool
+    reached: bool
+    """In the prefix, or named beside a candidate's number by its label (a candidate names its rows itself)."""
+
+
+def gold_operands(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> list[GoldOperand]:
+    """What became of the distinct operands of the gold program, constants left out, when `kept` is in the prefix.
+
+    For measurements: the choice of evidence never sees the gold program. A number counts as kept wherever it stands in
+    the prefix. Empty without a gold program, or when question and page are hidden.
+    """
+    if question.program is None or settings.candidate_only:
+        return []
+    try:
+        program = parse(question.program)
+    except ProgramError:
+        return []
+    in_cells = {key for row in question.table for cell in row for key in number_keys(cell)}
+    in_text = {key for sentence in question.text for key in number_keys(sentence)}
+    in_prefix = {key for item in kept for key in number_keys(item.text)}
+    labels = PageLabels(question.table, question.text)
+    found = []
+    for key in dict.fromkeys(key for operand in operands(program) if (key := number_key(operand)) is not None):
+        origin: Literal["table", "text", "nowhere"] = (
+            "table" if key in in_cells else "text" if key in in_text else "nowhere"
+        )
+        named = settings.labels and bool(labels.of(key, question.question))
+        found.append(GoldOperand(key, origin, key in in_prefix, key in in_prefix or named))
+    rows_kept = {item.label for item in kept if item.kind == "row"}
+    rows = {row[0] for row in question.table if row}
+    for label in dict.fromkeys(table_rows(program)):
+        is_kept = label in rows_kept
+        origin = "table" if label in rows else "nowhere"
+        found.append(GoldOperand(label, origin, is_kept, is_kept or settings.labels))
+    return found
 
 
 @dataclass(frozen=True)
 class Survival:
-    """What of a gold program's numbers that stand on the page reaches the model; counts of distinct numbers."""
+    """What of a gold program's operands that stand on the page reaches the model; counts of distinct operands."""
 
     on_page: int = 0
     in_prefix: int = 0
@@ -206,16 +252,6 @@ class Survival:
 
 
 def gold_number_survival(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> Survival:
-    """Counts for reports, from the evidence that was kept: the choice of evidence never sees the gold program."""
-    if question.program is None or settings.candidate_only:
-        return Survival()
-    try:
-        wanted = {number_key(operand) for operand in operands(parse(question.program))} - {None}
-    except ProgramError:
-        return Survival()
-    page = page_evidence(question.table, question.text)
-    on_page = wanted & {key for item in page for key in number_keys(item.text)}
-    in_prefix = on_page & {key for item in kept for key in number_keys(item.text)}
-    labels = PageLabels(question.table, question.text)
-    named = {key for key in on_page if settings.labels and key is not None and labels.of(key, question.question)}
-    return Survival(len(on_page), len(in_prefix), len(in_prefix | named))
+    """Counts for reports, from the evidence that was kept (see `gold_operands`)."""
+    found = [operand for operand in gold_operands(question, kept, settings) if operand.origin != "nowhere"]
+    return Survival(len(found), sum(one.in_prefix for one in found), sum(one.reached for one in found))
