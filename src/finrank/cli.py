@@ -27,8 +27,12 @@ PROCESSED = Path("datasets/finqa_processed")
 CANDIDATES = Path("datasets/finqa_candidates")
 REWARDED = Path("datasets/finqa_with_rewards")
 OUTPUTS = Path("outputs")
+MINILM = Path("configs/models/minilm.yaml")
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed: the same seed and input give the same files.")]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Processes at work (0: one per core); the files do not depend on it.")
+]
 BaseModel = Annotated[
     str | None, typer.Option("--base_model", help="Another place for the base weights: local folder or hub id.")
 ]
@@ -39,11 +43,22 @@ def check(
     input_dir: Annotated[Path, typer.Option("--input_dir", help="Folder with train.json, dev.json, test.json.")] = RAW,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON to this file.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            help="A model config for which to report what of the gold operands reaches the model; repeatable (default: "
+            "all in configs/models; none: skip it).",
+        ),
+    ] = None,
 ) -> None:
     """Stage 00: read every example and report what is wrong with it; exit 1 with errors."""
     from finrank.stages import check as stage
 
-    raise typer.Exit(stage.run(input_dir, json_path=json_path, strict=strict))
+    configs = [Path(name) for name in config or [] if name != "none"]
+    if config is None:
+        configs = sorted(MINILM.parent.glob("*.yaml"))
+    raise typer.Exit(stage.run(input_dir, json_path=json_path, strict=strict, configs=configs))
 
 
 @app.command()
@@ -54,11 +69,12 @@ def prepare(
         float, typer.Option("--selection_share", help="Share of train pages kept apart for choosing checkpoints (0-1).")
     ] = 0.1,
     seed: Seed = 0,
+    workers: Workers = 1,
 ) -> None:
     """Stage 01: official files to questions, split by page."""
     from finrank.stages import prepare as stage
 
-    stage.run(input_dir, output_dir, selection_share=selection_share, seed=seed)
+    stage.run(input_dir, output_dir, selection_share=selection_share, seed=seed, workers=workers)
 
 
 @app.command()
@@ -76,10 +92,14 @@ def candidates(
             "rates give near misses, high rates far ones.",
         ),
     ] = 0.5,
+    failing_share: Annotated[
+        float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
+    ] = 0.02,
     train_pools: Annotated[
         int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
     ] = 1,
     seed: Seed = 0,
+    workers: Workers = 1,
 ) -> None:
     """Stage 02: pools of the gold program and corrupted ones, in shuffled order."""
     from finrank.stages import candidates as stage
@@ -89,8 +109,10 @@ def candidates(
         output_dir,
         num_candidates=num_candidates,
         corruption_rate=corruption_rate,
+        failing_share=failing_share,
         train_pools=train_pools,
         seed=seed,
+        workers=workers,
     )
 
 
@@ -103,12 +125,13 @@ def rewards(
         typer.Option("--config", help="YAML with the weights closeness, operations, execution (0.5, 0.3, 0.2)."),
     ] = None,
     seed: Seed = 0,
+    workers: Workers = 1,
 ) -> None:
     """Stage 03: a reward in [0, 1] for every candidate: correct 1.0, others at most 0.5, failures 0."""
     from finrank.rewards import load_weights
     from finrank.stages import rewards as stage
 
-    stage.run(input_dir, output_dir, weights=load_weights(config) if config else None, seed=seed)
+    stage.run(input_dir, output_dir, weights=load_weights(config) if config else None, seed=seed, workers=workers)
 
 
 @app.command()
@@ -174,6 +197,39 @@ def evaluate(
         json_path=json_path,
         candidate_only_dir=candidate_only,
         base_model=base_model,
+        seed=seed,
+    )
+
+
+@app.command()
+def audit(
+    input_dir: Annotated[
+        Path, typer.Option("--input_dir", help="Pools with rewards or without (output of stage 02 or 03).")
+    ] = REWARDED,
+    split: Annotated[str, typer.Option("--split", help="train, selection, dev or test.")] = "dev",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")] = None,
+    candidate_only: Annotated[
+        str,
+        typer.Option(
+            "--candidate_only",
+            help="train: train a model that sees neither question nor page for an epoch (minutes); skip; or the "
+            "folder of one trained before.",
+        ),
+    ] = "train",
+    config: Annotated[
+        Path, typer.Option("--config", help="Training config of that model (--candidate_only train).")
+    ] = MINILM,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of folds, training and bootstrap.")] = 0,
+) -> None:
+    """How often attackers that see neither question nor page find gold: what the pools give away."""
+    from finrank.stages import audit as stage
+
+    stage.run(
+        input_dir,
+        split=split,
+        json_path=json_path,
+        candidate_only=candidate_only,
+        config_path=config,
         seed=seed,
     )
 

@@ -47,7 +47,7 @@ def test_the_keys_are_the_documented_ones(pools: list[RewardedPool]) -> None:
     )
     assert set(result["intervals"]) == METRICS | {"accuracy_pooled"}
     assert set(result["baselines"]) == {
-        "chance", "constant", "medoid", "candidate_only", "majority_vote", "oracle"
+        "chance", "constant", "medoid", "medoid_text", "candidate_only", "majority_vote", "oracle"
     }  # fmt: skip
     assert set(result["baselines"]["chance"]) == METRICS | {"intervals", "p_value"}
     assert result["baselines"]["candidate_only"] is None
@@ -160,7 +160,7 @@ def test_the_table_shows_the_model_first_with_intervals(pools: list[RewardedPool
     rows = [line.split() for line in printed(result).splitlines() if "(" in line]
     assert rows[0][:3] == ["model", f"{result['accuracy']:.3f}", f"({low:.3f}-{high:.3f})"]
     assert [row[0] for row in rows[1:]] == [
-        "chance", "constant", "medoid", "oracle"
+        "chance", "constant", "medoid", "medoid", "oracle"
     ]  # fmt: skip
 
 

@@ -7,17 +7,21 @@ same).
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from finrank.evaluation.metrics import FloatArray, Metric, Pick, metrics_of_picks
-from finrank.records import Answer, RewardedPool, answer_key
+from finrank.records import Answer, Candidate, Pool, RewardedPool, answer_key
 
 # Distances lie in [0, 1]; a failed candidate scores below every mean distance.
 _FAILED = -2.0
+_TOKEN = re.compile(r"[^\s(),]+")
 
 
 def chance(pools: Sequence[RewardedPool]) -> dict[str, Metric]:
@@ -45,20 +49,55 @@ def oracle(pool: RewardedPool) -> FloatArray:
     return np.array(pool.rewards, dtype=np.float64)
 
 
-def medoid(pool: RewardedPool) -> FloatArray:
+def medoid(pool: Pool) -> FloatArray:
     """Minus the mean distance of a candidate's value to the others': the highest lies in the middle.
 
     Finds gold without reading anything where the others were made by editing gold. Failed candidates come
     last.
     """
-    answers = [candidate.answer for candidate in pool.candidates]
-    scores = []
-    for index, answer in enumerate(answers):
-        distances = [answer_distance(answer, other) for place, other in enumerate(answers) if place != index]
-        # Rounded, so that two values at the same mean distance tie whatever the order of summing.
-        mean = round(math.fsum(distances) / max(len(distances), 1), 12)
-        scores.append(_FAILED if answer is None else -mean)
-    return np.array(scores)
+    return nearness(pool, lambda first, second: answer_distance(first.answer, second.answer))
+
+
+def medoid_text(pool: Pool) -> FloatArray:
+    """The same by program text: minus the mean share of tokens that a candidate does not share with another."""
+    return nearness(pool, token_distance)
+
+
+def nearness(pool: Pool, distance: Callable[[Candidate, Candidate], float]) -> FloatArray:
+    """Minus the mean distance of each candidate to its siblings [candidates]; candidates without a value come last.
+
+    `distance` is symmetric, in [0, 1], and is asked once per pair.
+    """
+    candidates = pool.candidates
+    distances = np.zeros((len(candidates), len(candidates)))
+    for first, second in itertools.combinations(range(len(candidates)), 2):
+        distances[first, second] = distances[second, first] = distance(candidates[first], candidates[second])
+    siblings = max(len(candidates) - 1, 1)
+    # Exact sums, rounded, so that two candidates at the same mean distance tie whatever the order of summing.
+    means = [round(math.fsum(row) / siblings, 12) for row in distances.tolist()]
+    pairs = zip(candidates, means, strict=True)
+    return np.array([_FAILED if candidate.answer is None else -mean for candidate, mean in pairs])
+
+
+def token_distance(first: Candidate, second: Candidate) -> float:
+    """1 - shared / all distinct tokens of two program texts (Jaccard distance); 1 where a program is missing.
+
+    >>> one, other = (Candidate(program=p, origin="gold") for p in ("add(1, 2)", "add(1, 3)"))
+    >>> token_distance(one, other)  # {add, 1} of {add, 1, 2, 3}
+    0.5
+    """
+    own, others = set(program_tokens(first.program)), set(program_tokens(second.program))
+    return 1.0 - len(own & others) / len(own | others) if own and others else 1.0
+
+
+@lru_cache(maxsize=4096)
+def program_tokens(text: str | None) -> tuple[str, ...]:
+    """Operations and arguments as written, row labels word by word; none for no program.
+
+    >>> program_tokens("subtract(5829, 5735), divide(#0, 5735)")
+    ('subtract', '5829', '5735', 'divide', '#0', '5735')
+    """
+    return tuple(_TOKEN.findall(text or ""))
 
 
 def answer_distance(first: Answer | None, second: Answer | None) -> float:

@@ -88,6 +88,7 @@ def _baseline_metrics(
         "chance": baselines.chance(pools),
         "constant": of(baselines.constant),
         "medoid": of(baselines.medoid),
+        "medoid_text": of(baselines.medoid_text),
         "candidate_only": None if candidate_only is None else pool_metrics(pools, candidate_only),
         "majority_vote": None if votes is None else pool_metrics(pools, votes),
         "oracle": of(baselines.oracle),
@@ -158,7 +159,8 @@ def diagnose(result: Mapping[str, Any]) -> list[str]:
             "or evaluate on more pages"
         )
     advice = {
-        "medoid": "the pools may give gold away by its value; make them with a higher --corruption_rate",
+        "medoid": "the pools may give gold away by its value: run finrank audit on them",
+        "medoid_text": "the pools may give gold away by its program: run finrank audit on them",
         "candidate_only": "the model may not use question and page; check what the prompt keeps of "
         "them, or the pools may give gold away by its form",
     }
