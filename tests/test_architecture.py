@@ -15,8 +15,9 @@ PACKAGE = REPOSITORY / "src" / "finrank"
 # A room may import from rooms of lower tiers, and from its own tier where TOGETHER says so.
 TIERS = [
     {"records", "console"},
-    {"programs"},
+    {"programs", "json_lines"},
     {"store"},
+    {"parallel"},
     {"sources", "candidates", "rewards", "equal_answers"},
     {"evidence", "labels", "prompt"},
     {"ranker"},

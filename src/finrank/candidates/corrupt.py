@@ -1,64 +1,141 @@
-"""Making one wrong program out of a right one, so that it looks like what a FinQA annotator could have written.
+"""Making one wrong program out of another, so that it looks like what an annotator could have written.
 
 The algorithm: apply an edit; with chance `rate` apply another, and so on. An edit is drawn by weight and kept with
-chance min(1, commonness of the new shape / commonness of the old one): the rule of Metropolis et al. (1953), by which
-the shapes of corrupted programs stay those of gold programs instead of drifting away from them.
+chance min(1, density of the new program / density of the old one): the rule of Metropolis et al. (1953), under which
+edited programs keep looking like gold programs (`likeness.py`) instead of drifting away from them. Departure: where an
+edit is not kept another is drawn, so that every step of the walk moves.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
 
 from finrank.candidates import number_edits, structure_edits
+from finrank.candidates.likeness import Feature, Likeness, PageLikeness, shape_features
 from finrank.candidates.page import Page
-from finrank.candidates.shapes import commonness
-from finrank.programs import Program
+from finrank.candidates.refill import refill
+from finrank.candidates.shapes import shape_of
+from finrank.programs import Program, ProgramError, execute
+from finrank.records import Answer
 
-# Every edit by the name it has in a candidate's `edits`, with how often it is drawn.
-EDITS: dict[str, tuple[Callable[[Program, Page, random.Random], Program | None], float]] = {
+Edit = Callable[[Program, Page, random.Random], Program | None]
+
+# Every edit by the name it has in a candidate's `edits`, with how often it is drawn; "refill" is the one more.
+EDITS: dict[str, tuple[Edit, float]] = {
     "operand": (number_edits.operand, 6.0),
     "row": (number_edits.row, 4.0),
     "column": (number_edits.column, 3.0),
     "sign": (number_edits.sign, 0.5),
-    "operation": (structure_edits.operation, 2.0),
+    "operation": (structure_edits.operation, 1.0),
     "swap": (structure_edits.swap, 1.0),
     "denominator": (structure_edits.denominator, 1.0),
     "drop_step": (structure_edits.drop_step, 2.0),
-    "add_step": (structure_edits.add_step, 3.0),
-    "scale": (structure_edits.scale, 1.5),
+    "add_step": (structure_edits.add_step, 1.5),
+    "scale": (structure_edits.scale, 0.75),
 }
-_NAMES = list(EDITS)
-_WEIGHTS = [weight for _, weight in EDITS.values()]
+_REFILL = 8.0
+_NAMES = [*EDITS, "refill"]
+_CUMULATIVE = list(accumulate([*(weight for _, weight in EDITS.values()), _REFILL]))
 _TRIES = 25
+_MOST_GAIN = 3.0
 
 
-def corrupt(gold: Program, page: Page, rng: random.Random, rate: float) -> tuple[Program, list[str]] | None:
-    """A corrupted program with the names of its edits in order, or None where no edit is possible.
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a program computes, or why it computes nothing (non-finite values count as nothing)."""
 
-    `rate` in [0, 1) is the chance of a further edit after each one: the number of edits is geometric with mean
-    1 / (1 - rate). The program may still have the value of the gold one, or none: that is for the caller to see.
-    """
-    program = gold
-    names: list[str] = []
-    while not names or rng.random() < rate:
-        edited = _edit_once(program, page, rng)
-        if edited is None:
-            break
-        program, name = edited
-        names.append(name)
-    return (program, names) if names else None
+    answer: Answer | None
+    error: str | None = None
 
 
-def _edit_once(program: Program, page: Page, rng: random.Random) -> tuple[Program, str] | None:
-    """One edit, a natural one if `_TRIES` draws give it, else the last that was possible."""
-    possible = None
-    for _ in range(_TRIES):
-        (name,) = rng.choices(_NAMES, weights=_WEIGHTS)
-        edited = EDITS[name][0](program, page, rng)
-        if edited is None or edited == program:
-            continue
-        possible = edited, name
-        if rng.random() * commonness(program) < commonness(edited):
-            break
-    return possible
+def evaluate(program: Program, table: list[list[str]]) -> Value:
+    """Execute a program for a candidate record."""
+    try:
+        value = execute(program, table)
+    except ProgramError as error:
+        return Value(None, str(error))
+    if isinstance(value, float):
+        return Value(value) if math.isfinite(value) else Value(None, f"the value is {value}")
+    return Value("yes" if value == "yes" else "no")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A program on its way to be a candidate: its value, the edits that led to it, and how gold-like it looks."""
+
+    program: Program
+    value: Value
+    edits: tuple[str, ...]
+    of_shape: float
+    of_numbers: float
+
+
+class Corruptor:
+    """Corrupts programs on one page, by a likeness to gold."""
+
+    def __init__(self, table: list[list[str]], text: list[str], likeness: Likeness) -> None:
+        self.page = Page(table, text)
+        self._table = table
+        self._likeness = likeness
+        self._on_page = PageLikeness(self.page, likeness)
+
+    def draft(self, program: Program) -> Draft:
+        """A program as the start of corruption."""
+        value = evaluate(program, self._table)
+        of_shape = self._likeness.of_shape(shape_of(program), program)
+        return Draft(program, value, (), of_shape, self._on_page.score(program, value.answer))
+
+    def features(self, draft: Draft) -> list[Feature]:
+        """All features whose weights make up the draft's likeness."""
+        program, answer = draft.program, draft.value.answer
+        return shape_features(shape_of(program), program) + self._on_page.features(program, answer)
+
+    def corrupt(self, start: Draft, rng: random.Random, rate: float) -> Draft | None:
+        """A corrupted program, the names of its edits after those of `start`; None where no edit is possible.
+
+        `rate` in [0, 1) is the chance of a further edit after each one: the number of edits is geometric with mean
+        1 / (1 - rate). The program has a value, which may be that of another one.
+        """
+        draft = start
+        while draft is start or rng.random() < rate:
+            edited = self._edit_once(draft, rng)
+            if edited is None:
+                break
+            draft = edited
+        return None if draft is start else draft
+
+    def _edit_once(self, draft: Draft, rng: random.Random) -> Draft | None:
+        """One edit, kept by the rule of Metropolis; where `_TRIES` draws keep none, the last that has a value."""
+        possible = None
+        for _ in range(_TRIES):
+            (name,) = rng.choices(_NAMES, cum_weights=_CUMULATIVE)
+            edited = self._edit(name, draft.program, rng)
+            if edited is None or edited == draft.program:
+                continue
+            of_shape = self._likeness.of_shape(shape_of(edited), edited)
+            threshold = math.log(1.0 - rng.random())
+            gain = of_shape - draft.of_shape
+            # Hopeless by its shape: not worth executing.
+            if gain + _MOST_GAIN < threshold and possible is not None:
+                continue
+            value = evaluate(edited, self._table)
+            if value.answer is None:
+                continue
+            of_numbers = self._on_page.score(edited, value.answer)
+            possible = Draft(edited, value, (*draft.edits, name), of_shape, of_numbers)
+            if gain + of_numbers - draft.of_numbers >= threshold:
+                break
+        return possible
+
+    def _edit(self, name: str, program: Program, rng: random.Random) -> Program | None:
+        if name == "refill":
+            return refill(program, self.page, rng, self._likeness.draw_shape(rng))
+        return EDITS[name][0](program, self.page, rng)
+
+
+def _keeps(gain: float, rng: random.Random) -> bool:
+    return gain >= 0.0 or rng.random() < math.exp(gain)

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from typing import Literal
 
 from finrank.candidates.page import Cell, Page, PageNumber, size_of
 from finrank.programs import TABLE_OPERATIONS, Program, Step, operands
 
+Line = Literal["row", "column"]
+
 _NEGATIVE = 0.1  # how much less often a negative number takes the place of a positive one
-_LIKE_SIZE = 10.0  # numbers from elsewhere are at most this many times larger or smaller
+_DRAWS = 12  # numbers or lines looked at before an edit is given up
+# How often a number comes from the row, and from the row or the column, by the line that it shares with another one.
+_SHARES: dict[Line | None, tuple[float, float]] = {None: (0.45, 0.9), "row": (0.8, 0.92), "column": (0.12, 0.92)}
+_ELSEWHERE = 0.12
+_NEAR = 4.0  # numbers of the text between an operand and the one that takes its place, on average
 
 
 def operand(program: Program, page: Page, rng: random.Random) -> Program | None:
-    """One number becomes another: of its row, of its column, or of like size from elsewhere on the page."""
+    """One number becomes another: of its row, of its column, of the same part of the text, or from elsewhere."""
     own = list(dict.fromkeys(operands(program)))
     if not own:
         return None
     old = rng.choice(own)
-    new = number_near(old, page, rng)
+    new = number_near(old, page, rng, _shared_line(old, own, page))
     return replace_operands(program, {old: new}) if new is not None else None
 
 
@@ -53,113 +61,129 @@ def sign(program: Program, page: Page, rng: random.Random) -> Program | None:
 
 def replace_operands(program: Program, replacements: dict[str, str]) -> Program | None:
     """The program with these operands replaced wherever they occur; None where two would become the same one."""
+    own = set(operands(program))
+    sizes = {size_of(replacements.get(text, text)) for text in own}
+    if len(sizes) < len({size_of(text) for text in own}):
+        return None
     steps = []
     for step in program.steps:
-        if step.operation in TABLE_OPERATIONS:
-            steps.append(step)
-        else:
-            first, second = (replacements.get(argument, argument) for argument in step.arguments)
-            steps.append(Step(step.operation, (first, second)))
-    replaced = Program(tuple(steps))
-    merged = len({size_of(text) for text in operands(replaced)}) < len({size_of(text) for text in operands(program)})
-    return None if merged else replaced
+        operation, (first, second) = step
+        if operation not in TABLE_OPERATIONS:
+            step = Step(operation, (replacements.get(first, first), replacements.get(second, second)))
+        steps.append(step)
+    return Program(tuple(steps))
 
 
-def number_near(text: str, page: Page, rng: random.Random) -> str | None:
-    """Another number of the operand's kind, written in its manner; None where the page has none.
+def number_near(text: str, page: Page, rng: random.Random, line: Line | None = None) -> str | None:
+    """Another number of the operand's kind, written in its manner; None where few draws find one.
 
-    One from the same row or from the same column (nearer rows more often) where the operand stands in the table, and
-    now and then, or else, one of like size from anywhere on the page.
+    Drawn near the operand, mostly along its row or its column where `line` says so, and taken with a chance that is
+    higher the more it looks like the operand, by sign, decimals and size.
     """
-    kind = page.kind(text)
-    numbers: list[PageNumber] = []
-    weights: list[float] = []
-
-    def offer(found: list[tuple[PageNumber, float]], share: float) -> None:
-        wanted = [
-            (number, weight * _likeness(number, text, page))
-            for number, weight in found
-            if number.kind == kind and number.size not in (0.0, size_of(text))
-        ]
-        total = sum(weight for _, weight in wanted)
-        numbers.extend(number for number, _ in wanted)
-        weights.extend(share * weight / total for _, weight in wanted)
-
+    kind, own_size = page.kind(text), size_of(text)
     places = page.places(text)
-    if places:
-        home = rng.choice(places)
-        offer([(number, 1.0) for place, number in page.cells.items() if place.row == home.row], 3.0)
-        in_column = [(place, number) for place, number in page.cells.items() if place.column == home.column]
-        offer([(number, 1.0 / max(1, abs(place.row - home.row))) for place, number in in_column], 3.0)
-    everywhere = [*page.cells.values(), *page.text_numbers]
-    offer([(number, 1.0) for number in everywhere if _like_size(number.size, size_of(text))], 1.5)
-    if not numbers:
+    for _ in range(_DRAWS):
+        number = _draw_from_table(places, page, rng, line) if places else _draw_from_text(own_size, page, rng)
+        if number is None or number.kind != kind:
+            continue
+        size = size_of(number.text)
+        if size in (0.0, own_size):
+            continue
+        written = page.written_like(number, text)
+        if rng.random() < _likeness(written, size, text, own_size):
+            return written
+    return None
+
+
+def _shared_line(text: str, others: Sequence[str], page: Page) -> Line | None:
+    """The line of the table that an operand shares with another of its program: it is left as seldom as may be."""
+    places = page.places(text)
+    if not places:
         return None
-    return page.written_like(rng.choices(numbers, weights=weights)[0], text)
+    home = places[0]
+    cells = [cell for other in others if other != text for cell in page.places(other)]
+    if any(cell.row == home.row for cell in cells):
+        return "row"
+    return "column" if any(cell.column == home.column for cell in cells) else None
 
 
-def _likeness(number: PageNumber, text: str, page: Page) -> float:
+def _draw_from_table(places: Sequence[Cell], page: Page, rng: random.Random, line: Line | None) -> PageNumber | None:
+    """A number of the row or the column of one of these cells (nearer rows more often), seldom one from elsewhere."""
+    home = places[0] if len(places) == 1 else rng.choice(places)
+    in_row, in_line = _SHARES[line]
+    where = rng.random()
+    if where < in_row:
+        return rng.choice(page.in_row[home.row])
+    if where < in_line:
+        row, number = rng.choice(page.in_column[home.column])
+        return number if rng.random() * abs(row - home.row) < 1.0 else None
+    return rng.choice(page.everywhere)
+
+
+def _draw_from_text(size: float, page: Page, rng: random.Random) -> PageNumber | None:
+    """A number of the text, nearer ones more often, seldom one from elsewhere."""
+    index = page.text_index.get(size)
+    if index is None or rng.random() < _ELSEWHERE:
+        return rng.choice(page.everywhere) if page.everywhere else None
+    distance = 1 + int(rng.expovariate(1.0 / _NEAR))
+    index += distance if rng.random() < 0.5 else -distance
+    return page.text_numbers[index] if 0 <= index < len(page.text_numbers) else None
+
+
+def _likeness(written: str, size: float, text: str, own_size: float) -> float:
     """How likely a number is to stand where an operand stands, above 0 to 1: by sign, decimals and size.
 
     Gold programs seldom read negative cells, and the numbers of one program are mostly written alike.
     """
-    written = page.written_like(number, text)
-    size = size_of(text)
-    like = 1.0 / (1.0 + abs(math.log10(number.size) - math.log10(size))) if size > 0.0 else 1.0
-    like *= 1.0 if _decimals(written) == _decimals(text) else 0.4
-    return like * (_NEGATIVE if written.startswith("-") and not text.startswith("-") else 1.0)
+    ratio = size / own_size if own_size > 0.0 else math.inf
+    like = 1.0 / (1.0 + abs(math.log10(ratio))) if 0.0 < ratio < math.inf else 0.1
+    if _decimals(written) != _decimals(text):
+        like *= 0.4
+    return like * (_NEGATIVE if written[0] == "-" and text[0] != "-" else 1.0)
 
 
 def _decimals(text: str) -> int:
     return len(text.rstrip("%").partition(".")[2])
 
 
-def _move_weight(distance: int, moved: dict[str, str]) -> float:
-    turned_negative = sum(new.startswith("-") and not old.startswith("-") for old, new in moved.items())
-    return _NEGATIVE**turned_negative / abs(distance)
-
-
-def _like_size(size: float, other: float) -> bool:
-    return size == other or min(size, other) * _LIKE_SIZE >= max(size, other)
-
-
 def _move(program: Program, page: Page, rng: random.Random, *, along: str) -> Program | None:
     """All operands that stand in the table, moved by the same number of rows or of columns."""
     homes = _homes(program, page)
-    if not homes:
+    longest = max(page.in_row if along == "row" else page.in_column, default=0)
+    if not homes or longest == 0:
         return None
-    targets: dict[int, dict[str, str]] = {}
-    for distance in _distances(page, along):
-        moved = {}
-        for text, home in homes.items():
-            target = (
-                Cell(home.row + distance, home.column) if along == "row" else Cell(home.row, home.column + distance)
-            )
-            number = page.cells.get(target)
-            if number is None or number.kind != page.cells[home].kind or number.size == 0.0:
-                break
-            moved[text] = page.written_like(number, text)
-        else:
-            targets[distance] = moved
-    if not targets:
-        return None
-    distances = list(targets)
-    weights = [_move_weight(distance, targets[distance]) for distance in distances]
-    (chosen,) = rng.choices(distances, weights=weights)
-    return replace_operands(program, targets[chosen])
+    for _ in range(_DRAWS):
+        distance = rng.randint(1, longest)
+        # Near lines more often than far ones.
+        if rng.random() * distance >= 1.0:
+            continue
+        moved = _moved(homes, distance if rng.random() < 0.5 else -distance, along, page)
+        if moved is not None and rng.random() < _NEGATIVE ** _turned_negative(moved):
+            return replace_operands(program, moved)
+    return None
+
+
+def _moved(homes: dict[str, Cell], distance: int, along: str, page: Page) -> dict[str, str] | None:
+    """What stands at that distance from each operand's cell; None where one has no number of its kind there."""
+    moved = {}
+    for text, home in homes.items():
+        target = Cell(home.row + distance, home.column) if along == "row" else Cell(home.row, home.column + distance)
+        number = page.cells.get(target)
+        if number is None or number.kind != page.cells[home].kind or size_of(number.text) == 0.0:
+            return None
+        moved[text] = page.written_like(number, text)
+    return moved
+
+
+def _turned_negative(moved: dict[str, str]) -> int:
+    return sum(new.startswith("-") and not old.startswith("-") for old, new in moved.items())
 
 
 def _homes(program: Program, page: Page) -> dict[str, Cell]:
     """The cell of each operand that stands in the table; of several, one in the row that holds most operands."""
     places = {text: page.places(text) for text in dict.fromkeys(operands(program))}
     rows = [place.row for found in places.values() for place in {cell.row: cell for cell in found}.values()]
-    held = {number: rows.count(number) for number in rows}
-    return {text: max(found, key=lambda place: held[place.row]) for text, found in places.items() if found}
-
-
-def _distances(page: Page, along: str) -> list[int]:
-    longest = max((getattr(place, along) for place in page.cells), default=0)
-    return [distance for distance in range(-longest, longest + 1) if distance != 0]
+    return {text: max(found, key=lambda place: rows.count(place.row)) for text, found in places.items() if found}
 
 
 def _other_table_row(program: Program, page: Page, rng: random.Random) -> Program | None:

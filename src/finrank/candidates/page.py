@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from finrank.programs import ProgramError, execute, parse, read_number
@@ -16,13 +17,18 @@ from finrank.programs import ProgramError, execute, parse, read_number
 Kind = Literal["number", "percent", "year"]
 
 _TEXT_NUMBER = re.compile(r"\$?(-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?)")
+_FROM_FIRST_DIGIT = re.compile(r"\d\S*")  # the rest of a word from its first digit on
+_BEFORE_DIGITS = frozenset("$-.")  # what a number may start with
+# A number that is a whole word; the second copy in "22% ( 22 % )" is none.
+_NUMBER_IN_SENTENCE = re.compile(rf"(?<!\S){_TEXT_NUMBER.pattern}(?!\S|\s+%(?!\S))")
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 # A bare 2014 in a sentence is a year after these words, else what is left of a dash or a quote.
-_BEFORE_YEAR = re.compile(r"in|of|and|to|fiscal|during|through|since|for|years?|from|until|by|[,;]|3[01]")
-_BEFORE_LABEL = re.compile(
-    r"note|item|page|section|level|tier|phase|no\.?|\(|january|february|march|april|may|june|july|august|september"
-    r"|october|november|december"
+_BEFORE_YEAR = frozenset("in of and to fiscal during through since for year years from until by , ; 30 31".split())
+_BEFORE_LABEL = frozenset(
+    "note item page section level tier phase no no. ( january february march april may june july august september "
+    "october november december".split()
 )
+_LONGEST_WORD = 16  # characters, more than any word before a year or a label has
 _BROKEN_CHARACTERS = frozenset({"2122", "2212"})  # ™ and the minus sign
 
 
@@ -45,6 +51,7 @@ class PageNumber(NamedTuple):
         return size_of(self.text)
 
 
+@lru_cache(maxsize=65536)
 def size_of(text: str) -> float:
     """The absolute value of a number's digits as written: 32 for "-32", 22 for "22%"; nan for no number."""
     try:
@@ -71,8 +78,16 @@ class Page:
         self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
         self.numeric_rows = _numeric_rows(table)
         self._places: dict[float, list[Cell]] = {}
+        self.in_row: dict[int, list[PageNumber]] = {}
+        self.in_column: dict[int, list[tuple[int, PageNumber]]] = {}
         for place, number in self.cells.items():
             self._places.setdefault(number.size, []).append(place)
+            self.in_row.setdefault(place.row, []).append(number)
+            self.in_column.setdefault(place.column, []).append((place.row, number))
+        self.everywhere = [*self.cells.values(), *self.text_numbers]
+        self.text_index: dict[float, int] = {}
+        for index, number in enumerate(self.text_numbers):
+            self.text_index.setdefault(number.size, index)
 
     def places(self, operand: str) -> list[Cell]:
         """The cells that hold a program's operand, whatever its sign and percent mark."""
@@ -82,9 +97,11 @@ class Page:
         """What an operand is: by its own percent mark, else by its cell, else by its place in the text."""
         if operand.endswith("%"):
             return "percent"
-        found = [self.cells[place] for place in self.places(operand)]
-        found += [number for number in self.text_numbers if number.size == size_of(operand)]
-        return found[0].kind if found else _kind(operand)
+        places = self.places(operand)
+        if places:
+            return self.cells[places[0]].kind
+        index = self.text_index.get(size_of(operand))
+        return self.text_numbers[index].kind if index is not None else _kind(operand)
 
     def written_like(self, number: PageNumber, operand: str) -> str:
         """A number of the page written as the program writes an operand: its percent mark, a dropped minus sign."""
@@ -117,23 +134,33 @@ def _cell_number(cell: str) -> PageNumber | None:
 
 
 def _sentence_numbers(sentence: str) -> list[PageNumber]:
-    tokens = sentence.split()
+    # Looking for digits first, not splitting into words, takes half of the time: most words have none.
     numbers = []
-    for index, token in enumerate(tokens):
-        match = _TEXT_NUMBER.fullmatch(token)
-        if match is None or token in _BROKEN_CHARACTERS:
+    for found in _FROM_FIRST_DIGIT.finditer(sentence):
+        start = found.start()
+        while start > 0 and sentence[start - 1] in _BEFORE_DIGITS:
+            start -= 1
+        match = _NUMBER_IN_SENTENCE.match(sentence, start)
+        if match is None or match[0] in _BROKEN_CHARACTERS:
             continue
-        before = tokens[index - 1] if index else ""
-        after = tokens[index + 1] if index + 1 < len(tokens) else ""
+        before = _word_before(sentence, start)
         text = match[1].replace(",", "")
         kind = _kind(text)
-        if kind == "year" and not _BEFORE_YEAR.fullmatch(before):
+        if kind == "year" and before not in _BEFORE_YEAR:
             continue
-        # "22% ( 22 % )" and "-32 ( 32 )" say the same number twice; "may 31" and "note 5" count nothing.
-        if _BEFORE_LABEL.fullmatch(before) or after == "%":
+        # "-32 ( 32 )" says the same number twice; "may 31" and "note 5" count nothing.
+        if before in _BEFORE_LABEL:
             continue
         numbers.append(PageNumber(text, kind))
     return numbers
+
+
+def _word_before(sentence: str, position: int) -> str:
+    """The word that ends before a position, or the end of a longer one; "" where there is none."""
+    while position > 0 and sentence[position - 1].isspace():
+        position -= 1
+    words = sentence[max(0, position - _LONGEST_WORD) : position].split()
+    return words[-1] if words else ""
 
 
 def _numeric_rows(table: Sequence[Sequence[str]]) -> list[str]:

@@ -1,23 +1,15 @@
-"""Assembling a pool: the gold candidate and N - 1 wrong ones with values of their own, in a shuffled order.
-
-Making a wrong program (`corrupt`) is one thing, and which of them make the pool (`choose`) another.
-"""
+"""Assembling a pool: the gold candidate and N - 1 wrong ones with values of their own, in a shuffled order."""
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
 
-from finrank.candidates.corrupt import corrupt
-from finrank.candidates.page import Page
-from finrank.programs import Program, ProgramError, execute, parse
+from finrank.candidates.breaking import break_program
+from finrank.candidates.corrupt import Corruptor, Draft, evaluate
+from finrank.candidates.likeness import Likeness
+from finrank.candidates.trees import grow
+from finrank.programs import Program, ProgramError, parse
 from finrank.records import Answer, Candidate, Pool, Question, answer_key
-
-# Corrupted programs looked at for each place in the pool before a smaller pool is taken.
-_TRIES_PER_CANDIDATE = 60
-_MOST_FAILING = 1
 
 
 class NoPool(ValueError):
@@ -28,46 +20,54 @@ class NoPool(ValueError):
         self.kind = kind
 
 
-@dataclass(frozen=True)
-class Value:
-    """What a program computes, or why it computes nothing (non-finite values count as nothing)."""
-
-    answer: Answer | None
-    error: str | None = None
-
-
-def evaluate(program: Program, table: list[list[str]]) -> Value:
-    """Execute a program for a candidate record."""
-    try:
-        value = execute(program, table)
-    except ProgramError as error:
-        return Value(None, str(error))
-    if isinstance(value, float):
-        return Value(value) if math.isfinite(value) else Value(None, f"the value is {value}")
-    return Value("yes" if value == "yes" else "no")
-
-
-def build_pool(question: Question, *, num_candidates: int, corruption_rate: float, seed: int) -> Pool:
+def build_pool(
+    question: Question,
+    *,
+    num_candidates: int,
+    corruption_rate: float,
+    failing_share: float = 0.0,
+    likeness: Likeness | None = None,
+    seed: int,
+) -> Pool:
     """The pool of a question: at most `num_candidates` candidates, fewer (2 at least) where no more can be made.
 
-    Depends on the question, the seed and the two settings alone. Raises NoPool with the reason when the question has
-    no program to start from, its program does not give its answer, or nothing can be made of it.
+    Depends on the question, the seed and the settings alone. `failing_share` is the chance of a wrong candidate to have
+    no value; `likeness` says what gold programs look like (None: by FinQA's shapes alone). Raises NoPool with the
+    reason when the question has no program to start from, its program does not give its answer, or nothing can be made
+    of it.
     """
-    gold, answer = _gold(question)
+    gold, answer = gold_of(question)
     rng = random.Random(f"{seed}:{question.id}")
-    negatives = corrupted_candidates(gold, question, rng, corruption_rate)
-    chosen = choose(answer, negatives, num_candidates - 1)
-    if not chosen:
+    likeness = likeness or Likeness()
+    corruptor = Corruptor(question.table, question.text, likeness)
+    drafts = grow(corruptor, corruptor.draft(gold), num_candidates, corruption_rate, rng)
+    if not drafts:
         raise NoPool("no wrong candidate could be made", "every edit of the gold program gives its value")
-    candidates = [Candidate(program=str(gold), answer=answer, origin="gold"), *chosen]
+    candidates = [Candidate(program=str(gold), answer=answer, origin="gold")]
+    for draft in drafts:
+        fails = failing_share > 0.0 and rng.random() < failing_share
+        candidates.append(_broken(draft, question, corruptor, rng) if fails else _candidate(draft))
     # A generator of its own: the order then tells nothing about how the candidates were made.
     random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
     fields = {name: getattr(question, name) for name in Question.model_fields}
     return Pool(**{**fields, "answer": answer}, candidates=candidates)
 
 
-def _gold(question: Question) -> tuple[Program, Answer]:
-    """The gold program and its value; NoPool where they cannot be trusted."""
+def _candidate(draft: Draft) -> Candidate:
+    return Candidate(program=str(draft.program), answer=draft.value.answer, origin="corrupted", edits=list(draft.edits))
+
+
+def _broken(draft: Draft, question: Question, corruptor: Corruptor, rng: random.Random) -> Candidate:
+    """The candidate with a fault that leaves it without a value; as it is where the fault does no harm."""
+    broken = break_program(draft.program, corruptor.page, rng)
+    error = evaluate(broken, question.table).error
+    if error is None:
+        return _candidate(draft)
+    return Candidate(program=str(broken), error=error, origin="corrupted", edits=[*draft.edits, "break"])
+
+
+def gold_of(question: Question) -> tuple[Program, Answer]:
+    """The gold program of a question and its value; NoPool where they cannot be trusted."""
     if question.program is None:
         raise NoPool("no program")
     try:
@@ -80,38 +80,3 @@ def _gold(question: Question) -> tuple[Program, Answer]:
     if question.answer is not None and answer_key(value.answer) != answer_key(question.answer):
         raise NoPool("the gold program does not give the answer", f"{value.answer}, not {question.answer}")
     return program, value.answer
-
-
-def corrupted_candidates(
-    gold: Program, question: Question, rng: random.Random, corruption_rate: float
-) -> Iterator[Candidate]:
-    """Corruptions of the gold program without end, repeats and right answers among them."""
-    page = Page(question.table, question.text)
-    while (made := corrupt(gold, page, rng, corruption_rate)) is not None:
-        program, edits = made
-        value = evaluate(program, question.table)
-        yield Candidate(program=str(program), answer=value.answer, error=value.error, origin="corrupted", edits=edits)
-
-
-def choose(answer: Answer, candidates: Iterator[Candidate], count: int) -> list[Candidate]:
-    """The first `count` candidates whose values differ from the gold answer and from each other's.
-
-    One of them at most has no value. Fewer where the candidates give no more within a bounded number of tries.
-    """
-    chosen: list[Candidate] = []
-    seen: set[float | str | None] = {answer_key(answer)}
-    failing = 0
-    for _ in range(_TRIES_PER_CANDIDATE * count):
-        candidate = next(candidates, None) if len(chosen) < count else None
-        if candidate is None:
-            break
-        if candidate.answer is None:
-            if failing == _MOST_FAILING:
-                continue
-            failing += 1
-        elif answer_key(candidate.answer) in seen:
-            continue
-        else:
-            seen.add(answer_key(candidate.answer))
-        chosen.append(candidate)
-    return chosen

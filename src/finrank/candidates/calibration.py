@@ -1,0 +1,95 @@
+"""Fitting the likeness to gold, so that corrupted programs have every feature as often as gold programs have.
+
+Contrastive divergence (Hinton 2002): from each gold program make a pool of wrong ones by the present weights, raise the
+weights of the features that gold has and lower those of the wrong ones, on average over the pool. Where no weight moves
+any more, no feature tells gold from the others. Steps are those of AdaGrad (Duchi et al. 2011).
+
+Fitted twice, each time on half of the pages: a question's wrong candidates are made by the likeness that was fitted on
+the other half (cross-fitting), so that nothing of a question's own gold program can have slipped into them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from finrank.candidates.corrupt import Corruptor
+from finrank.candidates.likeness import Feature, Likeness
+from finrank.candidates.shapes import count_shapes
+from finrank.candidates.trees import grow
+from finrank.programs import parse
+from finrank.records import Question
+
+FOLDS = 2
+_MOST_QUESTIONS = 600  # per fold
+_FEWEST_QUESTIONS = 50
+_PASSES = 2
+_STEP = 0.3
+_DAMPING = 100.0
+
+
+@dataclass
+class CrossFitted:
+    """A likeness per fold of pages; `of(page)` is the one that has not seen the page."""
+
+    likenesses: list[Likeness]
+
+    def of(self, page: str) -> Likeness:
+        return self.likenesses[fold_of(page)]
+
+
+def fold_of(page: str) -> int:
+    """The fold of a page, the same everywhere and always."""
+    return hashlib.sha256(page.encode()).digest()[0] % FOLDS
+
+
+def cross_fit(questions: Iterable[Question], *, num_candidates: int, rate: float, seed: int) -> CrossFitted:
+    """Fit a likeness for each fold of pages on the questions of the other one, all of which have a gold program."""
+    folds: list[list[Question]] = [[] for _ in range(FOLDS)]
+    for question in questions:
+        folds[fold_of(question.page)].append(question)
+    return CrossFitted(
+        [
+            fit([one for other in range(FOLDS) if other != fold for one in folds[other]], num_candidates, rate, seed)
+            for fold in range(FOLDS)
+        ]
+    )
+
+
+def fit(questions: list[Question], num_candidates: int, rate: float, seed: int) -> Likeness:
+    """The likeness to the gold programs of these questions; of fewer than 50, that of FinQA's shapes alone."""
+    if len(questions) < _FEWEST_QUESTIONS:
+        return Likeness()
+    rng = random.Random(f"calibration:{seed}")
+    likeness = Likeness(shapes=count_shapes(parse(question.program or "") for question in questions))
+    chosen = rng.sample(questions, min(len(questions), _MOST_QUESTIONS))
+    squares: defaultdict[Feature, float] = defaultdict(float)
+    for _ in range(_PASSES):
+        rng.shuffle(chosen)
+        for question in chosen:
+            corruptor = Corruptor(question.table, question.text, likeness)
+            gold = corruptor.draft(parse(question.program or ""))
+            wrong = grow(corruptor, gold, num_candidates, rate, rng)
+            if wrong:
+                likeness.change(_steps(corruptor.features(gold), [corruptor.features(one) for one in wrong], squares))
+    likeness.weights = {feature: round(weight, 3) for feature, weight in likeness.weights.items()}
+    return likeness
+
+
+def _steps(
+    gold: list[Feature], wrong: list[list[Feature]], squares: defaultdict[Feature, float]
+) -> dict[Feature, float]:
+    """How far to move each weight: up along gold's features and down along those of the wrong programs, on average."""
+    slopes: defaultdict[Feature, float] = defaultdict(float)
+    for feature in gold:
+        slopes[feature] += 1.0
+    for features in wrong:
+        for feature in features:
+            slopes[feature] -= 1.0 / len(wrong)
+    for feature, slope in slopes.items():
+        squares[feature] += slope * slope
+    return {feature: _STEP * slope / math.sqrt(_DAMPING + squares[feature]) for feature, slope in slopes.items()}
