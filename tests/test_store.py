@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from finrank.json_lines import LONGEST_LINE
 from finrank.records import Pool, Question
 from finrank.store import BadLine, StageWriter, UserError, available_splits, load_records, read_records, sha256
 
@@ -98,6 +99,8 @@ BAD_LINES = {
     b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "more": 1}': "more: Extra inputs",
     b'{"id": "a", "page": "p", "question": "\xff", "table": [["x"]], "text": []}': "record: Invalid JSON",
     b"[]": "record: Input should be an object",
+    b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "page": "q"}': "the key 'page' occurs",
+    b'{"id": "a", "page" : "p", "question": "q", "table": [["x"]], "text": [], "p\\u0061ge": "q"}': "the key 'page'",
 }
 
 
@@ -129,3 +132,34 @@ def test_a_record_of_the_wrong_stage_is_refused(tmp_path: Path) -> None:
     path.write_text(QUESTION.model_dump_json() + "\n")
     with pytest.raises(UserError, match="candidates: Field required"):
         load_records(path, Pool)
+
+
+def test_texts_and_spaces_that_look_like_keys_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    odd = QUESTION.model_copy(update={"question": 'what is "page": in {"id" : 1} ?'})
+    spaced = odd.model_dump_json().replace('"page":', '"page" :', 1)
+    path.write_text(f"{odd.model_dump_json()}\n{spaced}\n")
+    assert load_records(path, Question) == [odd, odd]
+
+
+def test_a_long_line_is_named_by_its_length_and_the_next_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    good = QUESTION.model_dump_json()
+    most = good.replace("why ?", "y" * (LONGEST_LINE - len(good) - 1 + len("why ?")))
+    path.write_text(f"{most}\n{most}y\n{good}\n{'y' * 3 * LONGEST_LINE}")
+    first, long, good_again, last = read_records(path, Question)
+    assert isinstance(first, Question)
+    assert isinstance(long, BadLine)
+    assert (long.line, long.id) == (2, "a")
+    assert f"{LONGEST_LINE + 1} bytes" in long.reason
+    assert good_again == QUESTION
+    assert isinstance(last, BadLine)
+    assert (last.line, last.id) == (4, None)
+
+
+def test_long_ids_and_reasons_are_shortened(tmp_path: Path) -> None:
+    with writer(tmp_path / "out") as out:
+        out.reject("dev.json", None, "i" * 1000 + "\ud800", "r" * 1000)
+    row = json.loads((tmp_path / "out" / "rejects.jsonl").read_text(encoding="utf-8"))
+    assert row["id"] == "i" * 200 + "... (1001 characters)"
+    assert row["reason"] == "r" * 500 + "... (1000 characters)"

@@ -21,9 +21,10 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from finrank.programs import ProgramError, execute, parse
+from finrank.json_lines import describe
+from finrank.programs import Program, ProgramError, execute, parse
 from finrank.records import Answer, Candidate, Pool, RewardedPool, answer_key
-from finrank.store import UserError, describe, dump
+from finrank.store import UserError
 
 WRONG_AT_MOST = 0.5
 SMALLEST = 0.00001  # a gold of 0 counts as this much in a relative difference
@@ -72,22 +73,32 @@ def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPoo
     if pool.answer is None:
         raise Unrewardable("gold answer unknown: rewards are computed against it")
     gold_operations = operation_names(pool.program)
+    weight_of = weights.model_dump()
     rewards, components, correct = [], [], []
     for index, candidate in enumerate(pool.candidates):
-        value = _checked_value(candidate, pool.table, index)
-        parts = _components(value, pool.answer, operation_names(candidate.program), gold_operations)
+        program = _parsed(candidate.program)
+        value = _checked_value(candidate, program, pool.table, index)
+        parts = _components(value, pool.answer, operation_names(program), gold_operations)
         is_correct = value is not None and answer_key(value) == answer_key(pool.answer)
         if is_correct:
             correct.append(index)
-        rewards.append(_reward(parts, is_correct, weights))
+        rewards.append(_reward(parts, is_correct, weight_of))
         components.append(parts)
-    return RewardedPool.model_validate({**dump(pool), "rewards": rewards, "components": components, "correct": correct})
+    fields = {name: getattr(pool, name) for name in Pool.model_fields}
+    return RewardedPool(**fields, rewards=rewards, components=components, correct=correct)
 
 
-def executed_value(program: str, table: list[list[str]]) -> Answer | None:
+def _parsed(program: str | None) -> Program | None:
+    try:
+        return None if program is None else parse(program)
+    except ProgramError:
+        return None
+
+
+def executed_value(program: Program, table: list[list[str]]) -> Answer | None:
     """The value of a program on a table; None where it fails or the value is not finite."""
     try:
-        value = execute(parse(program), table)
+        value = execute(program, table)
     except ProgramError:
         return None
     if isinstance(value, str):
@@ -95,18 +106,14 @@ def executed_value(program: str, table: list[list[str]]) -> Answer | None:
     return value if math.isfinite(value) else None
 
 
-def operation_names(program: str | None) -> Counter[str]:
+def operation_names(program: str | Program | None) -> Counter[str]:
     """How often each operation stands in a program; empty where there is no program or it cannot be read.
 
     >>> operation_names("subtract(5829, 5735), divide(#0, 5735)")
     Counter({'subtract': 1, 'divide': 1})
     """
-    if program is None:
-        return Counter()
-    try:
-        return Counter(step.operation for step in parse(program).steps)
-    except ProgramError:
-        return Counter()
+    read = _parsed(program) if isinstance(program, str) else program
+    return Counter() if read is None else Counter([step.operation for step in read.steps])
 
 
 def closeness(value: Answer | None, gold: Answer) -> float:
@@ -127,12 +134,12 @@ def closeness(value: Answer | None, gold: Answer) -> float:
     return 1.0 / (1.0 + abs(value - gold) / max(abs(gold), SMALLEST))
 
 
-def _checked_value(candidate: Candidate, table: list[list[str]], index: int) -> Answer | None:
+def _checked_value(candidate: Candidate, program: Program | None, table: list[list[str]], index: int) -> Answer | None:
     """The candidate's value; Unrewardable when the stored one is not what its program gives."""
     stored = candidate.answer
     if candidate.program is None:
         return stored
-    executed = executed_value(candidate.program, table)
+    executed = None if program is None else executed_value(program, table)
     same = stored is executed if stored is None or executed is None else answer_key(stored) == answer_key(executed)
     if not same:
         raise Unrewardable(
@@ -156,14 +163,14 @@ def _dice(first: Counter[str], second: Counter[str]) -> float:
     """Sørensen-Dice coefficient of two multisets; 0 where one of them is empty."""
     if not first or not second:
         return 0.0
-    return 2.0 * (first & second).total() / (first.total() + second.total())
+    shared = sum(min(count, second[name]) for name, count in first.items())
+    return 2.0 * shared / (first.total() + second.total())
 
 
-def _reward(parts: dict[str, float], is_correct: bool, weights: RewardWeights) -> float:
+def _reward(parts: dict[str, float], is_correct: bool, weight_of: dict[str, float]) -> float:
     if is_correct:
         return 1.0
     if parts["execution"] == 0.0:
         return 0.0
-    weight = weights.model_dump()
-    mean = sum(weight[name] * part for name, part in parts.items()) / sum(weight.values())
+    mean = sum(weight_of[name] * part for name, part in parts.items()) / sum(weight_of.values())
     return round(WRONG_AT_MOST * min(mean, 1.0), STORED_DECIMALS)

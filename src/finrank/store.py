@@ -20,8 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from finrank.json_lines import BadLine, encode, read_lines, read_record, shorten
+from finrank.json_lines import describe as describe  # what callers of this file need to report a fault
 from finrank.records import Record
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -30,6 +32,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 SPLITS = ("train", "selection", "dev", "test")
 REJECTS = "rejects.jsonl"
 MANIFEST = "manifest.json"
+_LONGEST_ID, _LONGEST_REASON = 200, 500  # characters in rejects.jsonl
 
 # Which step makes each folder of the documented pipeline, for the message when one is missing.
 _HOW_TO_MAKE = {
@@ -83,15 +86,6 @@ def available_splits(directory: Path, expected: str | None = None) -> list[str]:
     return splits
 
 
-class BadLine(Record):
-    """One line of a file that could not be read as the record expected there."""
-
-    file: str
-    line: int
-    id: str | None
-    reason: str
-
-
 def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine]:
     """Stream a JSONL file; every line gives a record or a `BadLine` that says what is wrong with it.
 
@@ -99,10 +93,7 @@ def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine
     """
     if not path.is_file():
         raise missing_data(path.parent)
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield _read_line(path, number, line, model)
+    return (read_record(line, model) for line in read_lines(path))
 
 
 def load_records(path: Path, model: type[RecordT]) -> list[RecordT]:
@@ -116,32 +107,6 @@ def load_records(path: Path, model: type[RecordT]) -> list[RecordT]:
             raise UserError(f"{record.file}:{record.line} (id {record.id}): {record.reason}")
         records.append(record)
     return records
-
-
-def _read_line(path: Path, number: int, line: bytes, model: type[RecordT]) -> RecordT | BadLine:
-    try:
-        return model.model_validate_json(line)
-    except ValidationError as error:
-        return BadLine(file=str(path), line=number, id=_id_of(line), reason=describe(error))
-
-
-def _id_of(line: bytes) -> str | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    identifier = value.get("id") if isinstance(value, dict) else None
-    return identifier if isinstance(identifier, str) else None
-
-
-def describe(error: ValidationError) -> str:
-    """One line for a pydantic error: where, what was expected; at most three faults.
-
-    >>> # "answer: Input should be 'yes' or 'no'; table.1: Input should be a valid list"
-    """
-    faults = [f"{'.'.join(str(part) for part in fault['loc']) or 'record'}: {fault['msg']}" for fault in error.errors()]
-    more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-    return "; ".join(faults[:3]) + more
 
 
 def sha256(path: Path) -> str:
@@ -216,18 +181,27 @@ class StageWriter(Generic[RecordT]):
 
     def write(self, split: str, record: RecordT) -> None:
         """Append a record to `{split}.jsonl`."""
-        self._open(f"{split}.jsonl").write(record.model_dump_json().encode() + b"\n")
+        self.write_encoded(split, encode(record))
+
+    def write_encoded(self, split: str, line: bytes) -> None:
+        """Append a record that `encode` has made a line of, in another process perhaps."""
+        self._open(f"{split}.jsonl").write(line)
         self.counts[split] += 1
 
     def reject(self, file: str, line: int | None, identifier: str | None, reason: str) -> None:
-        """Append a left-out record to `rejects.jsonl`: the file and line (or list index) it came from, and why."""
-        row = {"file": file, "line": line, "id": identifier, "reason": reason}
-        self._open(REJECTS).write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        """Append a left-out record to `rejects.jsonl`: the file and line (or list index) it came from, and why.
+
+        Long ids and reasons are shortened, so that the file stays small whatever the record holds.
+        """
+        short = None if identifier is None else shorten(identifier, _LONGEST_ID)
+        row = {"file": file, "line": line, "id": short, "reason": shorten(reason, _LONGEST_REASON)}
+        # A lone surrogate cannot be UTF-8; JSON can name it.
+        self._open(REJECTS).write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         self.rejected += 1
 
     def _open(self, name: str) -> IO[bytes]:
         if name not in self._files:
-            self._files[name] = (self._partial / name).open("wb")
+            self._files[name] = (self._partial / name).open("wb", buffering=1 << 18)
         return self._files[name]
 
     def __exit__(

@@ -11,17 +11,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from finrank.console import Reading
+from finrank.json_lines import describe
 from finrank.programs import ProgramError, execute, parse
 from finrank.records import Answer, Question
-from finrank.sources.json_list import BrokenList, stream_list
-from finrank.store import describe, missing_data
+from finrank.sources.json_list import BrokenList, Malformed, stream_list
+from finrank.store import missing_data
 
 # The official files, in the order in which they are listed.
 FILES = {split: f"{split}.json" for split in ("train", "dev", "test")}
+
+# Characters of a cell, a sentence or any other text. Cells of FinQA have 200 at most, sentences 2,000.
+LONGEST_TEXT = 100_000
 
 # Executed values and `exe_ans` are both rounded to 5 decimals; large ones may differ in the last bits.
 _ROUNDING = {"rel_tol": 1e-9, "abs_tol": 1.001e-5}
@@ -57,16 +62,8 @@ def _program(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _unicode(value: str) -> str:
-    """Refuse lone surrogates, which stand for bytes that were not UTF-8 and which no output file can hold."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("the text is not UTF-8") from error
-    return value
-
-
-Text = Annotated[str, AfterValidator(_unicode)]
+# A limit makes pydantic refuse lone surrogates too: bytes that were not UTF-8, which no output file can hold.
+Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Filled = Annotated[Text, Field(pattern=r"\S")]
 Cell = Annotated[Text, BeforeValidator(_cell)]
 
@@ -103,6 +100,7 @@ class Fault:
     index: int  # place in the list, from 0
     id: str | None
     reason: str
+    breaks_off: bool = False  # nothing of the file was read after this
 
 
 @dataclass(frozen=True)
@@ -122,26 +120,48 @@ def finqa_files(directory: Path) -> dict[str, Path]:
     return found
 
 
-def read_examples(path: Path) -> Iterator[Example | Fault]:
-    """Stream a file: for each element of its list, in order, the example or the fault that it has.
+class Element(NamedTuple):
+    """An element of a file's list as JSON gives it, not checked yet."""
 
-    A file that breaks off or turns malformed gives one last Fault at that point. Raises UserError when there
-    is no such file or it is not JSON at all. Memory holds one element at a time.
+    file: str
+    position: int  # place in the list, from 0
+    value: Any | Malformed | BrokenList
+
+
+def read_elements(path: Path, reading: Reading | None = None) -> Iterator[Element]:
+    """Stream a file's elements in order; where it breaks off, a last one holds the BrokenList that says so.
+
+    Raises UserError when there is no such file or it is not JSON at all. Memory holds one element at a time;
+    `reading` is kept up to date for a progress bar.
     """
     index = 0
     try:
-        for element in stream_list(path):
-            yield _example(path, index, element)
+        for value in stream_list(path, reading=reading):
+            yield Element(path.name, index, value)
             index += 1
     except BrokenList as error:
-        yield Fault(path.name, index, None, str(error))
+        yield Element(path.name, index, error)
 
 
-def _example(path: Path, index: int, element: Any) -> Example | Fault:
+def to_example(element: Element) -> Example | Fault:
+    """The element as an example, or the fault that it has; never raises."""
+    file, index, value = element
+    if isinstance(value, BrokenList):
+        return Fault(file, index, None, str(value), breaks_off=True)
+    if isinstance(value, Malformed):
+        return Fault(file, index, _id_of(value.value), value.reason)
     try:
-        return Example.model_validate(element)
+        return Example.model_validate(value)
     except ValidationError as error:
-        return Fault(path.name, index, _id_of(element), describe(error))
+        return Fault(file, index, _id_of(value), describe(error))
+
+
+def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Example | Fault]:
+    """Stream a file: for each element of its list, in order, the example or the fault that it has.
+
+    A file that breaks off gives one last Fault at that point; otherwise as `read_elements`.
+    """
+    return map(to_example, read_elements(path, reading))
 
 
 def _id_of(element: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Stage 02: read questions, make a pool of candidates for each, write the pools.
+"""Stage 02: learn what gold programs look like, make a pool of candidates for each question, write the pools.
 
 Prints how many pools were made and left out, and where the gold candidates stand.
 """
@@ -6,16 +6,22 @@ Prints how many pools were made and left out, and where the gold candidates stan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from finrank.candidates.pool import NoPool, build_pool
-from finrank.console import say, track, warn
+from finrank.candidates.calibration import CrossFitted, cross_fit
+from finrank.candidates.pool import NoPool, build_pool, gold_of
+from finrank.console import Reading, say, track, warn
+from finrank.json_lines import BadLine, Line, encode, read_lines, read_record
+from finrank.parallel import ordered_map
 from finrank.records import Pool, Question
-from finrank.store import BadLine, StageWriter, UserError, available_splits, read_records
+from finrank.store import StageWriter, UserError, available_splits
+
+_LINES_TO_LEARN_FROM = 4000
 
 
 @dataclass
@@ -42,6 +48,11 @@ class SplitSummary:
                 self.failing += candidate.answer is None
                 self.edits += len(candidate.edits)
 
+    def merge(self, other: SplitSummary) -> None:
+        """Add the counts of other pools."""
+        for part in fields(self):
+            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
+
     def as_json(self, num_candidates: int) -> dict[str, Any]:
         """The counts and means, for the manifest; a mean of nothing is None."""
         return {
@@ -60,17 +71,21 @@ def run(
     *,
     num_candidates: int = 8,
     corruption_rate: float = 0.5,
+    failing_share: float = 0.02,
     train_pools: int = 1,
     seed: int = 0,
+    workers: int = 1,
 ) -> None:
     """Write `output_dir` with a Pool for every Question of `input_dir` that has a program; the others go to rejects.
 
     `corruption_rate` in [0, 1) is the chance of one more edit after each edit of a wrong candidate: low rates give near
-    misses, high rates far ones. `train_pools` above 1 makes further pools of every train question, each with wrong
+    misses, high rates far ones. `failing_share` in [0, 1) is the share of wrong candidates that fail to execute.
+    `train_pools` above 1 makes further pools of every train question, each with wrong
     candidates of its own and an id that ends in "#2", "#3" and so on: training then meets new ones instead of learning
-    the same by heart. Raises UserError for settings out of range, or when the input is missing.
+    the same by heart. `workers` processes (0: one per core) make the same files. Raises UserError for settings out of
+    range, or when the input is missing.
     """
-    _check_settings(num_candidates, corruption_rate, train_pools)
+    _check_settings(num_candidates, corruption_rate, failing_share, train_pools)
     splits = available_splits(input_dir, expected="finqa_processed")
     files = {split: input_dir / f"{split}.jsonl" for split in splits}
     arguments = {
@@ -78,30 +93,87 @@ def run(
         "output_dir": str(output_dir),
         "num_candidates": num_candidates,
         "corruption_rate": corruption_rate,
+        "failing_share": failing_share,
         "train_pools": train_pools,
     }
-    make_pool = partial(build_pool, num_candidates=num_candidates, corruption_rate=corruption_rate, seed=seed)
+    questions = _sound_questions(files[splits[0]])
+    say(f"what gold programs look like: learned from {len(questions)} questions of {splits[0]}")
+    fitted = cross_fit(questions, num_candidates=num_candidates, rate=corruption_rate, seed=seed)
+    pools_of = partial(
+        _pools_of,
+        fitted=fitted,
+        make_pool=partial(
+            build_pool,
+            num_candidates=num_candidates,
+            corruption_rate=corruption_rate,
+            failing_share=failing_share,
+            seed=seed,
+        ),
+        num_candidates=num_candidates,
+    )
     summaries: dict[str, SplitSummary] = {}
-    with StageWriter[Pool](
-        output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=files.values()
-    ) as out:
+    with (
+        StageWriter[Pool](output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=files.values()) as out,
+        ordered_map(pools_of, workers) as made_of,
+    ):
         for split, path in files.items():
             summary = summaries[split] = SplitSummary()
-            # A stage's file has no blank lines, so the count of records is the line number.
-            for line, question in enumerate(track(read_records(path, Question), f"candidates of {split}"), start=1):
-                identifier = question.id
-                try:
-                    for copy in _copies(_readable(question), train_pools if split == "train" else 1):
-                        identifier = copy.id
-                        pool = make_pool(copy)
-                        out.write(split, pool)
-                        summary.add(pool, num_candidates)
-                except NoPool as reason:
-                    # Of a further pool that cannot be made, the id says which; those before it are written.
-                    out.reject(path.name, line, identifier, str(reason))
-                    summary.rejects[reason.kind] += 1
+            reading, count = Reading.of(path), train_pools if split == "train" else 1
+            jobs = ((line, count) for line in read_lines(path, reading))
+            for made in track(made_of(jobs), f"candidates of {split}", reading=reading):
+                for line in made.lines:
+                    out.write_encoded(split, line)
+                if made.reject is not None:
+                    out.reject(path.name, made.reject.line, made.reject.id, made.reject.reason)
+                summary.merge(made.summary)
+        out.extra["likeness_fitted_on"] = {"split": splits[0], "questions": len(questions)}
         out.extra["candidates"] = {split: summary.as_json(num_candidates) for split, summary in summaries.items()}
     _print_summaries(summaries, num_candidates, output_dir)
+
+
+class _Made(NamedTuple):
+    """What becomes of a question: its pools as lines, and a reject where one could not be made."""
+
+    lines: list[bytes]
+    summary: SplitSummary
+    reject: BadLine | None
+
+
+def _pools_of(
+    job: tuple[Line, int], *, fitted: CrossFitted, make_pool: Callable[..., Pool], num_candidates: int
+) -> _Made:
+    """So many pools of the question in a line; in a worker process when there are several."""
+    line, count = job
+    made = _Made([], SplitSummary(), None)
+    question = read_record(line, Question)
+    if isinstance(question, BadLine):
+        made.summary.rejects["unreadable line"] += 1
+        return made._replace(reject=question._replace(reason=f"unreadable line: {question.reason}"))
+    for copy in _copies(question, count):
+        try:
+            pool = make_pool(copy, likeness=fitted.of(copy.page))
+        except NoPool as reason:
+            # Of a further pool that cannot be made, the id says which; those before it are written.
+            made.summary.rejects[reason.kind] += 1
+            return made._replace(reject=BadLine(line.file, line.number, copy.id, str(reason)))
+        made.lines.append(encode(pool))
+        made.summary.add(pool, num_candidates)
+    return made
+
+
+def _sound_questions(path: Path) -> list[Question]:
+    """Questions with a gold program that gives their answer, from the first lines of a file."""
+    sound = []
+    for line in islice(read_lines(path), _LINES_TO_LEARN_FROM):
+        question = read_record(line, Question)
+        if isinstance(question, BadLine):
+            continue
+        try:
+            gold_of(question)
+        except NoPool:
+            continue
+        sound.append(question)
+    return sound
 
 
 def _copies(question: Question, count: int) -> Iterator[Question]:
@@ -110,7 +182,9 @@ def _copies(question: Question, count: int) -> Iterator[Question]:
         yield question.model_copy(update={"id": f"{question.id}#{number}"})
 
 
-def _check_settings(num_candidates: int, corruption_rate: float, train_pools: int) -> None:
+def _check_settings(num_candidates: int, corruption_rate: float, failing_share: float, train_pools: int) -> None:
+    if not 0.0 <= failing_share < 1.0:
+        raise UserError(f"failing_share is {failing_share}: it is a share of wrong candidates, from 0 to below 1")
     if train_pools < 1:
         raise UserError(f"train_pools is {train_pools}: every train question has 1 pool at least")
     if num_candidates < 2:
@@ -119,12 +193,6 @@ def _check_settings(num_candidates: int, corruption_rate: float, train_pools: in
         raise UserError(
             f"corruption_rate is {corruption_rate}: it is the chance of one more edit, from 0 to below 1 (default 0.5)"
         )
-
-
-def _readable(question: Question | BadLine) -> Question:
-    if isinstance(question, BadLine):
-        raise NoPool("unreadable line", question.reason)
-    return question
 
 
 def _print_summaries(summaries: dict[str, SplitSummary], num_candidates: int, output_dir: Path) -> None:

@@ -8,19 +8,31 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from finrank.console import console, say, track, warn
+from finrank.console import Reading, console, say, track, warn
+from finrank.json_lines import BadLine, Line, encode, read_lines, read_record
+from finrank.parallel import ordered_map
 from finrank.records import Pool, RewardedPool
 from finrank.rewards import RewardWeights, Unrewardable, reward_pool
-from finrank.store import BadLine, StageWriter, available_splits, read_records
+from finrank.store import StageWriter, available_splits
 
 _BINS = ("0", "0.0-0.1", "0.1-0.2", "0.2-0.3", "0.3-0.4", "0.4-0.5", "1")
 _FIRST_IDS = 5  # how many ids a warning names
 _BAR_WIDTH = 40
+
+
+class Rewarded(NamedTuple):
+    """A rewarded pool as a line to be written, and what is counted of it."""
+
+    id: str
+    line: bytes
+    rewards: list[float]
+    correct: int  # how many candidates are
 
 
 @dataclass
@@ -38,14 +50,14 @@ class RewardSummary:
     _best_sum: float = 0.0
     _others_sum: float = 0.0
 
-    def add(self, pool: RewardedPool) -> None:
+    def add(self, pool: Rewarded) -> None:
         """Count one pool."""
         best = max(pool.rewards)
         self.pools += 1
         self.candidates += len(pool.rewards)
-        self.bins.update(reward_bin(reward) for reward in pool.rewards)
+        self.bins.update([reward_bin(reward) for reward in pool.rewards])
         self.tied_top += pool.rewards.count(best) > 1
-        self.several_correct += len(pool.correct) > 1
+        self.several_correct += pool.correct > 1
         self.without_correct += not pool.correct
         self._best_sum += best
         self._others_sum += sum(pool.rewards) - best
@@ -84,41 +96,48 @@ def reward_bin(reward: float) -> str:
     return _BINS[math.ceil(round(reward * 10, 6))]  # rounded first: 0.7 * 10 is not 7 in binary
 
 
-def run(input_dir: Path, output_dir: Path, *, weights: RewardWeights | None = None, seed: int = 0) -> None:
+def run(
+    input_dir: Path, output_dir: Path, *, weights: RewardWeights | None = None, seed: int = 0, workers: int = 1
+) -> None:
     """Write `output_dir` with a RewardedPool for every Pool of `input_dir`; the others go to rejects.
 
-    Nothing here is random: `seed` is recorded in the manifest alone. Raises UserError when the input is
-    missing.
+    Nothing here is random: `seed` is recorded in the manifest alone. `workers` processes (0: one per core) make the
+    same files. Raises UserError when the input is missing.
     """
     weights = weights or RewardWeights()
     splits = available_splits(input_dir, expected="finqa_candidates")
     files = {split: input_dir / f"{split}.jsonl" for split in splits}
     arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "weights": weights.model_dump()}
     summary = RewardSummary()
-    with StageWriter[RewardedPool](
-        output_dir, stage="rewards", arguments=arguments, seed=seed, inputs=files.values()
-    ) as out:
+    with (
+        StageWriter[RewardedPool](
+            output_dir, stage="rewards", arguments=arguments, seed=seed, inputs=files.values()
+        ) as out,
+        ordered_map(partial(_rewarded, weights=weights), workers) as rewarded,
+    ):
         for split, path in files.items():
-            _reward_file(path, split, out, weights, summary)
+            reading = Reading.of(path)
+            found = rewarded(read_lines(path, reading))
+            for pool in track(found, f"rewards of {split}", reading=reading):
+                if isinstance(pool, BadLine):
+                    out.reject(path.name, pool.line, pool.id, pool.reason)
+                    continue
+                out.write_encoded(split, pool.line)
+                summary.add(pool)
         out.extra["rewards"] = summary.as_json()
     _print_summary(summary, out.rejected, output_dir)
 
 
-def _reward_file(
-    path: Path, split: str, out: StageWriter[RewardedPool], weights: RewardWeights, summary: RewardSummary
-) -> None:
-    # A stage's file has no blank lines, so the count of records is the line number.
-    for line, pool in enumerate(track(read_records(path, Pool), f"rewards of {split}"), start=1):
-        if isinstance(pool, BadLine):
-            out.reject(path.name, pool.line, pool.id, pool.reason)
-            continue
-        try:
-            rewarded = reward_pool(pool, weights)
-        except Unrewardable as reason:
-            out.reject(path.name, line, pool.id, str(reason))
-            continue
-        out.write(split, rewarded)
-        summary.add(rewarded)
+def _rewarded(line: Line, weights: RewardWeights) -> Rewarded | BadLine:
+    """The pool in a line with its rewards, or why it has none; in a worker process when there are several."""
+    pool = read_record(line, Pool)
+    if isinstance(pool, BadLine):
+        return pool
+    try:
+        rewarded = reward_pool(pool, weights)
+    except Unrewardable as reason:
+        return BadLine(line.file, line.number, pool.id, str(reason))
+    return Rewarded(pool.id, encode(rewarded), rewarded.rewards, len(rewarded.correct))
 
 
 def _print_summary(summary: RewardSummary, rejected: int, output_dir: Path) -> None:

@@ -1,0 +1,158 @@
+"""One function over many items, in several processes, with the results in the order of the items.
+
+Chunks of items go to the workers in turn, and results are taken in the same turns, so their order is that of the items.
+Only a few chunks are on their way at a time: memory does not grow with the number of items. One worker means no other
+process at all; the results are the same, as long as the function looks at nothing but its item.
+
+Each worker has a pipe of its own. A shared queue (`concurrent.futures`, `multiprocessing.Pool`) hangs when a worker is
+killed while it writes; here the other end of its pipe sees the end of the file.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple, TypeVar
+
+from finrank.store import UserError
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+_CHUNK = 32  # items sent at a time: sending one alone costs as much as many an item's work
+_CHUNKS_PER_WORKER = 3  # one at work, two waiting
+
+
+@contextmanager
+def ordered_map(
+    function: Callable[[ItemT], ResultT], workers: int = 1
+) -> Iterator[Callable[[Iterable[ItemT]], Iterator[ResultT]]]:
+    """`map` with this function in `workers` processes (0: one per core), for the length of a with block.
+
+    The function must be one that pickle can name: of a module, or a `partial` of one; it is sent once to each worker.
+    Raises UserError when `workers` is negative or a worker dies, RuntimeError with the worker's traceback when the
+    function raises there. The workers end with the block, on Ctrl-C, and when this process is killed.
+
+    >>> with ordered_map(len) as lengths:
+    ...     list(lengths(["a", "bcd", "ef"]))
+    [1, 3, 2]
+    """
+    count = number_of_workers(workers)
+    if count == 1:
+        yield partial(map, function)
+        return
+    started = _start_workers(function, count)
+    try:
+        yield partial(_map_chunks, started)
+    except _WorkerDied as error:
+        raise UserError(
+            f"one of {count} worker processes died (killed, or out of memory?), so nothing was written: try again "
+            "with fewer --workers"
+        ) from error
+    finally:
+        for worker in started:
+            worker.pipe.close()
+            worker.process.terminate()
+        for worker in started:
+            worker.process.join()
+
+
+def number_of_workers(workers: int) -> int:
+    """`workers` itself, or for 0 the number of cores that this process may use; UserError for less."""
+    if workers < 0:
+        raise UserError(f"--workers is {workers}: expected a number of processes, or 0 for one per core")
+    if workers > 0:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _WorkerDied(Exception):
+    """The other end of a worker's pipe is gone."""
+
+
+class _Worker(NamedTuple):
+    process: SpawnProcess
+    pipe: Connection
+
+    def send(self, chunk: list[Any]) -> None:
+        try:
+            self.pipe.send(chunk)
+        except OSError as error:
+            raise _WorkerDied from error
+
+    def receive(self) -> list[Any]:
+        try:
+            results, failure = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise _WorkerDied from error
+        if failure:
+            raise RuntimeError(f"in a worker process:\n{failure}")
+        return list(results)
+
+
+def _start_workers(function: Callable[[Any], Any], count: int) -> list[_Worker]:
+    # Spawned, not forked: a copy of a process with threads (the progress bar has one) can hang.
+    context = multiprocessing.get_context("spawn")
+    # Ctrl-C reaches every process of the terminal; the workers are deaf to it from birth, their parent ends them. The
+    # tracker, which multiprocessing starts beside the first process, would undo the blocking: it goes first.
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        workers = []
+        for _ in range(count):
+            pipe, other_end = context.Pipe()
+            process = context.Process(target=_work, args=(function, other_end), daemon=True)
+            process.start()
+            other_end.close()  # the worker's alone: when it dies, the pipe ends
+            workers.append(_Worker(process, pipe))
+        return workers
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _map_chunks(workers: list[_Worker], items: Iterable[Any]) -> Iterator[Any]:
+    rest = iter(items)
+    chunks = iter(lambda: list(islice(rest, _CHUNK)), [])
+    on_their_way: deque[_Worker] = deque()
+    for number, chunk in enumerate(chunks):
+        if len(on_their_way) == len(workers) * _CHUNKS_PER_WORKER:
+            yield from on_their_way.popleft().receive()
+        worker = workers[number % len(workers)]
+        worker.send(chunk)
+        on_their_way.append(worker)
+    while on_their_way:
+        yield from on_their_way.popleft().receive()
+
+
+def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
+    """What a worker does until its parent closes the pipe or is gone."""
+    chunks: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+    # A thread takes what comes, so that parent and worker never both wait for the other to read.
+    threading.Thread(target=_receive, args=(pipe, chunks), daemon=True).start()
+    while True:
+        chunk = chunks.get()
+        try:
+            answer: tuple[list[Any], str] = ([function(item) for item in chunk], "")
+        except Exception:
+            answer = ([], traceback.format_exc())
+        pipe.send(answer)
+
+
+def _receive(pipe: Connection, chunks: queue.SimpleQueue[list[Any]]) -> None:
+    while True:
+        try:
+            chunks.put(pipe.recv())
+        except (EOFError, OSError):
+            os._exit(0)
