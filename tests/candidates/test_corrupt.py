@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.candidates.corrupt import EDITS, corrupt
+from finrank.candidates.corrupt import EDITS, Corruptor, Draft, evaluate
+from finrank.candidates.likeness import Likeness
 from finrank.candidates.page import Page
-from finrank.candidates.shapes import commonness, shape_of
+from finrank.candidates.shapes import count_shapes, shape_of
 from finrank.programs import Program, Step, operands, parse
+from finrank.records import Question
+from tests.candidates.questions import TABLE, TEXT
 
-PAGE = Page(
-    [
-        ["", "2009", "2008", "2007"],
-        ["revenue", "$ 5829", "$ 5735", "$ 5100"],
-        ["costs", "310", "290", "270"],
-        ["tax", "-31 ( 31 )", "-29 ( 29 )", "-20 ( 20 )"],
-    ],
-    ["we paid $ 40 to 50 people ."],
-)
+PAGE = Page(TABLE, TEXT)
+CHANGE = "subtract(5829, 5735), divide(#0, 5735)"
 
 
-def _all(name: str, text: str) -> set[str]:
+def every(name: str, text: str) -> set[str]:
     """Everything that an edit makes of a program."""
-    edited = (EDITS[name][0](parse(text), PAGE, random.Random(seed)) for seed in range(300))
+    edited = (EDITS[name][0](parse(text), PAGE, random.Random(seed)) for seed in range(600))
     return {str(program) for program in edited if program is not None}
 
 
@@ -37,31 +31,32 @@ def _all(name: str, text: str) -> set[str]:
     ("name", "program", "some"),
     [
         ("operand", "divide(5829, 5735)", "divide(5100, 5735)"),
-        ("operand", "subtract(5829, 5735), divide(#0, 5735)", "subtract(5829, 5100), divide(#0, 5100)"),
+        ("operand", "divide(310, 5735)", "divide(5829, 5735)"),
+        ("operand", CHANGE, "subtract(5829, 5100), divide(#0, 5100)"),
         ("operand", "divide(40, 290)", "divide(50, 290)"),
-        ("row", "subtract(5829, 5735), divide(#0, 5735)", "subtract(310, 290), divide(#0, 290)"),
+        ("row", CHANGE, "subtract(310, 290), divide(#0, 290)"),
         ("row", "divide(31, 29)", "divide(310, 290)"),
         ("row", "table_max(revenue, none)", "table_max(costs, none)"),
-        ("column", "subtract(5829, 5735), divide(#0, 5735)", "subtract(5735, 5100), divide(#0, 5100)"),
+        ("column", CHANGE, "subtract(5735, 5100), divide(#0, 5100)"),
         ("sign", "add(-31, 310)", "add(31, 310)"),
         ("sign", "add(31, 310)", "add(-31, 310)"),
         ("operation", "divide(5829, 5735)", "multiply(5829, 5735)"),
         ("operation", "table_sum(costs, none)", "table_average(costs, none)"),
-        ("swap", "subtract(5829, 5735), divide(#0, 5735)", "subtract(5735, 5829), divide(#0, 5829)"),
+        ("swap", CHANGE, "subtract(5735, 5829), divide(#0, 5829)"),
         ("swap", "greater(310, 290)", "greater(290, 310)"),
-        ("denominator", "subtract(5829, 5735), divide(#0, 5735)", "subtract(5829, 5735), divide(#0, 5829)"),
-        ("drop_step", "subtract(5829, 5735), divide(#0, 5735)", "subtract(5829, 5735)"),
-        ("drop_step", "subtract(5829, 5735), divide(#0, 5735)", "divide(5829, 5735)"),
+        ("denominator", CHANGE, "subtract(5829, 5735), divide(#0, 5829)"),
+        ("drop_step", CHANGE, "subtract(5829, 5735)"),
+        ("drop_step", CHANGE, "divide(5829, 5735)"),
         ("drop_step", "add(1, 2), add(3, 4), divide(#0, #1)", "add(3, 4)"),
-        ("add_step", "subtract(5829, 5735)", "subtract(5829, 5735), divide(#0, 5735)"),
-        ("add_step", "divide(5829, 5735)", "subtract(5829, 5735), divide(#0, 5735)"),
+        ("add_step", "subtract(5829, 5735)", CHANGE),
+        ("add_step", "divide(5829, 5735)", CHANGE),
         ("add_step", "add(310, 290)", "add(310, 290), divide(#0, const_2)"),
         ("scale", "divide(40, const_100)", "divide(40, const_1000)"),
         ("scale", "divide(5829, 5735)", "divide(5829, 5735), multiply(#0, const_100)"),
     ],
 )
 def test_an_edit_makes_this(name: str, program: str, some: str) -> None:
-    made = _all(name, program)
+    made = every(name, program)
     assert some in made
     assert program not in made
 
@@ -82,15 +77,22 @@ def test_an_edit_makes_this(name: str, program: str, some: str) -> None:
     ],
 )
 def test_an_edit_that_does_not_apply_makes_nothing(name: str, program: str) -> None:
-    assert _all(name, program) == set()
+    assert every(name, program) == set()
 
 
 def test_operands_stay_apart_and_of_their_kind() -> None:
-    for text in _all("operand", "subtract(5829, 5735), divide(#0, 5735)"):
+    for text in every("operand", CHANGE):
         first, second, third = operands(parse(text))
         assert first != second == third
-    years = {operand for text in _all("operand", "subtract(2009, 2008)") for operand in operands(parse(text))}
+    years = {operand for text in every("operand", "subtract(2009, 2008)") for operand in operands(parse(text))}
     assert years == {"2009", "2008", "2007"}
+
+
+def test_an_operand_s_place_is_mostly_taken_from_its_own_line() -> None:
+    edited = [EDITS["operand"][0](parse("divide(5829, 5735)"), PAGE, random.Random(seed)) for seed in range(600)]
+    taken = Counter(operand for program in edited if program is not None for operand in operands(program))
+    new = {operand: count for operand, count in taken.items() if operand not in ("5829", "5735")}
+    assert new["5100"] > 0.5 * sum(new.values())
 
 
 def test_each_edit_has_a_test() -> None:
@@ -98,28 +100,57 @@ def test_each_edit_has_a_test() -> None:
     assert {case[0] for mark in marks for case in mark.args[1]} == set(EDITS)
 
 
+def corrupted(text: str, rate: float, seeds: int) -> list[Draft]:
+    """What so many seeds make of a program; each is a draft."""
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    start = corruptor.draft(parse(text))
+    made = [corruptor.corrupt(start, random.Random(seed), rate) for seed in range(seeds)]
+    assert None not in made
+    return [draft for draft in made if draft is not None]
+
+
 @pytest.mark.parametrize(("rate", "mean"), [(0.0, 1.0), (0.5, 2.0), (0.75, 4.0)])
 def test_the_number_of_edits_is_geometric(rate: float, mean: float) -> None:
-    gold = parse("subtract(5829, 5735), divide(#0, 5735)")
-    made = [corrupt(gold, PAGE, random.Random(seed), rate) for seed in range(1000)]
-    counts = [len(edits) for _, edits in filter(None, made)]
-    assert len(counts) == 1000
-    # The standard deviation of the mean is sqrt(rate) / (1 - rate) / sqrt(1000), at most 0.11.
-    assert sum(counts) / 1000 == pytest.approx(mean, abs=0.35)
+    counts = [len(draft.edits) for draft in corrupted(CHANGE, rate, 500)]
+    # The standard deviation of the mean is sqrt(rate) / (1 - rate) / sqrt(500), at most 0.16.
+    assert sum(counts) / 500 == pytest.approx(mean, abs=0.5)
     if rate == 0.0:
         assert set(counts) == {1}
 
 
-def test_no_edit_is_possible() -> None:
-    assert corrupt(Program((Step("greater", ("#0", "#0")),)), Page([], []), random.Random(0), 0.0) is not None
-    assert corrupt(parse("table_max(a, none)"), Page([], []), random.Random(0), 0.0) is not None
+def test_every_edit_and_refills_are_made() -> None:
+    starts = ("add(31, 310), divide(#0, 290)", "add(310, 290), divide(#0, const_2)")
+    names = {name for start in starts for draft in corrupted(start, 0.75, 300) for name in draft.edits}
+    assert names == {*EDITS, "refill"}
+
+
+def test_edits_come_after_those_of_the_start() -> None:
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    first = corruptor.corrupt(corruptor.draft(parse(CHANGE)), random.Random(1), 0.0)
+    assert first is not None
+    second = corruptor.corrupt(first, random.Random(2), 0.5)
+    assert second is not None
+    assert second.edits[: len(first.edits)] == first.edits
+    assert len(second.edits) > len(first.edits)
+
+
+def test_the_same_seed_makes_the_same_whatever_was_made_before() -> None:
+    used = Corruptor(TABLE, TEXT, Likeness())
+    for seed in range(50):
+        used.corrupt(used.draft(parse("add(31, 310), divide(#0, 290)")), random.Random(seed), 0.5)
+    fresh = Corruptor(TABLE, TEXT, Likeness())
+    made = [one.corrupt(one.draft(parse(CHANGE)), random.Random(7), 0.5) for one in (used, fresh)]
+    assert made[0] == made[1]
+
+
+def test_nothing_to_edit_makes_nothing() -> None:
+    corruptor = Corruptor([], [], Likeness(shapes={"divide(a, b)": 1.0}))
+    assert corruptor.corrupt(corruptor.draft(parse("table_max(a, none)")), random.Random(0), 0.5) is None
 
 
 def test_shapes() -> None:
-    assert shape_of(parse("subtract(5829, 5735), divide(#0, 5735)")) == "subtract(a, b), divide(#0, b)"
+    assert shape_of(parse(CHANGE)) == "subtract(a, b), divide(#0, b)"
     assert shape_of(parse("table_max(net sales, none), divide(#0, const_2)")) == "table_max(row), divide(#0, const_2)"
-    assert commonness(parse("divide(1, 2)")) > commonness(parse("subtract(1, 2), divide(#0, 1)")) > 1.0
-    assert commonness(parse("exp(1, 2)")) == 1.0
 
 
 ARGUMENT = st.sampled_from(["5829", "-31", "12%", "0", "nan", "inf", "x", "const_100", "const_7", "#0", "2009"])
@@ -131,25 +162,42 @@ PROGRAMS = st.lists(
 
 
 @given(PROGRAMS, st.integers(0, 1000))
-def test_any_program_can_be_corrupted_without_an_exception(program: Program, seed: int) -> None:
-    made = corrupt(program, PAGE, random.Random(seed), 0.5)
+def test_any_program_can_be_corrupted_into_programs_with_a_value(program: Program, seed: int) -> None:
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    made = corruptor.corrupt(corruptor.draft(program), random.Random(seed), 0.5)
     if made is not None:
-        assert parse(str(made[0])) == made[0]
+        assert parse(str(made.program)) == made.program
+        assert made.value.answer is not None
+        assert evaluate(made.program, TABLE) == made.value
 
 
-def test_shapes_and_years_of_negatives_are_those_of_gold(finqa_dir: Path) -> None:
-    examples = json.loads((finqa_dir / "dev.json").read_text())
-    gold: Counter[str] = Counter()
-    made: Counter[str] = Counter()
-    rng = random.Random(0)
-    for example in examples:
-        program = parse(example["qa"]["program"])
-        page = Page(example["table"], example["pre_text"] + example["post_text"])
-        edited = corrupt(program, page, rng, 0.5)
-        assert edited is not None
-        for counts, one in ((gold, program), (made, edited[0])):
-            counts[shape_of(one)] += 1
-            counts["years"] += any(text.isdecimal() and 1900 <= int(text) <= 2100 for text in operands(one))
-    for shape, count in gold.most_common(4):
-        assert 0.5 < made[shape] / count < 2.0, shape
-    assert made["years"] <= 1.3 * gold["years"] + 5
+def counts_of_shapes_and_years(programs: list[Program]) -> Counter[str]:
+    counts = Counter(map(shape_of, programs))
+    years = (text.isdecimal() and 1900 <= int(text) <= 2100 for program in programs for text in operands(program))
+    counts["years"] = sum(years)
+    return counts
+
+
+def looks_like(made: Counter[str], gold: Counter[str]) -> bool:
+    """Whether gold's most common shapes are about as common, and years no more so."""
+    common = [shape for shape, _ in gold.most_common(5) if shape != "years"][:4]
+    return all(0.5 < made[shape] / gold[shape] < 2.0 for shape in common) and made["years"] <= 1.3 * gold["years"] + 5
+
+
+def test_shapes_and_years_of_wrong_programs_are_those_of_gold(finqa_dev: list[Question]) -> None:
+    gold = [parse(question.program or "") for question in finqa_dev]
+
+    def corrupt_all(likeness: Likeness) -> Counter[str]:
+        rng = random.Random(0)
+        made = []
+        for question, program in zip(finqa_dev, gold, strict=True):
+            corruptor = Corruptor(question.table, question.text, likeness)
+            draft = corruptor.corrupt(corruptor.draft(program), rng, 0.5)
+            assert draft is not None
+            made.append(draft.program)
+        return counts_of_shapes_and_years(made)
+
+    of_gold = counts_of_shapes_and_years(gold)
+    shapes = count_shapes(gold)
+    assert looks_like(corrupt_all(Likeness(shapes)), of_gold)
+    assert not looks_like(corrupt_all(Likeness(dict.fromkeys(shapes, 1.0))), of_gold)

@@ -2,138 +2,221 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from finrank.candidates.pool import NoPool, Value, build_pool, choose, evaluate
-from finrank.programs import execute, parse
-from finrank.records import Candidate, Pool, Question, answer_key
+from finrank.candidates import pool as pool_module
+from finrank.candidates.calibration import fit
+from finrank.candidates.corrupt import EDITS, Value, evaluate
+from finrank.candidates.likeness import Likeness
+from finrank.candidates.pool import NoPool, build_pool, gold_of
+from finrank.programs import ProgramError, execute, parse
+from finrank.records import Pool, Question, answer_key
+from tests.candidates.conftest import Questions
+from tests.candidates.questions import RATE, TABLE, TEXT, N, make_question
 
-TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["costs", "$ 310", "$ 290"], ["none yet", "0", "n/a"]]
-# The 0.1 % quantile of chi-square with 7 degrees of freedom lies at 24.3.
+# The 0.1 % quantile of chi-square with 7 degrees of freedom.
 CHI_SQUARE_7 = 24.3
 
 
-def _question(
-    name: str = "q", program: str | None = "subtract(5829, 5735), divide(#0, 5735)", **fields: object
-) -> Question:
-    given = {"answer": 0.01639, "table": TABLE, "text": ["we paid 40 of 50 ."], **fields}
-    return Question.model_validate({"id": name, "page": "p", "question": "?", "program": program, **given})
+def build(question: Question, **settings: Any) -> Pool:
+    return build_pool(question, **{"num_candidates": N, "corruption_rate": RATE, "seed": 0, **settings})
 
 
-def _pool(question: Question, num_candidates: int = 8, rate: float = 0.5, seed: int = 0) -> Pool:
-    return build_pool(question, num_candidates=num_candidates, corruption_rate=rate, seed=seed)
-
-
-def _check(pool: Pool) -> None:
-    """All that a pool promises."""
+def faults(pool: Pool) -> list[str]:
+    """What of all that a pool promises does not hold."""
+    found = []
     gold = [candidate for candidate in pool.candidates if candidate.origin == "gold"]
-    assert len(gold) == 1
-    assert gold[0].edits == []
-    assert gold[0].answer == pool.answer
+    if len(gold) != 1 or gold[0].edits or gold[0].answer != pool.answer:
+        found.append("not one gold")
     values = [answer_key(candidate.answer) for candidate in pool.candidates if candidate.answer is not None]
-    assert len(set(values)) == len(values) >= len(pool.candidates) - 1
+    if len(set(values)) < len(values):
+        found.append("a value twice")
     for candidate in pool.candidates:
-        assert candidate.program is not None
-        assert bool(candidate.edits) == (candidate.origin == "corrupted")
-        assert (candidate.answer is None) == (candidate.error is not None)
-        if candidate.answer is not None:
-            assert execute(parse(candidate.program), pool.table) == candidate.answer
+        if candidate.origin == "corrupted" and not set(candidate.edits[:1]) <= {*EDITS, "refill"}:
+            found.append("no known edit first")
+        if candidate.origin == "corrupted" and not candidate.edits:
+            found.append("no edits")
+        if (candidate.answer is None) != (candidate.error is not None):
+            found.append("a value and an error, or neither")
+        if (candidate.answer is None) != (candidate.edits[-1:] == ["break"]) or "break" in candidate.edits[:-1]:
+            found.append("break is not last in the edits of what fails")
+        try:
+            value = execute(parse(candidate.program or ""), pool.table)
+        except ProgramError:
+            value = None
+        if value != candidate.answer:
+            found.append("a value that the program does not give")
+    return found
 
 
-@pytest.mark.parametrize("num_candidates", [2, 5, 8, 16])
-def test_a_pool_holds_what_it_promises(num_candidates: int) -> None:
-    pool = _pool(_question(), num_candidates)
-    assert len(pool.candidates) == num_candidates
-    _check(pool)
+@pytest.mark.parametrize("num_candidates", [2, 3, 5, 8, 16, 32])
+@pytest.mark.parametrize("failing_share", [0.0, 0.3])
+def test_a_pool_holds_what_it_promises(num_candidates: int, failing_share: float) -> None:
+    for seed in range(5):
+        pool = build(make_question(), num_candidates=num_candidates, failing_share=failing_share, seed=seed)
+        assert len(pool.candidates) == num_candidates
+        assert faults(pool) == []
 
 
-def test_real_pools_hold_what_they_promise(finqa_dir: Path) -> None:
-    for example in json.loads((finqa_dir / "dev.json").read_text())[::10]:
-        qa = example["qa"]
-        text = example["pre_text"] + example["post_text"]
-        question = _question(example["id"], qa["program"], answer=qa["exe_ans"], table=example["table"], text=text)
-        pool = _pool(question)
-        _check(pool)
-        assert len(pool.candidates) == 8
+def test_broken_promises_would_be_noticed() -> None:
+    pool = build(make_question(), failing_share=0.5)
+    gold = next(candidate for candidate in pool.candidates if candidate.origin == "gold")
+    wrong = next(candidate for candidate in pool.candidates if candidate.origin != "gold" and not candidate.error)
+    failing = next(candidate for candidate in pool.candidates if candidate.error)
+    for candidates, fault in [
+        ([gold, wrong, wrong], "a value twice"),
+        ([gold, gold, wrong], "not one gold"),
+        ([wrong, failing], "not one gold"),
+        ([gold, failing.model_copy(update={"edits": failing.edits[:-1]})], "break is not last"),
+        ([gold, wrong.model_copy(update={"edits": [*wrong.edits, "break"]})], "break is not last"),
+        ([gold, wrong.model_copy(update={"answer": 12.5})], "does not give"),
+        ([gold, failing.model_copy(update={"error": None})], "a value and an error"),
+        ([gold, wrong.model_copy(update={"edits": []})], "no edits"),
+    ]:
+        assert fault in " ".join(faults(pool.model_copy(update={"candidates": candidates}))), fault
+
+
+@pytest.mark.parametrize("num_candidates", [2, 8, 32])
+def test_sample_pools_hold_what_they_promise(sample: Questions, num_candidates: int) -> None:
+    for question in sample.dev[:40]:
+        pool = build(question, num_candidates=num_candidates, failing_share=0.1)
+        assert faults(pool) == []
+        assert len(pool.candidates) == num_candidates
+
+
+def test_real_pools_hold_what_they_promise(finqa_dev: list[Question]) -> None:
+    pools = [build(question, failing_share=0.1) for question in finqa_dev[::6]]
+    assert [fault for pool in pools for fault in faults(pool)] == []
+    # Some page has too few numbers of one kind for a full pool.
+    assert sum(len(pool.candidates) == N for pool in pools) >= 0.98 * len(pools)
+
+
+def gold_positions(count: int) -> Counter[int]:
+    pools = (build(make_question(f"question {number}")) for number in range(count))
+    return Counter([candidate.origin for candidate in pool.candidates].index("gold") for pool in pools)
 
 
 def test_the_position_of_the_gold_is_uniform() -> None:
-    pools = (_pool(_question(f"question {number}")) for number in range(400))
-    places = Counter([candidate.origin for candidate in pool.candidates].index("gold") for pool in pools)
-    assert sum((places[place] - 50) ** 2 / 50 for place in range(8)) < CHI_SQUARE_7
+    places = gold_positions(320)
+    assert sum((places[place] - 40) ** 2 / 40 for place in range(N)) < CHI_SQUARE_7
 
 
 def test_a_gold_left_in_its_place_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random.Random, "shuffle", lambda self, items: None)
-    pools = (_pool(_question(f"question {number}")) for number in range(80))
-    places = Counter([candidate.origin for candidate in pool.candidates].index("gold") for pool in pools)
-    assert sum((places[place] - 10) ** 2 / 10 for place in range(8)) > CHI_SQUARE_7
+    places = gold_positions(80)
+    assert sum((places[place] - 10) ** 2 / 10 for place in range(N)) > CHI_SQUARE_7
 
 
-def test_same_seed_same_pool_other_seed_another() -> None:
-    assert _pool(_question()) == _pool(_question())
-    assert _pool(_question()) != _pool(_question(), seed=1)
-    assert _pool(_question()).candidates != _pool(_question("another id")).candidates
+def programs(pool: Pool) -> set[str | None]:
+    return {candidate.program for candidate in pool.candidates}
+
+
+def test_same_seed_same_pool_other_seed_other_programs() -> None:
+    pool = build(make_question())
+    assert pool == build(make_question())
+    assert programs(pool) != programs(build(make_question(), seed=1))
+    assert programs(pool) != programs(build(make_question("another id")))
+
+
+def test_the_likeness_decides_what_is_made(sample: Questions) -> None:
+    question = sample.dev[0]
+    assert build(question) == build(question, likeness=Likeness())
+    assert build(question) != build(question, likeness=Likeness(weights={("steps", 1): -9.0, ("steps", 2): -9.0}))
+
+
+def in_two_orders(questions: list[Question], likeness: Likeness) -> tuple[list[Pool], list[Pool]]:
+    forwards = [build(question, likeness=likeness) for question in questions]
+    backwards = [build(question, likeness=likeness) for question in reversed(questions)]
+    return forwards, backwards[::-1]
+
+
+def test_a_pool_does_not_depend_on_those_made_before(sample: Questions) -> None:
+    """One likeness serves all questions: what it remembers of one must not reach another."""
+    likeness = fit(sample.train[:60], N, RATE, seed=0)
+    forwards, backwards = in_two_orders(sample.dev[:25], likeness)
+    assert forwards == backwards
+    alone = Likeness(shapes=dict(likeness.shapes), weights=dict(likeness.weights))
+    assert build(sample.dev[24], likeness=alone) == forwards[24]
+
+
+def test_a_generator_shared_by_all_questions_would_be_noticed(
+    sample: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = random.Random(0)
+    monkeypatch.setattr(pool_module, "random", SimpleNamespace(Random=lambda seed: shared))
+    forwards, backwards = in_two_orders(sample.dev[:5], Likeness())
+    assert forwards != backwards
+
+
+def wrong_candidates_failing(questions: list[Question], failing_share: float) -> float:
+    pools = [build(question, failing_share=failing_share) for question in questions]
+    wrong = [candidate for pool in pools for candidate in pool.candidates if candidate.origin != "gold"]
+    return sum(candidate.answer is None for candidate in wrong) / len(wrong)
+
+
+def test_the_share_of_failing_candidates_is_as_asked(sample: Questions) -> None:
+    questions = sample.dev[:100]
+    assert wrong_candidates_failing(questions, 0.0) == 0.0
+    # 700 wrong candidates: the standard deviation of the share is 0.019.
+    assert wrong_candidates_failing(questions, 0.5) == pytest.approx(0.5, abs=0.08)
+    assert wrong_candidates_failing(questions[:20], 1.0) == 1.0
 
 
 def test_the_gold_text_is_written_like_the_others() -> None:
-    pool = _pool(_question(program="subtract( 5829,  5735), divide(#0, 5735)"))
+    pool = build(make_question(program="subtract( 5829,  5735), divide(#0, 5735)"))
     assert "subtract(5829, 5735), divide(#0, 5735)" in [candidate.program for candidate in pool.candidates]
     assert pool.program == "subtract( 5829,  5735), divide(#0, 5735)"
 
 
 def test_an_unknown_answer_is_what_the_program_gives() -> None:
-    assert _pool(_question(answer=None)).answer == 0.01639
+    assert build(make_question(answer=None)).answer == 0.01639
+
+
+def test_gold_is_the_program_and_its_value() -> None:
+    assert gold_of(make_question()) == (parse("subtract(5829, 5735), divide(#0, 5735)"), 0.01639)
+    assert gold_of(make_question(program="greater(5, 4)", answer=None))[1] == "yes"
 
 
 @pytest.mark.parametrize(
     ("question", "kind"),
     [
-        (_question(program=None), "no program"),
-        (_question(program="5829 - 5735"), "the gold program does not parse"),
-        (_question(program="divide(1, 0)"), "the gold program does not execute"),
-        (_question(program="multiply(1e300, 1e300)"), "the gold program does not execute"),
-        (_question(answer=0.5), "the gold program does not give the answer"),
-        (_question(answer="yes"), "the gold program does not give the answer"),
-        (_question(program="table_max(a, none)", table=[["a", "0"]], text=[], answer=0.0), "no wrong candidate"),
+        (make_question(program=None), "no program"),
+        (make_question(program="5829 - 5735"), "the gold program does not parse"),
+        (make_question(program="divide(1, 0)"), "the gold program does not execute"),
+        (make_question(program="multiply(1e300, 1e300)"), "the gold program does not execute"),
+        (make_question(answer=0.5), "the gold program does not give the answer"),
+        (make_question(answer="yes"), "the gold program does not give the answer"),
+        (
+            make_question(program="table_max(a, none)", table=[["a", "+0"]], text=[], answer=0.0),
+            "no wrong candidate could be made",
+        ),
     ],
 )
 def test_no_pool_says_why(question: Question, kind: str) -> None:
     with pytest.raises(NoPool) as caught:
-        _pool(question, rate=0.0)
-    assert caught.value.kind.startswith(kind)
+        build(question, corruption_rate=0.0)
+    assert caught.value.kind == kind
+    assert str(caught.value).startswith(kind)
 
 
 def test_a_smaller_pool_where_no_more_is_possible() -> None:
-    question = _question(program="greater(5, 4)", answer="yes", table=[], text=[])
-    pool = _pool(question, num_candidates=40, rate=0.0)
+    question = make_question(program="table_max(a, none)", answer=1.0, table=[["a", "1e0"]], text=[])
+    pool = build(question, num_candidates=40, corruption_rate=0.0)
     assert 2 <= len(pool.candidates) < 40
-    _check(pool)
+    assert faults(pool) == []
 
 
-def _candidate(answer: float | str | None) -> Candidate:
-    error = "it fails" if answer is None else None
-    return Candidate(program="add(1, 2)", answer=answer, error=error, origin="corrupted", edits=["operand"])
-
-
-def test_chosen_are_distinct_values_and_at_most_one_failure() -> None:
-    offered = [_candidate(value) for value in (3.0, 2.0, 2.000001, None, None, 3.000004, "no", 4.0, 5.0)]
-    chosen = choose(3.0, iter(offered), 4)
-    assert [candidate.answer for candidate in chosen] == [2.0, None, "no", 4.0]
-    assert choose(3.0, iter(offered[:1]), 4) == []
-
-
-def test_choosing_ends_when_nothing_new_comes() -> None:
-    def always_the_same() -> object:
-        while True:
-            yield _candidate(3.0)
-
-    assert choose(3.0, always_the_same(), 7) == []  # type: ignore[arg-type]
+@pytest.mark.parametrize("table", [[], [[]], [["a"]], [["a", "1"], [], ["b", "1", "2", "3"]], TABLE[:1]])
+def test_odd_pages_have_pools_too(table: list[list[str]]) -> None:
+    for text in ([], TEXT, ["$ %", "1,2,3 nan 1e999"]):
+        pool = build(make_question(table=table, text=text), failing_share=0.2)
+        assert len(pool.candidates) >= 2
+        assert faults(pool) == []
 
 
 def test_a_value_or_why_there_is_none() -> None:
