@@ -76,8 +76,8 @@ def fit(questions: list[Question], num_candidates: int, rate: float, seed: int) 
             wrong = grow(corruptor, gold, num_candidates, rate, rng)
             if wrong:
                 likeness.change(_steps(corruptor.features(gold), [corruptor.features(one) for one in wrong], squares))
-    likeness.weights = {feature: round(weight, 3) for feature, weight in likeness.weights.items()}
-    return likeness
+    # Rounded, so that the last bits of a machine's logarithms decide nothing later; anew, so that no score is kept.
+    return Likeness(likeness.shapes, {feature: round(weight, 3) for feature, weight in likeness.weights.items()})
 
 
 def _steps(

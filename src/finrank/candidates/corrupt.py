@@ -13,13 +13,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from finrank.candidates import number_edits, structure_edits
-from finrank.candidates.likeness import Feature, Likeness, PageLikeness, shape_features
+from finrank.candidates.likeness import Feature, Likeness, PageLikeness, draw_weighted, shape_features
 from finrank.candidates.page import Page
 from finrank.candidates.refill import refill
 from finrank.candidates.shapes import shape_of
-from finrank.programs import Program, ProgramError, execute
+from finrank.programs import Program, ProgramError, Step, execute
 from finrank.records import Answer
 
 Edit = Callable[[Program, Page, random.Random], Program | None]
@@ -44,8 +45,7 @@ _TRIES = 25
 _MOST_GAIN = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """What a program computes, or why it computes nothing (non-finite values count as nothing)."""
 
     answer: Answer | None
@@ -63,8 +63,7 @@ def evaluate(program: Program, table: list[list[str]]) -> Value:
     return Value("yes" if value == "yes" else "no")
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A program on its way to be a candidate: its value, the edits that led to it, and how gold-like it looks."""
 
     program: Program
@@ -72,6 +71,15 @@ class Draft:
     edits: tuple[str, ...]
     of_shape: float
     of_numbers: float
+
+
+@dataclass(slots=True)
+class _Look:
+    """How gold-like an edited program looks; its value and numbers are looked at only where its shape gives hope."""
+
+    of_shape: float
+    value: Value | None = None
+    of_numbers: float = 0.0
 
 
 class Corruptor:
@@ -82,6 +90,8 @@ class Corruptor:
         self._table = table
         self._likeness = likeness
         self._on_page = PageLikeness(self.page, likeness)
+        # By a program's steps: a third of all edits make a program that was made before.
+        self._looks: dict[tuple[Step, ...], _Look] = {}
 
     def draft(self, program: Program) -> Draft:
         """A program as the start of corruption."""
@@ -112,30 +122,41 @@ class Corruptor:
         """One edit, kept by the rule of Metropolis; where `_TRIES` draws keep none, the last that has a value."""
         possible = None
         for _ in range(_TRIES):
-            (name,) = rng.choices(_NAMES, cum_weights=_CUMULATIVE)
+            name = draw_weighted(_NAMES, _CUMULATIVE, rng)
             edited = self._edit(name, draft.program, rng)
-            if edited is None or edited == draft.program:
+            if edited is None or edited.steps == draft.program.steps:
                 continue
-            of_shape = self._likeness.of_shape(shape_of(edited), edited)
+            look = self._look(edited)
             threshold = math.log(1.0 - rng.random())
-            gain = of_shape - draft.of_shape
+            gain = look.of_shape - draft.of_shape
             # Hopeless by its shape: not worth executing.
             if gain + _MOST_GAIN < threshold and possible is not None:
                 continue
-            value = evaluate(edited, self._table)
+            value = look.value or self._execute(edited, look)
             if value.answer is None:
                 continue
-            of_numbers = self._on_page.score(edited, value.answer)
-            possible = Draft(edited, value, (*draft.edits, name), of_shape, of_numbers)
-            if gain + of_numbers - draft.of_numbers >= threshold:
+            possible = name, edited, value, look
+            if gain + look.of_numbers - draft.of_numbers >= threshold:
                 break
-        return possible
+        if possible is None:
+            return None
+        name, edited, value, look = possible
+        return Draft(edited, value, (*draft.edits, name), look.of_shape, look.of_numbers)
+
+    def _look(self, program: Program) -> _Look:
+        look = self._looks.get(program.steps)
+        if look is None:
+            of_shape = self._likeness.of_shape(shape_of(program), program)
+            look = self._looks[program.steps] = _Look(of_shape)
+        return look
+
+    def _execute(self, program: Program, look: _Look) -> Value:
+        value = look.value = evaluate(program, self._table)
+        if value.answer is not None:
+            look.of_numbers = self._on_page.score(program, value.answer)
+        return value
 
     def _edit(self, name: str, program: Program, rng: random.Random) -> Program | None:
         if name == "refill":
             return refill(program, self.page, rng, self._likeness.draw_shape(rng))
         return EDITS[name][0](program, self.page, rng)
-
-
-def _keeps(gain: float, rng: random.Random) -> bool:
-    return gain >= 0.0 or rng.random() < math.exp(gain)

@@ -11,8 +11,9 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from finrank.candidates.page import Cell, Page, PageNumber, size_of
-from finrank.programs import TABLE_OPERATIONS, Program, Step, operands
+from finrank.candidates.page import Cell, Homes, Operand, Page, PageNumber, size_of
+from finrank.candidates.shapes import numbers_of
+from finrank.programs import TABLE_OPERATIONS, Program, Step
 
 Line = Literal["row", "column"]
 
@@ -26,7 +27,7 @@ _NEAR = 4.0  # numbers of the text between an operand and the one that takes its
 
 def operand(program: Program, page: Page, rng: random.Random) -> Program | None:
     """One number becomes another: of its row, of its column, of the same part of the text, or from elsewhere."""
-    own = list(dict.fromkeys(operands(program)))
+    own = numbers_of(program)
     if not own:
         return None
     old = rng.choice(own)
@@ -50,7 +51,7 @@ def sign(program: Program, page: Page, rng: random.Random) -> Program | None:
     """A number that the page writes negative gets or loses its minus sign."""
     negative = [
         text
-        for text in dict.fromkeys(operands(program))
+        for text in numbers_of(program)
         if any(page.cells[place].text.startswith("-") for place in page.places(text))
     ]
     if not negative:
@@ -61,14 +62,14 @@ def sign(program: Program, page: Page, rng: random.Random) -> Program | None:
 
 def replace_operands(program: Program, replacements: dict[str, str]) -> Program | None:
     """The program with these operands replaced wherever they occur; None where two would become the same one."""
-    own = set(operands(program))
+    own = numbers_of(program)
     sizes = {size_of(replacements.get(text, text)) for text in own}
-    if len(sizes) < len({size_of(text) for text in own}):
+    if len(sizes) < len(own) and len(sizes) < len({size_of(text) for text in own}):
         return None
     steps = []
     for step in program.steps:
         operation, (first, second) = step
-        if operation not in TABLE_OPERATIONS:
+        if (first in replacements or second in replacements) and operation not in TABLE_OPERATIONS:
             step = Step(operation, (replacements.get(first, first), replacements.get(second, second)))
         steps.append(step)
     return Program(tuple(steps))
@@ -80,19 +81,25 @@ def number_near(text: str, page: Page, rng: random.Random, line: Line | None = N
     Drawn near the operand, mostly along its row or its column where `line` says so, and taken with a chance that is
     higher the more it looks like the operand, by sign, decimals and size.
     """
-    kind, own_size = page.kind(text), size_of(text)
-    places = page.places(text)
+    own = page.operand(text)
     for _ in range(_DRAWS):
-        number = _draw_from_table(places, page, rng, line) if places else _draw_from_text(own_size, page, rng)
-        if number is None or number.kind != kind:
+        number = _draw_from_table(own.places, page, rng, line) if own.places else _draw_from_text(own.size, page, rng)
+        if number is None:
             continue
-        size = size_of(number.text)
-        if size in (0.0, own_size):
-            continue
-        written = page.written_like(number, text)
-        if rng.random() < _likeness(written, size, text, own_size):
+        written, chance = _fit(number, own, page)
+        if chance > 0.0 and rng.random() < chance:
             return written
     return None
+
+
+def _fit(number: PageNumber, own: Operand, page: Page) -> tuple[str, float]:
+    """How the program would write a number in an operand's place, and how likely that is (0 for another kind)."""
+    fit = own.fits.get(number.text)
+    if fit is None:
+        written, size = page.written_like(number, own.text), size_of(number.text)
+        other = number.kind != own.kind or size in (0.0, own.size)
+        fit = own.fits[number.text] = written, 0.0 if other else _likeness(written, size, own.text, own.size)
+    return fit
 
 
 def _shared_line(text: str, others: Sequence[str], page: Page) -> Line | None:
@@ -100,11 +107,11 @@ def _shared_line(text: str, others: Sequence[str], page: Page) -> Line | None:
     places = page.places(text)
     if not places:
         return None
-    home = places[0]
+    row, column = places[0]
     cells = [cell for other in others if other != text for cell in page.places(other)]
-    if any(cell.row == home.row for cell in cells):
+    if row in [cell.row for cell in cells]:
         return "row"
-    return "column" if any(cell.column == home.column for cell in cells) else None
+    return "column" if column in [cell.column for cell in cells] else None
 
 
 def _draw_from_table(places: Sequence[Cell], page: Page, rng: random.Random, line: Line | None) -> PageNumber | None:
@@ -125,7 +132,7 @@ def _draw_from_text(size: float, page: Page, rng: random.Random) -> PageNumber |
     index = page.text_index.get(size)
     if index is None or rng.random() < _ELSEWHERE:
         return rng.choice(page.everywhere) if page.everywhere else None
-    distance = 1 + int(rng.expovariate(1.0 / _NEAR))
+    distance = 1 + int(-math.log(1.0 - rng.random()) * _NEAR)  # exponentially distributed
     index += distance if rng.random() < 0.5 else -distance
     return page.text_numbers[index] if 0 <= index < len(page.text_numbers) else None
 
@@ -146,44 +153,45 @@ def _decimals(text: str) -> int:
     return len(text.rstrip("%").partition(".")[2])
 
 
-def _move(program: Program, page: Page, rng: random.Random, *, along: str) -> Program | None:
+def _move(program: Program, page: Page, rng: random.Random, *, along: Line) -> Program | None:
     """All operands that stand in the table, moved by the same number of rows or of columns."""
-    homes = _homes(program, page)
-    longest = max(page.in_row if along == "row" else page.in_column, default=0)
-    if not homes or longest == 0:
+    homes = page.homes(numbers_of(program))
+    distances = range(1, 1 + (page.last_row if along == "row" else page.last_column))
+    if not homes.cells or not distances:
         return None
     for _ in range(_DRAWS):
-        distance = rng.randint(1, longest)
+        distance = rng.choice(distances)
         # Near lines more often than far ones.
         if rng.random() * distance >= 1.0:
             continue
-        moved = _moved(homes, distance if rng.random() < 0.5 else -distance, along, page)
+        if rng.random() >= 0.5:
+            distance = -distance
+        moved = _moved(homes, (distance, 0) if along == "row" else (0, distance), page)
         if moved is not None and rng.random() < _NEGATIVE ** _turned_negative(moved):
             return replace_operands(program, moved)
     return None
 
 
-def _moved(homes: dict[str, Cell], distance: int, along: str, page: Page) -> dict[str, str] | None:
-    """What stands at that distance from each operand's cell; None where one has no number of its kind there."""
+def _moved(homes: Homes, by: tuple[int, int], page: Page) -> dict[str, str] | None:
+    """What stands so many rows and columns from each operand's cell; None where one has no number of its kind there."""
+    if by not in homes.moves:
+        homes.moves[by] = _move_all(homes.cells, by, page)
+    return homes.moves[by]
+
+
+def _move_all(cells: dict[str, Cell], by: tuple[int, int], page: Page) -> dict[str, str] | None:
+    down, right = by
     moved = {}
-    for text, home in homes.items():
-        target = Cell(home.row + distance, home.column) if along == "row" else Cell(home.row, home.column + distance)
-        number = page.cells.get(target)
-        if number is None or number.kind != page.cells[home].kind or size_of(number.text) == 0.0:
+    for text, (row, column) in cells.items():
+        number = page.cells.get((row + down, column + right))
+        if number is None or number.kind != page.cells[row, column].kind or size_of(number.text) == 0.0:
             return None
-        moved[text] = page.written_like(number, text)
+        moved[text] = _fit(number, page.operand(text), page)[0]
     return moved
 
 
 def _turned_negative(moved: dict[str, str]) -> int:
     return sum(new.startswith("-") and not old.startswith("-") for old, new in moved.items())
-
-
-def _homes(program: Program, page: Page) -> dict[str, Cell]:
-    """The cell of each operand that stands in the table; of several, one in the row that holds most operands."""
-    places = {text: page.places(text) for text in dict.fromkeys(operands(program))}
-    rows = [place.row for found in places.values() for place in {cell.row: cell for cell in found}.values()]
-    return {text: max(found, key=lambda place: rows.count(place.row)) for text, found in places.items() if found}
 
 
 def _other_table_row(program: Program, page: Page, rng: random.Random) -> Program | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -22,11 +23,17 @@ _BEFORE_DIGITS = frozenset("$-.")  # what a number may start with
 # A number that is a whole word; the second copy in "22% ( 22 % )" is none.
 _NUMBER_IN_SENTENCE = re.compile(rf"(?<!\S){_TEXT_NUMBER.pattern}(?!\S|\s+%(?!\S))")
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # A bare 2014 in a sentence is a year after these words, else what is left of a dash or a quote.
-_BEFORE_YEAR = frozenset("in of and to fiscal during through since for year years from until by , ; 30 31".split())
-_BEFORE_LABEL = frozenset(
+_BEFORE_YEAR = _words("in of and to fiscal during through since for year years from until by , ; 30 31")
+_BEFORE_LABEL = _words(
     "note item page section level tier phase no no. ( january february march april may june july august september "
-    "october november december".split()
+    "october november december"
 )
 _LONGEST_WORD = 16  # characters, more than any word before a year or a label has
 _BROKEN_CHARACTERS = frozenset({"2122", "2212"})  # ™ and the minus sign
@@ -51,6 +58,26 @@ class PageNumber(NamedTuple):
         return size_of(self.text)
 
 
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A number of a program and what the page says of it; `fits` is for what is found out about its place later."""
+
+    text: str
+    size: float
+    kind: Kind
+    places: Sequence[Cell]
+    drops_sign: bool  # written without the minus sign of its cell
+    fits: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Homes:
+    """Where the numbers of a program stand in the table, by number; `moves` is for where they can go from there."""
+
+    cells: dict[str, Cell]
+    moves: dict[tuple[int, int], dict[str, str] | None] = field(default_factory=dict)
+
+
 @lru_cache(maxsize=65536)
 def size_of(text: str) -> float:
     """The absolute value of a number's digits as written: 32 for "-32", 22 for "22%"; nan for no number."""
@@ -69,25 +96,47 @@ class Page:
     """
 
     def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
-        self.cells = {
-            Cell(row, column): number
-            for row, cells in enumerate(table)
-            for column, cell in enumerate(cells)
-            if column > 0 and (number := _cell_number(cell)) is not None
-        }
-        self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
-        self.numeric_rows = _numeric_rows(table)
+        self.cells: dict[tuple[int, int], PageNumber] = {}
         self._places: dict[float, list[Cell]] = {}
         self.in_row: dict[int, list[PageNumber]] = {}
         self.in_column: dict[int, list[tuple[int, PageNumber]]] = {}
-        for place, number in self.cells.items():
-            self._places.setdefault(number.size, []).append(place)
-            self.in_row.setdefault(place.row, []).append(number)
-            self.in_column.setdefault(place.column, []).append((place.row, number))
+        for row, cells in enumerate(table):
+            for column, cell in enumerate(cells):
+                if column == 0 or (number := _cell_number(cell)) is None:
+                    continue
+                place = Cell(row, column)
+                self.cells[place] = number
+                self._places.setdefault(size_of(number.text), []).append(place)
+                self.in_row.setdefault(row, []).append(number)
+                self.in_column.setdefault(column, []).append((row, number))
+        self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
+        self.numeric_rows = _numeric_rows(table)
+        self.last_row, self.last_column = max(self.in_row, default=0), max(self.in_column, default=0)
         self.everywhere = [*self.cells.values(), *self.text_numbers]
         self.text_index: dict[float, int] = {}
         for index, number in enumerate(self.text_numbers):
-            self.text_index.setdefault(number.size, index)
+            self.text_index.setdefault(size_of(number.text), index)
+        self._operands: dict[str, Operand] = {}
+        self._homes: dict[tuple[str, ...], Homes] = {}
+
+    def operand(self, text: str) -> Operand:
+        """What the page says of a program's operand, worked out once: programs of one page use the same few numbers."""
+        found = self._operands.get(text)
+        if found is None:
+            places = self.places(text)
+            drops_sign = text[:1] != "-" and any(self.cells[place].text.startswith("-") for place in places)
+            found = self._operands[text] = Operand(text, size_of(text), self.kind(text), places, drops_sign)
+        return found
+
+    def homes(self, numbers: tuple[str, ...]) -> Homes:
+        """The cell of each number that stands in the table; of several, one in the row that holds most of them."""
+        found = self._homes.get(numbers)
+        if found is None:
+            places = {text: cells for text in numbers if (cells := self.places(text))}
+            rows = [row for cells in places.values() for row in {cell.row for cell in cells}]
+            home = {text: max(cells, key=lambda cell: rows.count(cell.row)) for text, cells in places.items()}
+            found = self._homes[numbers] = Homes(home)
+        return found
 
     def places(self, operand: str) -> list[Cell]:
         """The cells that hold a program's operand, whatever its sign and percent mark."""
@@ -106,10 +155,7 @@ class Page:
     def written_like(self, number: PageNumber, operand: str) -> str:
         """A number of the page written as the program writes an operand: its percent mark, a dropped minus sign."""
         text = number.text.rstrip("%") + ("%" if operand.endswith("%") else "")
-        drops_sign = not operand.startswith("-") and any(
-            self.cells[place].text.startswith("-") for place in self.places(operand)
-        )
-        return text.removeprefix("-") if drops_sign else text
+        return text.removeprefix("-") if self.operand(operand).drops_sign else text
 
 
 def _kind(text: str) -> Kind:

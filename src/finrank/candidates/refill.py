@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from finrank.candidates.number_edits import number_near
 from finrank.candidates.page import Page
-from finrank.programs import TABLE_OPERATIONS, Program, ProgramError, Step, operands, parse
+from finrank.candidates.shapes import numbers_of
+from finrank.programs import TABLE_OPERATIONS, Program, ProgramError, Step, parse
 
 _OTHER_ORDER = 0.3
 
@@ -18,26 +19,24 @@ def refill(program: Program, page: Page, rng: random.Random, shape: str) -> Prog
     subtract(5829, 5735) with the shape "add(a, b), add(#0, c)" is add(5829, 5735), add(#0, 5100). None where the page
     has no numbers or rows for it.
     """
-    template = _template(shape)
-    letters = list(dict.fromkeys(operands(template)))
+    template, letters, reads_rows = _template(shape)
     chosen = _numbers(program, page, rng, len(letters))
-    if chosen is None:
+    if chosen is None or (reads_rows and not page.numeric_rows):
         return None
     written = dict(zip(letters, chosen, strict=True))
     steps = []
     for operation, (first, second) in template.steps:
         if operation in TABLE_OPERATIONS:
-            if not page.numeric_rows:
-                return None
             steps.append(Step(operation, (rng.choice(page.numeric_rows), "none")))
         else:
             steps.append(Step(operation, (written.get(first, first), written.get(second, second))))
-    return _readable(Program(tuple(steps)))
+    filled = Program(tuple(steps))
+    return filled if not reads_rows or _readable(filled) else None
 
 
 def _numbers(program: Program, page: Page, rng: random.Random, count: int) -> list[str] | None:
     """Numbers for a shape that has `count` of them, all different: the program's own first."""
-    own = list(dict.fromkeys(operands(program)))
+    own = list(numbers_of(program))
     if not own and count:
         cells = [number.text for number in page.cells.values() if number.kind != "year"]
         if not cells:
@@ -55,16 +54,15 @@ def _numbers(program: Program, page: Page, rng: random.Random, count: int) -> li
 
 
 @lru_cache(maxsize=4096)
-def _template(shape: str) -> Program:
-    """The shape as a program, its letters standing for numbers."""
-    return parse(shape.replace("(row)", "(row, none)"))
+def _template(shape: str) -> tuple[Program, tuple[str, ...], bool]:
+    """The shape as a program, the letters that stand for its numbers, and whether it reads rows of the table."""
+    template = parse(shape.replace("(row)", "(row, none)"))
+    return template, numbers_of(template), any(operation in TABLE_OPERATIONS for operation, _ in template.steps)
 
 
-def _readable(program: Program) -> Program | None:
-    """The program, unless one of its row labels cannot be written (it holds a bracket or a comma)."""
-    if not any(operation in TABLE_OPERATIONS for operation, _ in program.steps):
-        return program
+def _readable(program: Program) -> bool:
+    """Whether the program's row labels can be written (none holds a bracket or a comma)."""
     try:
-        return program if parse(str(program)) == program else None
+        return parse(str(program)) == program
     except ProgramError:
-        return None
+        return False

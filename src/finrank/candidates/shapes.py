@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
-from finrank.programs import TABLE_OPERATIONS, Program, Step, operands
+from finrank.programs import TABLE_OPERATIONS, Program, Step, is_operand
+
+_FIRST_LETTER = ord("a")
 
 # How often each shape occurs among 3,402 gold programs of FinQA's train split; those seen fewer than 4 times left out.
 FINQA_SHAPES = {
@@ -67,27 +69,38 @@ FINQA_SHAPES = {
 }
 
 
-def numbers_of(program: Program) -> tuple[str, ...]:
-    """The numbers written in a program, in order of appearance, each once."""
-    return _numbers_of(program.steps)
-
-
-# By its steps: hashing those takes half of the time of hashing a Program.
-@lru_cache(maxsize=4096)
-def _numbers_of(steps: tuple[Step, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(operands(Program(steps))))
-
-
 def shape_of(program: Program) -> str:
     """The program's text with its numbers as letters in order of appearance, and its row labels as `row`."""
-    letters = {text: chr(ord("a") + index) for index, text in enumerate(numbers_of(program))}
-    steps = [
-        f"{operation}(row)"
-        if operation in TABLE_OPERATIONS
-        else f"{operation}({letters.get(first, first)}, {letters.get(second, second)})"
-        for operation, (first, second) in program.steps
-    ]
-    return ", ".join(steps)
+    return _read(program.steps)[0]
+
+
+def numbers_of(program: Program) -> tuple[str, ...]:
+    """The numbers written in a program, in order of appearance, each once."""
+    return _read(program.steps)[1]
+
+
+# Kept by steps: they are hashed twice as fast as a Program. Few: what is held for long is slow to come by in memory.
+@lru_cache(maxsize=128)
+def _read(steps: tuple[Step, ...]) -> tuple[str, tuple[str, ...]]:
+    """The shape and the numbers of a program."""
+    numbers: list[str] = []
+    names: dict[str, str] = {}
+    written = []
+    for operation, arguments in steps:
+        if operation in TABLE_OPERATIONS:
+            written.append(f"{operation}(row)")
+            continue
+        for argument in arguments:
+            if argument in names:
+                continue
+            if is_operand(argument):
+                names[argument] = chr(_FIRST_LETTER + len(numbers))
+                numbers.append(argument)
+            else:
+                names[argument] = argument
+        first, second = arguments
+        written.append(f"{operation}({names[first]}, {names[second]})")
+    return ", ".join(written), tuple(numbers)
 
 
 def count_shapes(programs: Iterable[Program]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import random
 
 from finrank.candidates.number_edits import number_near, replace_operands
 from finrank.candidates.page import Page
+from finrank.candidates.shapes import numbers_of
 from finrank.programs import (
     TABLE_OPERATIONS,
     Program,
@@ -35,6 +36,12 @@ _LIKE_CONSTANTS = (
     ("const_100", "const_1000", "const_1000000"),
     ("const_1", "const_2", "const_3", "const_4", "const_5", "const_6", "const_7", "const_8", "const_9", "const_10"),
 )
+# The neighbours of each among those: nobody takes 2 for 9.
+_NEAR_CONSTANTS = {
+    constant: [*group[max(0, place - 1) : place], *group[place + 1 : place + 2]]
+    for group in _LIKE_CONSTANTS
+    for place, constant in enumerate(group)
+}
 
 
 def operation(program: Program, page: Page, rng: random.Random) -> Program | None:
@@ -68,7 +75,7 @@ def denominator(program: Program, page: Page, rng: random.Random) -> Program | N
         return None
     index = rng.choice(divisions)
     numerator, old = program.steps[index].arguments
-    others = [text for text in dict.fromkeys(operands(program)) if text not in (old, numerator)]
+    others = [text for text in numbers_of(program) if text not in (old, numerator)]
     new = rng.choice(others) if others and rng.random() < 0.7 else number_near(old, page, rng)
     return _with_step(program, index, Step("divide", (numerator, new))) if new is not None else None
 
@@ -94,43 +101,48 @@ def drop_step(program: Program, page: Page, rng: random.Random) -> Program | Non
 def add_step(program: Program, page: Page, rng: random.Random) -> Program | None:
     """One more step: on the result (a share, a change, an average, one more number), or before the last one."""
     last = program.steps[-1]
-    result = reference(len(program.steps) - 1)
     own = operands(program)
     if last.operation == "greater" or not own:
         return None
     another = number_near(rng.choice(own), page, rng)
-    further = {
-        "subtract": [("divide", result, own[-1]), ("divide", result, own[0])],
-        "divide": [("subtract", result, "const_1"), ("multiply", result, "const_100")],
-        "add": [("divide", result, f"const_{_summands(program)}")],
-    }.get(last.operation, [])
-    if another is not None and another not in own:
-        further += [("add", result, another)] if last.operation == "add" else []
-        further += [("divide", result, another)] if last.operation == "add" else []
-        further += [("divide", another, result)] if last.operation in ("add", "subtract") else []
-    before = last.operation == "divide" and all(is_operand(argument) for argument in last.arguments)
-    if before and rng.random() < 0.6:
+    if another in own:
+        another = None
+    of_numbers = last.operation == "divide" and all(map(is_operand, last.arguments))
+    if of_numbers and rng.random() < 0.6:
         return _divide_a_change(program, rng)
-    if not further:
-        return None
-    name, first, second = rng.choice(further)
-    return Program((*program.steps, Step(name, (first, second))))
+    further = _further_steps(last.operation, program, own, another)
+    return Program((*program.steps, rng.choice(further))) if further else None
+
+
+def _further_steps(name: str, program: Program, own: list[str], another: str | None) -> list[Step]:
+    """What annotators do with the result of an operation; `another` is a number that the program has not."""
+    result = reference(len(program.steps) - 1)
+    if name == "divide":
+        return [Step("subtract", (result, "const_1")), Step("multiply", (result, "const_100"))]
+    if name == "subtract":
+        further = [Step("divide", (result, own[-1])), Step("divide", (result, own[0]))]
+        return [*further, Step("divide", (another, result))] if another is not None else further
+    if name == "add":
+        further = [Step("divide", (result, f"const_{_summands(program)}"))]
+        if another is not None:
+            further += [Step("add", (result, another)), Step("divide", (result, another))]
+            further.append(Step("divide", (another, result)))
+        return further
+    return []
 
 
 def scale(program: Program, page: Page, rng: random.Random) -> Program | None:
     """A constant becomes another of its kind, or the result is brought to another unit."""
     places = [
-        (index, argument, group)
+        (index, argument)
         for index, step in enumerate(program.steps)
         for argument in step.arguments
-        for group in _LIKE_CONSTANTS
-        if argument in group
+        if argument in _NEAR_CONSTANTS
     ]
     if places:
-        index, old, group = rng.choice(places)
-        # A neighbour: nobody takes 2 for 9.
-        near = [new for new in group if abs(group.index(new) - group.index(old)) == 1]
-        return _with_step(program, index, _with_arguments(program.steps[index], {old: rng.choice(near)}))
+        index, old = rng.choice(places)
+        new = rng.choice(_NEAR_CONSTANTS[old])
+        return _with_step(program, index, _with_arguments(program.steps[index], {old: new}))
     if program.steps[-1].operation == "greater":
         return None
     name, constant = rng.choice(
@@ -156,8 +168,8 @@ def _with_step(program: Program, index: int, step: Step) -> Program:
 
 
 def _with_arguments(step: Step, replacements: dict[str, str]) -> Step:
-    first, second = (replacements.get(argument, argument) for argument in step.arguments)
-    return Step(step.operation, (first, second))
+    first, second = step.arguments
+    return Step(step.operation, (replacements.get(first, first), replacements.get(second, second)))
 
 
 def _needed(steps: tuple[Step, ...], last: int) -> Program:

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finrank.programs.language import Program, ProgramError, is_reference, quoted, referenced_step
+from finrank.programs.language import Program, ProgramError, is_reference, quoted, reference, referenced_step
 from finrank.programs.numbers import cell, literal
 
 Table = Sequence[Sequence[str]]
@@ -19,6 +19,7 @@ Table = Sequence[Sequence[str]]
 DECIMALS = 5
 _LONGEST_TEXT = 1_000
 _LONGEST_FAULT = 100
+_FIRST_STEPS = {reference(step): step for step in range(20)}  # nearly all references; looking up is faster than reading
 
 
 def execute(program: Program, table: Table) -> float | str:
@@ -63,7 +64,7 @@ def _answer(value: Any) -> float | str:
 
 
 def _argument(text: str, results: list[Any]) -> Any:
-    if is_reference(text):
+    if "#" in text:  # is_reference written out: this runs for every argument that is executed
         return _result(text, results)
     value = literal(text)
     if value is None:
@@ -72,7 +73,9 @@ def _argument(text: str, results: list[Any]) -> Any:
 
 
 def _result(text: str, results: list[Any]) -> Any:
-    step = referenced_step(text)
+    step = _FIRST_STEPS.get(text)
+    if step is None:
+        step = referenced_step(text)
     if not 0 <= step < len(results):
         raise ProgramError(f"{quoted(text)} refers to no earlier step")
     return results[step]
