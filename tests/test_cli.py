@@ -95,7 +95,7 @@ def test_the_whole_pipeline_as_documented(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "dev.json").read_text())
     assert figures["n"] == 20
     assert set(figures["baselines"]) == {
-        "chance", "constant", "medoid", "candidate_only", "majority_vote", "oracle"
+        "chance", "constant", "medoid", "medoid_text", "candidate_only", "majority_vote", "oracle"
     }  # fmt: skip
     assert figures["baselines"]["constant"]["accuracy"] == pytest.approx(figures["baselines"]["chance"]["accuracy"])
     assert "oracle" in evaluated.stdout

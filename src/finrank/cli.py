@@ -184,10 +184,27 @@ def evaluate(
             "the same data).",
         ),
     ] = None,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="A second model, compared on the same pools by a paired test.")
+    ] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file.")] = None,
+    predictions_out: Annotated[
+        Path | None, typer.Option("--predictions_out", help="Write the picks as the official evaluator reads them.")
+    ] = None,
+    wanted_accuracy: Annotated[
+        float, typer.Option("--wanted_accuracy", help="Accuracy of the threshold below which ranking abstains.")
+    ] = 0.9,
+    save_confidence: Annotated[
+        bool,
+        typer.Option(
+            "--save_confidence/--no-save_confidence",
+            help="Write temperature and threshold into the model folder, for ranking.",
+        ),
+    ] = True,
     base_model: BaseModel = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")] = 0,
 ) -> None:
-    """Evaluate a saved model beside chance, constant scorer, medoid, candidate-only and oracle."""
+    """Evaluate a saved model beside its baselines: figures, bias, breakdowns, mistakes, confidence."""
     from finrank.stages import evaluate as stage
 
     stage.run(
@@ -195,10 +212,77 @@ def evaluate(
         data,
         split=split,
         json_path=json_path,
+        html_path=html_path,
+        predictions_path=predictions_out,
+        candidate_only_dir=candidate_only,
+        compare_dir=compare,
+        wanted_accuracy=wanted_accuracy,
+        save_confidence=save_confidence,
+        base_model=base_model,
+        seed=seed,
+    )
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run, a stage directory or a model folder.")],
+    data: Annotated[Path, typer.Option("--data", help="Rewarded pools (output of stage 03).")] = REWARDED,
+    split: Annotated[str, typer.Option("--split", help="train, selection, dev or test.")] = "dev",
+    html_path: Annotated[
+        Path | None, typer.Option("--html", help="File to write (default: report.html in the run).")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")] = None,
+    candidate_only: Annotated[
+        Path | None, typer.Option("--candidate_only", help="The control, as for finrank evaluate.")
+    ] = None,
+    base_model: BaseModel = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")] = 0,
+) -> None:
+    """Evaluate a run's model, and write an HTML report and the model card."""
+    from finrank.stages import report as stage
+
+    stage.run(
+        run_dir,
+        data,
+        split=split,
+        html_path=html_path,
+        json_path=json_path,
         candidate_only_dir=candidate_only,
         base_model=base_model,
         seed=seed,
     )
+
+
+@app.command("import")
+def import_predictions(
+    predictions: Annotated[
+        list[Path],
+        typer.Option("--predictions", help="JSONL or official prediction file; several: one after the other."),
+    ],
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More prediction files.")] = None,
+    data: Annotated[Path, typer.Option("--data", help="Questions (output of stage 01), or pools.")] = PROCESSED,
+    split: Annotated[str | None, typer.Option("--split", help="Questions of this split alone (default: all).")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Outputs of any systems to pools, as stage 02 writes them; stage 03 comes next."""
+    from finrank.stages import import_predictions as stage
+
+    stage.run([*predictions, *(more or [])], data, output_dir, split=split, seed=seed)
+
+
+@app.command("score-predictions")
+def score_predictions(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Predictions in the official FinQA format.")],
+    data: Annotated[Path, typer.Option("--data", help="Questions (output of stage 01), or pools.")] = PROCESSED,
+    split: Annotated[str, typer.Option("--split", help="train, selection, dev or test.")] = "dev",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Execution accuracy and program accuracy of a prediction file, with intervals over pages."""
+    from finrank.stages import score_predictions as stage
+
+    stage.run(file, data, split=split, json_path=json_path, seed=seed)
 
 
 @app.command()

@@ -53,6 +53,16 @@ def group_equal_answers(candidates: Sequence[Candidate], scores: NDArray[np.floa
     return sorted(groups, key=lambda group: (-group.log_probability, group.indices[0]))
 
 
+def temper(log_probabilities: NDArray[np.float64], temperature: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-probabilities [..., answers] made milder (temperature above 1) or sharper (below 1); their order stays.
+
+    Probabilities p become p^(1/T), normalised: at temperature 2, [0.8, 0.2] become [2/3, 1/3]. -inf stands for no
+    answer. Equal answers pool their probability before, at temperature 1, so that it never changes which answer wins.
+    """
+    scaled = log_probabilities / temperature
+    return scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+
+
 def _log_sum_exp(scores: list[float]) -> float:
     # Sorted, so that the order of the candidates changes no bit of the sum and ties stay ties.
     ordered = np.sort(np.asarray(scores, dtype=np.float64))

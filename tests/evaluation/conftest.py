@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,8 @@ def _make_pool(
     programs: Sequence[str | None] | None = None,
     page: str = "page",
     identifier: str = "q",
+    edits: Sequence[Sequence[str]] | None = None,
+    **gold: Any,
 ) -> RewardedPool:
     if rewards is None:
         rewards = [1.0 if index in correct else 0.2 for index in range(len(answers))]
@@ -27,11 +30,10 @@ def _make_pool(
         id=identifier,
         page=page,
         question="how much ?",
-        table=[["", "2008"]],
-        text=[],
+        **{"table": [["", "2008"]], "text": [], **gold},
         candidates=[
-            Candidate(program=program, answer=answer, origin="corrupted")
-            for program, answer in zip(names, answers, strict=True)
+            Candidate(program=program, answer=answer, origin="corrupted", edits=list(edits[place]) if edits else [])
+            for place, (program, answer) in enumerate(zip(names, answers, strict=True))
         ],
         rewards=list(rewards),
         components=[{} for _ in answers],
@@ -41,5 +43,8 @@ def _make_pool(
 
 @pytest.fixture(scope="session")
 def make_pool() -> MakePool:
-    """`make_pool(answers, correct)`: a pool with reward 1.0 for the correct and 0.2 for the others."""
+    """`make_pool(answers, correct)`: a pool with reward 1.0 for the correct and 0.2 for the others.
+
+    Further fields of the question (`program`, `answer`, `table`, `text`) go by their names.
+    """
     return _make_pool

@@ -13,14 +13,19 @@ from finrank.evaluation import baselines, metrics
 from finrank.records import RewardedPool
 
 MakePool = Callable[..., RewardedPool]
+PROGRAMS = {
+    "programs": ["add(2, 3)", "add(3, 4)", "add(4, 5)", "divide(1, 0)"],
+    "program": "add(2, 3)",
+    "answer": 5.0,
+}
 answers = st.none() | st.sampled_from(["yes", "no"]) | st.floats(allow_nan=False, allow_infinity=False)
 
 
 @pytest.fixture
 def mixed_pools(make_pool: MakePool) -> list[RewardedPool]:
     return [
-        make_pool([5.0, 7.0, 9.0, None], [0], rewards=[1.0, 0.5, 0.3, 0.0]),
-        make_pool([5.0, 5.0, 9.0], [0, 1]),
+        make_pool([5.0, 7.0, 9.0, None], [0], rewards=[1.0, 0.5, 0.3, 0.0], **PROGRAMS),
+        make_pool([5.0, 5.0, 9.0], [0, 1], **{**PROGRAMS, "programs": ["add(3, 2)", "add(1, 4)", "add(4, 5)"]}),
         make_pool([1.0, 2.0], [], rewards=[0.4, 0.2]),
     ]
 
@@ -30,23 +35,29 @@ def test_chance_by_hand(mixed_pools: list[RewardedPool]) -> None:
     assert means["accuracy"] == pytest.approx((1 / 4 + 2 / 3 + 0) / 3)
     assert means["reward_ratio"] == pytest.approx((1.8 / 4 + 2.2 / 3) / 2)
     assert means["average_reward"] == pytest.approx((1.8 / 4 + 2.2 / 3 + 0.3) / 3)
+    assert means["accuracy_max"] == means["accuracy_pooled"] == pytest.approx((1 / 4 + 1 / 2 + 0) / 3)
+    assert means["execution_accuracy"] == pytest.approx((1 / 4 + 2 / 3) / 2)
+    assert means["program_accuracy"] == pytest.approx((1 / 4 + 1 / 3) / 2)
+    # First of four: (1 + 1/2 + 1/3 + 1/4) / 4; first of two among three: 1 with 2/3, 1/2 with 1/3.
+    assert means["mrr"] == pytest.approx(((25 / 12) / 4 + (2 / 3 + 1 / 6) + 0) / 3)
 
 
 def test_a_constant_scorer_is_at_chance(mixed_pools: list[RewardedPool]) -> None:
+    chance = baselines.chance(mixed_pools)
     own = metrics.pool_metrics(mixed_pools, [baselines.constant(pool) for pool in mixed_pools])
-    for name, metric in baselines.chance(mixed_pools).items():
-        assert own[name].mean() == pytest.approx(metric.mean())
+    assert chance.keys() == own.keys() | {"accuracy_pooled"}
+    for name, metric in own.items():
+        assert metric.values == pytest.approx(chance[name].values), name
+        assert metric.weights.tolist() == chance[name].weights.tolist()
 
 
 def test_that_check_fails_for_metrics_that_take_the_first_of_a_tie(
     mixed_pools: list[RewardedPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def first_of_tie(scores: np.ndarray) -> np.ndarray:
-        return np.eye(len(scores))[int(np.argmax(scores))]
-
-    monkeypatch.setattr(metrics, "pick_probabilities", first_of_tie)
+    monkeypatch.setattr(metrics, "tie_groups", lambda scores: [[index] for index in range(len(scores))])
+    chance = baselines.chance(mixed_pools)
     own = metrics.pool_metrics(mixed_pools, [baselines.constant(pool) for pool in mixed_pools])
-    assert own["accuracy"].mean() != pytest.approx(baselines.chance(mixed_pools)["accuracy"].mean())
+    assert [name for name, metric in own.items() if metric.mean() == pytest.approx(chance[name].mean())] == []
 
 
 def test_the_oracle_is_right_wherever_that_is_possible(mixed_pools: list[RewardedPool]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finrank.evaluation.intervals import page_intervals, paired_sign_flip
+from finrank.evaluation.intervals import page_intervals, paired_difference, paired_sign_flip, subset_intervals
 from finrank.evaluation.metrics import Metric
 
 
@@ -107,3 +107,89 @@ def test_false_alarms_are_as_rare_as_promised_though_pages_are_correlated() -> N
         first, second = (np.repeat(random.integers(0, 2, 30), 5) for _ in range(2))
         naive_alarms += paired_sign_flip(first, second, naive, seed=trial, resamples=500) < 0.05
     assert naive_alarms / 100 > 0.2
+
+
+def drawn_pages(random: np.random.Generator, pages: int) -> tuple[list[float], list[float], list[str]]:
+    """Outcomes with a mean of 0.6, weights and page names; questions of a page are mostly right or wrong together.
+
+    A page's size is drawn apart from its outcomes, so that the mean over questions is the mean over pages.
+    """
+    outcomes: list[float] = []
+    weights: list[float] = []
+    names: list[str] = []
+    for page in range(pages):
+        right = random.beta(0.6, 0.4)
+        size = int(random.integers(1, 6))
+        outcomes += (random.random(size) < right).astype(float).tolist()
+        weights += (random.random(size) < 0.8).astype(float).tolist()
+        names += [f"page {page}"] * size
+    return outcomes, weights, names
+
+
+def test_intervals_cover_the_truth_at_the_nominal_rate() -> None:
+    random = np.random.default_rng(11)
+    trials, covered = 400, {"all": 0, "some": 0, "questions": 0}
+    by_questions = 100  # trials, enough to see how far they fall short
+    for trial in range(trials):
+        outcomes, weights, pages = drawn_pages(random, pages=80)
+        metrics = {"all": metric(outcomes), "some": metric(outcomes, weights)}
+        found = page_intervals(metrics, pages, seed=trial, resamples=400)
+        if trial < by_questions:
+            questions = [f"question {number}" for number in range(len(pages))]
+            found["questions"] = page_intervals({"all": metric(outcomes)}, questions, seed=trial, resamples=400)["all"]
+        for name, interval in found.items():
+            assert interval is not None
+            covered[name] += interval[0] <= 0.6 <= interval[1]
+    # Within three standard errors (0.033) of 95 %; resampling questions falls far short.
+    assert 0.917 <= covered["all"] / trials <= 0.983
+    assert 0.917 <= covered["some"] / trials <= 0.983
+    assert covered["questions"] / by_questions < 0.88
+
+
+def test_the_interval_of_a_difference_covers_it_and_its_test_keeps_its_level() -> None:
+    random = np.random.default_rng(12)
+    trials, covered, alarms = 200, 0, 0
+    for trial in range(trials):
+        first, _, pages = drawn_pages(random, pages=60)
+        second = [outcome if random.random() < 0.7 else float(random.random() < 0.6) for outcome in first]
+        found = paired_difference(metric(first), metric(second), pages, seed=trial)
+        covered += found["interval"][0] <= 0.0 <= found["interval"][1]
+        alarms += found["p_value"] < 0.05
+    assert 0.9 <= covered / trials <= 0.995
+    assert alarms / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
+
+
+def test_false_alarms_are_at_most_nominal_where_all_flips_are_tried() -> None:
+    random = np.random.default_rng(13)
+    trials = 500
+    pages = [f"page {number // 3}" for number in range(30)]  # ten pages
+    for level in (0.01, 0.05, 0.2):
+        alarms = 0
+        for _ in range(trials):
+            first, second = (np.repeat(random.integers(0, 2, 10), 3) for _ in range(2))
+            alarms += paired_sign_flip(first, second, pages, seed=0) <= level
+        assert alarms / trials <= level + 3 * np.sqrt(level * (1 - level) / trials)
+
+
+def test_a_paired_difference_by_hand() -> None:
+    found = paired_difference(metric([1, 1, 1, 0]), metric([0, 0, 0, 0]), list("abcd"), seed=0)
+    assert found["difference"] == 0.75
+    assert found["p_value"] == 0.25
+    nothing = metric([0.0], [0.0])
+    assert paired_difference(nothing, nothing, ["a"], seed=0) == {"difference": None, "interval": None, "p_value": None}
+
+
+def test_pools_left_out_of_a_difference_do_not_count() -> None:
+    first, second = metric([1, 1, 0], [1, 1, 0]), metric([0, 0, 1], [1, 1, 0])
+    assert paired_difference(first, second, list("abc"), seed=0)["difference"] == 1.0
+    with pytest.raises(AssertionError):
+        paired_difference(first, metric([0, 0, 1]), list("abc"), seed=0)
+
+
+def test_rows_of_few_pages_have_no_interval() -> None:
+    pages = [f"page {number}" for number in range(20)]
+    every_other = [float(number % 2) for number in range(20)]
+    few = [float(number < 9) for number in range(20)]
+    found = subset_intervals({"ten": metric([1.0] * 20, every_other), "nine": metric([1.0] * 20, few)}, pages, seed=0)
+    assert found == {"ten": [1.0, 1.0], "nine": None}
+    assert subset_intervals({}, pages, seed=0) == {}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finrank.equal_answers import group_equal_answers
-from finrank.evaluation.metrics import correct_pooled, pick, pool_metrics, pooled_accuracy
+from finrank.evaluation.metrics import correct_pooled, outcome, pool_metrics, pooled_accuracy, same_programs
 from finrank.evaluation.report import evaluate_pools
 from finrank.records import RewardedPool
 
@@ -31,12 +31,11 @@ MakePool = Callable[..., RewardedPool]
     ],
 )
 def test_a_pick_by_hand(
-    scores: list[float], correct: list[int], expected_correct: float, expected_reward: float
+    make_pool: MakePool, scores: list[float], correct: list[int], expected_correct: float, expected_reward: float
 ) -> None:
-    outcome = pick(scores, [1.0, 0.4, 0.2, 0.0], correct, "q")
-    assert outcome.correct == pytest.approx(expected_correct)
-    assert outcome.selected_reward == pytest.approx(expected_reward)
-    assert outcome.best_reward == 1.0
+    own = outcome(make_pool([5.0, 6.0, 7.0, 8.0], correct, rewards=[1.0, 0.4, 0.2, 0.0]), scores)
+    assert own.correct == own.correct_max == pytest.approx(expected_correct)
+    assert own.selected_reward == pytest.approx(expected_reward)
 
 
 def test_three_pools_by_hand(make_pool: MakePool) -> None:
@@ -58,15 +57,46 @@ def test_the_ratio_is_none_where_no_pool_is_answerable(make_pool: MakePool) -> N
     assert metrics["accuracy"].mean() == 0.0
 
 
-def test_float32_scores_tie_only_where_they_are_equal() -> None:
+def test_float32_scores_tie_only_where_they_are_equal(make_pool: MakePool) -> None:
     near = np.array([1.0, np.nextafter(np.float32(1.0), np.float32(2.0))], dtype=np.float32)
-    assert pick(near, [0.0, 1.0], [1], "q").correct == 1.0
+    assert outcome(make_pool([1.0, 2.0], [1]), near).correct == 1.0
+
+
+def test_execution_and_program_accuracy_by_hand(make_pool: MakePool) -> None:
+    pool = make_pool(
+        [3.0, 3.0, 3.0, 2.0, None],
+        [0, 1, 2],
+        programs=["add(1, 2)", "add(2, 1)", "multiply(1, 3)", "multiply(1, 2)", "divide(1, 0)"],
+        program="add(1, 2)",
+        answer=3.0,
+    )
+    assert same_programs(pool) == [0, 1]
+    for picked, executes, same in ((0, 1, 1), (1, 1, 1), (2, 1, 0), (3, 0, 0), (4, 0, 0)):
+        own = outcome(pool, np.eye(5)[picked])
+        assert (own.executes, own.same_program) == (executes, same)
+    assert outcome(pool, np.zeros(5)).same_program == 2 / 5
+
+
+def test_pools_without_gold_are_left_out_of_the_official_accuracies(make_pool: MakePool) -> None:
+    known = make_pool([3.0, 4.0], [0], programs=["add(1, 2)", "add(2, 2)"], program="add(1, 2)", answer=3.0)
+    value_alone = make_pool([3.0, 4.0], [0], programs=["add(1, 2)", "add(2, 2)"], answer=3.0)
+    own = pool_metrics([known, value_alone, make_pool([3.0, 4.0])], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    assert own["execution_accuracy"].mean() == 0.5
+    assert own["program_accuracy"].mean() == 1.0
+
+
+def test_equal_answers_by_their_best_candidate(make_pool: MakePool) -> None:
+    # 5.0 three times and 7.0 once, all tied: 7.0 is one answer of two, but one candidate of four.
+    pool = make_pool([5.0, 5.0, 5.0, 7.0], [3])
+    assert outcome(pool, np.zeros(4)).correct == 0.25
+    assert outcome(pool, np.zeros(4)).correct_max == 0.5
+    assert correct_pooled(pool, np.zeros(4)) == 0.0
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_no_numbers_name_the_pool(make_pool: MakePool, bad: float) -> None:
     with pytest.raises(ValueError, match=r"pool V/2008-3: the score of candidate 1"):
-        pick([0.0, bad], [1.0, 0.0], [0], "V/2008-3")
+        outcome(make_pool([1.0, 2.0], identifier="V/2008-3"), [0.0, bad])
     with pytest.raises(ValueError, match=r"pool V/2008-3"):
         correct_pooled(make_pool([1.0, 2.0], identifier="V/2008-3"), [0.0, bad])
 
@@ -87,7 +117,7 @@ def test_equal_answers_pool_their_probability(make_pool: MakePool) -> None:
     # Each copy of 5.0 is less probable than 7.0, together they are more probable.
     pool = make_pool([5.0, 7.0, 5.0], [0, 2])
     scores = np.log([0.3, 0.4, 0.3])
-    assert pick(scores, pool.rewards, pool.correct, "q").correct == 0.0
+    assert outcome(pool, scores).correct == 0.0
     assert correct_pooled(pool, scores) == 1.0
     groups = group_equal_answers(pool.candidates, scores)
     assert [(group.answer, group.indices) for group in groups] == [(5.0, [0, 2]), (7.0, [1])]

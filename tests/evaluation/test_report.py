@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from finrank.evaluation import report
-from finrank.evaluation.report import diagnose, evaluate_pools, print_table
+from finrank.evaluation import tables
+from finrank.evaluation.report import compare_pools, evaluate_pools, explain_pools
+from finrank.evaluation.tables import print_table
+from finrank.evaluation.troubles import diagnose
 from finrank.records import RewardedPool
 from finrank.store import UserError
 
 MakePool = Callable[..., RewardedPool]
-METRICS = {"accuracy", "reward_ratio", "average_reward"}
+METRICS = {
+    "accuracy", "accuracy_max", "reward_ratio", "average_reward", "mrr", "ndcg",
+    "execution_accuracy", "program_accuracy",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -28,7 +33,9 @@ def pools(make_pool: MakePool) -> list[RewardedPool]:
     for number in range(100):
         order = random.permutation(5).tolist()
         values = [[10.0, 100.0, 101.0, 102.0, 103.0][place] for place in order]
-        result.append(make_pool(values, [order.index(0)], page=f"page {number // 2}", identifier=f"q{number}"))
+        programs = [f"add({value:.0f}, const_1)" for value in values]
+        gold = {"programs": programs, "program": "add(10, const_1)", "answer": 10.0}
+        result.append(make_pool(values, [order.index(0)], page=f"page {number // 2}", identifier=f"q{number}", **gold))
     return result
 
 
@@ -42,14 +49,14 @@ def wrong_scores(pools: list[RewardedPool]) -> list[np.ndarray]:
 
 def test_the_keys_are_the_documented_ones(pools: list[RewardedPool]) -> None:
     result = evaluate_pools(pools, oracle_scores(pools))
-    assert (
-        set(result) == {"n", "unanswerable", "intervals", "baselines", "positions", "ties", "accuracy_pooled"} | METRICS
-    )
+    counts = {"n", "unanswerable", "equal_rewards"}
+    assert set(result) == counts | {"intervals", "baselines", "positions", "ties", "accuracy_pooled"} | METRICS
     assert set(result["intervals"]) == METRICS | {"accuracy_pooled"}
     assert set(result["baselines"]) == {
         "chance", "constant", "medoid", "medoid_text", "candidate_only", "majority_vote", "oracle"
     }  # fmt: skip
-    assert set(result["baselines"]["chance"]) == METRICS | {"intervals", "p_value"}
+    assert set(result["baselines"]["chance"]) == METRICS | {"accuracy_pooled", "intervals", "p_value"}
+    assert set(result["baselines"]["medoid"]) == METRICS | {"intervals", "p_value"}  # distances are no logits
     assert result["baselines"]["candidate_only"] is None
     assert result["baselines"]["majority_vote"] is None
     assert (result["n"], result["unanswerable"]) == (100, 0)
@@ -57,7 +64,8 @@ def test_the_keys_are_the_documented_ones(pools: list[RewardedPool]) -> None:
 
 def test_figures_of_a_perfect_model(pools: list[RewardedPool]) -> None:
     result = evaluate_pools(pools, oracle_scores(pools))
-    assert result["accuracy"] == result["accuracy_pooled"] == result["reward_ratio"] == 1.0
+    assert {result[name] for name in METRICS - {"average_reward"}} == {1.0}
+    assert result["accuracy_pooled"] == 1.0
     assert result["intervals"]["accuracy"] == [1.0, 1.0]
     assert result["baselines"]["chance"]["accuracy"] == pytest.approx(0.2)
     assert result["baselines"]["constant"]["accuracy"] == pytest.approx(0.2)
@@ -68,7 +76,10 @@ def test_figures_of_a_perfect_model(pools: list[RewardedPool]) -> None:
 
 def test_intervals_contain_the_figure_and_follow_the_seed(make_pool: MakePool) -> None:
     random = np.random.default_rng(2)
-    pools = [make_pool([1.0, 2.0], rewards=[1.0, random.uniform(0, 0.5)], page=f"page {i // 2}") for i in range(60)]
+    gold = {"programs": ["add(0, 1)", "add(1, 1)"], "program": "add(0, 1)", "answer": 1.0}
+    pools = [
+        make_pool([1.0, 2.0], rewards=[1.0, random.uniform(0, 0.5)], page=f"page {i // 2}", **gold) for i in range(60)
+    ]
     scores = random.normal(size=(60, 2))
     result = evaluate_pools(pools, list(scores), seed=1)
     for name, (low, high) in result["intervals"].items():
@@ -146,11 +157,34 @@ def test_a_model_no_better_than_an_attacker_is_diagnosed(pools: list[RewardedPoo
     assert "not clearly above chance" in below_chance
 
 
+def test_pools_with_equal_rewards_are_counted(make_pool: MakePool) -> None:
+    pools = [make_pool([1.0, 2.0], [], rewards=[0.2, 0.2]), make_pool([1.0, 2.0])]
+    assert evaluate_pools(pools, [[0.0, 1.0]] * 2)["equal_rewards"] == 1
+
+
+def test_what_lies_behind_the_figures_is_json(pools: list[RewardedPool]) -> None:
+    explained = explain_pools(pools, wrong_scores(pools), temperature=2.0)
+    assert set(explained) == {"bias", "breakdowns", "mistakes", "examples"}
+    assert len(explained["mistakes"]) == 50
+    assert json.loads(json.dumps(explained, allow_nan=False)) == explained
+
+
+def test_a_comparison_says_how_much_better_the_first_is(pools: list[RewardedPool]) -> None:
+    found = compare_pools(pools, oracle_scores(pools), [np.zeros(5) for _ in pools])
+    assert (found["accuracy"], found["difference"]) == (pytest.approx(0.2), pytest.approx(0.8))
+    assert found["interval"] == [0.8, 0.8]
+    assert found["p_value"] < 0.001
+    same = compare_pools(pools, oracle_scores(pools), oracle_scores(pools))
+    assert (same["difference"], same["interval"], same["p_value"]) == (0.0, [0.0, 0.0], 1.0)
+
+
 def printed(result: dict[str, Any], width: int = 200) -> str:
     with pytest.MonkeyPatch.context() as patch:
         stream = io.StringIO()
-        patch.setattr(report, "console", Console(file=stream, width=width))
+        patch.setattr(tables, "console", Console(file=stream, width=width))
         print_table(result)
+        if "breakdowns" in result:
+            tables.print_breakdowns(result["breakdowns"])
         return stream.getvalue()
 
 
@@ -159,10 +193,25 @@ def test_the_table_shows_the_model_first_with_intervals(pools: list[RewardedPool
     low, high = result["intervals"]["accuracy"]
     rows = [line.split() for line in printed(result).splitlines() if "(" in line]
     assert rows[0][:3] == ["model", f"{result['accuracy']:.3f}", f"({low:.3f}-{high:.3f})"]
-    assert [row[0] for row in rows[1:]] == [
-        "chance", "constant", "medoid", "medoid", "oracle"
-    ]  # fmt: skip
+    assert [row[0] for row in rows[1:6]] == ["chance", "constant", "medoid", "medoid", "oracle"]
+    assert rows[6][:2] == ["MRR", f"{result['mrr']:.3f}"]
 
 
-def test_the_table_fits_a_narrow_terminal_without_losing_figures(pools: list[RewardedPool]) -> None:
-    assert "…" not in printed(evaluate_pools(pools, oracle_scores(pools)), width=80)
+def test_the_tables_fit_a_narrow_terminal_with_every_figure_on_one_line(pools: list[RewardedPool]) -> None:
+    votes = [make_twice(pool) for pool in pools]
+    scores = [np.array(pool.rewards) for pool in votes]
+    result = {**evaluate_pools(votes, scores, candidate_only=scores), **explain_pools(votes, scores)}
+    text = printed(result, width=80)
+    assert "…" not in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for name in ("majority vote", "candidate only", "answers, by best", "gold program's steps", "length of page"):
+        assert name in text
+    model = next(line for line in text.splitlines() if line.split()[:1] == ["model"])
+    assert model.count("(") == 3
+
+
+def make_twice(pool: RewardedPool) -> RewardedPool:
+    """The pool with its first candidate once more, so that votes can be counted."""
+    twice = {name: [*getattr(pool, name), getattr(pool, name)[0]] for name in ("candidates", "rewards", "components")}
+    correct = [*pool.correct, *([len(pool.candidates)] if 0 in pool.correct else [])]
+    return pool.model_copy(update={**twice, "correct": correct})

@@ -63,12 +63,14 @@ def test_pools_and_rejects(processed: Path, tmp_path: Path, capsys: pytest.Captu
 def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:
     out = tmp_path / "pools"
     candidates.run(processed, out, num_candidates=4, corruption_rate=0.0, seed=3)
+    made = [one for pool in load_records(out / "train.jsonl", Pool) for one in pool.candidates if one.edits]
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["seed"] == 3
     assert manifest["arguments"]["num_candidates"] == 4
     facts = manifest["candidates"]["train"]
     assert facts["pools"] == sum(facts["gold_positions"]) == 3
-    assert facts["mean_edits"] == 1.0
+    assert facts["mean_edits"] == round(sum(len(one.edits) for one in made) / len(made), 4)
+    assert manifest["likeness_fitted_on"] == {"split": "train", "questions": 3}
     assert facts["rejects"]["no program"] == 1
 
 
@@ -130,3 +132,15 @@ def test_further_train_pools_have_other_wrong_candidates_and_leave_the_first_as_
     assert _rejects(tmp_path / "three") == _rejects(tmp_path / "one")
     with pytest.raises(UserError, match="train_pools is 0"):
         candidates.run(processed, tmp_path / "none", train_pools=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_the_share_that_fails_is_as_asked(share: float, processed: Path, tmp_path: Path) -> None:
+    candidates.run(processed, tmp_path / "pools", failing_share=share)
+    failing = json.loads((tmp_path / "pools" / "manifest.json").read_text())["candidates"]["train"]["failing_share"]
+    assert failing == 0.0 if share == 0.0 else failing > 0.5
+
+
+def test_a_share_out_of_range_is_refused(processed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="failing_share"):
+        candidates.run(processed, tmp_path / "pools", failing_share=1.0)

@@ -16,7 +16,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from finrank.evaluation.metrics import FloatArray, Metric, Pick, metrics_of_picks
+from finrank.evaluation.metrics import (
+    FloatArray,
+    Metric,
+    Outcome,
+    executing_candidates,
+    metrics_of_outcomes,
+    same_programs,
+    share_of_answers,
+)
+from finrank.evaluation.ranks import chance_discounted_gain, chance_reciprocal_rank
 from finrank.records import Answer, Candidate, Pool, RewardedPool, answer_key
 
 # Distances lie in [0, 1]; a failed candidate scores below every mean distance.
@@ -25,17 +34,21 @@ _TOKEN = re.compile(r"[^\s(),]+")
 
 
 def chance(pools: Sequence[RewardedPool]) -> dict[str, Metric]:
-    """The metrics expected from a uniformly random pick."""
-    return metrics_of_picks(
-        pools,
-        [
-            Pick(
-                correct=len(pool.correct) / len(pool.candidates),
-                selected_reward=math.fsum(pool.rewards) / len(pool.rewards),
-                best_reward=max(pool.rewards),
-            )
-            for pool in pools
-        ],
+    """The metrics expected from a ranking in random order; a random one of the distinct answers where answers count."""
+    metrics = metrics_of_outcomes(pools, [_chance_outcome(pool) for pool in pools])
+    return {**metrics, "accuracy_pooled": metrics["accuracy_max"]}
+
+
+def _chance_outcome(pool: RewardedPool) -> Outcome:
+    size = len(pool.candidates)
+    return Outcome(
+        correct=len(pool.correct) / size,
+        correct_max=share_of_answers(pool, range(size)),
+        selected_reward=math.fsum(pool.rewards) / size,
+        reciprocal_rank=chance_reciprocal_rank(size, len(pool.correct)),
+        discounted_gain=chance_discounted_gain(pool.rewards),
+        executes=len(executing_candidates(pool)) / size,
+        same_program=len(same_programs(pool)) / size,
     )
 
 

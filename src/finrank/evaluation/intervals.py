@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +18,7 @@ from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric
 
 RESAMPLES = 2_000
 SIGN_FLIPS = 10_000
+FEWEST_PAGES = 10  # for the interval of a row of a table
 _EXACT_UP_TO = 12  # pages; 2^12 = 4,096 flips are enumerated rather than drawn
 _CHUNK = 500  # draws held in memory at once
 
@@ -46,6 +48,21 @@ def page_intervals(
     return result
 
 
+def subset_intervals(
+    metrics: Mapping[str, Metric], pages: Sequence[str], *, seed: int
+) -> dict[str, list[float] | None]:
+    """`page_intervals` for rows of a table, each of which leaves most pools out; None for one of under 10 pages.
+
+    Resampling a handful of pages says too little about others: four that are right would give [1.0, 1.0].
+    """
+    if not metrics:
+        return {}
+    names = np.asarray(pages)
+    few = {name for name, one in metrics.items() if len(np.unique(names[one.weights > 0])) < FEWEST_PAGES}
+    intervals = page_intervals(metrics, pages, seed=seed)  # the same resamples for all rows
+    return {name: None if name in few else interval for name, interval in intervals.items()}
+
+
 def paired_sign_flip(
     first: ArrayLike, second: ArrayLike, pages: Sequence[str], *, seed: int, resamples: int = SIGN_FLIPS
 ) -> float:
@@ -73,6 +90,24 @@ def paired_sign_flip(
         signs = random.integers(0, 2, size=size, dtype=np.int8) * 2.0 - 1.0
         extreme += int(np.count_nonzero(np.abs(signs @ sums) >= at_least))
     return (1 + extreme) / (1 + resamples)
+
+
+def paired_difference(first: Metric, second: Metric, pages: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """How much better the first of two scorers is on the same pools: "difference", its "interval" and "p_value".
+
+    The interval is that of `page_intervals` for the mean difference per pool, the p-value that of `paired_sign_flip`.
+    Both metrics have the same weights; pools of weight 0 are left out. All None where every pool is.
+    """
+    assert np.array_equal(first.weights, second.weights), "the same metric of the same pools"
+    difference = Metric(first.values - second.values, first.weights)
+    mean = difference.mean()
+    if mean is None:
+        return {"difference": None, "interval": None, "p_value": None}
+    return {
+        "difference": mean,
+        "interval": page_intervals({"difference": difference}, pages, seed=seed)["difference"],
+        "p_value": paired_sign_flip(first.values * first.weights, second.values * second.weights, pages, seed=seed),
+    }
 
 
 def _page_sums(rows: FloatArray, pages: Sequence[str]) -> FloatArray:

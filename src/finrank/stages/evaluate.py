@@ -1,22 +1,48 @@
-"""Evaluate a saved model on a split of rewarded pools, beside the baselines of the same pools."""
+"""Evaluate a saved model on a split of rewarded pools: one JSON and one HTML file that tell how far to trust it.
+
+1. Score the pools with the model, with the control that sees neither question nor page, and with a model to compare.
+2. Figures beside the baselines of the same pools (`evaluation/report.py`), and what lies behind them.
+3. Score some pools again with their candidates in another order: a score must not depend on it.
+4. How far the probabilities can be believed (`evaluation/confidence.py`); that goes into the model folder, too.
+5. What all of it says is wrong (`evaluation/troubles.py`).
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from finrank.console import say, warn
-from finrank.evaluation.report import diagnose, evaluate_pools, print_table
+from finrank.evaluation import tables
+from finrank.evaluation.bias import order_invariance
+from finrank.evaluation.confidence import confidence_figures
+from finrank.evaluation.official import write_predictions
+from finrank.evaluation.report import compare_pools, evaluate_pools, explain_pools
+from finrank.evaluation.troubles import diagnose
+from finrank.ranker.confidence import save_confidence as save
 from finrank.ranker.encoding import pad_id
-from finrank.ranker.saving import find_model, load_model, read_settings
+from finrank.ranker.saving import LoadedModel, find_model, load_model, read_settings
 from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
 from finrank.store import UserError, available_splits, load_records, write_json
-from finrank.training.pools import encode_pools
-from finrank.training.runs import TRAINING_MANIFEST, data_hashes, explain_out_of_memory
+from finrank.training.pools import EncodedData, encode_pools
+from finrank.training.runs import TRAINING_MANIFEST, data_hashes, environment, explain_out_of_memory
+
+# How far a score may move when the candidates stand in another order: rounding, which depends on what is packed with
+# what. In bfloat16 a number has 8 significant bits.
+_ORDER_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
+
+
+class Scored(NamedTuple):
+    """What a model made of the pools: scores [candidates] of each, and the encoded pools."""
+
+    scores: list[np.ndarray]
+    encoded: EncodedData
 
 
 def run(
@@ -25,55 +51,107 @@ def run(
     *,
     split: str = "dev",
     json_path: Path | None = None,
+    html_path: Path | None = None,
+    predictions_path: Path | None = None,
     candidate_only_dir: Path | None = None,
+    compare_dir: Path | None = None,
+    wanted_accuracy: float = 0.9,
+    save_confidence: bool = True,
     base_model: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Print the table and what is wrong, write the figures as JSON, and give them.
+    """Print the tables and what is wrong, write the files that are wanted, and give all figures.
 
     The candidate-only model is `candidate_only_dir`, or else the newest one trained beside this model on the same
-    data. Raises UserError for a missing model, split or part.
+    data. `wanted_accuracy` is that of the threshold below which ranking abstains; with `save_confidence` it goes into
+    the model folder (never from the train split). Raises UserError for a missing model, split or part.
     """
+    if not 0 < wanted_accuracy < 1:
+        raise UserError(f"--wanted_accuracy is a share between 0 and 1 (0.9: nine of ten right), got {wanted_accuracy}")
     splits = available_splits(data_dir, expected="finqa_with_rewards")
     if split not in splits:
         raise UserError(f"{data_dir} has no {split}.jsonl; it has: {', '.join(splits)}")
     model_dir = find_model(model_dir)
-    with explain_out_of_memory():
-        return _evaluate(model_dir, data_dir, split, json_path, candidate_only_dir, base_model, seed)
-
-
-def _evaluate(
-    model_dir: Path,
-    data_dir: Path,
-    split: str,
-    json_path: Path | None,
-    candidate_only_dir: Path | None,
-    base_model: str | None,
-    seed: int,
-) -> dict[str, Any]:
+    others = {"compare": None if compare_dir is None else find_model(compare_dir)}
+    control = candidate_only_dir or _candidate_only_beside(model_dir, data_dir)
+    others["candidate_only"] = None if control is None else find_model(control)
     pools = load_records(data_dir / f"{split}.jsonl", RewardedPool)
-    scores = _score(model_dir, pools, base_model, f"scoring {split}")
-    candidate_only_dir = candidate_only_dir or _candidate_only_beside(model_dir, data_dir)
-    candidate_only = None
-    if candidate_only_dir is not None:
-        say(f"candidate-only model: {candidate_only_dir}")
-        candidate_only = _score(find_model(candidate_only_dir), pools, base_model, "scoring candidate-only")
-    result = evaluate_pools(pools, scores, seed=seed, candidate_only=candidate_only)
-    print_table(result, title=f"{split}: {result['n']} pools, {result['unanswerable']} without a correct candidate")
-    for sentence in diagnose(result):
-        warn(sentence)
-    if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_path, {**result, "model": str(model_dir), "data": str(data_dir), "split": split})
-        say(f"figures: {json_path}")
+    if not pools:
+        raise UserError(f"{data_dir / f'{split}.jsonl'} is empty: choose another --split, or run steps 01 to 03 again")
+    with explain_out_of_memory():
+        scores, figures = _figures(model_dir, others, pools, split, wanted_accuracy, base_model, seed)
+    result = {
+        **figures,
+        "model": str(model_dir),
+        "data": str(data_dir),
+        "split": split,
+        "versions": environment()["versions"],
+        "data_hashes": data_hashes(data_dir),
+    }
+    _show(result)
+    _write(result, model_dir, json_path, html_path)
+    if predictions_path is not None:
+        write_predictions(predictions_path, pools, scores)
+        say(f"predictions: {predictions_path}")
+    if save_confidence:
+        _save_confidence(result, model_dir)
     return result
 
 
-def _score(model_dir: Path, pools: list[RewardedPool], base_model: str | None, description: str) -> list[np.ndarray]:
+def _figures(
+    model_dir: Path,
+    others: dict[str, Path | None],
+    pools: list[RewardedPool],
+    split: str,
+    wanted_accuracy: float,
+    base_model: str | None,
+    seed: int,
+) -> tuple[list[np.ndarray], dict[str, Any]]:
     loaded = load_model(model_dir, base_model)
+    own = _score(loaded, pools, f"scoring {split}")
+    order = order_invariance(pools, own.scores, lambda some: _score(loaded, some, "").scores, seed=seed)
+    tolerance = _ORDER_TOLERANCE[loaded.model.settings.dtype]
+    scores_of: dict[str, list[np.ndarray]] = {}
+    for name, directory in others.items():
+        if directory is None:
+            continue
+        say(f"{name.replace('_', '-')} model: {directory}")
+        if name == "candidate_only" and directory == others["compare"]:
+            scores_of[name] = scores_of["compare"]
+            continue
+        other = load_model(directory, _base_for(directory, model_dir, base_model))
+        scores_of[name] = _score(other, pools, f"scoring {name.replace('_', '-')}").scores
+    confidence = confidence_figures(pools, own.scores, wanted_accuracy=wanted_accuracy, seed=seed)
+    explained = explain_pools(pools, own.scores, seed=seed, temperature=confidence["temperature"])
+    result = {
+        **evaluate_pools(pools, own.scores, seed=seed, candidate_only=scores_of.get("candidate_only")),
+        **explained,
+        "bias": {**explained["bias"], "order_invariance": {**order, "tolerance": tolerance}},
+        "confidence": confidence,
+        "comparison": None,
+        "truncation": {
+            "numbers_in_prefix": own.encoded.numbers_in_prefix,
+            "numbers_reached": own.encoded.numbers_reached,
+            "questions_losing_numbers": own.encoded.questions_losing_numbers,
+        },
+    }
+    if "compare" in scores_of:
+        compared = compare_pools(pools, own.scores, scores_of["compare"], seed=seed)
+        result["comparison"] = {"other": str(others["compare"]), **compared}
+    return own.scores, {**result, "troubles": diagnose(result)}
+
+
+def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str) -> Scored:
     encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
     packed = [item.pool for item in encoded.pools]
-    return score_pools(loaded.model, packed, pad_id(loaded.tokenizer), route=loaded.route, description=description)
+    pad = pad_id(loaded.tokenizer)
+    return Scored(score_pools(loaded.model, packed, pad, route=loaded.route, description=description), encoded)
+
+
+def _base_for(other_dir: Path, model_dir: Path, base_model: str | None) -> str | None:
+    """`--base_model` is another place for the base of the evaluated model; another base stays where it is."""
+    same = read_settings(other_dir).base_model == read_settings(model_dir).base_model
+    return base_model if same else None
 
 
 def _candidate_only_beside(model_dir: Path, data_dir: Path) -> Path | None:
@@ -88,3 +166,46 @@ def _candidate_only_beside(model_dir: Path, data_dir: Path) -> Path | None:
         if is_control and stored["data"] == hashes:
             return manifest.parent / "best_model"
     return None
+
+
+def _show(result: dict[str, Any]) -> None:
+    n, without = result["n"], result["unanswerable"]
+    tables.print_table(result, title=f"{result['split']}: {n} pools, {without} without a correct candidate")
+    if result["comparison"] is not None:
+        tables.print_comparison(result)
+    tables.print_confidence(result["confidence"])
+    for sentence in result["troubles"]:
+        warn(sentence)
+    tables.print_breakdowns(result["breakdowns"])
+
+
+def _write(result: dict[str, Any], model_dir: Path, json_path: Path | None, html_path: Path | None) -> None:
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json_path, result)
+        say(f"figures: {json_path}")
+    if html_path is not None:
+        from finrank.evaluation.html_report import write_html  # loads templates and pictures, which nothing else needs
+
+        html_path.parent.mkdir(parents=True, exist_ok=True)
+        write_html(html_path, result, _run_of(model_dir))
+        say(f"report: {html_path}")
+
+
+def _run_of(model_dir: Path) -> Path | None:
+    """The run_NNN that a model folder belongs to, whose training curves go into the report."""
+    folders = [folder for folder in model_dir.resolve().parents[:2] if re.fullmatch(r"run_\d{3,}", folder.name)]
+    return folders[0] if folders else None
+
+
+def _save_confidence(result: dict[str, Any], model_dir: Path) -> None:
+    if result["split"] == "train":
+        say("confidence: not saved, since a model is too sure of what it was trained on")
+        return
+    file = f"{result['split']}.jsonl"
+    try:
+        path = save(model_dir, result["confidence"], data_hashes={file: result["data_hashes"][file]})
+    except OSError as error:
+        warn(f"the confidence could not be written into the model folder ({error}); --no-save_confidence leaves it out")
+        return
+    say(f"confidence: {path}")

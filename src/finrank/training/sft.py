@@ -22,7 +22,9 @@ import numpy as np
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from finrank.console import console, say, warn
-from finrank.evaluation.report import diagnose, evaluate_pools, print_table, summary_line
+from finrank.evaluation.report import evaluate_pools
+from finrank.evaluation.tables import print_table, summary_line
+from finrank.evaluation.troubles import diagnose
 from finrank.ranker.encoding import pad_id
 from finrank.ranker.model import CandidateRankingModel, check_route
 from finrank.ranker.saving import find_model, load_weights, save_model
@@ -95,6 +97,9 @@ def train(
         metrics = _finish(trainer, model, tokenizer, stage, splits, route)
         facts = {"stage": "sft", **started, **runs.environment(), "seed": config.seed}
         write_json(stage / runs.TRAINING_MANIFEST, {**facts, **_measured(trainer, began), "metrics": metrics})
+    logs = stage / runs.CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
+    if logs.is_dir():
+        logs.rename(stage / "tensorboard")
     shutil.rmtree(stage / runs.CHECKPOINTS)
     return stage
 

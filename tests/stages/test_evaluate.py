@@ -1,0 +1,180 @@
+"""`finrank evaluate` on a tiny trained model: its files, its checks on the real model, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from finrank.evaluation.official import read_predictions, score_predictions
+from finrank.ranker.confidence import CONFIDENCE
+from finrank.ranker.model import CandidateRankingModel
+from finrank.records import RewardedPool
+from finrank.stages import evaluate, sft
+from finrank.store import UserError, load_records
+from tests.conftest import REPOSITORY
+from tests.pools import write_pools
+from tests.tiny import save_tiny_base
+
+SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
+         "base_model_sha256=null"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data` and two runs in `outputs`: a tiny model and its candidate-only control."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    base = save_tiny_base(folder / "base", "bert")
+    data = write_pools(folder / "data", dev=40)
+    for candidate_only in (False, True):
+        sft.run(
+            REPOSITORY / "configs/models/minilm.yaml",
+            data,
+            folder / "outputs",
+            base_model=str(base),
+            overrides=SMALL,
+            candidate_only=candidate_only,
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def figures(place: Path) -> dict[str, Any]:
+    """The JSON of one evaluation with everything on."""
+    evaluate.run(
+        place / "outputs/run_001",
+        place / "data",
+        json_path=place / "new/dev.json",
+        html_path=place / "new/report.html",
+        predictions_path=place / "new/predictions.json",
+        compare_dir=place / "outputs/run_002",
+        wanted_accuracy=0.3,
+    )
+    return json.loads((place / "new/dev.json").read_text(encoding="utf-8"))
+
+
+def test_the_json_holds_every_part(figures: dict[str, Any]) -> None:
+    assert {
+        "n", "unanswerable", "accuracy", "accuracy_pooled", "accuracy_max", "reward_ratio", "average_reward", "mrr",
+        "ndcg", "execution_accuracy", "program_accuracy", "intervals", "baselines", "positions", "ties", "bias",
+        "breakdowns", "mistakes", "examples", "confidence", "comparison", "truncation", "troubles", "model", "data",
+        "split", "versions", "data_hashes",
+    } <= set(figures)  # fmt: skip
+    assert set(figures["breakdowns"]) == {
+        "steps", "operation", "origin", "context_length", "candidates", "fooled_by"
+    }  # fmt: skip
+    assert figures["n"] == 40
+    assert figures["split"] == "dev"
+    assert set(figures["data_hashes"]) == {"train.jsonl", "selection.jsonl", "dev.jsonl"}
+    assert "torch" in figures["versions"]
+
+
+def test_the_scores_of_the_real_model_do_not_depend_on_the_order(figures: dict[str, Any]) -> None:
+    order = figures["bias"]["order_invariance"]
+    assert order["checked"] == 32
+    assert 0 <= order["max_difference"] < order["tolerance"] == 1e-4
+
+
+def test_a_model_whose_scores_depend_on_the_order_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = CandidateRankingModel.score
+
+    def with_place(self: CandidateRankingModel, *arguments: Any, **options: Any) -> list[torch.Tensor]:
+        return [own + 0.001 * torch.arange(len(own)) for own in honest(self, *arguments, **options)]
+
+    monkeypatch.setattr(CandidateRankingModel, "score", with_place)
+    result = evaluate.run(place / "outputs/run_001", place / "data", save_confidence=False)
+    assert result["bias"]["order_invariance"]["max_difference"] == pytest.approx(0.003, abs=1e-4)
+    assert any("scores depend on the order" in sentence for sentence in result["troubles"])
+
+
+def test_the_other_model_is_the_control_and_is_compared(place: Path, figures: dict[str, Any]) -> None:
+    control, comparison = figures["baselines"]["candidate_only"], figures["comparison"]
+    assert comparison["other"] == str(place / "outputs/run_002/04_sft/best_model")
+    assert comparison["accuracy"] == control["accuracy"]
+    assert comparison["difference"] == pytest.approx(figures["accuracy"] - control["accuracy"])
+    assert comparison["p_value"] == control["p_value"]
+
+
+def test_a_model_against_itself_differs_by_nothing(place: Path) -> None:
+    model = place / "outputs/run_001"
+    result = evaluate.run(model, place / "data", compare_dir=model, save_confidence=False)
+    assert result["comparison"]["difference"] == 0.0
+    assert result["comparison"]["p_value"] == 1.0
+
+
+def test_the_predictions_give_the_same_official_figures(place: Path, figures: dict[str, Any]) -> None:
+    pools = load_records(place / "data/dev.jsonl", RewardedPool)
+    scored = score_predictions(read_predictions(place / "new/predictions.json").tokens, pools, seed=0)
+    assert figures["ties"]["top"] == 0  # a file holds one of a tie only
+    for name in ("execution_accuracy", "program_accuracy"):
+        assert scored[name] == figures[name]
+        assert scored["intervals"][name] == figures["intervals"][name]
+
+
+def test_the_report_is_one_page(place: Path, figures: dict[str, Any]) -> None:
+    page = (place / "new/report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "run_001" in page
+
+
+def test_the_confidence_goes_into_the_model_folder_and_never_from_train(place: Path, figures: dict[str, Any]) -> None:
+    copy = Path(shutil.copytree(place / "outputs/run_001/04_sft/best_model", place / "copy", dirs_exist_ok=True))
+    saved = json.loads((copy / CONFIDENCE).read_text(encoding="utf-8"))
+    assert saved["temperature"] == figures["confidence"]["temperature"]
+    assert saved["data_hashes"] == {"dev.jsonl": figures["data_hashes"]["dev.jsonl"]}
+    (copy / CONFIDENCE).unlink()
+    evaluate.run(copy, place / "data", split="dev", save_confidence=False)
+    evaluate.run(copy, place / "data", split="train")
+    assert not (copy / CONFIDENCE).exists()
+
+
+def test_the_same_seed_gives_the_same_file(place: Path, figures: dict[str, Any]) -> None:
+    again = place / "again.json"
+    evaluate.run(
+        place / "outputs/run_001",
+        place / "data",
+        json_path=again,
+        compare_dir=place / "outputs/run_002",
+        wanted_accuracy=0.3,
+    )
+    assert again.read_bytes() == (place / "new/dev.json").read_bytes()
+
+
+def test_what_is_printed_leads_with_the_figures_and_names_the_troubles(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = evaluate.run(place / "outputs/run_001", place / "data", save_confidence=False)
+    told = capfd.readouterr()
+    assert told.out.index("model") < told.out.index("chance") < told.out.index("MRR") < told.out.index("where it is")
+    assert result["troubles"]
+    for sentence in result["troubles"]:
+        assert f"warning: {sentence}" in told.err
+
+
+@pytest.mark.parametrize("wanted", [0.0, 1.0, 90.0, float("nan")])
+def test_a_wanted_accuracy_that_is_no_share_is_refused(place: Path, wanted: float) -> None:
+    with pytest.raises(UserError, match="wanted_accuracy is a share between 0 and 1"):
+        evaluate.run(place / "outputs/run_001", place / "data", wanted_accuracy=wanted)
+
+
+def test_a_missing_split_an_empty_one_and_a_missing_model_are_named(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no test\.jsonl; it has: train, selection, dev"):
+        evaluate.run(place / "outputs/run_001", place / "data", split="test")
+    empty = write_pools(tmp_path / "empty", dev=0)
+    with pytest.raises(UserError, match=r"dev\.jsonl is empty"):
+        evaluate.run(place / "outputs/run_001", empty)
+    with pytest.raises(UserError, match="No model in"):
+        evaluate.run(place / "outputs/run_001", place / "data", compare_dir=tmp_path)
+
+
+def test_scores_are_those_of_the_model(place: Path, figures: dict[str, Any]) -> None:
+    """The JSON's own mistakes carry the scores of the saved model."""
+    assert figures["examples"]
+    for example in figures["examples"]:
+        scores = np.array([candidate["score"] for candidate in example["candidates"]])
+        assert example["picked"] == scores.argmax()
