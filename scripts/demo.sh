@@ -30,10 +30,11 @@ python 04_sft_train.py --config configs/models/minilm.yaml --input_dir "$out/wit
 step "04 training"
 python 04_sft_train.py --config configs/models/minilm.yaml --input_dir "$out/with_rewards" \
     --output_dir "$out/outputs" --set trainer.num_train_epochs=2
-step "evaluation of the saved model, in a fresh process"
-finrank evaluate --model "$out/outputs/run_002" --data "$out/with_rewards" --split dev --json "$out/evaluation.json"
+step "evaluation of the saved model, in a fresh process, and its report"
+finrank report "$out/outputs/run_002" --data "$out/with_rewards" --split dev --json "$out/evaluation.json"
 
 step "done"
+echo "report:      $out/outputs/run_002/report.html  (open it in a browser)"
 echo "results:     $out/evaluation.json"
 echo "model:       $out/outputs/run_002/04_sft/best_model"
 echo "manifest:    $out/outputs/run_002/04_sft/training_manifest.json"

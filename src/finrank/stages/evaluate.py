@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,7 +93,7 @@ def run(
         write_predictions(predictions_path, pools, scores)
         say(f"predictions: {predictions_path}")
     if save_confidence:
-        _save_confidence(result, model_dir)
+        _save_beside_model(result, model_dir)
     return result
 
 
@@ -185,27 +184,26 @@ def _write(result: dict[str, Any], model_dir: Path, json_path: Path | None, html
         write_json(json_path, result)
         say(f"figures: {json_path}")
     if html_path is not None:
-        from finrank.evaluation.html_report import write_html  # loads templates and pictures, which nothing else needs
+        from finrank.evaluation.html_report import run_of, write_html  # loads templates and pictures
 
         html_path.parent.mkdir(parents=True, exist_ok=True)
-        write_html(html_path, result, _run_of(model_dir))
+        write_html(html_path, result, run_of(model_dir))
         say(f"report: {html_path}")
 
 
-def _run_of(model_dir: Path) -> Path | None:
-    """The run_NNN that a model folder belongs to, whose training curves go into the report."""
-    folders = [folder for folder in model_dir.resolve().parents[:2] if re.fullmatch(r"run_\d{3,}", folder.name)]
-    return folders[0] if folders else None
+def _save_beside_model(result: dict[str, Any], model_dir: Path) -> None:
+    """The confidence and the model card, into the model folder."""
+    from finrank.evaluation.model_card import CARD, write_model_card  # loads templates, as the report does
 
-
-def _save_confidence(result: dict[str, Any], model_dir: Path) -> None:
     if result["split"] == "train":
-        say("confidence: not saved, since a model is too sure of what it was trained on")
+        say("confidence and model card: not saved, since a model is too sure of what it was trained on")
         return
     file = f"{result['split']}.jsonl"
     try:
         path = save(model_dir, result["confidence"], data_hashes={file: result["data_hashes"][file]})
+        card = write_model_card(model_dir, result)
     except OSError as error:
-        warn(f"the confidence could not be written into the model folder ({error}); --no-save_confidence leaves it out")
+        warn(f"the model folder could not be written to ({error}); --no-save_confidence leaves it alone")
         return
     say(f"confidence: {path}")
+    say(f"model card: {card or f'{model_dir / CARD} is your own and was left alone'}")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from finrank.ranker.encoding import pad_id
 from finrank.ranker.model import CandidateRankingModel
@@ -142,9 +143,13 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
     if "eval_steps" in values:
         values["save_steps"] = values["eval_steps"]
     try:
-        return _make_arguments(config, checkpoints, bf16, values)
+        arguments = _make_arguments(config, checkpoints, bf16, values)
     except (ValueError, TypeError) as error:
         raise UserError(f"the trainer section of the config: {error}") from error
+    for name in arguments.report_to:
+        if name not in get_available_reporting_integrations():
+            raise UserError(f"trainer.report_to: {name} is not installed: install it (pip install {name}), or use none")
+    return arguments
 
 
 def _make_arguments(config: TrainingConfig, checkpoints: Path, bf16: bool, values: dict[str, Any]) -> TrainingArguments:
