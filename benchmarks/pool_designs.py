@@ -58,15 +58,11 @@ def measure(
     name, tree, fitted, rate, size = design
     with patch.object(trees, "random_tree", tree):
         if fitted:
-            likeness = cross_fit(train, num_candidates=size, rate=rate, seed=0)
+            likeness = cross_fit(train, rate=rate, seed=0)
         else:
-            likeness = CrossFitted([Likeness() for _ in range(FOLDS)])
+            likeness = CrossFitted([Likeness() for _ in range(FOLDS)], [0] * FOLDS)
         learned, found = (
-            [
-                build_pool(one, num_candidates=size, corruption_rate=rate, likeness=likeness.of(one.page), seed=0)
-                for one in questions
-            ]
-            for questions in (train, audited)
+            [_pool(one, size, rate, likeness.of(one.page)) for one in questions] for questions in (train, audited)
         )
     medoids, anti = medoid_accuracies(found), medoid_accuracies(found, anti=True)
     return {
@@ -82,6 +78,13 @@ def measure(
         "anti_medoid_text": round(max(anti["text"].values()), 4),
         "edits": round(_mean_edits(found), 2),
     }
+
+
+def _pool(question: Question, size: int, rate: float, likeness: Likeness) -> Pool:
+    """As stage 02 makes it by default."""
+    return build_pool(
+        question, num_candidates=size, corruption_rate=rate, failing_share=0.02, likeness=likeness, seed=0
+    )
 
 
 def _mean_edits(pools: list[Pool]) -> float:

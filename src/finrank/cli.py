@@ -88,8 +88,8 @@ def candidates(
         float,
         typer.Option(
             "--corruption_rate",
-            help="Chance r that an edited program is edited once more (0 <= r < 1): 1/(1-r) edits on average. Low "
-            "rates give near misses, high rates far ones.",
+            help="Chance r of a further edit after each (0 <= r < 1): 1/(1-r) edits on average between neighbours of "
+            "the tree along which candidates grow. Low rates give near misses, high rates far ones.",
         ),
     ] = 0.5,
     failing_share: Annotated[

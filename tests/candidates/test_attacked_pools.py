@@ -57,7 +57,7 @@ def combined_accuracy(pools: Pools) -> float:
 
 @pytest.fixture(scope="module")
 def likeness_of(sample: Questions) -> Callable[[str], Likeness]:
-    return cross_fit(sample.train, num_candidates=N, rate=RATE, seed=0).of
+    return cross_fit(sample.train, rate=RATE, seed=0).of
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_both_together_do_not_find_gold_in_pools_of_the_sample(pools: Pools) -> 
 @pytest.mark.slow
 def test_attackers_do_not_find_gold_in_pools_of_finqa(finqa_dir: Path, finqa_dev: list[Question]) -> None:
     train = finqa_questions(finqa_dir / "train.json")
-    fitted = cross_fit(train, num_candidates=N, rate=RATE, seed=0)
+    fitted = cross_fit(train, rate=RATE, seed=0)
     pools = make_pools(train, finqa_dev, fitted.of)
     figures = {
         "linear": attackers.linear_accuracy(*pools),

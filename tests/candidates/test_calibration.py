@@ -41,7 +41,7 @@ def reversed_weights(likeness: Likeness) -> Likeness:
 
 def test_on_other_pages_of_the_sample_wrong_programs_look_more_like_gold(sample: Questions) -> None:
     others = sample.dev[:120]
-    fitted = fit(sample.train[:300], N, RATE, seed=0)
+    fitted = fit(sample.train[:300], RATE, seed=0)
     before = gap(others, Likeness())
     assert gap(others, fitted) < before / 2
     assert gap(others, Likeness(weights=reversed_weights(fitted).weights)) > before / 2
@@ -50,7 +50,7 @@ def test_on_other_pages_of_the_sample_wrong_programs_look_more_like_gold(sample:
 def test_on_other_pages_of_finqa_wrong_programs_look_more_like_gold(finqa_dev: list[Question]) -> None:
     learned = [question for question in finqa_dev if fold_of(question.page) == 0][:300]
     others = [question for question in finqa_dev if fold_of(question.page) == 1][:150]
-    fitted = fit(learned, N, RATE, seed=0)
+    fitted = fit(learned, RATE, seed=0)
     # The weights alone do it: the shapes are counted before and after.
     before = gap(others, Likeness(shapes=fitted.shapes))
     assert gap(others, fitted) < before / 2
@@ -59,7 +59,7 @@ def test_on_other_pages_of_finqa_wrong_programs_look_more_like_gold(finqa_dev: l
 
 def test_the_same_seed_gives_the_same_weights(sample: Questions) -> None:
     questions = sample.train[:60]
-    first, again, other = (fit(questions, N, RATE, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (fit(questions, RATE, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert list(first.weights) == list(again.weights)
     assert first.shapes == other.shapes == count_shapes(parse(question.program or "") for question in questions)
@@ -67,15 +67,18 @@ def test_the_same_seed_gives_the_same_weights(sample: Questions) -> None:
 
 
 def test_weights_are_rounded_and_move(sample: Questions) -> None:
-    weights = fit(sample.train[:60], N, RATE, seed=0).weights
+    weights = fit(sample.train[:60], RATE, seed=0).weights
     assert all(weight == round(weight, 3) for weight in weights.values())
     assert max(map(abs, weights.values())) > 0.05
 
 
-def test_few_questions_teach_nothing(sample: Questions) -> None:
-    assert fit(sample.train[:49], N, RATE, seed=0) == Likeness()
-    assert fit(sample.train[:50], N, RATE, seed=0) != Likeness()
-    assert [one == Likeness() for one in cross_fit([], num_candidates=N, rate=RATE, seed=0).likenesses] == [True] * 2
+def test_few_questions_teach_nothing_and_all_pools_are_then_alike(sample: Questions) -> None:
+    by_fold = [[one for one in sample.train if fold_of(one.page) == fold] for fold in range(FOLDS)]
+    few = cross_fit([*by_fold[0][:60], *by_fold[1][:49]], rate=RATE, seed=0)
+    assert (few.likenesses, few.questions) == ([Likeness()] * FOLDS, [0, 0])
+    enough = cross_fit([*by_fold[0][:60], *by_fold[1][:50]], rate=RATE, seed=0)
+    assert Likeness() not in enough.likenesses
+    assert enough.questions == [50, 60]  # each learned from the other fold
 
 
 def test_a_page_has_the_same_fold_everywhere_and_folds_are_even() -> None:
@@ -95,7 +98,7 @@ def questions(sample: Questions) -> list[Question]:
 
 @pytest.fixture(scope="module")
 def fitted(questions: list[Question]) -> CrossFitted:
-    return cross_fit(questions, num_candidates=N, rate=RATE, seed=0)
+    return cross_fit(questions, rate=RATE, seed=0)
 
 
 def test_a_page_s_likeness_is_fitted_on_the_pages_of_the_other_fold(
@@ -104,7 +107,7 @@ def test_a_page_s_likeness_is_fitted_on_the_pages_of_the_other_fold(
     for fold in range(FOLDS):
         others = [question for question in questions if fold_of(question.page) != fold]
         page = next(question.page for question in questions if fold_of(question.page) == fold)
-        assert fitted.of(page) == fit(others, N, RATE, seed=0)
+        assert fitted.of(page) == fit(others, RATE, seed=0)
 
 
 def with_other_programs(questions: list[Question], page: str) -> list[Question]:
@@ -119,8 +122,8 @@ def with_other_programs(questions: list[Question], page: str) -> list[Question]:
 def test_a_page_s_likeness_knows_nothing_of_the_page(questions: list[Question], fitted: CrossFitted) -> None:
     page = questions[0].page
     changed = with_other_programs(questions, page)
-    refitted = cross_fit(changed, num_candidates=N, rate=RATE, seed=0)
+    refitted = cross_fit(changed, rate=RATE, seed=0)
     assert refitted.of(page) == fitted.of(page)
     # The other half has seen the page; so would a likeness have that is fitted on all pages.
     assert sum(one != other for one, other in zip(fitted.likenesses, refitted.likenesses, strict=True)) == FOLDS - 1
-    assert fit(changed, N, RATE, seed=0).weights != fit(questions, N, RATE, seed=0).weights
+    assert fit(changed, RATE, seed=0).weights != fit(questions, RATE, seed=0).weights

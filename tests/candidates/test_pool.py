@@ -137,7 +137,7 @@ def in_two_orders(questions: list[Question], likeness: Likeness) -> tuple[list[P
 
 def test_a_pool_does_not_depend_on_those_made_before(sample: Questions) -> None:
     """One likeness serves all questions: what it remembers of one must not reach another."""
-    likeness = fit(sample.train[:60], N, RATE, seed=0)
+    likeness = fit(sample.train[:60], RATE, seed=0)
     forwards, backwards = in_two_orders(sample.dev[:25], likeness)
     assert forwards == backwards
     alone = Likeness(shapes=dict(likeness.shapes), weights=dict(likeness.weights))

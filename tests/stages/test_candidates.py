@@ -70,11 +70,11 @@ def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:
     facts = manifest["candidates"]["train"]
     assert facts["pools"] == sum(facts["gold_positions"]) == 3
     assert facts["mean_edits"] == round(sum(len(one.edits) for one in made) / len(made), 4)
-    assert manifest["likeness_fitted_on"] == {"split": "train", "questions": 3}
+    assert manifest["likeness_fitted_on"] == {"split": "train", "questions_per_fold": [0, 0]}
     assert facts["rejects"]["no program"] == 1
 
 
-def test_same_seed_same_bytes_whatever_the_order(processed: Path, tmp_path: Path) -> None:
+def test_same_seed_same_bytes_and_no_pool_depends_on_its_neighbours(processed: Path, tmp_path: Path) -> None:
     candidates.run(processed, tmp_path / "one")
     candidates.run(processed, tmp_path / "two")
     assert (tmp_path / "one" / "train.jsonl").read_bytes() == (tmp_path / "two" / "train.jsonl").read_bytes()
@@ -144,3 +144,16 @@ def test_the_share_that_fails_is_as_asked(share: float, processed: Path, tmp_pat
 def test_a_share_out_of_range_is_refused(processed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="failing_share"):
         candidates.run(processed, tmp_path / "pools", failing_share=1.0)
+
+
+def test_a_folder_that_gives_no_pool_is_refused(processed: Path, tmp_path: Path) -> None:
+    (processed / "train.jsonl").write_text("")
+    (processed / "dev.jsonl").write_text(_question("unknown", None, 3.0).model_dump_json() + "\n")
+    with pytest.raises(UserError, match=r"no pool could be made .*1 no program"):
+        candidates.run(processed, tmp_path / "pools")
+    assert not (tmp_path / "pools").exists()
+
+
+def test_a_wrong_number_of_workers_is_refused(processed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="workers"):
+        candidates.run(processed, tmp_path / "pools", workers=-1)

@@ -21,24 +21,30 @@ from finrank.candidates.corrupt import Corruptor
 from finrank.candidates.likeness import Feature, Likeness
 from finrank.candidates.shapes import count_shapes
 from finrank.candidates.trees import grow
+from finrank.console import track
 from finrank.programs import parse
 from finrank.records import Question
 
 FOLDS = 2
-_MOST_QUESTIONS = 600  # per fold
-_FEWEST_QUESTIONS = 50
+MOST_QUESTIONS = 600  # per fold
+FEWEST_QUESTIONS = 50
 _PASSES = 2
+_CANDIDATES = (
+    8  # of the pools made while fitting, whatever the size of those made later: larger ones cost, and say no more
+)
 _STEP = 0.3
 _DAMPING = 100.0
 
 
 @dataclass
 class CrossFitted:
-    """A likeness per fold of pages; `of(page)` is the one that has not seen the page."""
+    """A likeness per fold of pages, and on how many questions of the other fold each was fitted (0: not at all)."""
 
     likenesses: list[Likeness]
+    questions: list[int]
 
     def of(self, page: str) -> Likeness:
+        """The likeness that has not seen this page."""
         return self.likenesses[fold_of(page)]
 
 
@@ -47,33 +53,32 @@ def fold_of(page: str) -> int:
     return hashlib.sha256(page.encode()).digest()[0] % FOLDS
 
 
-def cross_fit(questions: Iterable[Question], *, num_candidates: int, rate: float, seed: int) -> CrossFitted:
-    """Fit a likeness for each fold of pages on the questions of the other one, all of which have a gold program."""
+def cross_fit(questions: Iterable[Question], *, rate: float, seed: int) -> CrossFitted:
+    """Fit a likeness for each fold of pages on the questions of the other one, all of which have a gold program.
+
+    Where one fold has fewer than 50 questions nothing is fitted: FinQA's shapes serve alone, in all pools alike.
+    """
     folds: list[list[Question]] = [[] for _ in range(FOLDS)]
     for question in questions:
         folds[fold_of(question.page)].append(question)
-    return CrossFitted(
-        [
-            fit([one for other in range(FOLDS) if other != fold for one in folds[other]], num_candidates, rate, seed)
-            for fold in range(FOLDS)
-        ]
-    )
+    if min(map(len, folds)) < FEWEST_QUESTIONS:
+        return CrossFitted([Likeness() for _ in range(FOLDS)], [0] * FOLDS)
+    others = [[one for other in range(FOLDS) if other != fold for one in folds[other]] for fold in range(FOLDS)]
+    return CrossFitted([fit(one, rate, seed) for one in others], [min(len(one), MOST_QUESTIONS) for one in others])
 
 
-def fit(questions: list[Question], num_candidates: int, rate: float, seed: int) -> Likeness:
-    """The likeness to the gold programs of these questions; of fewer than 50, that of FinQA's shapes alone."""
-    if len(questions) < _FEWEST_QUESTIONS:
-        return Likeness()
+def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
+    """The likeness to the gold programs of these questions, or of a sample of them; their order counts."""
     rng = random.Random(f"calibration:{seed}")
     likeness = Likeness(shapes=count_shapes(parse(question.program or "") for question in questions))
-    chosen = rng.sample(questions, min(len(questions), _MOST_QUESTIONS))
+    chosen = rng.sample(questions, min(len(questions), MOST_QUESTIONS))
     squares: defaultdict[Feature, float] = defaultdict(float)
     for _ in range(_PASSES):
         rng.shuffle(chosen)
-        for question in chosen:
+        for question in track(chosen, "learning what gold programs look like"):
             corruptor = Corruptor(question.table, question.text, likeness)
             gold = corruptor.draft(parse(question.program or ""))
-            wrong = grow(corruptor, gold, num_candidates, rate, rng)
+            wrong = grow(corruptor, gold, _CANDIDATES, rate, rng)
             if wrong:
                 likeness.change(_steps(corruptor.features(gold), [corruptor.features(one) for one in wrong], squares))
     # Rounded, so that the last bits of a machine's logarithms decide nothing later; anew, so that no score is kept.

@@ -25,6 +25,7 @@ from finrank.records import Answer
 
 Feature = tuple[Hashable, ...]
 
+_MOST_SIGHTS = 5000
 _MOST_ROWS, _MOST_COLUMNS = 6, 4
 _LAST_TWO = "last two"  # the role of a pair that is looked at for no operation
 
@@ -44,6 +45,8 @@ class Likeness:
         score = self._of_shape.get(shape)
         if score is None:
             score = math.log(self.shapes.get(shape, 1.0)) + self.weigh(shape_features(shape, program))
+            if len(self._of_shape) > _MOST_SIGHTS:
+                self._of_shape.clear()
             self._of_shape[shape] = score
         return score
 
@@ -51,6 +54,8 @@ class Likeness:
         """The sum of the weights of all that is seen in a number, in two numbers or in a value."""
         score = self._of_sight.get(sight)
         if score is None:
+            if len(self._of_sight) > _MOST_SIGHTS:
+                self._of_sight.clear()  # memory stays flat, however many pages there are
             score = self._of_sight[sight] = self.weigh(sight.features())
         return score
 

@@ -52,11 +52,6 @@ class PageNumber(NamedTuple):
     text: str
     kind: Kind
 
-    @property
-    def size(self) -> float:
-        """The absolute value of the digits as written: 22 for "22%"."""
-        return size_of(self.text)
-
 
 @dataclass(frozen=True, slots=True)
 class Operand:
@@ -161,7 +156,9 @@ class Page:
 def _kind(text: str) -> Kind:
     if text.endswith("%"):
         return "percent"
-    return "year" if text.isdecimal() and _FIRST_YEAR <= int(text) <= _LAST_YEAR else "number"
+    # The length first: int() refuses texts of thousands of digits.
+    is_year = len(text) == 4 and text.isdecimal() and _FIRST_YEAR <= int(text) <= _LAST_YEAR
+    return "year" if is_year else "number"
 
 
 def _cell_number(cell: str) -> PageNumber | None:

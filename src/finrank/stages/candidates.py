@@ -6,18 +6,18 @@ Prints how many pools were made and left out, and where the gold candidates stan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finrank.candidates.calibration import CrossFitted, cross_fit
+from finrank.candidates.calibration import MOST_QUESTIONS, CrossFitted, cross_fit, fold_of
 from finrank.candidates.pool import NoPool, build_pool, gold_of
 from finrank.console import Reading, say, track, warn
 from finrank.json_lines import BadLine, Line, encode, read_lines, read_record
-from finrank.parallel import ordered_map
+from finrank.parallel import number_of_workers, ordered_map
 from finrank.records import Pool, Question
 from finrank.store import StageWriter, UserError, available_splits
 
@@ -86,6 +86,7 @@ def run(
     range, or when the input is missing.
     """
     _check_settings(num_candidates, corruption_rate, failing_share, train_pools)
+    number_of_workers(workers)  # a wrong number is refused before the work, not after
     splits = available_splits(input_dir, expected="finqa_processed")
     files = {split: input_dir / f"{split}.jsonl" for split in splits}
     arguments = {
@@ -96,9 +97,7 @@ def run(
         "failing_share": failing_share,
         "train_pools": train_pools,
     }
-    questions = _sound_questions(files[splits[0]])
-    say(f"what gold programs look like: learned from {len(questions)} questions of {splits[0]}")
-    fitted = cross_fit(questions, num_candidates=num_candidates, rate=corruption_rate, seed=seed)
+    fitted = _learn(files[splits[0]], corruption_rate, seed)
     pools_of = partial(
         _pools_of,
         fitted=fitted,
@@ -117,16 +116,13 @@ def run(
         ordered_map(pools_of, workers) as made_of,
     ):
         for split, path in files.items():
-            summary = summaries[split] = SplitSummary()
-            reading, count = Reading.of(path), train_pools if split == "train" else 1
-            jobs = ((line, count) for line in read_lines(path, reading))
-            for made in track(made_of(jobs), f"candidates of {split}", reading=reading):
-                for line in made.lines:
-                    out.write_encoded(split, line)
-                if made.reject is not None:
-                    out.reject(path.name, made.reject.line, made.reject.id, made.reject.reason)
-                summary.merge(made.summary)
-        out.extra["likeness_fitted_on"] = {"split": splits[0], "questions": len(questions)}
+            count = train_pools if split == "train" else 1
+            summaries[split] = _write_pools(split, path, count, made_of, out)
+        if not any(summary.pools for summary in summaries.values()):
+            reasons = sum((summary.rejects for summary in summaries.values()), Counter[str]())
+            left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "no questions"
+            raise UserError(f"no pool could be made of {input_dir} ({left_out}): run step 01 on data with programs")
+        out.extra["likeness_fitted_on"] = {"split": splits[0], "questions_per_fold": fitted.questions}
         out.extra["candidates"] = {split: summary.as_json(num_candidates) for split, summary in summaries.items()}
     _print_summaries(summaries, num_candidates, output_dir)
 
@@ -137,6 +133,26 @@ class _Made(NamedTuple):
     lines: list[bytes]
     summary: SplitSummary
     reject: BadLine | None
+
+
+def _write_pools(
+    split: str,
+    path: Path,
+    count: int,
+    made_of: Callable[[Iterable[tuple[Line, int]]], Iterator[_Made]],
+    out: StageWriter[Pool],
+) -> SplitSummary:
+    """Write `count` pools for every question of a split; the counts of what was made."""
+    summary = SplitSummary()
+    reading = Reading.of(path)
+    jobs = ((line, count) for line in read_lines(path, reading))
+    for made in track(made_of(jobs), f"candidates of {split}", reading=reading):
+        for line in made.lines:
+            out.write_encoded(split, line)
+        if made.reject is not None:
+            out.reject(path.name, made.reject.line, made.reject.id, made.reject.reason)
+        summary.merge(made.summary)
+    return summary
 
 
 def _pools_of(
@@ -161,17 +177,34 @@ def _pools_of(
     return made
 
 
+def _learn(path: Path, rate: float, seed: int) -> CrossFitted:
+    """What gold programs look like, learned from the first questions of a split; says so on the screen."""
+    fitted = cross_fit(_sound_questions(path), rate=rate, seed=seed)
+    if min(fitted.questions) == 0:
+        say(
+            f"what gold programs look like: from FinQA's shapes alone, since {path.name} has too few questions to learn"
+        )
+    else:
+        numbers = " and ".join(map(str, fitted.questions))
+        say(
+            f"what gold programs look like: learned from {numbers} questions of {path.stem}, for the pages of the others"
+        )
+    return fitted
+
+
 def _sound_questions(path: Path) -> list[Question]:
-    """Questions with a gold program that gives their answer, from the first lines of a file."""
-    sound = []
+    """The first questions of a file with a gold program that gives their answer, as many per fold as fitting takes."""
+    sound: list[Question] = []
+    counts = Counter[int]()
     for line in islice(read_lines(path), _LINES_TO_LEARN_FROM):
         question = read_record(line, Question)
-        if isinstance(question, BadLine):
+        if isinstance(question, BadLine) or counts[fold_of(question.page)] == MOST_QUESTIONS:
             continue
         try:
             gold_of(question)
         except NoPool:
             continue
+        counts[fold_of(question.page)] += 1
         sound.append(question)
     return sound
 
