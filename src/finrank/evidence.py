@@ -22,7 +22,8 @@ import bm25s
 import numpy as np
 
 # FinQA writes a number twice, "22% ( 22 % )" and "-32 ( 32 )": the repetition costs tokens and says nothing.
-_REPEATED = re.compile(r"(-?[\d.,]+\s*%?)\s*\(\s*[\d.,]+\s*%?\s*\)")
+# From a number's first digit on and without going back: a text of nothing but digits is read once, not once per digit.
+_REPEATED = re.compile(r"((?<![\d.,])[\d.,]++\s*+%?+)\s*+\(\s*+[\d.,]++\s*+%?+\s*+\)")
 _WORD = re.compile(r"[a-z]{2,}|\d+(?:\.\d+)?")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 # A number that is no year and no character code that broken unicode leaves behind ("201c").

@@ -29,9 +29,8 @@ FOLDS = 2
 MOST_QUESTIONS = 600  # per fold
 FEWEST_QUESTIONS = 50
 _PASSES = 2
-_CANDIDATES = (
-    8  # of the pools made while fitting, whatever the size of those made later: larger ones cost, and say no more
-)
+# Of the pools made while fitting, whatever the size of those made later: larger ones cost, and say no more.
+_CANDIDATES = 8
 _STEP = 0.3
 _DAMPING = 100.0
 

@@ -157,7 +157,7 @@ def _kind(text: str) -> Kind:
     if text.endswith("%"):
         return "percent"
     # The length first: int() refuses texts of thousands of digits.
-    is_year = len(text) == 4 and text.isdecimal() and _FIRST_YEAR <= int(text) <= _LAST_YEAR
+    is_year = len(text) < 10 and text.isdecimal() and _FIRST_YEAR <= int(text) <= _LAST_YEAR
     return "year" if is_year else "number"
 
 

@@ -186,9 +186,7 @@ def _learn(path: Path, rate: float, seed: int) -> CrossFitted:
         )
     else:
         numbers = " and ".join(map(str, fitted.questions))
-        say(
-            f"what gold programs look like: learned from {numbers} questions of {path.stem}, for the pages of the others"
-        )
+        say(f"what gold programs look like: learned from {numbers} questions of {path.stem}, each half for the other")
     return fitted
 
 
