@@ -14,8 +14,9 @@ python 01_prepare_dataset.py --input_dir "$raw" --output_dir "$out/processed"
 python 02_generate_candidates.py --input_dir "$out/processed" --output_dir "$out/candidates" \
     --num_candidates 8 --corruption_rate 0.5
 python 03_build_rewards.py --input_dir "$out/candidates" --output_dir "$out/with_rewards"
+finrank audit --input_dir "$out/with_rewards" --split dev --candidate_only skip --json "$out/audit.json"
 python 04_sft_train.py --config configs/models/minilm.yaml --input_dir "$out/with_rewards" \
     --output_dir "$out/outputs"
 python 04_sft_train.py --config configs/models/minilm.yaml --input_dir "$out/with_rewards" \
     --output_dir "$out/outputs" --candidate_only
-finrank evaluate --model "$out/outputs/run_001" --data "$out/with_rewards" --split dev --json "$out/dev.json"
+finrank report "$out/outputs/run_001" --data "$out/with_rewards" --split dev --json "$out/dev.json"
