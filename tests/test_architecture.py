@@ -34,6 +34,7 @@ TOGETHER = {
 LEVEL = {room: level for level, tier in enumerate(TIERS) for room in tier}
 TORCH = {"torch", "transformers", "peft", "accelerate"}
 TORCH_FROM = LEVEL["ranker"]
+MOST_LINES = 60  # of a function
 
 
 def imported(source: str) -> list[str]:
@@ -87,6 +88,25 @@ def test_checking_data_starts_without_torch() -> None:
     code = "import sys, finrank.cli, finrank.stages.check; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def long_functions(source: str, most: int) -> dict[str, int]:
+    """The functions of a file with more lines than `most`, signature and docstring included: name -> lines."""
+    functions = [one for one in ast.walk(ast.parse(source)) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lines = [(one.name, (one.end_lineno or one.lineno) - one.lineno + 1) for one in functions]
+    return {name: count for name, count in lines if count > most}
+
+
+def test_functions_stay_readable() -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+    long = {str(path): found for path, source in sources.items() if (found := long_functions(source, MOST_LINES))}
+    assert long == {}
+
+
+def test_a_long_function_is_seen() -> None:
+    source = "class A:\n    def f(\n        self,\n    ) -> int:\n        return 1\n"
+    assert long_functions(source, 3) == {"f": 4}
+    assert long_functions(source, 4) == {}
 
 
 def test_files_stay_readable() -> None:

@@ -93,6 +93,13 @@ def test_no_page_breaks_the_budget_or_parts_a_row_from_its_header(
         assert any(item.kind == "header" for item in kept) == has_row
 
 
+def test_endless_numbers_are_read_once() -> None:
+    digits, blanks = "9" * 100_000, " " * 100_000  # going back at each character would take hours
+    assert shorten(f"( {digits}") == f"( {digits}"
+    assert shorten(f"fell ( 5{blanks}a") == f"fell ( 5{blanks}a"
+    assert shorten(f"{digits} ( {digits} ) in all") == f"{digits}  in all"
+
+
 def test_a_long_item_is_passed_over() -> None:
     text = ["revenue revenue revenue " + "and more " * 20, "revenue rose ."]
     assert kept_texts("revenue ?", [], text, 5) == ["revenue rose ."]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finrank.evaluation import attackers, cues
-from finrank.evaluation.audit import audit_pools, findings
+from finrank.evaluation.audit import audit_pools, findings, print_audit
 from finrank.evaluation.candidate_features import features_of
 from finrank.evaluation.gold_places import chi_square_p_value, gold_positions, gold_ranks
 from finrank.evaluation.listwise_linear import Design, PoolFeatures, fit, vocabulary
@@ -272,6 +272,17 @@ def test_thin_cells_are_joined_before_the_test() -> None:
     assert chi_square_p_value(np.array([4.0, 1.0]), np.array([2.5, 2.5])) is None
     joined = chi_square_p_value(np.array([30.0, 10.0]), np.array([20.0, 20.0]))
     assert chi_square_p_value(np.array([30.0, 8.0, 2.0]), np.array([20.0, 18.0, 2.0])) == joined
+
+
+def test_few_places_of_gold_are_printed_one_by_one_and_many_as_a_range(capsys: pytest.CaptureFixture[str]) -> None:
+    for size, shown in ((4, "positions of gold: 5 5 5 5 ("), (20, "positions of gold: 5.0% to 5.0% at each of 20 (")):
+        texts = [f"add({number}, 2)" for number in range(size)]
+        pools = [pool_of(texts, number % size, f"page {number}") for number in range(20)]
+        print_audit(audit_pools(pools, None), title="audit")
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if line.startswith(shown)]
+        assert len([line for line in lines if line.startswith("ranks of gold")]) == 2
+        assert ("at each of 20" in "".join(lines)) == (size == 20)
 
 
 def always_first(count: int, seed: int, start: int = 0) -> list[Pool]:

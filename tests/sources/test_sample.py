@@ -10,12 +10,29 @@ from typing import Any
 
 import pytest
 
+import finrank.sources.sample
 from finrank.programs import OPERATIONS, execute, parse
 from finrank.sources.finqa import Example, gold_of
 from finrank.sources.sample import KINDS, generate
-from finrank.sources.sample.pages import make_page
+from finrank.sources.sample.draft import Draft, Kind
+from finrank.sources.sample.pages import Page, make_page
 
 Examples = dict[str, list[dict[str, Any]]]
+
+# What people ask of reports, and the kinds of the sample that ask it.
+FAMILIES = {
+    "change": {"absolute_change", "rate_change"},
+    "percent change": {"percent_change", "percent_decline"},
+    "ratio": {"ratio"},
+    "share of total": {"share_of_total", "share_of_the_rest"},
+    "average": {"average_of_two_years", "average_of_three_years", "table_average"},
+    "multi-step": {"change_in_share", "year_against_average", "compound_projection"},
+    "operations over a row": {"table_average", "table_max", "table_min", "table_sum", "range_of_row"},
+    "yes or no": {"comparison", "comparison_of_changes"},
+    "numbers of the text alone": {"change_in_text", "percent_change_in_text"},
+    "two rows": {"sum_of_items", "difference_between_items", "total_without_item"},
+    "unit conversion": {"other_unit"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +71,40 @@ def test_pages_have_one_to_three_questions_and_one_split(sample: Examples) -> No
     assert set(pages["train"].values()) == {1, 2, 3}
 
 
+def counted(kind: Kind, asked: Counter[str]) -> Kind:
+    """The kind, whose questions are counted in `asked` by its name."""
+
+    def ask(page: Page, rng: Random) -> Draft | None:
+        draft = kind(page, rng)
+        asked[kind.__name__] += draft is not None
+        return draft
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def asked() -> Counter[str]:
+    """How often each kind is asked in a sample of the default size."""
+    asked: Counter[str] = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finrank.sources.sample, "KINDS", tuple(counted(kind, asked) for kind in KINDS))
+        generate()
+    return asked
+
+
+def test_a_sample_asks_many_kinds_of_calculation(asked: Counter[str]) -> None:
+    assert asked.total() == 900
+    assert len(+asked) >= 25
+    assert max(asked.values()) < 0.1 * asked.total()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sample_asks_every_family_of_calculations(asked: Counter[str], family: str) -> None:
+    known = {kind.__name__ for kind in KINDS}
+    assert FAMILIES[family] <= known
+    assert all(asked[name] >= 5 for name in FAMILIES[family])
+
+
 def test_every_kind_of_question_can_be_asked_and_all_operations_occur(sample: Examples) -> None:
     asked = Counter()
     rng = Random(0)
@@ -64,7 +115,7 @@ def test_every_kind_of_question_can_be_asked_and_all_operations_occur(sample: Ex
             if draft is not None:
                 execute(parse(draft.program), page.table())
                 asked[kind.__name__] += 1
-    assert len(KINDS) == len(asked) >= 12
+    assert len(KINDS) == len(asked)
     for examples in sample.values():
         used = {step.operation for example in examples for step in parse(example["qa"]["program"]).steps}
         assert used == set(OPERATIONS)

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from finrank.evaluation.candidate_features import features_of
 from finrank.json_lines import LONGEST_LINE
-from finrank.records import Candidate, Pool, Question
+from finrank.prompt import PromptSettings, choose_context, write_candidates
+from finrank.records import Candidate, Pool, Question, RewardedPool
 from finrank.stages import candidates, prepare, rewards
+from finrank.store import load_records
 
 HUGE = "9" * 50_000_000
 NESTED = "[" * 100_000 + "]" * 100_000
@@ -125,6 +128,36 @@ def test_stage_01_rejects_bad_elements_and_a_file_that_breaks_off(
     reasons = [*(reason for _, reason in BAD_ELEMENTS.values()), "nothing from this element on was read"]
     _check(_rejects(tmp_path / "out"), "dev.json", places, reasons)
     assert "a file breaks off" in capsys.readouterr().err
+
+
+# Longer than the texts that Python's int() takes, and than the numbers that a float holds.
+LONG = "9" * 5_000
+LONG_NUMBERS: dict[str, dict[str, Any]] = {
+    "sentence": {"pre_text": [f"we paid {LONG} of $ {LONG} in 2009 and {'9' * 90_000} ."]},
+    "cell": {"table": [*EXAMPLE["table"], ["costs", f"$ {LONG}", f"-{LONG} ( {LONG} )"]]},
+    "header": {"table": [["", LONG, "2008"], EXAMPLE["table"][1]]},
+    "label": {"table": [*EXAMPLE["table"], [LONG, "7", "8"]]},
+    "question": {"qa": EXAMPLE["qa"] | {"question": f"what is {LONG} ?"}},
+    "operand": {"qa": {"question": "what ?", "program": f"greater({LONG}, 5829)", "exe_ans": "yes"}},
+    "operand twice": {"qa": {"question": "what ?", "program": f"divide(5829, {LONG}), add(#0, 5735)", "exe_ans": 5735}},
+    "small operand": {"qa": {"question": "what ?", "program": f"add(5829, 0.{'0' * 5_000}1)", "exe_ans": 5829.0}},
+}
+
+
+@pytest.mark.parametrize("place", LONG_NUMBERS)
+def test_numbers_of_thousands_of_digits_go_through_all_stages(tmp_path: Path, place: str) -> None:
+    examples = [EXAMPLE | {"id": "long"} | LONG_NUMBERS[place], EXAMPLE | {"filename": "other page"}]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "dev.json").write_text(json.dumps(examples), encoding="utf-8")
+    prepare.run(tmp_path / "raw", tmp_path / "questions")
+    candidates.run(tmp_path / "questions", tmp_path / "pools")
+    rewards.run(tmp_path / "pools", tmp_path / "rewarded")
+    pools = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
+    assert [pool.id for pool in pools] == ["long", "good"]
+    for pool in pools:
+        written = write_candidates(pool, pool.candidates, PromptSettings())
+        assert len(written) == len([features_of(candidate) for candidate in pool.candidates]) >= 2
+        assert choose_context(pool, 50, PromptSettings(), lambda texts: [len(text) for text in texts])
 
 
 @pytest.mark.parametrize(("stage", "good"), [(candidates.run, QUESTION), (rewards.run, POOL)], ids=["02", "03"])

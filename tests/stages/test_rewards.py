@@ -106,6 +106,18 @@ def test_missing_input_names_the_steps_to_run(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_nothing_to_reward_is_an_error_that_says_why(candidates_dir: Path, tmp_path: Path) -> None:
+    (candidates_dir / "train.jsonl").write_text("", encoding="utf-8")
+    (candidates_dir / "dev.jsonl").write_text("\n\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"all files of .*finqa_candidates are empty.*02_generate_candidates\.py"):
+        run(candidates_dir, tmp_path / "out")
+    unknown = pool("unknown", GOLD, answer=None).model_dump_json()
+    (candidates_dir / "dev.jsonl").write_text(f"\n{unknown}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no pool of .* the first, dev\.jsonl:2 \(id unknown\): gold answer unknown"):
+        run(candidates_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_crash_leaves_no_half_directory(
     candidates_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

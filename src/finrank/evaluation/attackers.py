@@ -149,21 +149,21 @@ def medoid_scores(pool: Pool) -> dict[str, dict[str, FloatArray]]:
     return {kind: {name: scorer(pool) for name, scorer in scorers.items()} for kind, scorers in KINDS.items()}
 
 
+def scores_by_medoid(pools: Sequence[Pool]) -> dict[str, dict[str, list[FloatArray]]]:
+    """The same for many pools: {"value": {distance: scores of each pool}, "text": {distance: scores of each pool}}."""
+    by_pool = [medoid_scores(pool) for pool in pools]
+    return {kind: {name: [own[kind][name] for own in by_pool] for name in names} for kind, names in KINDS.items()}
+
+
+def medoid_hits(pools: Sequence[Pool], scores: Sequence[FloatArray], *, anti: bool = False) -> FloatArray:
+    """`accuracies` of the medoid with these scores, or of its anti-medoid [pools]."""
+    far = [farthest(pool, own) for pool, own in zip(pools, scores, strict=True)] if anti else scores
+    return accuracies(pools, far)
+
+
 def medoid_accuracies(pools: Sequence[Pool], *, anti: bool = False) -> dict[str, dict[str, float]]:
     """Accuracy of every medoid, or of the anti-medoids: {"value": {distance: accuracy}, "text": {...}}."""
-    by_pool = [medoid_scores(pool) for pool in pools]
     return {
-        kind: {
-            name: float(
-                accuracies(
-                    pools,
-                    [
-                        farthest(pool, own[kind][name]) if anti else own[kind][name]
-                        for pool, own in zip(pools, by_pool, strict=True)
-                    ],
-                ).mean()
-            )
-            for name in scorers
-        }
-        for kind, scorers in KINDS.items()
+        kind: {name: float(medoid_hits(pools, scores, anti=anti).mean()) for name, scores in by_distance.items()}
+        for kind, by_distance in scores_by_medoid(pools).items()
     }

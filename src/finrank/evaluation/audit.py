@@ -12,19 +12,18 @@ from rich.table import Table
 
 from finrank.console import console
 from finrank.evaluation.attackers import (
-    KINDS,
     FittedScorer,
     accuracies,
     combined_scores,
     correct_indices,
     cross_fitted,
     linear_scores,
-    medoid_scores,
+    medoid_hits,
+    scores_by_medoid,
 )
 from finrank.evaluation.cues import cue_scorers, failed_share
 from finrank.evaluation.gold_places import gold_positions, gold_ranks
 from finrank.evaluation.intervals import page_intervals
-from finrank.evaluation.medoids import farthest
 from finrank.evaluation.metrics import FloatArray, Metric
 from finrank.records import Pool
 from finrank.store import UserError
@@ -40,6 +39,7 @@ ATTACKERS = (
 )
 # A place of gold is called uneven below this p-value; there are some ten such tests.
 _UNEVEN_P = 0.001
+_MOST_PLACES = 16  # more places of gold than these are printed as a range
 _WHAT_TO_DO = {
     "linear": "the programs and values of wrong candidates are unlike those of gold programs",
     "combined": "the form of candidates and their nearness to each other together tell gold",
@@ -76,19 +76,18 @@ def audit_pools(
         scores = cross_fitted(pools, scorer, seed=seed) if train is None else scorer(train, pools)
         return _accuracy(pools, scores)
 
+    medoids, ranks = _medoids(pools)
     metrics = {
         "chance": _chance(pools),
         "linear": fitted(partial(linear_scores, seed=seed)),
         "combined": fitted(partial(combined_scores, seed=seed)),
+        **{kind: variants[_best(variants)] for kind, variants in medoids.items()},
     }
-    medoids, ranks = _medoids(pools)
-    best = {kind: _best(variants) for kind, variants in medoids.items()}
-    metrics |= {kind: medoids[kind][name] for kind, name in best.items()}
     metrics["medoid"] = max(metrics["medoid_value"], metrics["medoid_text"], key=_mean)
+    if candidate_only is not None:
+        metrics["candidate_only"] = candidate_only
     cues = {name: fitted(scorer) for name, scorer in cue_scorers().items()}
     everything = {**metrics, **{f"cue {name}": metric for name, metric in cues.items()}}
-    if candidate_only is not None:
-        everything["candidate_only"] = metrics["candidate_only"] = candidate_only
     intervals = page_intervals(everything, [pool.page for pool in pools], seed=seed)
     return {
         "n": len(pools),
@@ -96,10 +95,7 @@ def audit_pools(
         "pools": _sizes(pools),
         "candidate_only": None,
         **{name: metric.mean() for name, metric in metrics.items()},
-        "distances": {
-            kind: {"best": best[kind], **{name: metric.mean() for name, metric in variants.items()}}
-            for kind, variants in medoids.items()
-        },
+        "distances": {kind: _distances(variants) for kind, variants in medoids.items()},
         "cues": {name: {"accuracy": cue.mean(), "interval": intervals[f"cue {name}"]} for name, cue in cues.items()},
         "intervals": {"candidate_only": None, **{name: intervals[name] for name in metrics}},
         "gold_positions": gold_positions(pools),
@@ -123,18 +119,25 @@ def _best(variants: Mapping[str, Metric]) -> str:
     return max(variants, key=lambda name: _mean(variants[name]))
 
 
+def _distances(variants: Mapping[str, Metric]) -> dict[str, Any]:
+    return {"best": _best(variants), **{name: metric.mean() for name, metric in variants.items()}}
+
+
 def _medoids(pools: Sequence[Pool]) -> tuple[dict[str, dict[str, Metric]], dict[str, dict[str, Any]]]:
     """Outcomes of every medoid and anti-medoid, and gold's ranks under the medoids: kind -> distance -> figure."""
-    by_pool = [medoid_scores(pool) for pool in pools]
-    metrics: dict[str, dict[str, Metric]] = {f"{anti}medoid_{kind}": {} for anti in ("", "anti_") for kind in KINDS}
-    ranks: dict[str, dict[str, Any]] = {f"medoid_{kind}": {} for kind in KINDS}
-    for kind, names in KINDS.items():
-        for name in names:
-            scores = [own[kind][name] for own in by_pool]
-            far = [farthest(pool, own) for pool, own in zip(pools, scores, strict=True)]
-            metrics[f"medoid_{kind}"][name] = _accuracy(pools, scores)
-            metrics[f"anti_medoid_{kind}"][name] = _accuracy(pools, far)
-            ranks[f"medoid_{kind}"][name] = gold_ranks(pools, scores)
+    by_kind = scores_by_medoid(pools)
+    metrics = {
+        f"{prefix}medoid_{kind}": {
+            name: Metric(medoid_hits(pools, scores, anti=bool(prefix)), np.ones(len(pools)))
+            for name, scores in by_distance.items()
+        }
+        for prefix in ("", "anti_")
+        for kind, by_distance in by_kind.items()
+    }
+    ranks = {
+        f"medoid_{kind}": {name: gold_ranks(pools, scores) for name, scores in by_distance.items()}
+        for kind, by_distance in by_kind.items()
+    }
     return metrics, ranks
 
 
@@ -196,12 +199,10 @@ def print_audit(result: Mapping[str, Any], title: str) -> None:
         table.add_row(name, _cell(cue["accuracy"], cue["interval"]), f"{result['chance']:.3f}")
     console.print(table)
     positions = result["gold_positions"]
-    _print_counts("positions of gold", [f"{count:g}" for count in positions["counts"]], positions["p_value"])
+    _print_places("positions of gold", positions["counts"], "g", positions["p_value"])
     for kind, name in _best_distances(result).items():
         ranks = result["gold_ranks"][kind][name]
-        _print_counts(
-            f"ranks of gold by {_label(kind)}", [f"{share:.3f}" for share in ranks["shares"]], ranks["p_value"]
-        )
+        _print_places(f"ranks of gold by {_label(kind)}", ranks["shares"], ".3f", ranks["p_value"])
     sizes = result["pools"]
     console.print(
         f"{sizes['failed_share']:.1%} of the candidates have no value; {sizes['smaller']} pools have fewer than "
@@ -209,9 +210,14 @@ def print_audit(result: Mapping[str, Any], title: str) -> None:
     )
 
 
-def _print_counts(what: str, cells: Sequence[str], p_value: float | None) -> None:
+def _print_places(what: str, found: Sequence[float], form: str, p_value: float | None) -> None:
+    """Print how often gold is at each place, or where there are many, the smallest and the largest share."""
     tested = "too few pools to test" if p_value is None else f"{_p(p_value)} against uniform"
-    console.print(f"{what}: {' '.join(cells)} ({tested})", soft_wrap=True)
+    shown = " ".join(format(one, form) for one in found)
+    if len(found) > _MOST_PLACES:
+        total = sum(found) or 1.0
+        shown = f"{min(found) / total:.1%} to {max(found) / total:.1%} at each of {len(found)}"
+    console.print(f"{what}: {shown} ({tested})", soft_wrap=True)
 
 
 def _p(value: float) -> str:

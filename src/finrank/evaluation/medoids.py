@@ -78,10 +78,6 @@ def medoid_by_shape_and_operands(pool: Pool) -> FloatArray:
     return nearness(pool, _shape_and_operand_distance)
 
 
-def _tokens_of_both(first: Candidate, second: Candidate) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return program_tokens(first.program), program_tokens(second.program)
-
-
 def _multiset_distance(first: tuple[str, ...], second: tuple[str, ...]) -> float:
     own, others = Counter(first), Counter(second)
     every = (own | others).total()

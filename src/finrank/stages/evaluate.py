@@ -71,9 +71,7 @@ def run(
     if split not in splits:
         raise UserError(f"{data_dir} has no {split}.jsonl; it has: {', '.join(splits)}")
     model_dir = find_model(model_dir)
-    others = {"compare": None if compare_dir is None else find_model(compare_dir)}
-    control = candidate_only_dir or _candidate_only_beside(model_dir, data_dir)
-    others["candidate_only"] = None if control is None else find_model(control)
+    others = _other_models(model_dir, data_dir, compare_dir, candidate_only_dir)
     pools = load_records(data_dir / f"{split}.jsonl", RewardedPool)
     if not pools:
         raise UserError(f"{data_dir / f'{split}.jsonl'} is empty: choose another --split, or run steps 01 to 03 again")
@@ -95,6 +93,15 @@ def run(
     if save_confidence:
         _save_beside_model(result, model_dir)
     return result
+
+
+def _other_models(
+    model_dir: Path, data_dir: Path, compare_dir: Path | None, candidate_only_dir: Path | None
+) -> dict[str, Path | None]:
+    """The folders of the models that score the same pools: "compare" and "candidate_only", None for none."""
+    control = candidate_only_dir or _candidate_only_beside(model_dir, data_dir)
+    chosen = {"compare": compare_dir, "candidate_only": control}
+    return {name: None if directory is None else find_model(directory) for name, directory in chosen.items()}
 
 
 def _figures(

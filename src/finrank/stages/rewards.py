@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from finrank.console import Reading, console, say, track, warn
-from finrank.json_lines import BadLine, Line, encode, read_lines, read_record
+from finrank.json_lines import BadLine, Line, encode, read_lines, read_record, shorten
 from finrank.parallel import ordered_map
 from finrank.records import Pool, RewardedPool
 from finrank.rewards import RewardWeights, Unrewardable, reward_pool
-from finrank.store import StageWriter, available_splits
+from finrank.store import StageWriter, UserError, available_splits
 
 _BINS = ("0", "0.0-0.1", "0.1-0.2", "0.2-0.3", "0.3-0.4", "0.4-0.5", "1")
 _FIRST_IDS = 5  # how many ids a warning names
@@ -102,13 +102,14 @@ def run(
     """Write `output_dir` with a RewardedPool for every Pool of `input_dir`; the others go to rejects.
 
     Nothing here is random: `seed` is recorded in the manifest alone. `workers` processes (0: one per core) make the
-    same files. Raises UserError when the input is missing.
+    same files. Raises UserError when the input is missing, or when none of it can be rewarded.
     """
     weights = weights or RewardWeights()
     splits = available_splits(input_dir, expected="finqa_candidates")
     files = {split: input_dir / f"{split}.jsonl" for split in splits}
     arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "weights": weights.model_dump()}
     summary = RewardSummary()
+    first_left_out: BadLine | None = None
     with (
         StageWriter[RewardedPool](
             output_dir, stage="rewards", arguments=arguments, seed=seed, inputs=files.values()
@@ -121,9 +122,12 @@ def run(
             for pool in track(found, f"rewards of {split}", reading=reading):
                 if isinstance(pool, BadLine):
                     out.reject(path.name, pool.line, pool.id, pool.reason)
+                    first_left_out = first_left_out or pool
                     continue
                 out.write_encoded(split, pool.line)
                 summary.add(pool)
+        if not summary.pools:
+            raise UserError(_why_nothing(input_dir, first_left_out))
         out.extra["rewards"] = summary.as_json()
     _print_summary(summary, out.rejected, output_dir)
 
@@ -138,6 +142,14 @@ def _rewarded(line: Line, weights: RewardWeights) -> Rewarded | BadLine:
     except Unrewardable as reason:
         return BadLine(line.file, line.number, pool.id, str(reason))
     return Rewarded(pool.id, encode(rewarded), rewarded.rewards, len(rewarded.correct))
+
+
+def _why_nothing(input_dir: Path, first_left_out: BadLine | None) -> str:
+    """What to tell the user when no pool got rewards."""
+    if first_left_out is None:
+        return f"all files of {input_dir} are empty: make its pools again with 02_generate_candidates.py"
+    place = f"{first_left_out.file}:{first_left_out.line} (id {shorten(str(first_left_out.id), 100)})"
+    return f"no pool of {input_dir} can be given rewards; the first, {place}: {shorten(first_left_out.reason, 500)}"
 
 
 def _print_summary(summary: RewardSummary, rejected: int, output_dir: Path) -> None:
