@@ -1,9 +1,9 @@
 """How many questions a second the data stages take, and how much memory, as the data set grows.
 
-A data set of each size is made from the embedded sample, or from the train file of a folder in the official layout
-(`--input_dir`), by repeating its questions under new ids and pages. Stages 01 to 03 run on it, each in a process of its
-own, which measures itself: processor time (so that other programs on the machine count little), wall time, and the
-highest memory. Rates are questions of a stage's input per second of processor time, imports aside. The smallest size is
+A data set of each size is made like the embedded sample, in which no two questions and no two pages are the same. With
+`--input_dir`, a folder in the official layout, it has the questions of its train file, repeated under new ids and pages
+where they are too few. Stages 01 to 03 run on it, each in a process of its own, which measures itself: processor time
+(so that other programs on the machine count little), wall time, and the highest memory. Rates are questions of a stage's input per second of processor time, imports aside. The smallest size is
 run several times, for median and quartiles.
 
     python benchmarks/data_stages.py --json data_stages.json
@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ SIZES, QUICK_SIZES = (1_000, 10_000, 100_000), (200, 1_000)
 REPEATS, QUICK_REPEATS = 5, 3  # of the smallest size
 WORKERS = 2
 PROGRAMS = 2_000  # parsed and executed in each repeat
+CHUNK = 2_000  # questions of the sample made at a time; a sample of 100,000 would run out of page names
 
 Row = dict[str, Any]
+Questions = Callable[[], Iterator[dict[str, Any]]]  # starts an endless run of examples in the official layout
 
 
 def main() -> None:
@@ -53,20 +56,20 @@ def main() -> None:
         return
     sizes = options.sizes or (QUICK_SIZES if options.quick else SIZES)
     repeats = QUICK_REPEATS if options.quick else REPEATS
-    examples = source_examples(options.input_dir)
-    rows = language_rows(examples, repeats)
+    questions, data = question_source(options.input_dir)
+    rows = language_rows(questions, repeats)
     for row in rows:
         show(row)
     with tempfile.TemporaryDirectory(prefix="data_stages-") as place:
         for size in sizes:
-            for row in stage_rows(Path(place), examples, size, repeats if size == sizes[0] else 1):
+            for row in stage_rows(Path(place), questions, size, repeats if size == sizes[0] else 1):
                 rows.append(row)
                 show(row)
         for row in worker_rows(Path(place), sizes[-1]):
             rows.append(row)
             show(row)
     if options.json:
-        result = {"device": device(), "data": str(options.input_dir or "embedded sample"), "rows": rows}
+        result = {"device": device(), "data": data, "rows": rows}
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
@@ -75,39 +78,54 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"sizes {QUICK_SIZES} and {QUICK_REPEATS} repeats")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--input_dir", type=Path, help="folder with train.json (default: the embedded sample)")
+    parser.add_argument(
+        "--input_dir", type=Path, help="folder with train.json (default: questions made like the embedded sample)"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", help=f"numbers of questions (default: {SIZES})")
     parser.add_argument("--run_stage", nargs=4, help=argparse.SUPPRESS)  # what the measured processes are started with
     return parser.parse_args()
 
 
-def source_examples(input_dir: Path | None) -> list[dict[str, Any]]:
-    """Examples with a program, in the official layout."""
+def question_source(input_dir: Path | None) -> tuple[Questions, str]:
+    """The questions with a program that data sets are made of, and what they are, in words."""
     if input_dir is None:
-        return generate(train=600, dev=0, test=0)["train"]
+        return distinct_questions, "made like the embedded sample, all questions distinct"
     elements = json.loads((input_dir / "train.json").read_text(encoding="utf-8"))
-    return [element for element in elements if element["qa"].get("program")]
+    examples = [element for element in elements if element["qa"].get("program")]
+    return partial(repeated, examples), f"{input_dir}: {len(examples)} questions, then repeated"
+
+
+def distinct_questions() -> Iterator[dict[str, Any]]:
+    """Questions of one made-up sample after another, each of another seed."""
+    for seed in count():
+        for example in generate(train=CHUNK, dev=0, test=0, seed=seed)["train"]:
+            yield renamed(example, seed)
 
 
 def repeated(examples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The examples again and again without end, each time with other ids and pages."""
     for copy in count():
         for example in examples:
-            yield example | {"id": f"{example['id']}~{copy}", "filename": f"{example['filename']}~{copy}"}
+            yield renamed(example, copy)
 
 
-def stage_rows(place: Path, examples: list[dict[str, Any]], size: int, repeats: int) -> Iterator[Row]:
+def renamed(example: dict[str, Any], number: int) -> dict[str, Any]:
+    """The example with the number in its id and in the name of its page."""
+    return example | {"id": f"{example['id']}~{number}", "filename": f"{example['filename']}~{number}"}
+
+
+def stage_rows(place: Path, questions: Questions, size: int, repeats: int) -> Iterator[Row]:
     """A row per stage for a data set of so many questions, which stays in `place`."""
     raw = place / "raw"
     raw.mkdir(exist_ok=True)
     with (raw / "train.json").open("w", encoding="utf-8") as stream:
-        for index, example in enumerate(islice(repeated(examples), size)):
+        for index, example in enumerate(islice(questions(), size)):
             stream.write(("," if index else "[") + json.dumps(example) + "\n")
         stream.write("]\n")
     for stage, before in zip(STAGES, FOLDERS, strict=False):
         runs = [measure(stage, place / before, place / stage) for _ in range(repeats)]
-        questions = size if stage == "prepare" else runs[0]["questions"]
-        rates = [questions / run["cpu_s"] for run in runs]
+        read = size if stage == "prepare" else runs[0]["questions"]
+        rates = [read / run["cpu_s"] for run in runs]
         yield {
             "what": stage,
             "n": size,
@@ -168,11 +186,11 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def language_rows(examples: list[dict[str, Any]], repeats: int) -> list[Row]:
+def language_rows(questions: Questions, repeats: int) -> list[Row]:
     """Programs parsed a second, and parsed programs executed a second, on their own tables."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "train.json"
-        path.write_text(json.dumps(list(islice(repeated(examples), PROGRAMS))), encoding="utf-8")
+        path.write_text(json.dumps(list(islice(questions(), PROGRAMS))), encoding="utf-8")
         found = [example for example in read_examples(path) if isinstance(example, Example)]
     texts = [example.qa.program for example in found if example.qa.program]
     parsed = [(parse(example.qa.program), example.table) for example in found if example.qa.program]

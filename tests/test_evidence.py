@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.evidence import DEFAULT_CHOICES, Choices, page_evidence, relevance, select_evidence
+from finrank.evidence import DEFAULT_CHOICES, Choices, page_evidence, relevance, select_evidence, shorten
 from finrank.prompt import PromptSettings
 from finrank.stages.survival import draw_questions, measure, token_counter
 from tests.conftest import REPOSITORY

@@ -198,7 +198,7 @@ def evaluate(
         bool,
         typer.Option(
             "--save_confidence/--no-save_confidence",
-            help="Write temperature and threshold into the model folder, for ranking.",
+            help="Write temperature, threshold and model card into the model folder (from dev or selection only).",
         ),
     ] = True,
     base_model: BaseModel = None,
@@ -235,6 +235,16 @@ def report(
     candidate_only: Annotated[
         Path | None, typer.Option("--candidate_only", help="The control, as for finrank evaluate.")
     ] = None,
+    wanted_accuracy: Annotated[
+        float, typer.Option("--wanted_accuracy", help="Accuracy of the threshold below which ranking abstains.")
+    ] = 0.9,
+    save_confidence: Annotated[
+        bool,
+        typer.Option(
+            "--save_confidence/--no-save_confidence",
+            help="Write temperature, threshold and model card into the model folder (from dev or selection only).",
+        ),
+    ] = True,
     base_model: BaseModel = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")] = 0,
 ) -> None:
@@ -248,6 +258,8 @@ def report(
         html_path=html_path,
         json_path=json_path,
         candidate_only_dir=candidate_only,
+        wanted_accuracy=wanted_accuracy,
+        save_confidence=save_confidence,
         base_model=base_model,
         seed=seed,
     )

@@ -123,6 +123,50 @@ def example_result() -> dict[str, Any]:
     }
 
 
+def imported_result() -> dict[str, Any]:
+    """The same of pools of imported outputs: votes apply, equal answers repeat, some answers have no program."""
+    result = example_result()
+    pooled = {"accuracy_pooled": 0.567, "accuracy_max": 0.567}
+    intervals = {**result["intervals"], **{name: [0.537, 0.597] for name in pooled}}
+    baselines = result["baselines"]
+    for name in ("chance", "constant", "oracle"):
+        baselines[name]["p_value"] = None
+    vote = {**baselines["medoid"], "accuracy": 0.541, "p_value": 0.031}
+    order = ["chance", "constant", "medoid", "candidate_only"]
+    shown = ranking(0)
+    for one in shown["candidates"]:
+        one.update(origin="imported", edits=[])
+    shown["candidates"].append(
+        {**shown["candidates"][1], "program": None, "score": 2.0}  # the same answer, given without a program
+    )
+    return {
+        **result,
+        **pooled,
+        "intervals": intervals,
+        "baselines": {
+            **{name: baselines[name] for name in order},
+            "majority_vote": vote,
+            "oracle": baselines["oracle"],
+        },
+        "breakdowns": {
+            **result["breakdowns"],
+            "candidates": result["breakdowns"]["steps"],
+            "fooled_by": [{"name": "imported", "picked": 97, "offered": 3402, "share": 0.0285}],
+        },
+        "mistakes": [shown],
+        "examples": [{**shown, "picked": 0}],
+        "confidence": {
+            **result["confidence"],
+            "threshold": None,
+            "wanted_accuracy": 0.9,
+            "pool_sizes": {"1": 31, "2": 190, "5": 662},
+            "origins": {"imported": 3721},
+        },
+        "comparison": None,
+        "data": "datasets/imported_with_rewards",
+    }
+
+
 def write_run(directory: Path) -> Path:
     """A run folder with the training manifest of one stage."""
     curve: list[dict[str, float]] = []

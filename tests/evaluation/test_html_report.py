@@ -16,7 +16,7 @@ from markupsafe import escape
 from finrank.evaluation import pictures
 from finrank.evaluation.html_report import answer_text, count, figure, interval, p_value, present_metrics, write_html
 from finrank.records import RewardedPool
-from tests.evaluation.example_result import HOSTILE, example_result, write_run
+from tests.evaluation.example_result import BASELINES, HOSTILE, example_result, imported_result, write_run
 
 VOID = {"meta", "link", "br"}
 
@@ -69,6 +69,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     return written(folder, example_result(), write_run(folder / "run_001"))
 
 
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The text of a report on pools of imported outputs."""
+    folder = tmp_path_factory.mktemp("imported")
+    return written(folder, imported_result(), write_run(folder / "run_001"))
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """The sections of a page, by name."""
+    found = re.findall(r'<section [^>]*aria-labelledby="(\w+)">.*?</section>', text, re.DOTALL)
+    parts = re.findall(r"<section .*?</section>", text, re.DOTALL)
+    return dict(zip(found, parts, strict=True))
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures: they take most of the time."""
@@ -116,6 +130,33 @@ def test_an_absent_part_leaves_the_others(tmp_path: Path, key: str, absent: str)
     assert ("MRR" in page.text) == (key not in {"mrr"})
 
 
+def test_every_section_is_there_and_filled(whole: str, imported: str) -> None:
+    sections = ["figures", "training", "confidence", "positions", "breakdowns", "examples", "mistakes", "provenance"]
+    for text in (whole, imported):
+        named = [one["aria-labelledby"] for one in Page(text).named("section")]
+        assert named == ["troubles", *sections]
+        assert all(len(Page(part).text) > 60 for part in sections_of(text).values())
+        assert 'class="absent"' not in text
+        assert set(sections_of(text)) == set(named)
+
+
+def test_imported_pools_show_all_accuracies_and_no_p_value_where_none_was_tested(imported: str) -> None:
+    page = Page(imported)
+    figures = Page(sections_of(imported)["figures"])
+    assert figures.text.startswith("Figures accuracy 0.567 0.537–0.597 accuracy, pooled 0.567")
+    assert "accuracy, by best 0.567" in figures.text
+    assert "equal answers. Pooled: their probabilities are summed" in figures.text
+    rows = re.findall(r'<th scope="row">([a-z ]+)</th>\n.*?<td class="number">([^<]*)</td></tr>', imported, re.DOTALL)
+    tested = dict(rows[: len(BASELINES) + 2])
+    assert tested == {
+        "model": "", "chance": "–", "constant": "–", "medoid": "&lt; 0.001", "candidate only": "&lt; 0.001",
+        "majority vote": "0.031", "oracle": "–",
+    }  # fmt: skip
+    assert "Wrong candidates that were picked made by picked offered share" in re.sub(r" 0\.\d.*? made by", " made by", page.text)
+    assert "fooled the model" not in page.text
+    assert "imported 97 3,402 0.029" in page.text
+
+
 def test_a_page_of_nothing_says_so(tmp_path: Path) -> None:
     page = Page(written(tmp_path, {}))
     for absent in ["figures", "figures of confidence", "check of positions", "breakdowns", "examples", "mistakes"]:
@@ -145,7 +186,9 @@ def test_all_text_is_escaped(whole: str) -> None:
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
 
-def test_nothing_is_fetched_from_outside(whole: str) -> None:
+@pytest.mark.parametrize("variant", ["whole", "imported"])
+def test_nothing_is_fetched_from_outside(variant: str, request: pytest.FixtureRequest) -> None:
+    whole = request.getfixturevalue(variant)
     page = Page(whole)
     targets = [value for _, one in page.tags for name, value in one.items() if name in {"href", "src", "xlink:href"}]
     assert targets
@@ -180,12 +223,26 @@ def test_a_screen_reader_finds_its_way(whole: str) -> None:
 
 def test_numbers_are_written_in_one_way() -> None:
     assert [figure(0.5674), figure(None), interval([0.1, 0.25]), interval(None)] == ["0.567", "–", "0.100–0.250", ""]
-    assert [count(1109), count(None), p_value(0.0001), p_value(0.0421)] == ["1,109", "–", "< 0.001", "= 0.042"]
+    assert [count(1109), count(None), p_value(0.0001), p_value(0.0421), p_value(None)] == [
+        "1,109", "–", "< 0.001", "= 0.042", "–"
+    ]  # fmt: skip
     assert [answer_text(one) for one in (1637.5, 0.016390, -94.0, 0.0, 2e20, "yes", None)] == [
         "1,637.5", "0.01639", "-94", "0", "2e+20", "yes", "fails"
     ]  # fmt: skip
 
 
-def test_figures_of_equal_answers_stand_only_where_they_differ() -> None:
-    assert present_metrics({"accuracy": 0.5, "accuracy_pooled": 0.5, "accuracy_max": 0.5}) == ["accuracy"]
+def test_the_three_accuracies_stand_together_where_answers_repeat() -> None:
+    equal: dict[str, Any] = {"accuracy": 0.5, "accuracy_pooled": 0.5, "accuracy_max": 0.5}
+    three = ["accuracy", "accuracy_pooled", "accuracy_max"]
+    assert present_metrics({**equal, "baselines": {"majority_vote": {"accuracy": 0.4}}}) == three
+    assert present_metrics({**equal, "confidence": {"origins": {"gold": 1, "imported": 7}}}) == three
+    assert present_metrics({**equal, "confidence": {"origins": {"sampled": 8}}}) == three
+
+
+def test_elsewhere_figures_of_equal_answers_stand_only_where_they_differ() -> None:
+    made: dict[str, Any] = {
+        "baselines": {"majority_vote": None},
+        "confidence": {"origins": {"gold": 1, "corrupted": 7}},
+    }
+    assert present_metrics({"accuracy": 0.5, "accuracy_pooled": 0.5, "accuracy_max": 0.5, **made}) == ["accuracy"]
     assert present_metrics({"accuracy": 0.5, "accuracy_pooled": 0.6, "mrr": None}) == ["accuracy", "accuracy_pooled"]

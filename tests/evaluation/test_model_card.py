@@ -53,6 +53,8 @@ def test_the_card_shows_the_figures_and_what_is_wrong(model_dir: Path) -> None:
     ]  # fmt: skip
     assert any(line.startswith("- gold operands are lost in 31%") for line in lines)
     assert "confidence of 0.812 or more, the model answers 0.305" in text
+    assert "rightly (95 % lower bound: 0.902). The threshold was chosen on these very pools" in text
+    assert "out of fold" not in text  # coverage and accuracy of the threshold are those of the pools it was chosen on
     assert "made as these were (corrupted, gold)" in text
     assert "control" not in text
     assert "None" not in text

@@ -186,6 +186,23 @@ def test_a_round_trip_gives_the_figures_of_the_picks(tmp_path: Path) -> None:
     assert result["missing"] == result["unknown_ids"] == result["invalid"] == 0
 
 
+def test_picks_that_the_file_cannot_hold_are_counted_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pools, path = [pool_of("add(1, 2)", None)] * 3, tmp_path / "picks.json"
+    assert write_predictions(path, pools, [[1, 0]] * 3) == 0
+    assert capsys.readouterr().err == ""
+    assert write_predictions(path, pools, [[0, 1], [1, 0], [0, 1]]) == 2
+    assert "picks.json: 2 of 3 picks have an answer but no program" in capsys.readouterr().err
+    assert [element["predicted"] for element in json.loads(path.read_text())].count(["EOF"]) == 2
+
+
+def test_a_pick_without_an_answer_loses_nothing(tmp_path: Path) -> None:
+    failed = Candidate(program="add(1", error="unfinished", origin="imported")
+    pool = pool_of("add(1, 2)").model_copy(update={"candidates": [failed]})
+    assert write_predictions(tmp_path / "picks.json", [pool], [[0.0]]) == 0
+
+
 def test_what_is_wrong_with_a_file_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "predictions.json"
     elements = [

@@ -56,6 +56,17 @@ def test_the_temperature_makes_probabilities_milder(make_pool: MakePool) -> None
     assert found["confidence"] == pytest.approx(0.75)
 
 
+def test_equal_answers_pool_their_probability_as_the_ranker_gives_it(make_pool: MakePool) -> None:
+    programs = ["add(2, 3)", "add(1, 1)", "add(1, 1)", "add(0, 2)"]  # 0.1; 0.45 and its copy, which counts once; 0.45
+    pool = make_pool([5.0, 2.0, 2.0, 2.0], [0], programs=programs)
+    scores = np.log([0.1, 0.45, 0.45, 0.45])
+    (found,) = confident_mistakes([pool], [scores])
+    assert [one["probability"] for one in found["candidates"]] == [0.1, 0.9, 0.9, 0.9]
+    assert (found["picked"], found["confidence"]) == (1, 0.9)
+    (milder,) = confident_mistakes([pool], [scores], temperature=2.0)
+    assert milder["confidence"] == 0.75  # sqrt(0.9) : sqrt(0.1) is 3 : 1; temperature comes after pooling
+
+
 def test_examples_are_spread_over_the_split_and_never_twice(make_pool: MakePool) -> None:
     pools = [make_pool([1.0, 2.0], identifier=f"q{number}") for number in range(80)]
     scores = [np.zeros(2)] * 80

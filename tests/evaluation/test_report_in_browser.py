@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from finrank.evaluation.html_report import write_html
-from tests.evaluation.example_result import example_result, write_run
+from tests.evaluation.example_result import example_result, imported_result, write_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -31,7 +31,9 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    write_html(folder / "report.html", example_result(), write_run(folder / "run_001"))
+    run = write_run(folder / "run_001")
+    write_html(folder / "report.html", example_result(), run)
+    write_html(folder / "imported.html", imported_result(), run)
     return folder / "report.html"
 
 
@@ -51,17 +53,20 @@ def opened(browser: Any, path: Path, **options: Any) -> tuple[Any, list[str]]:
     return page, heard
 
 
+@pytest.mark.parametrize("name", ["report", "imported"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", sorted(WIDTHS))
-def test_it_opens_without_a_message_and_fits_the_screen(browser: Any, report: Path, device: str, scheme: str) -> None:
+def test_it_opens_without_a_message_and_fits_the_screen(
+    browser: Any, report: Path, device: str, scheme: str, name: str
+) -> None:
     viewport = {"width": WIDTHS[device], "height": 844}
-    page, heard = opened(browser, report, viewport=viewport, color_scheme=scheme)
+    page, heard = opened(browser, report.parent / f"{name}.html", viewport=viewport, color_scheme=scheme)
     page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true })")
     assert heard == []
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
-    picture = report.parent / f"{device}_{scheme}.png"
+    picture = report.parent / f"{name}_{device}_{scheme}.png"
     page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 50_000
 

@@ -44,6 +44,17 @@ def test_answers_come_best_first_and_equal_values_are_one(ranker: Ranker) -> Non
     assert together.index in together.indices
 
 
+def test_saving_keeps_a_card_that_is_there_and_leaves_none_of_pefts(ranker: Ranker, tmp_path: Path) -> None:
+    ranker.save_pretrained(tmp_path)
+    assert not (tmp_path / "README.md").exists()
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    mine = b"---\nlicense: [never closed\n---\nmy own words\r\n"  # no card that a library could read
+    (tmp_path / "README.md").write_bytes(mine)
+    ranker.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_bytes() == mine
+    assert Ranker.from_pretrained(tmp_path, device="cpu").rank(**ASKED, candidates=["add(1, 2)"])
+
+
 def test_many_questions_give_what_each_gives_alone(ranker: Ranker) -> None:
     requests = [
         {**ASKED, "candidates": ["add(1, 2)", "add(5829, 5735)"]},

@@ -106,7 +106,7 @@ def test_a_sample_asks_every_family_of_calculations(asked: Counter[str], family:
 
 
 def test_every_kind_of_question_can_be_asked_and_all_operations_occur(sample: Examples) -> None:
-    asked = Counter()
+    asked: Counter[str] = Counter()
     rng = Random(0)
     for number in range(60):
         page = make_page(rng, number)

@@ -5,9 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 from tests.conftest import REPOSITORY
+
+
+def load_script(path: Path) -> ModuleType:
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_two_questions_of_its_data_sets_are_the_same() -> None:
+    benchmark = load_script(REPOSITORY / "benchmarks" / "data_stages.py")
+    examples = list(islice(benchmark.distinct_questions(), 2 * benchmark.CHUNK + 100))
+    asked = {json.dumps([example["qa"]["question"], example["table"]]) for example in examples}
+    assert len(asked) == len({example["id"] for example in examples}) == len(examples)
+    tables = {example["filename"]: json.dumps(example["table"]) for example in examples}
+    assert len(set(tables.values())) == len(tables)
 
 
 def test_the_benchmark_of_the_data_stages(tmp_path: Path) -> None:
@@ -19,6 +39,7 @@ def test_the_benchmark_of_the_data_stages(tmp_path: Path) -> None:
     result = json.loads(report.read_text(encoding="utf-8"))
     rows = result["rows"]
     assert result["device"]
+    assert result["data"] == "made like the embedded sample, all questions distinct"
     assert [row["what"] for row in rows] == ["parse", "execute", *["prepare", "candidates", "rewards"] * 2]
     assert [row["n"] for row in rows[2:]] == [20] * 6
     for row in rows[:5]:

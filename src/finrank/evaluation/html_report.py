@@ -32,6 +32,7 @@ METRICS = {
     "execution_accuracy": "execution accuracy",
     "program_accuracy": "program accuracy",
 }
+_OUTPUTS_OF_MODELS = {"imported", "sampled"}  # origins
 # Of candidates with equal answers the probability is summed, or the highest taken.
 _OF_EQUAL_ANSWERS = ("accuracy_pooled", "accuracy_max")
 BREAKDOWNS = {
@@ -114,7 +115,9 @@ def count(number: Any) -> str:
 
 
 def p_value(value: Any) -> str:
-    """A p-value: "= 0.042", or "< 0.001" where it is smaller."""
+    """A p-value: "= 0.042", or "< 0.001" where it is smaller; a dash where nothing was tested."""
+    if value is None or isinstance(value, Undefined):
+        return "–"
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
@@ -137,9 +140,18 @@ def label(name: str) -> str:
 
 
 def present_metrics(result: Mapping[str, Any]) -> list[str]:
-    """The metrics that a result holds; those of pooled answers only where answers repeat, so that they differ."""
+    """The metrics that a result holds; those of equal answers where answers repeat, or where they differ."""
     names = [name for name in METRICS if result.get(name) is not None]
+    if _answers_repeat(result):
+        return names
     return [name for name in names if name not in _OF_EQUAL_ANSWERS or result[name] != result.get("accuracy")]
+
+
+def _answers_repeat(result: Mapping[str, Any]) -> bool:
+    """Whether a vote applies, or the pools hold outputs of models: the three accuracies then stand side by side."""
+    origins = (result.get("confidence") or {}).get("origins") or {}
+    votes = (result.get("baselines") or {}).get("majority_vote")
+    return votes is not None or not _OUTPUTS_OF_MODELS.isdisjoint(origins)
 
 
 def scorer_rows(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -246,7 +258,7 @@ def _breakdowns(breakdowns: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _fooled_by(breakdowns: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Corruptions by the share of candidates made by them that were picked."""
+    """Wrong candidates by what made them (an edit, or an origin): the share of those offered that was picked."""
     rows = breakdowns.get("fooled_by") or []
     lines = [
         Dot(label(str(row["name"])), row["share"], row.get("interval"), row.get("chance"))
@@ -255,7 +267,7 @@ def _fooled_by(breakdowns: Mapping[str, Any]) -> dict[str, Any] | None:
     ]
     if not lines:
         return None
-    told = "Share picked of the candidates made by each edit: "
+    told = "Share picked of the wrong candidates of each kind: "
     told += ", ".join(f"{one.name} {one.value:.3f}" for one in lines)
     picture = pictures.dots("fooled-by", lines, told, axis="share picked")
     return {"rows": rows, "picture": Markup(picture)}

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from finrank.console import warn
 from finrank.evaluation.intervals import page_intervals
 from finrank.evaluation.metrics import Metric, checked_scores
 from finrank.json_lines import BadLine
@@ -80,22 +81,34 @@ def _step(index: int, tokens: Sequence[str]) -> Step:
     return Step(name, (first.strip(), second.strip()))
 
 
-def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayLike]) -> None:
+def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayLike]) -> int:
     """Write the file for the official evaluator: of each pool the candidate with the highest score.
+
+    Gives, and warns of, the number of picks that have an answer but no program (answers given without one): the file
+    holds programs only, so they count as wrong in it, and as what their answer is in `evaluate`.
 
     Of several with the highest score the first in the pool is taken: a file can hold one only (the metrics of
     `evaluate` share a tie among them). A candidate without a program, or whose program does not parse, is written as
     `NO_PROGRAM`. The file is written whole or not at all. Raises ValueError as `metrics.outcome` does.
     """
-    lines = []
+    lines, lost = [], 0
     for pool, own in zip(pools, scores, strict=True):
         best = int(np.argmax(checked_scores(own, len(pool.candidates), pool.id)))
-        element = {"id": pool.id, "predicted": _tokens_of_text(pool.candidates[best].program)}
+        pick = pool.candidates[best]
+        predicted = _tokens_of_text(pick.program)
+        lost += predicted == NO_PROGRAM and pick.answer is not None
+        element = {"id": pool.id, "predicted": predicted}
         lines.append(json.dumps(element, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     os.replace(partial, path)
+    if lost:
+        warn(
+            f"{path}: {lost} of {len(pools)} picks have an answer but no program; the official file holds programs "
+            "only, so they count as wrong there, though evaluate counts their answers"
+        )
+    return lost
 
 
 def _tokens_of_text(program: str | None) -> Sequence[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from finrank.equal_answers import group_equal_answers, temper
 from finrank.evaluation.metrics import FloatArray
 from finrank.records import RewardedPool
 
@@ -38,11 +39,11 @@ def ranking(pool: RewardedPool, scores: FloatArray, temperature: float = 1.0) ->
     """One ranked pool as JSON values.
 
     {"id", "page", "question", "rows" (of the table), "text", "program" and "answer" (gold), "candidates": [{"program",
-    "answer", "score", "probability", "reward", "origin", "edits"}], "picked" (index), "confidence"}. Probabilities are
-    the softmax of the pool's scores divided by `temperature`; the confidence is that of the picked candidate.
+    "answer", "score", "probability", "reward", "origin", "edits"}], "picked" (index), "confidence"}. The probability of
+    a candidate is that of its answer as `Ranker` gives it: equal answers pool theirs, and `temperature` comes after.
+    The picked candidate has the highest score, and the confidence is its probability.
     """
-    powers = np.exp((scores - scores.max()) / temperature)
-    probabilities = (powers / powers.sum()).round(6).tolist()
+    probabilities = _answer_probabilities(pool, scores, temperature)
     picked = int(scores.argmax())
     shown = zip(pool.candidates, scores.tolist(), probabilities, pool.rewards, strict=True)
     return {
@@ -68,3 +69,13 @@ def ranking(pool: RewardedPool, scores: FloatArray, temperature: float = 1.0) ->
         "picked": picked,
         "confidence": probabilities[picked],
     }
+
+
+def _answer_probabilities(pool: RewardedPool, scores: FloatArray, temperature: float) -> list[float]:
+    """The probability of each candidate's answer; over distinct answers, not over candidates, they sum to 1."""
+    groups = group_equal_answers(pool.candidates, scores)
+    probabilities = np.exp(temper(np.array([group.log_probability for group in groups]), temperature))
+    of_candidate = np.empty(len(scores))
+    for group, probability in zip(groups, probabilities.round(6).tolist(), strict=True):
+        of_candidate[group.indices] = probability
+    return list(of_candidate.tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from finrank.evaluation import baselines
@@ -16,6 +17,10 @@ from finrank.evaluation.rankings import confident_mistakes, examples
 from finrank.records import RewardedPool
 from finrank.store import UserError
 
+# Baselines without a paired test. Their outcome of a pool is a constant (its chance, its best), and swapping that with
+# the 0 or 1 of a model is no less likely only by accident: a sign flip tests nothing. The intervals tell.
+UNTESTED = ("chance", "constant", "oracle")
+
 
 def evaluate_pools(
     pools: Sequence[RewardedPool],
@@ -23,14 +28,17 @@ def evaluate_pools(
     *,
     seed: int = 0,
     candidate_only: Sequence[ArrayLike] | None = None,
+    rounding: float = 0.0,
 ) -> dict[str, Any]:
     """All figures of a scorer on these pools, as JSON values (None where a figure does not apply, never NaN).
 
     `scores` holds an array [candidates] per pool, `candidate_only` those of a model that saw no question and
-    no page. The keys: "n", "unanswerable" (pools without a correct candidate), "equal_rewards" (pools in which all
-    rewards are equal), the metrics (see `metrics.py`), "intervals" (95 %, over pages), "baselines" (name -> metrics,
-    "intervals", and "p_value" of a paired test of its accuracy against the model's), "positions" (see
-    `picked_positions`) and "ties" (pools with a tied "top", and with "all" scores equal).
+    no page; scores of a pool that differ by at most `rounding` count as equal in "ties". The keys: "n", "pages",
+    "unanswerable" (pools without a correct candidate), "equal_rewards" (pools in which all rewards are equal though
+    there is something to choose), the metrics (see `metrics.py`), "intervals" (95 %, over pages), "baselines" (name ->
+    metrics, "intervals", and "p_value" of a paired test of its accuracy against the model's, None for `UNTESTED`),
+    "positions" (see `picked_positions`) and "ties" (pools with a tied "top", and with "all" scores equal though the
+    candidates are not).
 
     Raises UserError without pools, ValueError for a wrong number of scores and for NaN or infinite ones.
     """
@@ -45,19 +53,36 @@ def evaluate_pools(
         baseline = rows[name]
         assert baseline is not None, "left out above"
         own, other = model["accuracy"].values, baseline["accuracy"].values
-        figures[name]["p_value"] = paired_sign_flip(own, other, pages, seed=seed)
+        tested = name not in UNTESTED
+        figures[name]["p_value"] = paired_sign_flip(own, other, pages, seed=seed) if tested else None
     return {
         "n": len(pools),
+        "pages": len(set(pages)),
         "unanswerable": sum(not pool.correct for pool in pools),
-        "equal_rewards": sum(max(pool.rewards) == min(pool.rewards) for pool in pools),
+        "equal_rewards": sum(_rewards_without_spread(pool) for pool in pools),
         **figures["model"],
         "baselines": {name: figures.get(name) for name in rows if name != "model"},
         "positions": picked_positions(pools, arrays),
         "ties": {
             "top": sum(int((one == one.max()).sum() > 1) for one in arrays),
-            "all": sum(int(len(one) > 1 and (one == one[0]).all()) for one in arrays),
+            "all": sum(
+                _several_distinct(pool) and float(np.ptp(own)) <= rounding
+                for pool, own in zip(pools, arrays, strict=True)
+            ),
         },
     }
+
+
+def _several_distinct(pool: RewardedPool) -> bool:
+    return len({(one.program, one.answer) for one in pool.candidates}) > 1
+
+
+def _rewards_without_spread(pool: RewardedPool) -> bool:
+    """Whether the rewards fail to tell candidates apart that differ; all right or all failed may well be equal."""
+    if max(pool.rewards) > min(pool.rewards) or not _several_distinct(pool):
+        return False
+    all_failed = all(one.answer is None for one in pool.candidates)
+    return not all_failed and len(pool.correct) < len(pool.candidates)
 
 
 def explain_pools(

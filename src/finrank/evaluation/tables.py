@@ -91,6 +91,16 @@ def print_comparison(result: Mapping[str, Any]) -> None:
     )
 
 
+def print_bias(bias: Mapping[str, Any]) -> None:
+    """Print in a line whether picks lie evenly over the positions, and whether scores depend on the order."""
+    tested = "too few pools to test" if bias["p_value"] is None else f"p = {bias['p_value']:.3g}"
+    order = bias["order_invariance"]
+    say(
+        f"bias: picked positions against even ones: {tested}; scores of {order['checked']} pools in another order "
+        f"differ by up to {order['max_difference']:.2g}"
+    )
+
+
 def print_confidence(confidence: Mapping[str, Any]) -> None:
     """Print how well the probabilities tell, and what answering only when sure would give."""
     at = ", ".join(
@@ -102,6 +112,13 @@ def print_confidence(confidence: Mapping[str, Any]) -> None:
         f"confidence: calibration error {confidence['ece']:.3f} (uncalibrated {confidence['ece_uncalibrated']:.3f}), "
         f"temperature {confidence['temperature']:.2f}; accuracy when the surest are answered: {at}"
     )
+    shipped = confidence.get("shipped")
+    if shipped is not None and shipped["threshold"] is not None:
+        found = "none is answered" if shipped["accuracy"] is None else f"accuracy {shipped['accuracy']:.3f}"
+        say(
+            f"the threshold in the model folder, {shipped['threshold']:.3f} at temperature "
+            f"{shipped['temperature']:.2f}: {found}, on {shipped['coverage']:.0%} of these pools"
+        )
     threshold = confidence["threshold"]
     if threshold is None:
         say("no threshold reaches the wanted accuracy on these pools: ranking abstains from nothing")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from finrank.evaluation.intervals import FEWEST_PAGES
+
 MOST_LOSING = 0.2  # of the questions may lose a gold operand to truncation
 MOST_UNANSWERABLE = 0.5  # of the pools
 MOST_WITHOUT_SPREAD = 0.2  # of the pools may have equal rewards
 UNEVEN_P = 0.001  # below this the picked positions are called uneven
+MOST_HARM = 0.01  # the calibration error may grow by this much, by the temperature of the other half of the pages
 _CLEAR = 0.05  # a paired test's p-value from which a difference is not clear
 
 _WHAT_TO_DO = {
@@ -24,14 +27,35 @@ _GIVING_AWAY = ("medoid", "medoid_text", "candidate_only")
 def diagnose(result: Mapping[str, Any]) -> list[str]:
     """What the figures of an evaluation say is wrong, a sentence each with what to do, or nothing.
 
-    Takes what `evaluate_pools` gives; "bias" and "truncation" are looked at where they are there.
+    Takes what `evaluate_pools` gives; "bias", "confidence" and "truncation" are looked at where they are there.
     """
+    nothing_to_choose = _nothing_to_choose(result)
     return [
+        *nothing_to_choose,
         *_of_scores(result),
         *_of_positions(result),
-        *_of_accuracy(result),
-        *_of_pools(result),
+        *([] if nothing_to_choose else _of_accuracy(result)),
+        *([] if nothing_to_choose else _of_answerable(result)),
+        *_of_rewards(result),
+        *_of_pages(result),
+        *_of_confidence(result),
         *_of_truncation(result),
+    ]
+
+
+def _nothing_to_choose(result: Mapping[str, Any]) -> list[str]:
+    """Pools on which all scorers are equally good: nothing is learnt from comparing them."""
+    n, best = result["n"], result["baselines"]["oracle"]["accuracy"]
+    if result["unanswerable"] == n:
+        return [
+            f"none of the {n} pools has a correct candidate: no scorer can be right, and no accuracy below says "
+            "anything; check the gold answers (step 00), or add candidates (more samples, other models)"
+        ]
+    if abs(best - result["baselines"]["chance"]["accuracy"]) > 1e-9:
+        return []
+    return [
+        f"the pools leave nothing to choose: in each, all candidates are right or none is, so that picks at random "
+        f"reach the {best:.3f} of the best ones; evaluate on pools that hold right and wrong candidates"
     ]
 
 
@@ -39,8 +63,8 @@ def _of_scores(result: Mapping[str, Any]) -> list[str]:
     found = []
     if result["ties"]["all"]:
         found.append(
-            f"in {result['ties']['all']} of {result['n']} pools all scores are equal: the candidates look the same "
-            "to the model; check that none is cut off (max_length) and that scores are computed in float32"
+            f"in {result['ties']['all']} of {result['n']} pools all scores are equal: different candidates look the "
+            "same to the model; check that none is cut off (max_length) and that scores are computed in float32"
         )
     order = result.get("bias", {}).get("order_invariance")
     if order and order["max_difference"] > order["tolerance"]:
@@ -84,7 +108,7 @@ def _of_accuracy(result: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _of_pools(result: Mapping[str, Any]) -> list[str]:
+def _of_answerable(result: Mapping[str, Any]) -> list[str]:
     found = []
     n, chance = result["n"], result["baselines"]["chance"]["accuracy"]
     for name in _GIVING_AWAY:
@@ -101,12 +125,38 @@ def _of_pools(result: Mapping[str, Any]) -> list[str]:
             f"{result['unanswerable']} of {n} pools have no correct candidate: accuracy cannot be above "
             f"{1 - result['unanswerable'] / n:.3f}; add candidates (more samples, other models), or let ranking abstain"
         )
+    return found
+
+
+def _of_rewards(result: Mapping[str, Any]) -> list[str]:
+    n = result["n"]
     if result["equal_rewards"] > MOST_WITHOUT_SPREAD * n:
-        found.append(
+        return [
             f"in {result['equal_rewards']} of {n} pools all rewards are equal: nothing can be chosen there; look at "
             "their candidates and answers, and run step 03 again"
-        )
-    return found
+        ]
+    return []
+
+
+def _of_pages(result: Mapping[str, Any]) -> list[str]:
+    pages = result["pages"]
+    if pages >= FEWEST_PAGES:
+        return []
+    return [
+        f"only {pages} {'page' if pages == 1 else 'pages'}: intervals and p-values mean little, since they come from "
+        f"comparing pages; evaluate on {FEWEST_PAGES} pages or more"
+    ]
+
+
+def _of_confidence(result: Mapping[str, Any]) -> list[str]:
+    confidence = result.get("confidence")
+    if confidence is None or confidence["ece"] <= confidence["ece_uncalibrated"] + MOST_HARM:
+        return []
+    return [
+        f"calibration harms: the temperature fitted on half of the pages makes the probabilities of the other half "
+        f"worse (calibration error {confidence['ece']:.3f}, without it {confidence['ece_uncalibrated']:.3f}); fit it "
+        "on more pages, or keep it from the model with --no-save_confidence"
+    ]
 
 
 def _of_truncation(result: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -42,10 +43,16 @@ class LoadedModel:
 
 
 def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) -> None:
-    """Write every part of the model into `directory`, the config with the parts' hashes last."""
+    """Write every part of the model into `directory`, the config with the parts' hashes last.
+
+    Other files there stay as they are, a README.md among them.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    model.encoder.save_pretrained(directory)
-    (directory / "README.md").unlink(missing_ok=True)  # peft's model card template says nothing true about ours
+    # Aside: peft also writes a README.md, over an existing one, from a template that says nothing true about ours.
+    with TemporaryDirectory(dir=directory) as aside:
+        model.encoder.save_pretrained(aside)
+        for name in ADAPTER:
+            (Path(aside) / name).replace(directory / name)
     save_file({name: value.contiguous() for name, value in model.score_head.state_dict().items()}, directory / HEAD)
     tokenizer.save_pretrained(directory)
     settings = model.settings.model_dump(mode="json")
