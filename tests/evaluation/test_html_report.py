@@ -152,7 +152,7 @@ def test_imported_pools_show_all_accuracies_and_no_p_value_where_none_was_tested
         "model": "", "chance": "–", "constant": "–", "medoid": "&lt; 0.001", "candidate only": "&lt; 0.001",
         "majority vote": "0.031", "oracle": "–",
     }  # fmt: skip
-    assert "Wrong candidates that were picked made by picked offered share" in re.sub(r" 0\.\d.*? made by", " made by", page.text)
+    assert "Wrong candidates that were picked" in page.text
     assert "fooled the model" not in page.text
     assert "imported 97 3,402 0.029" in page.text
 

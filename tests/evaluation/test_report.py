@@ -49,7 +49,7 @@ def wrong_scores(pools: list[RewardedPool]) -> list[np.ndarray]:
 
 def test_the_keys_are_the_documented_ones(pools: list[RewardedPool]) -> None:
     result = evaluate_pools(pools, oracle_scores(pools))
-    counts = {"n", "unanswerable", "equal_rewards"}
+    counts = {"n", "pages", "unanswerable", "equal_rewards"}
     assert set(result) == counts | {"intervals", "baselines", "positions", "ties", "accuracy_pooled"} | METRICS
     assert set(result["intervals"]) == METRICS | {"accuracy_pooled"}
     assert set(result["baselines"]) == {
@@ -108,6 +108,12 @@ def test_candidate_only_scores_pass_through_the_same_metrics(pools: list[Rewarde
     assert result["baselines"]["candidate_only"]["p_value"] < 0.001
 
 
+def test_what_is_no_model_has_no_paired_test(pools: list[RewardedPool]) -> None:
+    rows = evaluate_pools(pools, oracle_scores(pools), candidate_only=wrong_scores(pools))["baselines"]
+    untested = {name for name, row in rows.items() if row is not None and row["p_value"] is None}
+    assert untested == {"chance", "constant", "oracle"}
+
+
 def test_positions_of_the_picks(pools: list[RewardedPool]) -> None:
     always_third = [np.eye(5)[2] for _ in pools]
     positions = evaluate_pools(pools, always_third)["positions"]
@@ -143,6 +149,14 @@ def test_equal_scores_are_diagnosed(pools: list[RewardedPool]) -> None:
     assert "not clearly above chance" in diagnosis(result)
 
 
+def test_copies_alone_are_no_equal_scores_and_rounding_is_no_difference(make_pool: MakePool) -> None:
+    copies = make_pool([1.0, 1.0], [], programs=["add(0, 1)"] * 2)
+    different = make_pool([1.0, 2.0])
+    scores = [[0.5, 0.5], [0.5, 0.50001]]
+    assert evaluate_pools([copies, different], scores)["ties"]["all"] == 0
+    assert evaluate_pools([copies, different], scores, rounding=1e-4)["ties"]["all"] == 1
+
+
 def test_a_model_that_picks_a_position_is_diagnosed(pools: list[RewardedPool]) -> None:
     assert "position 2" in diagnosis(evaluate_pools(pools, [np.eye(5)[2] for _ in pools]))
 
@@ -160,6 +174,40 @@ def test_a_model_no_better_than_an_attacker_is_diagnosed(pools: list[RewardedPoo
 def test_pools_with_equal_rewards_are_counted(make_pool: MakePool) -> None:
     pools = [make_pool([1.0, 2.0], [], rewards=[0.2, 0.2]), make_pool([1.0, 2.0])]
     assert evaluate_pools(pools, [[0.0, 1.0]] * 2)["equal_rewards"] == 1
+
+
+def test_equal_rewards_count_only_where_there_is_something_to_tell_apart(make_pool: MakePool) -> None:
+    copies = make_pool([1.0, 1.0], [], rewards=[0.2, 0.2], programs=["add(0, 1)"] * 2)
+    all_right = make_pool([1.0, 1.0], [0, 1])
+    all_failed = make_pool([None, None], [], rewards=[0.0, 0.0])
+    alone = make_pool([1.0])
+    pools = [copies, all_right, all_failed, alone]
+    assert evaluate_pools(pools, [np.zeros(len(pool.candidates)) for pool in pools])["equal_rewards"] == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "correct", "said"),
+    [
+        ([1.0, 1.0], [0, 1], "leave nothing to choose"),
+        ([1.0], [0], "leave nothing to choose"),
+        ([None, None], [], "none of the 20 pools has a correct candidate"),
+    ],
+)
+def test_pools_without_a_choice_blame_neither_model_nor_rewards(
+    make_pool: MakePool, answers: list[float | None], correct: list[int], said: str
+) -> None:
+    rewards = [1.0 if place in correct else 0.0 for place in range(len(answers))]
+    pools = [make_pool(answers, correct, rewards=rewards, page=f"page {number}") for number in range(20)]
+    (sentence,) = diagnose(evaluate_pools(pools, [np.arange(len(answers)) for _ in pools]))
+    assert said in sentence
+
+
+def test_few_pages_are_named(pools: list[RewardedPool]) -> None:
+    one_page = [pool.model_copy(update={"page": "page"}) for pool in pools]
+    result = evaluate_pools(one_page, oracle_scores(pools))
+    assert result["pages"] == 1
+    assert result["intervals"]["accuracy"] == [1.0, 1.0]
+    assert any(sentence.startswith("only 1 page:") for sentence in diagnose(result))
 
 
 def test_what_lies_behind_the_figures_is_json(pools: list[RewardedPool]) -> None:

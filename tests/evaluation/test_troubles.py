@@ -17,6 +17,7 @@ def good() -> dict[str, Any]:
     """A good model on fair pools of eight."""
     return {
         "n": 400,
+        "pages": 200,
         "unanswerable": 20,
         "equal_rewards": 3,
         **row(0.6),
@@ -26,6 +27,7 @@ def good() -> dict[str, Any]:
             "medoid_text": row(0.2),
             "candidate_only": row(0.25),
             "majority_vote": None,
+            "oracle": row(0.95),
         },
         "positions": {"warning": None},
         "ties": {"top": 0, "all": 0},
@@ -34,6 +36,7 @@ def good() -> dict[str, Any]:
             "p_value": 0.3,
             "order_invariance": {"checked": 32, "max_difference": 1e-5, "tolerance": 1e-4},
         },
+        "confidence": {"ece": 0.05, "ece_uncalibrated": 0.045},
         "truncation": {"questions_losing_numbers": 0.15},
     }
 
@@ -44,7 +47,7 @@ def test_nothing_is_said_where_nothing_is_wrong() -> None:
 
 def test_figures_of_a_training_evaluation_are_enough() -> None:
     result = good()
-    del result["bias"], result["truncation"]
+    del result["bias"], result["truncation"], result["confidence"]
     assert diagnose(result) == []
 
 
@@ -55,6 +58,8 @@ def test_figures_of_a_training_evaluation_are_enough() -> None:
         ({"positions": {"warning": "90% of the picks are at position 2"}}, ["position 2"]),
         (row(0.14), ["not clearly above chance (0.125)", "train longer"]),
         ({"unanswerable": 220}, ["220 of 400 pools have no correct candidate", "above 0.450", "abstain"]),
+        ({"pages": 9}, ["only 9 pages", "10 pages or more"]),
+        ({"confidence": {"ece": 0.06, "ece_uncalibrated": 0.045}}, ["calibration harms", "0.060", "0.045"]),
         ({"equal_rewards": 81}, ["in 81 of 400 pools all rewards are equal", "step 03"]),
         ({"truncation": {"questions_losing_numbers": 0.21}}, ["21.0% of the questions lose", "prompt.max_length"]),
     ],
@@ -102,3 +107,25 @@ def test_voting_gives_nothing_away() -> None:
     result = good()
     result["baselines"]["majority_vote"] = row(0.5)
     assert diagnose(result) == []
+
+
+def test_chance_constant_and_oracle_need_no_test() -> None:
+    result = good()
+    for name in ("chance", "oracle"):
+        result["baselines"][name]["p_value"] = None
+    assert diagnose(result) == []
+
+
+def test_nothing_is_compared_where_nothing_can_be_right() -> None:
+    nothing = {"accuracy": 0.0, "intervals": {"accuracy": [0.0, 0.0]}, "p_value": 1.0}
+    baselines = dict.fromkeys(good()["baselines"], nothing)
+    (sentence,) = diagnose({**good(), **nothing, "unanswerable": 400, "baselines": baselines})
+    assert "none of the 400 pools has a correct candidate" in sentence
+
+
+def test_nothing_is_compared_where_there_is_nothing_to_choose() -> None:
+    same = {"accuracy": 0.4, "intervals": {"accuracy": [0.36, 0.44]}, "p_value": 1.0}
+    baselines = dict.fromkeys(good()["baselines"], same)
+    (sentence,) = diagnose({**good(), **same, "unanswerable": 240, "baselines": baselines})
+    assert "nothing to choose" in sentence
+    assert "0.400" in sentence

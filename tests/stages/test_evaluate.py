@@ -18,7 +18,7 @@ from finrank.records import RewardedPool
 from finrank.stages import evaluate, sft
 from finrank.store import UserError, load_records
 from tests.conftest import REPOSITORY
-from tests.pools import write_pools
+from tests.pools import make_pool, write_pools
 from tests.tiny import save_tiny_base
 
 SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
@@ -133,16 +133,107 @@ def test_the_confidence_goes_into_the_model_folder_and_never_from_train(place: P
     assert not (copy / CONFIDENCE).exists()
 
 
+def test_no_confidence_comes_from_test(place: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
+    model = place / "outputs/run_001/04_sft/best_model"
+    before = (model / CONFIDENCE).read_bytes()
+    data = write_pools(tmp_path / "data", dev=12)
+    (data / "dev.jsonl").rename(data / "test.jsonl")
+    evaluate.run(model, data, split="test")
+    assert (model / CONFIDENCE).read_bytes() == before
+
+
+def test_the_shipped_threshold_is_tried_before_it_is_replaced(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(place / "outputs/run_001/04_sft/best_model", tmp_path / "model"))
+    (model / CONFIDENCE).unlink(missing_ok=True)
+    assert evaluate.run(model, place / "data", wanted_accuracy=0.3)["confidence"]["shipped"] is None
+    assert "in place of" not in capfd.readouterr().out
+    saved = json.loads((model / CONFIDENCE).read_text(encoding="utf-8"))
+    saved["threshold"] = {"wanted_accuracy": 0.3, "value": 0.0, "coverage": 1, "accuracy": 1, "lower_bound": 0.9}
+    (model / CONFIDENCE).write_text(json.dumps({**saved, "temperature": 7.0, "pool_sizes": {"20": 9}}))
+    result = evaluate.run(model, place / "data")
+    assert result["confidence"]["shipped"] == {
+        "temperature": 7.0,
+        "threshold": 0.0,
+        "coverage": 1.0,
+        "accuracy": pytest.approx(result["accuracy_pooled"]),
+    }
+    told = capfd.readouterr()
+    assert "fitted on pools of 20 candidates" in " ".join(told.err.split())
+    assert "in place of an earlier one (temperature 7.00)" in " ".join(told.out.split())
+    (model / CONFIDENCE).write_text("{")
+    assert evaluate.run(model, place / "data")["confidence"]["shipped"] is None, "a damaged one is made again"
+    assert json.loads((model / CONFIDENCE).read_text(encoding="utf-8"))["temperature"] != 7.0
+
+
 def test_the_same_seed_gives_the_same_file(place: Path, figures: dict[str, Any]) -> None:
-    again = place / "again.json"
-    evaluate.run(
-        place / "outputs/run_001",
-        place / "data",
-        json_path=again,
-        compare_dir=place / "outputs/run_002",
-        wanted_accuracy=0.3,
-    )
-    assert again.read_bytes() == (place / "new/dev.json").read_bytes()
+    files = []
+    for name in ("again.json", "and_again.json"):
+        (place / "outputs/run_001/04_sft/best_model" / CONFIDENCE).unlink(missing_ok=True)  # else it is tried, too
+        evaluate.run(
+            place / "outputs/run_001",
+            place / "data",
+            json_path=place / name,
+            compare_dir=place / "outputs/run_002",
+            wanted_accuracy=0.3,
+        )
+        files.append((place / name).read_bytes())
+    assert files[0] == files[1] == (place / "new/dev.json").read_bytes()
+
+
+def test_copies_of_a_candidate_tie_whatever_rounding_does(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = CandidateRankingModel.score
+
+    def rounded(self: CandidateRankingModel, *arguments: Any, **options: Any) -> list[torch.Tensor]:
+        return [own + 1e-5 * torch.arange(len(own)) for own in honest(self, *arguments, **options)]
+
+    monkeypatch.setattr(CandidateRankingModel, "score", rounded)
+    data = write_pools(tmp_path / "data", dev=12)
+    pools = [make_pool(number) for number in range(12)]
+    lines = [
+        pool.model_copy(
+            update={"candidates": [pool.candidates[pool.correct[0]]] * 4, "correct": [0, 1, 2, 3], "rewards": [1.0] * 4}
+        ).model_dump_json()
+        for pool in pools
+    ]
+    (data / "dev.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    result = evaluate.run(place / "outputs/run_001", data, save_confidence=False)
+    assert result["ties"] == {"top": 12, "all": 0}
+    assert result["bias"]["picked"] == [0.25] * 4
+
+
+def test_the_control_is_found_by_what_both_models_were_trained_on(
+    place: Path, tmp_path: Path, figures: dict[str, Any]
+) -> None:
+    model = place / "outputs/run_001"
+    other = write_pools(tmp_path / "data", train=0, selection=0, dev=12)
+    assert evaluate.run(model, other, save_confidence=False)["baselines"]["candidate_only"] is not None
+    # Sibling runs of another shape, and one without a model, are passed over.
+    for number, text in enumerate(["{", "[]", '{"config": {}}'], start=5):
+        stage = place / f"outputs/run_00{number}/04_sft"
+        stage.mkdir(parents=True)
+        (stage / "training_manifest.json").write_text(text, encoding="utf-8")
+    unfinished = place / "outputs/run_009/04_sft"
+    unfinished.mkdir(parents=True)
+    shutil.copy(place / "outputs/run_002/04_sft/training_manifest.json", unfinished)
+    again = evaluate.run(model, place / "data", save_confidence=False)
+    assert again["baselines"]["candidate_only"] == figures["baselines"]["candidate_only"]
+    manifest = place / "outputs/run_001/04_sft/training_manifest.json"
+    kept = manifest.read_text(encoding="utf-8")
+    try:
+        manifest.write_text(json.dumps({**json.loads(kept), "data": {"train.jsonl": "other"}}), encoding="utf-8")
+        lost = evaluate.run(model, place / "data", save_confidence=False)
+    finally:
+        manifest.write_text(kept, encoding="utf-8")
+    assert lost["baselines"]["candidate_only"] is None
+
+
+def test_a_control_that_sees_the_question_is_refused(place: Path) -> None:
+    with pytest.raises(UserError, match="trained with question and page"):
+        evaluate.run(place / "outputs/run_001", place / "data", candidate_only_dir=place / "outputs/run_001")
 
 
 def test_what_is_printed_leads_with_the_figures_and_names_the_troubles(
@@ -151,6 +242,7 @@ def test_what_is_printed_leads_with_the_figures_and_names_the_troubles(
     result = evaluate.run(place / "outputs/run_001", place / "data", save_confidence=False)
     told = capfd.readouterr()
     assert told.out.index("model") < told.out.index("chance") < told.out.index("MRR") < told.out.index("where it is")
+    assert "bias: picked positions" in told.out
     assert result["troubles"]
     for sentence in result["troubles"]:
         assert f"warning: {sentence}" in told.err

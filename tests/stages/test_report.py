@@ -55,6 +55,16 @@ def test_the_same_run_gives_the_same_files(trained: tuple[Path, Path], tmp_path:
     assert files[0] == files[1]
 
 
+def test_the_model_folder_can_be_left_alone(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run, data = trained
+    model = Path(shutil.copytree(run / "04_sft/best_model", tmp_path / "model"))
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    report.run(model, data, html_path=tmp_path / "a.html", save_confidence=False)
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    with pytest.raises(UserError, match="wanted_accuracy"):
+        report.run(model, data, html_path=tmp_path / "a.html", wanted_accuracy=2.0)
+
+
 def test_a_card_of_ones_own_is_kept(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,15 +19,17 @@ import numpy as np
 from finrank.console import say, warn
 from finrank.evaluation import tables
 from finrank.evaluation.bias import order_invariance
-from finrank.evaluation.confidence import confidence_figures
+from finrank.evaluation.confidence import confidence_figures, distinct_answers
+from finrank.evaluation.metrics import FIGURE_DECIMALS
 from finrank.evaluation.official import write_predictions
 from finrank.evaluation.report import compare_pools, evaluate_pools, explain_pools
 from finrank.evaluation.troubles import diagnose
+from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
 from finrank.ranker.confidence import save_confidence as save
 from finrank.ranker.encoding import pad_id
 from finrank.ranker.saving import LoadedModel, find_model, load_model, read_settings
 from finrank.ranker.scoring import score_pools
-from finrank.records import RewardedPool
+from finrank.records import Answer, RewardedPool
 from finrank.store import UserError, available_splits, load_records, write_json
 from finrank.training.pools import EncodedData, encode_pools
 from finrank.training.runs import TRAINING_MANIFEST, data_hashes, environment, explain_out_of_memory
@@ -35,6 +37,8 @@ from finrank.training.runs import TRAINING_MANIFEST, data_hashes, environment, e
 # How far a score may move when the candidates stand in another order: rounding, which depends on what is packed with
 # what. In bfloat16 a number has 8 significant bits.
 _ORDER_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
+# A model is too sure of what it was trained on, and what is fitted on test makes its figures there too good.
+_FITTED_ON = ("dev", "selection")
 
 
 class Scored(NamedTuple):
@@ -63,7 +67,7 @@ def run(
 
     The candidate-only model is `candidate_only_dir`, or else the newest one trained beside this model on the same
     data. `wanted_accuracy` is that of the threshold below which ranking abstains; with `save_confidence` it goes into
-    the model folder (never from the train split). Raises UserError for a missing model, split or part.
+    the model folder (from dev and selection only). Raises UserError for a missing model, split or part.
     """
     if not 0 < wanted_accuracy < 1:
         raise UserError(f"--wanted_accuracy is a share between 0 and 1 (0.9: nine of ten right), got {wanted_accuracy}")
@@ -99,9 +103,10 @@ def _other_models(
     model_dir: Path, data_dir: Path, compare_dir: Path | None, candidate_only_dir: Path | None
 ) -> dict[str, Path | None]:
     """The folders of the models that score the same pools: "compare" and "candidate_only", None for none."""
-    control = candidate_only_dir or _candidate_only_beside(model_dir, data_dir)
-    chosen = {"compare": compare_dir, "candidate_only": control}
-    return {name: None if directory is None else find_model(directory) for name, directory in chosen.items()}
+    return {
+        "compare": None if compare_dir is None else find_model(compare_dir),
+        "candidate_only": _control(candidate_only_dir, model_dir, data_dir),
+    }
 
 
 def _figures(
@@ -128,12 +133,15 @@ def _figures(
         other = load_model(directory, _base_for(directory, model_dir, base_model))
         scores_of[name] = _score(other, pools, f"scoring {name.replace('_', '-')}").scores
     confidence = confidence_figures(pools, own.scores, wanted_accuracy=wanted_accuracy, seed=seed)
+    shipped = _of_shipped(_shipped(model_dir), pools, own.scores)
     explained = explain_pools(pools, own.scores, seed=seed, temperature=confidence["temperature"])
     result = {
-        **evaluate_pools(pools, own.scores, seed=seed, candidate_only=scores_of.get("candidate_only")),
+        **evaluate_pools(
+            pools, own.scores, seed=seed, candidate_only=scores_of.get("candidate_only"), rounding=tolerance
+        ),
         **explained,
         "bias": {**explained["bias"], "order_invariance": {**order, "tolerance": tolerance}},
-        "confidence": confidence,
+        "confidence": {**confidence, "shipped": shipped},
         "comparison": None,
         "truncation": {
             "numbers_in_prefix": own.encoded.numbers_in_prefix,
@@ -151,7 +159,14 @@ def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str)
     encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
     packed = [item.pool for item in encoded.pools]
     pad = pad_id(loaded.tokenizer)
-    return Scored(score_pools(loaded.model, packed, pad, route=loaded.route, description=description), encoded)
+    scores = score_pools(loaded.model, packed, pad, route=loaded.route, description=description)
+    return Scored([_tie_copies(pool, own) for pool, own in zip(pools, scores, strict=True)], encoded)
+
+
+def _tie_copies(pool: RewardedPool, scores: np.ndarray) -> np.ndarray:
+    """Give each copy of a candidate the score of the first one: rounding in the packing must break no tie."""
+    first: dict[tuple[str | None, Answer | None], int] = {}
+    return scores[[first.setdefault((one.program, one.answer), place) for place, one in enumerate(pool.candidates)]]
 
 
 def _base_for(other_dir: Path, model_dir: Path, base_model: str | None) -> str | None:
@@ -160,18 +175,84 @@ def _base_for(other_dir: Path, model_dir: Path, base_model: str | None) -> str |
     return base_model if same else None
 
 
+def _control(given: Path | None, model_dir: Path, data_dir: Path) -> Path | None:
+    """The candidate-only model to set beside this one; UserError where the one given sees question and page."""
+    if given is None:
+        return _candidate_only_beside(model_dir, data_dir)
+    control = find_model(given)
+    if not read_settings(control).prompt.candidate_only:
+        raise UserError(
+            f"--candidate_only {given}: {control} was trained with question and page, so it is no control; give a "
+            "model of finrank train-sft --candidate_only, or use --compare for another model"
+        )
+    return control
+
+
+class _Trained(NamedTuple):
+    """What the training manifest of a model tells: whether it can be a control, and the hashes of its data."""
+
+    is_control: bool
+    data: dict[str, str]
+
+
+def _trained(manifest: Path) -> _Trained | None:
+    """None where there is no manifest, or one of another shape: of another program, or another version of this one."""
+    try:
+        stored = json.loads(manifest.read_text(encoding="utf-8"))
+        is_control = bool(stored["config"]["prompt"]["candidate_only"] and not stored["quick_test"])
+        return _Trained(is_control, dict(stored["data"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _candidate_only_beside(model_dir: Path, data_dir: Path) -> Path | None:
-    """The newest candidate-only model among the sibling runs that was trained on this very data."""
+    """The newest candidate-only model among the sibling runs that was trained on the same data as this model.
+
+    Of a model without a manifest the evaluated data are taken for those it was trained on.
+    """
     if read_settings(model_dir).prompt.candidate_only:
         return None
-    folders = model_dir.resolve().parents  # of run_NNN/04_sft/best_model the third is the parent of all runs
-    hashes = data_hashes(data_dir)
+    model_dir = model_dir.resolve()
+    own = _trained(model_dir.parent / TRAINING_MANIFEST)
+    hashes = data_hashes(data_dir) if own is None else own.data
+    folders = model_dir.parents  # of run_NNN/04_sft/best_model the third is the parent of all runs
     for manifest in sorted(folders[2].glob(f"run_*/04_sft/{TRAINING_MANIFEST}"), reverse=True) if folders[2:] else []:
-        stored = json.loads(manifest.read_text(encoding="utf-8"))
-        is_control = stored["config"]["prompt"]["candidate_only"] and not stored["quick_test"]
-        if is_control and stored["data"] == hashes:
-            return manifest.parent / "best_model"
+        beside, best = _trained(manifest), manifest.parent / "best_model"
+        if beside is not None and beside.is_control and beside.data == hashes and best.is_dir():
+            return best
     return None
+
+
+def _shipped(model_dir: Path) -> Confidence | None:
+    try:
+        return load_confidence(model_dir)
+    except UserError as error:  # says to evaluate again, which is what happens here
+        warn(str(error))
+        return None
+
+
+def _of_shipped(
+    confidence: Confidence | None, pools: Sequence[RewardedPool], scores: Sequence[np.ndarray]
+) -> dict[str, float | None] | None:
+    """What the confidence in the model folder, fitted on other pools perhaps, gives on these; warns of unlike ones.
+
+    "temperature", "threshold", and "coverage" and "accuracy" of the answers above it: of all where the threshold is
+    None, accuracy None where none is answered.
+    """
+    if confidence is None:
+        return None
+    for sentence in unlike_fitted(confidence, [pool.candidates for pool in pools]).values():
+        warn(sentence)
+    threshold = None if confidence.threshold is None else confidence.threshold.value
+    answers = distinct_answers(pools, scores)
+    answered = answers.confidence(confidence.temperature) >= (0.0 if threshold is None else threshold)
+    right = answers.top_is_right()[answered]
+    return {
+        "temperature": confidence.temperature,
+        "threshold": threshold,
+        "coverage": round(float(answered.mean()), FIGURE_DECIMALS),
+        "accuracy": round(float(right.mean()), FIGURE_DECIMALS) if len(right) else None,
+    }
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -179,6 +260,7 @@ def _show(result: dict[str, Any]) -> None:
     tables.print_table(result, title=f"{result['split']}: {n} pools, {without} without a correct candidate")
     if result["comparison"] is not None:
         tables.print_comparison(result)
+    tables.print_bias(result["bias"])
     tables.print_confidence(result["confidence"])
     for sentence in result["troubles"]:
         warn(sentence)
@@ -202,9 +284,10 @@ def _save_beside_model(result: dict[str, Any], model_dir: Path) -> None:
     """The confidence and the model card, into the model folder."""
     from finrank.evaluation.model_card import CARD, write_model_card  # loads templates, as the report does
 
-    if result["split"] == "train":
-        say("confidence and model card: not saved, since a model is too sure of what it was trained on")
+    if result["split"] not in _FITTED_ON:
+        say(f"confidence and model card: not saved from {result['split']}, only from {' or '.join(_FITTED_ON)}")
         return
+    before = result["confidence"]["shipped"]
     file = f"{result['split']}.jsonl"
     try:
         path = save(model_dir, result["confidence"], data_hashes={file: result["data_hashes"][file]})
@@ -212,5 +295,7 @@ def _save_beside_model(result: dict[str, Any], model_dir: Path) -> None:
     except OSError as error:
         warn(f"the model folder could not be written to ({error}); --no-save_confidence leaves it alone")
         return
-    say(f"confidence: {path}")
+    temperature = result["confidence"]["temperature"]
+    replaced = "" if before is None else f", in place of an earlier one (temperature {before['temperature']:.2f})"
+    say(f"confidence: {path}, temperature {temperature:.2f}{replaced}")
     say(f"model card: {card or f'{model_dir / CARD} is your own and was left alone'}")
