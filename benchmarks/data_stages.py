@@ -3,8 +3,9 @@
 A data set of each size is made like the embedded sample, in which no two questions and no two pages are the same. With
 `--input_dir`, a folder in the official layout, it has the questions of its train file, repeated under new ids and pages
 where they are too few. Stages 01 to 03 run on it, each in a process of its own, which measures itself: processor time
-(so that other programs on the machine count little), wall time, and the highest memory. Rates are questions of a stage's input per second of processor time, imports aside. The smallest size is
-run several times, for median and quartiles.
+(so that other programs on the machine count little), wall time, and the highest memory. Rates are questions of a
+stage's input per second of processor time, imports aside. The smallest size is run several times, for median and
+quartiles.
 
     python benchmarks/data_stages.py --json data_stages.json
     python benchmarks/data_stages.py --quick --input_dir datasets/finqa_raw

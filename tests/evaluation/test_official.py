@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,7 +206,7 @@ def test_a_pick_without_an_answer_loses_nothing(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_a_file_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "predictions.json"
-    elements = [
+    elements: list[dict[str, Any]] = [
         {"id": "a", "predicted": ["add(", "1", "2", ")", "EOF"]},
         {"id": "a", "predicted": ["EOF"]},
         {"id": "b", "predicted": ["add(", "1", "2", ")"]},

@@ -87,7 +87,6 @@ def test_shuffled_labels_are_at_chance_in_every_table(make_pool: MakePool) -> No
     for row in explained["bias"]["best_positions"]:
         n = row["n"]
         assert abs(row["accuracy"] - 0.17) < 0.05 + _FAR * np.sqrt(0.17 * 0.83 / n), row
-    assert result["baselines"]["chance"]["p_value"] > 0.001
     assert any("not clearly above chance" in sentence for sentence in diagnose({**result, **explained}))
 
 

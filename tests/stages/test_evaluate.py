@@ -231,6 +231,18 @@ def test_the_control_is_found_by_what_both_models_were_trained_on(
     assert lost["baselines"]["candidate_only"] is None
 
 
+def test_a_model_without_a_manifest_has_a_control_of_the_data_at_hand(place: Path, tmp_path: Path) -> None:
+    outputs = Path(shutil.copytree(place / "outputs", tmp_path / "outputs"))
+    (outputs / "run_001/04_sft/training_manifest.json").unlink()
+    other = write_pools(tmp_path / "data", dev=12)
+    same, lost = (
+        evaluate.run(outputs / "run_001", data, save_confidence=False)["baselines"]["candidate_only"]
+        for data in (place / "data", other)
+    )
+    assert same is not None
+    assert lost is None
+
+
 def test_a_control_that_sees_the_question_is_refused(place: Path) -> None:
     with pytest.raises(UserError, match="trained with question and page"):
         evaluate.run(place / "outputs/run_001", place / "data", candidate_only_dir=place / "outputs/run_001")
