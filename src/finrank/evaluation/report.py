@@ -90,7 +90,7 @@ def explain_pools(
 ) -> dict[str, Any]:
     """What lies behind a scorer's accuracy: "bias", "breakdowns", "mistakes" and "examples", as JSON values.
 
-    See `position_bias`, `break_down` and `rankings.py`; `temperature` divides the scores of the last two.
+    See `position_bias`, `break_down` and `rankings.py`; `temperature` tempers the probabilities of the last two.
     """
     arrays = _checked(pools, scores)
     accuracy, chance = pool_metrics(pools, arrays)["accuracy"], baselines.chance(pools)["accuracy"]
