@@ -50,3 +50,8 @@ def test_a_sample_that_was_changed_is_not_replaced(tmp_path: Path, name: str) ->
 def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--dev is -1"):
         sample_data.run(tmp_path / "raw", dev=-1)
+
+
+def test_more_questions_than_pages_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--train is 50001: the sample has pages for 50000"):
+        sample_data.run(tmp_path / "raw", train=50_001, dev=1, test=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from finrank.console import say
 from finrank.sources.finqa import FILES
-from finrank.sources.sample import generate
+from finrank.sources.sample import MOST_QUESTIONS, generate
 from finrank.store import MANIFEST, UserError, publish, sha256, versions, write_json
 
 STAGE = "sample-data"
@@ -25,6 +25,9 @@ def run(output_dir: Path, *, train: int = 600, dev: int = 150, test: int = 150, 
     negative = [split for split, size in sizes.items() if size < 0]
     if negative:
         raise UserError(f"--{negative[0]} is {sizes[negative[0]]}: expected a number of questions, 0 or more")
+    largest = max(sizes, key=sizes.__getitem__)
+    if sizes[largest] > MOST_QUESTIONS:
+        raise UserError(f"--{largest} is {sizes[largest]}: the sample has pages for {MOST_QUESTIONS} questions a split")
     _refuse_other_files(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent) as place:

@@ -13,7 +13,8 @@ from finrank.sources.sample.text_questions import TEXT_KINDS
 
 KINDS = TABLE_KINDS + TEXT_KINDS
 SPLITS = ("train", "dev", "test")
-_MOST_QUESTIONS = 3  # per page
+_MOST_PER_PAGE = 3
+MOST_QUESTIONS = 50_000  # per split: page names run out at somewhat more than this
 
 
 def generate(train: int = 600, dev: int = 150, test: int = 150, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
@@ -21,9 +22,11 @@ def generate(train: int = 600, dev: int = 150, test: int = 150, seed: int = 0) -
 
     Every program executes to its `exe_ans`. No page is in two splits, and a split does not depend on the
     sizes of the others. An example has the keys id, filename, pre_text, post_text, table and qa, and its qa
-    the keys question, answer, program, exe_ans and gold_inds.
+    the keys question, answer, program, exe_ans and gold_inds. Raises ValueError for more than MOST_QUESTIONS in one.
     """
     sizes = {"train": train, "dev": dev, "test": test}
+    if max(sizes.values()) > MOST_QUESTIONS:
+        raise ValueError(f"at most {MOST_QUESTIONS} questions a split, got {sizes}")
     return {split: _split(split, size, seed) for split, size in sizes.items()}
 
 
@@ -37,7 +40,7 @@ def _split(split: str, size: int, seed: int) -> list[dict[str, Any]]:
         if page.filename in taken:
             continue
         taken.add(page.filename)
-        drafts = _drafts(page, rng, min(rng.randint(1, _MOST_QUESTIONS), size - len(examples)))
+        drafts = _drafts(page, rng, min(rng.randint(1, _MOST_PER_PAGE), size - len(examples)))
         examples += [_example(page, draft, number) for number, draft in enumerate(drafts, start=1)]
     return examples
 
