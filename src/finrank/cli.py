@@ -33,6 +33,28 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed: the same seed and input
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes at work (0: one per core); the files do not depend on it.")
 ]
+Split = Annotated[str, typer.Option("--split", help="train, selection, dev or test.")]
+FiguresJson = Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")]
+RewardedPools = Annotated[Path, typer.Option("--data", help="Rewarded pools (output of stage 03).")]
+Control = Annotated[
+    Path | None,
+    typer.Option(
+        "--candidate_only",
+        help="A model trained with --candidate_only, set beside this one (default: the newest run beside it on the "
+        "same data).",
+    ),
+]
+WantedAccuracy = Annotated[
+    float, typer.Option("--wanted_accuracy", help="Accuracy of the threshold below which ranking abstains.")
+]
+SaveConfidence = Annotated[
+    bool,
+    typer.Option(
+        "--save_confidence/--no-save_confidence",
+        help="Write temperature, threshold and model card into the model folder (from dev or selection only).",
+    ),
+]
+EvaluationSeed = Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")]
 BaseModel = Annotated[
     str | None, typer.Option("--base_model", help="Another place for the base weights: local folder or hub id.")
 ]
@@ -173,17 +195,10 @@ def sft(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Option("--model", help="A run, a stage directory or a model folder.")],
-    data: Annotated[Path, typer.Option("--data", help="Rewarded pools (output of stage 03).")] = REWARDED,
-    split: Annotated[str, typer.Option("--split", help="train, selection, dev or test.")] = "dev",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")] = None,
-    candidate_only: Annotated[
-        Path | None,
-        typer.Option(
-            "--candidate_only",
-            help="A model trained with --candidate_only, set beside this one (default: the newest run beside it on "
-            "the same data).",
-        ),
-    ] = None,
+    data: RewardedPools = REWARDED,
+    split: Split = "dev",
+    json_path: FiguresJson = None,
+    candidate_only: Control = None,
     compare: Annotated[
         Path | None, typer.Option("--compare", help="A second model, compared on the same pools by a paired test.")
     ] = None,
@@ -191,18 +206,10 @@ def evaluate(
     predictions_out: Annotated[
         Path | None, typer.Option("--predictions_out", help="Write the picks as the official evaluator reads them.")
     ] = None,
-    wanted_accuracy: Annotated[
-        float, typer.Option("--wanted_accuracy", help="Accuracy of the threshold below which ranking abstains.")
-    ] = 0.9,
-    save_confidence: Annotated[
-        bool,
-        typer.Option(
-            "--save_confidence/--no-save_confidence",
-            help="Write temperature, threshold and model card into the model folder (from dev or selection only).",
-        ),
-    ] = True,
+    wanted_accuracy: WantedAccuracy = 0.9,
+    save_confidence: SaveConfidence = True,
     base_model: BaseModel = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")] = 0,
+    seed: EvaluationSeed = 0,
 ) -> None:
     """Evaluate a saved model beside its baselines: figures, bias, breakdowns, mistakes, confidence."""
     from finrank.stages import evaluate as stage
@@ -226,27 +233,17 @@ def evaluate(
 @app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run, a stage directory or a model folder.")],
-    data: Annotated[Path, typer.Option("--data", help="Rewarded pools (output of stage 03).")] = REWARDED,
-    split: Annotated[str, typer.Option("--split", help="train, selection, dev or test.")] = "dev",
+    data: RewardedPools = REWARDED,
+    split: Split = "dev",
     html_path: Annotated[
         Path | None, typer.Option("--html", help="File to write (default: report.html in the run).")
     ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")] = None,
-    candidate_only: Annotated[
-        Path | None, typer.Option("--candidate_only", help="The control, as for finrank evaluate.")
-    ] = None,
-    wanted_accuracy: Annotated[
-        float, typer.Option("--wanted_accuracy", help="Accuracy of the threshold below which ranking abstains.")
-    ] = 0.9,
-    save_confidence: Annotated[
-        bool,
-        typer.Option(
-            "--save_confidence/--no-save_confidence",
-            help="Write temperature, threshold and model card into the model folder (from dev or selection only).",
-        ),
-    ] = True,
+    json_path: FiguresJson = None,
+    candidate_only: Control = None,
+    wanted_accuracy: WantedAccuracy = 0.9,
+    save_confidence: SaveConfidence = True,
     base_model: BaseModel = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")] = 0,
+    seed: EvaluationSeed = 0,
 ) -> None:
     """Evaluate a run's model, and write an HTML report and the model card."""
     from finrank.stages import report as stage
@@ -287,8 +284,8 @@ def import_predictions(
 def score_predictions(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Predictions in the official FinQA format.")],
     data: Annotated[Path, typer.Option("--data", help="Questions (output of stage 01), or pools.")] = PROCESSED,
-    split: Annotated[str, typer.Option("--split", help="train, selection, dev or test.")] = "dev",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")] = None,
+    split: Split = "dev",
+    json_path: FiguresJson = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
 ) -> None:
     """Execution accuracy and program accuracy of a prediction file, with intervals over pages."""
@@ -302,8 +299,8 @@ def audit(
     input_dir: Annotated[
         Path, typer.Option("--input_dir", help="Pools with rewards or without (output of stage 02 or 03).")
     ] = REWARDED,
-    split: Annotated[str, typer.Option("--split", help="train, selection, dev or test.")] = "dev",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")] = None,
+    split: Split = "dev",
+    json_path: FiguresJson = None,
     candidate_only: Annotated[
         str,
         typer.Option(
