@@ -226,3 +226,11 @@ def test_a_value_or_why_there_is_none() -> None:
     failed = evaluate(parse("divide(1, 0)"), [])
     assert failed.answer is None
     assert "division by zero" in str(failed.error)
+
+
+def test_failing_candidates_are_no_twins() -> None:
+    for number in range(60):
+        question = make_question(f"twins {number}", "divide(5829, 5735)", answer=1.01639)
+        pool = build_pool(question, num_candidates=8, corruption_rate=0.5, failing_share=0.9, seed=0)
+        programs = [candidate.program for candidate in pool.candidates]
+        assert len(set(programs)) == len(programs)

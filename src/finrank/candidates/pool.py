@@ -11,6 +11,8 @@ from finrank.candidates.trees import grow
 from finrank.programs import Program, ProgramError, parse
 from finrank.records import Answer, Candidate, Pool, Question, answer_key
 
+_FAULTS = 8  # tried before a candidate is left whole
+
 
 class NoPool(ValueError):
     """A question that no pool can be made of; the text is the reason, fit for `rejects.jsonl`, `kind` is its kind."""
@@ -46,7 +48,8 @@ def build_pool(
     candidates = [Candidate(program=str(gold), answer=answer, origin="gold")]
     for draft in drafts:
         fails = failing_share > 0.0 and rng.random() < failing_share
-        candidates.append(_broken(draft, question, corruptor, rng) if fails else _candidate(draft))
+        written = {candidate.program for candidate in candidates}
+        candidates.append(_broken(draft, question, corruptor, rng, written) if fails else _candidate(draft))
     # A generator of its own: the order then tells nothing about how the candidates were made.
     random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
     fields = {name: getattr(question, name) for name in Question.model_fields}
@@ -57,13 +60,18 @@ def _candidate(draft: Draft) -> Candidate:
     return Candidate(program=str(draft.program), answer=draft.value.answer, origin="corrupted", edits=list(draft.edits))
 
 
-def _broken(draft: Draft, question: Question, corruptor: Corruptor, rng: random.Random) -> Candidate:
-    """The candidate with a fault that leaves it without a value; as it is where the fault does no harm."""
-    broken = break_program(draft.program, corruptor.page, rng)
-    error = evaluate(broken, question.table).error
-    if error is None:
-        return _candidate(draft)
-    return Candidate(program=str(broken), error=error, origin="corrupted", edits=[*draft.edits, "break"])
+def _broken(
+    draft: Draft, question: Question, corruptor: Corruptor, rng: random.Random, written: set[str | None]
+) -> Candidate:
+    """The candidate with a fault of its own that leaves it without a value; as it is where the fault does no harm."""
+    for _ in range(_FAULTS):
+        broken = break_program(draft.program, corruptor.page, rng)
+        error = evaluate(broken, question.table).error
+        if error is None:
+            break
+        if str(broken) not in written:
+            return Candidate(program=str(broken), error=error, origin="corrupted", edits=[*draft.edits, "break"])
+    return _candidate(draft)
 
 
 def gold_of(question: Question) -> tuple[Program, Answer]:

@@ -80,10 +80,10 @@ def run(
 
     `corruption_rate` in [0, 1) is the chance of one more edit after each edit of a wrong candidate: low rates give near
     misses, high rates far ones. `failing_share` in [0, 1) is the share of wrong candidates that fail to execute.
-    `train_pools` above 1 makes further pools of every train question, each with wrong
-    candidates of its own and an id that ends in "#2", "#3" and so on: training then meets new ones instead of learning
-    the same by heart. `workers` processes (0: one per core) make the same files. Raises UserError for settings out of
-    range, or when the input is missing.
+    `train_pools` above 1 makes further pools of every train question, with ids that end in "#2", "#3" and so on and
+    wrong candidates of their own: training then meets new ones instead of learning the same by heart. `workers`
+    processes (0: one per core) make the same files. Raises UserError for settings out of range, when the input is
+    missing, or when no pool can be made of it.
     """
     _check_settings(num_candidates, corruption_rate, failing_share, train_pools)
     number_of_workers(workers)  # a wrong number is refused before the work, not after
