@@ -13,12 +13,14 @@ from transformers import (
     AutoModel,
     BertConfig,
     LlamaConfig,
+    MistralConfig,
     PretrainedConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
 )
 
-_SIZE: dict[str, Any] = {
+SIZE: dict[str, Any] = {
     "vocab_size": 400,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -27,9 +29,11 @@ _SIZE: dict[str, Any] = {
     "max_position_embeddings": 1024,
 }
 CONFIGS: dict[str, PretrainedConfig] = {
-    "llama": LlamaConfig(**_SIZE, num_key_value_heads=2, initializer_range=0.2),
-    "qwen3": Qwen3Config(**_SIZE, num_key_value_heads=2, head_dim=8, initializer_range=0.2),
-    "bert": BertConfig(**_SIZE, initializer_range=0.2, hidden_dropout_prob=0.1),
+    "llama": LlamaConfig(**SIZE, num_key_value_heads=2, initializer_range=0.2),
+    "qwen2": Qwen2Config(**SIZE, num_key_value_heads=2, initializer_range=0.2),
+    "qwen3": Qwen3Config(**SIZE, num_key_value_heads=2, head_dim=8, initializer_range=0.2),
+    "mistral": MistralConfig(**SIZE, num_key_value_heads=1, initializer_range=0.2),
+    "bert": BertConfig(**SIZE, initializer_range=0.2, hidden_dropout_prob=0.1),
 }
 
 
@@ -45,7 +49,7 @@ def tiny_tokenizer(texts: Iterable[str], family: str) -> PreTrainedTokenizerFast
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=_SIZE["vocab_size"],
+        vocab_size=SIZE["vocab_size"],
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

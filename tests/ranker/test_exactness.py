@@ -1,92 +1,75 @@
-"""Packing changes no score: against each candidate scored alone, and with the checks broken on purpose."""
+"""Every route gives the scores of each candidate alone; and the comparison fails when a route is broken on purpose."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
 
-import finrank.ranker.model as model_module
-from finrank.ranker.model import CandidateRankingModel, check_route
+import finrank.ranker.packing as packing
+import finrank.ranker.shared_prefix as shared_prefix
+import finrank.ranker.stream as stream
 from finrank.ranker.packing import EncodedPool, attention_mask, pack, pooling_weights
-from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
-from finrank.ranker.weights import load_encoder
-from finrank.store import UserError
-from tests.tiny import tiny_encoder
-
-FAMILIES = ["llama", "qwen3", "bert"]
-POOL = EncodedPool("q1", [5, 6, 7, 8, 9, 10, 11], [[20, 21, 22], [30, 31, 32, 33, 34, 35], [40]])
-SHORT = EncodedPool("q2", [50, 51], [[60, 61], [70, 71, 72]])
+from finrank.ranker.passes import cost, cut_into_passes
+from finrank.ranker.routes import Route, RouteName, check_route, checked_route
+from finrank.ranker.scoring import score_pools
+from finrank.ranker.shared_prefix import Group, group_candidates
+from tests.ranker.models import FAMILIES, PACKED, POOL, POOLS, make_model, random_pool, score_alone, scores_of
 
 
-def make_model(family: str, dtype: Literal["float32", "bfloat16"] = "float32") -> CandidateRankingModel:
-    settings = RankerSettings(
-        base_model=f"tiny-{family}",
-        dtype=dtype,
-        lora=LoraSettings(rank=4, dropout=0.0),
-        score_head=HeadSettings(hidden_size=16, dropout=0.0),
-    )
-    model = CandidateRankingModel.new(settings, tiny_encoder(family).to(getattr(torch, dtype)))
-    with torch.no_grad():  # LoRA starts with B = 0, where an adapter that is ignored would go unseen
-        for name, value in model.named_parameters():
-            if "lora_B" in name:
-                value.normal_(std=0.1)
-    return model.eval()
-
-
-def score_alone(model: CandidateRankingModel, pool: EncodedPool) -> torch.Tensor:
-    """Each candidate by itself behind its prefix, without any of the packing code."""
-    scores = []
-    prefix = len(pool.prefix)
-    for candidate in pool.candidates:
-        ids = torch.tensor([pool.prefix + candidate])
-        mask = None
-        if not model.causal:  # a prefix-LM mask: prefix rows do not see the candidate's columns
-            mask = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool)
-            mask[:, :, :prefix, prefix:] = False
-        hidden = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state[0]
-        pooled = hidden[-1] if model.causal else hidden[prefix:].mean(dim=0)
-        scores.append(model.score_head(pooled)[0])
-    return torch.stack(scores)
-
-
-def difference(model: CandidateRankingModel, pools: list[EncodedPool]) -> float:
+@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.parametrize("route", [*PACKED, "naive"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_route_gives_the_scores_of_each_candidate_alone(family: str, route: RouteName, lora: bool) -> None:
+    model = make_model(family, lora=lora)
     with torch.no_grad():
-        return max(
-            (packed - score_alone(model, pool)).abs().max().item()
-            for packed, pool in zip(model.score(pools, pad_id=0, route="mask"), pools, strict=True)
-        )
+        alone = torch.cat([score_alone(model, pool) for pool in POOLS])
+    torch.testing.assert_close(scores_of(model, POOLS, route), alone, atol=1e-5, rtol=0)
+    assert alone.std() > 1e-3  # scores that are all the same would prove nothing
 
 
+@pytest.mark.parametrize("route", PACKED)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_scores_equal_those_of_each_candidate_alone(family: str) -> None:
+def test_a_score_depends_on_no_sibling(family: str, route: RouteName) -> None:
     model = make_model(family)
-    assert difference(model, [POOL, SHORT]) <= 1e-5
-    assert model.score([POOL], pad_id=0)[0].std() > 1e-3  # scores that are all the same would prove nothing
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_naive_route_gives_the_same_scores(family: str) -> None:
-    model = make_model(family)
-    packed, naive = (model.score([POOL, SHORT], pad_id=0, route=route) for route in ("mask", "naive"))
-    for one, other in zip(packed, naive, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_score_depends_on_no_sibling(family: str) -> None:
-    model = make_model(family)
-    before = model.score([POOL], pad_id=0)[0]
+    before = scores_of(model, [POOL], route)
     perturbed = replace(POOL, candidates=[POOL.candidates[0], [99, 98, 97], POOL.candidates[2]])
     swapped = replace(POOL, candidates=POOL.candidates[::-1])
     added = replace(POOL, candidates=[*POOL.candidates, [77] * 9])
-    torch.testing.assert_close(model.score([perturbed], pad_id=0)[0][[0, 2]], before[[0, 2]], atol=1e-5, rtol=0)
-    torch.testing.assert_close(model.score([swapped], pad_id=0)[0].flip(0), before, atol=1e-5, rtol=0)
-    torch.testing.assert_close(model.score([added], pad_id=0)[0][:3], before, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores_of(model, [perturbed], route)[[0, 2]], before[[0, 2]], atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores_of(model, [swapped], route).flip(0), before, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores_of(model, [added], route)[:3], before, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("route", [*PACKED, "naive"])
+def test_many_candidates_are_scored_in_passes_with_the_same_scores(
+    family: str, route: RouteName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(family)
+    pools = [random_pool("hundreds", 12, *(2 + n % 7 for n in range(150))), *POOLS]
+    whole = scores_of(model, pools, "naive").split([len(pool.candidates) for pool in pools])
+    monkeypatch.setattr("finrank.ranker.scoring._TOKENS_PER_PASS", {"cpu": 100, "cuda": 100})
+    monkeypatch.setattr(stream, "_CHUNK_TOKENS", {"cpu": 40, "cuda": 40})
+    monkeypatch.setattr(shared_prefix, "_GROUP_TOKENS", {"cpu": 16, "cuda": 16})
+    for own, expected in zip(score_pools(model, pools, route=route), whole, strict=True):
+        torch.testing.assert_close(torch.from_numpy(own), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("route", [*PACKED, "naive"])
+def test_passes_hold_all_candidates_in_order_and_keep_to_their_size(route: RouteName) -> None:
+    passes = cut_into_passes(POOLS, 60, route)
+    found = [(part.id, tokens) for parts in passes for part in parts for tokens in part.candidates]
+    assert found == [(pool.id, tokens) for pool in POOLS for tokens in pool.candidates]
+    for parts in passes:
+        alone = len(parts) == 1 and (route == "cached" or len(parts[0].candidates) == 1)
+        assert alone or cost(parts, route) <= 60
+
+
+# How each route can be broken: what is replaced, and by what.
 
 
 def without_mask(segments: torch.Tensor, causal: bool) -> torch.Tensor:
@@ -94,76 +77,103 @@ def without_mask(segments: torch.Tensor, causal: bool) -> torch.Tensor:
     return full.tril() if causal else full
 
 
-def running_positions(pools: Any, pad_id: int) -> dict[str, torch.Tensor]:
+def running_positions(pools: Any, pad_id: int = 0) -> dict[str, torch.Tensor]:
     batch = pack(pools, pad_id)
     return {**batch, "position_ids": torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])}
 
 
-BREAKS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "siblings not masked": ("attention_mask", without_mask),
-    "positions not restarted": ("pack", running_positions),
+def running_stream_positions(
+    pool: EncodedPool, candidates: Any, tokens: list[int], positions: list[int]
+) -> list[tuple[int, int]]:
+    spans = add_candidates(pool, candidates, tokens, positions)
+    start = spans[0][0]
+    after = len(pool.prefix)
+    positions[start:] = range(after, after + len(positions) - start)
+    return spans
+
+
+def one_block(lengths: Any, start: int, device: torch.device) -> list[Group]:
+    return group_candidates([sum(lengths)], start, device)
+
+
+def without_prefix(query: torch.Tensor, prefix: Any, own: Any, group: Group, causal: bool) -> torch.Tensor:
+    return combine(query, (prefix[0][:, :1], prefix[1][:, :1]), own, group, causal)
+
+
+def unpadded(lengths: Any, start: int, device: torch.device) -> list[Group]:
+    return [
+        replace(group, real_NC=torch.ones_like(group.real_NC)) for group in group_candidates(lengths, start, device)
+    ]
+
+
+add_candidates = stream._add_candidates
+combine = shared_prefix.candidates_to_prefix_and_selves
+BREAKS: dict[str, tuple[RouteName, Any, str, Callable[..., Any]]] = {
+    "siblings not masked": ("mask", packing, "attention_mask", without_mask),
+    "positions not restarted": ("mask", packing, "pack", running_positions),
+    "stream positions not restarted": ("split", stream, "_add_candidates", running_stream_positions),
+    "candidates in one block": ("split", stream, "group_candidates", one_block),
+    "prefix left out": ("split", shared_prefix, "candidates_to_prefix_and_selves", without_prefix),
+    "padding of blocks seen": ("split", stream, "group_candidates", unpadded),
+    "cached positions not restarted": ("cached", stream, "_add_candidates", running_stream_positions),
+    "cached candidates in one block": ("cached", stream, "group_candidates", one_block),
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("broken", BREAKS)
-def test_the_comparison_fails_when_packing_is_broken(
+# The causal mask by itself hides the padding at a block's end.
+SEEN = [(family, broken) for family in FAMILIES for broken in BREAKS if family == "bert" or "padding" not in broken]
+
+
+@pytest.mark.parametrize(("family", "broken"), SEEN)
+def test_the_comparison_fails_when_a_route_is_broken(
     family: str, broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = make_model(family)
-    monkeypatch.setattr(model_module, *BREAKS[broken])
-    assert difference(model, [POOL]) > 1e-4
-    assert check_route(model) == "naive"
+    route, *patch = BREAKS[broken]
+    with torch.no_grad():
+        alone = score_alone(model, POOL)
+    monkeypatch.setattr(*patch)
+    assert (scores_of(model, [POOL], route) - alone).abs().max() > 1e-4
+    assert check_route(model, Route(route, "")).name == "naive"
     assert "falling back to the naive route" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_check_at_load_accepts_a_sound_model(family: str) -> None:
-    assert check_route(make_model(family)) == "mask"
+def test_eager_attention_with_a_boolean_mask_is_seen(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_model(family)
+    model.encoder.get_base_model().set_attn_implementation("eager")
+    assert check_route(model, Route("mask", "")).name == "naive"
+    assert "falling back to the naive route" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("broken", [None, *BREAKS])
-def test_the_check_at_load_sees_broken_packing_in_bfloat16_too(
-    broken: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = make_model("llama", dtype="bfloat16")
-    if broken:
-        monkeypatch.setattr(model_module, *BREAKS[broken])
-    assert check_route(model) == ("naive" if broken else "mask")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("route", PACKED)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_check_at_load_accepts_a_sound_model(family: str, route: RouteName, dtype: Any) -> None:
+    assert checked_route(make_model(family, dtype=dtype, route=route)).name == route
 
 
-def test_families_that_packing_would_get_wrong_are_refused(tmp_path: Path) -> None:
-    from transformers import RobertaConfig, RobertaModel
-
-    RobertaModel(
-        RobertaConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
-    ).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="roberta counts positions from its padding id on"):
-        load_encoder(RankerSettings(base_model=str(tmp_path)))
+@pytest.mark.parametrize("broken", BREAKS)
+def test_the_check_at_load_sees_a_broken_route_in_bfloat16_too(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model("bert" if broken == "padding of blocks seen" else "llama", dtype="bfloat16")
+    route, *patch = BREAKS[broken]
+    monkeypatch.setattr(*patch)
+    assert check_route(model, Route(route, "")).name == "naive"
 
 
-def test_gradients_of_both_routes_agree() -> None:
-    from finrank.training.losses import listwise_loss
-    from finrank.training.pools import TrainingPool, collate, group_scores
-
-    model = make_model("llama")
-    items = [TrainingPool(POOL, [1]), TrainingPool(SHORT, [0])]
-    gradients = []
-    for route in ("mask", "naive"):
-        model.zero_grad()
-        batch = collate(items, 0, route)
-        listwise_loss(group_scores(model(**batch), batch["pool_mask"]), batch["correct"]).backward()
-        gradients.append(
-            {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
-        )
-    assert gradients[0].keys() == gradients[1].keys()
-    assert any(value.abs().max() > 1e-4 for value in gradients[0].values())
-    for name, value in gradients[0].items():
-        torch.testing.assert_close(value, gradients[1][name], atol=1e-5, rtol=1e-4)
+@pytest.mark.parametrize("route", PACKED)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_route_rounds_in_bfloat16_at_most_twice_as_much_as_the_naive_one(family: str, route: RouteName) -> None:
+    pools = [random_pool(f"pool {n}", 20 + n, 3, 8, 5, 12, 1, 9) for n in range(20)]
+    with torch.no_grad():
+        exact = make_model(family).candidate_vectors(pools, "naive")
+        rounded = make_model(family, dtype="bfloat16")
+        own, naive = ((rounded.candidate_vectors(pools, name) - exact).norm() for name in (route, "naive"))
+    assert own <= 2 * naive
 
 
 def test_mask_and_pooling_of_a_small_batch() -> None:
-    segments = pack([EncodedPool("q", [7, 8], [[1, 2], [3]]), EncodedPool("r", [7], [[4]])], pad_id=0)["segments"]
+    segments = pack([EncodedPool("q", [7, 8], [[1, 2], [3]]), EncodedPool("r", [7], [[4]])])["segments"]
     assert segments.tolist() == [[0, 0, 1, 1, 2], [0, 1, -1, -1, -1]]
     mask = attention_mask(segments, causal=True)
     assert mask[0, 0].int().tolist() == [
@@ -177,3 +187,11 @@ def test_mask_and_pooling_of_a_small_batch() -> None:
     assert pooling_weights(segments, 2, "last")[0].tolist() == [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
     assert pooling_weights(segments, 2, "mean")[0].tolist() == [[0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 1]]
     assert pooling_weights(segments, 2, "mean")[1].tolist() == [[0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
+
+
+def test_a_group_of_two_candidates() -> None:
+    (group,) = group_candidates([2, 3], start=7, device=torch.device("cpu"))
+    assert (group.start, group.stop) == (7, 12)
+    assert group.blocks_NC.tolist() == [[0, 1, 0], [2, 3, 4]]
+    assert group.real_NC.int().tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert group.unblock_T.tolist() == [0, 1, 3, 4, 5]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-import torch
-
 from finrank.ranker.packing import EncodedPool
-from finrank.training.pools import LengthBucketSampler, PoolDataset, TrainingPool, collate, group_scores
+from finrank.training.pools import LengthBucketSampler, PoolDataset, TrainingPool, collate, padding_share
 
 
 def dataset(count: int = 103, candidates: int = 8, seed: int = 0) -> PoolDataset:
@@ -67,13 +65,22 @@ def test_batches_hold_similar_lengths() -> None:
     assert padding(list(sampler)) < 0.1 < padding(list(range(400)))
 
 
-def test_scores_of_single_rows_are_put_back_into_pools() -> None:
+def test_a_batch_holds_pools_and_their_correct_candidates() -> None:
     items = [
         TrainingPool(EncodedPool("a", [1], [[2], [3], [4]]), [0]),
         TrainingPool(EncodedPool("b", [1], [[5]]), [0]),
     ]
-    batch = collate(items, pad_id=0, route="naive")
-    assert batch["input_ids"].tolist() == [[1, 2], [1, 3], [1, 4], [1, 5]]
-    grouped = group_scores(torch.tensor([[0.1], [0.2], [0.3], [0.4]]), batch["pool_mask"])
-    none = float("-inf")
-    torch.testing.assert_close(grouped, torch.tensor([[0.1, 0.2, 0.3], [0.4, none, none]]))
+    batch = collate(items)
+    assert [pool.id for pool in batch["pools"]] == ["a", "b"]
+    assert batch["correct"].tolist() == [[True, False, False], [True, False, False]]
+
+
+def test_padding_is_counted_for_each_route_and_stays_small() -> None:
+    data = dataset(400)
+    assert padding_share(data, 4, "split") == 0
+    assert 0 < padding_share(data, 4, "mask") < 0.1
+    assert 0 < padding_share(data, 4, "naive") < 0.1
+    two = PoolDataset(
+        [TrainingPool(EncodedPool("a", [1] * 6, [[1]]), [0]), TrainingPool(EncodedPool("b", [1, 1], [[1]]), [0])], 0
+    )
+    assert padding_share(two, 2, "mask") == 1 - 10 / 14

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from finrank.ranker.encoding import encode, pad_id
+from finrank.ranker.encoding import encode
 from finrank.ranker.saving import find_model, load_model
 from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
@@ -48,7 +48,7 @@ def dev_scores(model_dir: Path, data: Path) -> list[np.ndarray]:
     pools = load_records(data / "dev.jsonl", RewardedPool)
     settings = loaded.model.settings.prompt
     encoded = [encode(pool, pool.candidates, loaded.tokenizer, settings).pool for pool in pools]
-    return score_pools(loaded.model, encoded, pad_id(loaded.tokenizer), route=loaded.route)
+    return score_pools(loaded.model, encoded, route=loaded.route)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_model_is_refused_other_base_weights_than_it_was_trained_on(llama_stag
     with pytest.raises(UserError, match="the config pins"):
         load_model(llama_stage, base_model=str(other))
     same = save_tiny_base(tmp_path / "same", "llama")
-    assert load_model(llama_stage, base_model=str(same)).route == "mask"
+    assert load_model(llama_stage, base_model=str(same)).route == "cached"
 
 
 def test_training_starts_from_a_trained_model(llama_stage: Path, tmp_path: Path) -> None:
@@ -159,12 +159,14 @@ def losses(stage: Path) -> list[tuple[int, float]]:
 @pytest.mark.parametrize(("config", "family"), [("llama-3-8b.yaml", "llama"), ("minilm.yaml", "bert")])
 def test_packed_and_naive_training_give_the_same_curve(tmp_path: Path, config: str, family: str) -> None:
     still = ["lora.dropout=0", "score_head.dropout=0", "trainer.gradient_accumulation_steps=1", "learning_rate=1e-2"]
-    packed, naive = (
-        losses(train(tmp_path, config, family, *still, f"attention_route={route}")) for route in ("mask", "naive")
+    naive, mask, split, in_passes = (
+        losses(train(tmp_path, config, family, *still, f"attention_route={route}", f"tokens_per_pass={most}"))
+        for route, most in (("naive", 10**6), ("mask", 10**6), ("split", 10**6), ("split", 100))
     )
-    assert len(packed) == 6
-    assert abs(packed[0][1] - packed[-1][1]) > 0.01  # a curve that stands still would prove nothing
-    np.testing.assert_allclose(naive, packed, atol=1e-4)
+    assert len(naive) == 6
+    assert abs(naive[0][1] - naive[-1][1]) > 0.01  # a curve that stands still would prove nothing
+    for packed in (mask, split, in_passes):
+        np.testing.assert_allclose(packed, naive, atol=1e-4)
 
 
 def test_a_pool_is_learned(tmp_path: Path) -> None:

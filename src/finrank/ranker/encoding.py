@@ -66,8 +66,3 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     if begin is None:
         raise UserError(f"{tokenizer.name_or_path}: its tokenizer has neither CLS/SEP nor BOS/EOS tokens")
     return [begin], [] if end is None else [end]
-
-
-def pad_id(tokenizer: Any) -> int:
-    """The id written into padding; its value never matters, since padding is masked."""
-    return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)

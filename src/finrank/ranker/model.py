@@ -10,15 +10,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from finrank.console import warn
-from finrank.ranker.packing import EncodedPool, attention_mask, pack, pooling_weights
+from finrank.ranker.packing import EncodedPool, mask_vectors, naive_vectors
+from finrank.ranker.routes import RouteName, why_not_packed
 from finrank.ranker.settings import RankerSettings
-from finrank.ranker.weights import is_causal, load_encoder
+from finrank.ranker.shared_prefix import ATTENTION
+from finrank.ranker.stream import cached_vectors, split_vectors
+from finrank.ranker.weights import is_causal, load_encoder, positions
 from finrank.store import UserError
-
-# Packed and naive vectors of one input may differ by this much of their length before the packed route is given up:
-# rounding alone gives about 1e-6 and 1e-2, positions that are not restarted several times the second.
-_ROUTE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
 class CandidateRankingModel(nn.Module):
@@ -33,6 +31,10 @@ class CandidateRankingModel(nn.Module):
         self.encoder: Any = encoder
         self.settings = settings
         self.causal = is_causal(encoder)
+        self.why_not_packed = why_not_packed(encoder.config, settings.prompt.max_length)
+        """Why the candidates of a question cannot share one prefix with this architecture; None when they can."""
+        if self.why_not_packed is None:
+            encoder.get_base_model().set_attn_implementation(ATTENTION)
         self.pooling = settings.pooling if settings.pooling != "auto" else ("last" if self.causal else "mean")
         width: int = encoder.config.hidden_size
         head = settings.score_head
@@ -58,10 +60,10 @@ class CandidateRankingModel(nn.Module):
             target_modules=lora.target_modules,
         )
         encoder = encoder if encoder is not None else load_encoder(settings)
-        positions = getattr(encoder.config, "max_position_embeddings", None)
-        if positions is not None and settings.prompt.max_length > positions:
+        most = positions(encoder.config)
+        if most is not None and settings.prompt.max_length > most:
             raise UserError(
-                f"prompt.max_length {settings.prompt.max_length} is over the {positions} positions of "
+                f"prompt.max_length {settings.prompt.max_length} is over the {most} positions of "
                 f"{settings.base_model}: lower it in the config"
             )
         with warnings.catch_warnings():
@@ -83,79 +85,36 @@ class CandidateRankingModel(nn.Module):
         # With a frozen embedding nothing would need gradients at the first checkpoint, and the adapters get none.
         base.enable_input_require_grads()
 
-    def forward(
-        self, input_ids: Tensor, position_ids: Tensor, segments: Tensor, candidate_mask: Tensor, **_: Any
-    ) -> Tensor:
-        """Scores [batch, candidates] in float32, minus infinity where a row has no such candidate.
+    def forward(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
+        """Scores of all candidates, pool after pool, [all candidates] in float32.
 
-        Takes what `packing.pack` gives. Scores leave in float32 whatever the encoder's dtype: half precision ties the
-        best candidates.
+        Scores leave in float32 whatever the encoder's dtype: half precision ties the best candidates.
         """
-        pooled_BND = self.pooled(input_ids, position_ids, segments, candidate_mask)
-        with torch.autocast(device_type=pooled_BND.device.type, enabled=False):
-            scores_BN: Tensor = self.score_head(pooled_BND).squeeze(-1)
-        return scores_BN.masked_fill(~candidate_mask, float("-inf"))
+        vectors_ND = self.candidate_vectors(pools, route)
+        with torch.autocast(device_type=vectors_ND.device.type, enabled=False):
+            scores_N: Tensor = self.score_head(vectors_ND).squeeze(-1)
+        return scores_N
 
-    def pooled(self, input_ids: Tensor, position_ids: Tensor, segments: Tensor, candidate_mask: Tensor) -> Tensor:
-        """One vector per candidate, [batch, candidates, width] in float32: what the score head reads."""
-        hidden_BTD = self.encoder(
-            input_ids=input_ids,
-            position_ids=position_ids,
-            attention_mask=attention_mask(segments, self.causal),
-        ).last_hidden_state
-        with torch.autocast(device_type=hidden_BTD.device.type, enabled=False):
-            weights_BNT = pooling_weights(segments, candidate_mask.shape[1], self.pooling)
-            return weights_BNT @ hidden_BTD.float()
-
-    def score(self, pools: Sequence[EncodedPool], pad_id: int, route: str | None = None) -> list[Tensor]:
-        """Scores of each pool's candidates, one float32 tensor [candidates] on the CPU per pool; for inference.
-
-        `route` overrides the settings: `mask` packs one row per question, `naive` repeats the prefix per candidate.
-        """
-        packed = (route or self.settings.attention_route) == "mask"
-        rows = list(pools) if packed else [single for pool in pools for single in pool.alone()]
-        was_training = self.training
-        self.eval()
-        batch = {name: value.to(self.device) for name, value in pack(rows, pad_id).items()}
-        with torch.inference_mode():
-            # The class's own forward: in training, accelerate replaces the instance's by one under bfloat16 autocast.
-            scores_BN = type(self).forward(self, **batch).cpu()
-        self.train(was_training)
-        if packed:
-            return [scores_BN[row, : len(pool.candidates)] for row, pool in enumerate(pools)]
-        return list(scores_BN[:, 0].split([len(pool.candidates) for pool in pools]))
+    def candidate_vectors(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
+        """One vector per candidate, [all candidates, width] in float32: what the score head reads."""
+        if route == "naive":
+            vectors_ND = naive_vectors(
+                self.encoder, pools, self.causal, self.pooling, prefix_mask=self.why_not_packed is None
+            )
+        else:
+            vectors_ND = _VECTORS[route](self.encoder, pools, self.causal, self.pooling)
+        return vectors_ND
 
 
-def check_route(model: CandidateRankingModel) -> str:
-    """Compare packed vectors with naive ones on a small input and give the route to use.
+_VECTORS = {"mask": mask_vectors, "split": split_vectors, "cached": cached_vectors}
 
-    A difference (an attention implementation that ignores the mask or the positions) gives `naive`, with a warning:
-    slower, and right. Vectors are compared and not scores: a fresh head makes all scores nearly equal.
+
+def pad_scores(scores_N: Tensor, pools: Sequence[EncodedPool]) -> Tensor:
+    """The scores of a forward pass as [pools, candidates], minus infinity where a pool has no such candidate.
+
+    >>> pad_scores(torch.tensor([0.1, 0.2, 0.3]), [EncodedPool("a", [1], [[2], [3]]), EncodedPool("b", [1], [[2]])])
+    tensor([[0.1000, 0.2000],
+            [0.3000,   -inf]])
     """
-    if model.settings.attention_route == "naive":
-        return "naive"
-    vocabulary = model.encoder.config.vocab_size
-    ids = [(7 * token + 11) % vocabulary for token in range(140)]
-    pool = EncodedPool("self-check", ids[:20], [ids[20:60], ids[60:100], ids[100:]])
-    packed_ND = _check_vectors(model, [pool])[0]
-    naive_ND = _check_vectors(model, pool.alone())[:, 0]
-    difference = ((packed_ND - naive_ND).norm(dim=1) / naive_ND.norm(dim=1)).max().item()
-    dtype = getattr(torch, model.settings.dtype)
-    if difference <= _ROUTE_TOLERANCE[dtype]:
-        return "mask"
-    warn(
-        f"packed vectors differ from naive ones by {difference:.2g} of their size on a small input with this "
-        f"architecture ({type(model.encoder.get_base_model()).__name__}): falling back to the naive route, which is "
-        "slower"
-    )
-    return "naive"
-
-
-def _check_vectors(model: CandidateRankingModel, pools: Sequence[EncodedPool]) -> Tensor:
-    batch = {name: value.to(model.device) for name, value in pack(pools, pad_id=0).items()}
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        vectors_BND = model.pooled(**batch).cpu()
-    model.train(was_training)
-    return vectors_BND
+    counts = [len(pool.candidates) for pool in pools]
+    return torch.nn.utils.rnn.pad_sequence(list(scores_N.split(counts)), batch_first=True, padding_value=float("-inf"))

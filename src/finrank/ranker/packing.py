@@ -1,4 +1,4 @@
-"""Packing: all candidates of a question in one row behind one copy of its prefix.
+"""Packing: all candidates of a question in one row behind one copy of its prefix, and the routes over such rows.
 
     tokens     p p p p a a a b b          prefix, candidate 1, candidate 2
     segments   0 0 0 0 1 1 1 2 2          padding is -1
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,13 +40,51 @@ class EncodedPool:
         return [replace(self, candidates=[candidate]) for candidate in self.candidates]
 
 
-def pack(pools: Sequence[EncodedPool], pad_id: int) -> dict[str, Tensor]:
-    """Pack pools into rows of one batch.
+def mask_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
+    """The route `mask`: one vector per candidate [all candidates, width] in float32, one packed row per question."""
+    batch = {name: value.to(encoder.device) for name, value in pack(pools).items()}
+    hidden_BTD = encoder(
+        input_ids=batch["input_ids"],
+        position_ids=batch["position_ids"],
+        attention_mask=attention_mask(batch["segments"], causal),
+        use_cache=False,
+    ).last_hidden_state
+    return _pool(hidden_BTD, batch["segments"], batch["candidate_mask"], pooling)
+
+
+def naive_vectors(
+    encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str, *, prefix_mask: bool
+) -> Tensor:
+    """The route `naive`: the same vectors with a copy of the prefix before each candidate.
+
+    `prefix_mask` keeps the prefix of an encoder from seeing the candidate, as the packed routes do. Without it the
+    architecture attends as it does by itself, window and positions included.
+    """
+    batch = {name: value.to(encoder.device) for name, value in pack([one for p in pools for one in p.alone()]).items()}
+    # Padding stands on the right, where no causal token sees it.
+    options: dict[str, Any] = {"attention_mask": (batch["segments"] >= 0).long()}
+    if prefix_mask:
+        mask = None if causal else attention_mask(batch["segments"], causal)
+        options = {"attention_mask": mask, "position_ids": batch["position_ids"]}
+    hidden_BTD = encoder(input_ids=batch["input_ids"], use_cache=False, **options).last_hidden_state
+    return _pool(hidden_BTD, batch["segments"], batch["candidate_mask"], pooling)
+
+
+def _pool(hidden_BTD: Tensor, segments_BT: Tensor, candidate_mask_BN: Tensor, pooling: str) -> Tensor:
+    with torch.autocast(device_type=hidden_BTD.device.type, enabled=False):
+        hidden_BTD = hidden_BTD.to(torch.promote_types(hidden_BTD.dtype, torch.float32))
+        weights_BNT = pooling_weights(segments_BT, candidate_mask_BN.shape[1], pooling, hidden_BTD.dtype)
+        pooled_BND = weights_BNT @ hidden_BTD
+    return pooled_BND[candidate_mask_BN]
+
+
+def pack(pools: Sequence[EncodedPool], pad_id: int = 0) -> dict[str, Tensor]:
+    """Pack pools into rows of one batch; the value of the padding never matters, since it is masked.
 
     Returns `input_ids`, `position_ids` and `segments`, each [batch, tokens], and `candidate_mask` [batch, candidates],
     true where a candidate exists.
 
-    >>> batch = pack([EncodedPool("q", [7, 8], [[1, 2], [3]])], pad_id=0)
+    >>> batch = pack([EncodedPool("q", [7, 8], [[1, 2], [3]])])
     >>> batch["input_ids"].tolist(), batch["segments"].tolist(), batch["position_ids"].tolist()
     ([[7, 8, 1, 2, 3]], [[0, 0, 1, 1, 2]], [[0, 1, 2, 3, 2]])
     """
@@ -86,7 +125,7 @@ def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:
     return allowed_BTT.unsqueeze(1)
 
 
-def pooling_weights(segments_BT: Tensor, candidates: int, pooling: str) -> Tensor:
+def pooling_weights(segments_BT: Tensor, candidates: int, pooling: str, dtype: torch.dtype = torch.float32) -> Tensor:
     """Weights [batch, candidates, tokens] with which hidden states are summed into one vector per candidate.
 
     `mean` gives every token of the candidate the same weight, `last` all of it to the candidate's last token, found
@@ -98,4 +137,4 @@ def pooling_weights(segments_BT: Tensor, candidates: int, pooling: str) -> Tenso
         places_T = torch.arange(1, segments_BT.shape[1] + 1, device=segments_BT.device)
         ranked_BNT = own_BNT * places_T
         own_BNT = own_BNT & (ranked_BNT == ranked_BNT.amax(dim=2, keepdim=True))
-    return own_BNT.float() / own_BNT.sum(dim=2, keepdim=True).clamp(min=1)
+    return own_BNT.to(dtype) / own_BNT.sum(dim=2, keepdim=True).clamp(min=1)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
+from huggingface_hub import CommitInfo
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from finrank.console import warn
 from finrank.equal_answers import group_equal_answers, temper
-from finrank.programs import ProgramError, execute, parse
+from finrank.ranker import hub
 from finrank.ranker.confidence import Confidence, copy_confidence, load_confidence, unlike_fitted
-from finrank.ranker.encoding import encode, pad_id
+from finrank.ranker.encoding import encode
+from finrank.ranker.packing import EncodedPool
+from finrank.ranker.requests import read_request
 from finrank.ranker.saving import LoadedModel, find_model, load_model, save_model
 from finrank.ranker.scoring import score_pools
 from finrank.records import Answer, Candidate, Question
-from finrank.store import UserError, describe
+
+# Requests that are in memory as tokens at a time: enough to batch those of similar length together.
+_REQUESTS_AT_A_TIME = 128
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,21 @@ class RankedAnswer:
     """Places of all its candidates."""
     error: str | None
     """Why the best candidate's program gives no value (`answer` is then the one given with it, or None); else None."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One request, read and written as tokens: what the model will score."""
+
+    question: Question
+    candidates: list[Candidate]
+    """Executed: with the value of its program, or why it has none."""
+    pool: EncodedPool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the packed row, where the prefix counts once."""
+        return self.pool.length
 
 
 class Ranking(list[RankedAnswer]):
@@ -67,28 +89,88 @@ class Ranker:
     (94.0, 0)
     """
 
-    def __init__(self, loaded: LoadedModel, confidence: Confidence | None = None) -> None:
+    def __init__(
+        self, loaded: LoadedModel, confidence: Confidence | None = None, model_dir: Path | None = None
+    ) -> None:
         """Use `from_pretrained`."""
         self._loaded = loaded
         self._confidence = confidence
+        self._model_dir = model_dir
         self._warned: set[str] = set()
 
     @classmethod
     def from_pretrained(
-        cls, directory: str | Path, *, base_model: str | None = None, device: str | None = None
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        base_model: str | None = None,
+        device: str | None = None,
+        merge: bool = False,
     ) -> Ranker:
-        """Load a trained model from a run, a stage directory or a model folder.
+        """Load a trained model: from a run, a stage directory, a model folder, or the Hugging Face hub by its id.
 
-        `base_model` gives another place for the same base weights; `device` defaults to cuda where there is one.
-        Raises UserError when a part of the model is missing, exchanged or damaged.
+        `revision` (branch, tag or commit) and `token` (default: HF_TOKEN, or the one of `hf auth login`) are for the
+        hub; what was fetched once is found again without a network. `base_model` gives another place for the same base
+        weights; `device` defaults to cuda where there is one. `merge` adds the adapters into the base weights: faster,
+        and scores differ by rounding. Raises UserError when a part of the model is missing, exchanged or damaged, and
+        when it cannot be had.
         """
-        model_dir = find_model(Path(directory))
-        return cls(load_model(model_dir, base_model, device), load_confidence(model_dir))
+        model_dir = find_model(hub.locate_model(name, revision=revision, token=token))
+        return cls(load_model(model_dir, base_model, device, merge=merge), load_confidence(model_dir), model_dir)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the model with every part it needs into a folder, and its `confidence.json` where it has one."""
-        save_model(self._loaded.model, self._loaded.tokenizer, Path(directory))
-        copy_confidence(self._confidence, Path(directory))
+        """Write the model with every part it needs into a folder, with the `confidence.json` and card that it has.
+
+        A README.md that is there already stays.
+        """
+        directory = Path(directory)
+        save_model(self._loaded.model, self._loaded.tokenizer, directory)
+        copy_confidence(self._confidence, directory)
+        if self._model_dir is not None:
+            hub.copy_card(self._model_dir, directory)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str = "Upload a finrank model",
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> CommitInfo:
+        """Upload the model, with its confidence and card, to the Hugging Face hub as `repo_id` ("name/model").
+
+        The repository is made where there is none; `private` has no effect on one that exists. `revision` is a branch
+        (default: main). Raises UserError, with what to do, when the hub refuses or cannot be reached.
+        """
+        hub.warn_of_local_base(self._loaded.model.settings.base_model)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return hub.upload(
+                Path(folder),
+                repo_id,
+                private=private,
+                commit_message=commit_message,
+                revision=revision,
+                token=token,
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._loaded.model.device
+
+    @property
+    def route(self) -> str:
+        """The attention route that passed the check at load (see ranker/routes.py)."""
+        return self._loaded.route
+
+    @property
+    def confidence(self) -> Confidence | None:
+        """Temperature and threshold of the model's probabilities; None where none were fitted."""
+        return self._confidence
 
     def rank(
         self,
@@ -96,40 +178,72 @@ class Ranker:
         question: str,
         table: Sequence[Sequence[str]],
         text: Sequence[str],
-        candidates: Sequence[str | Mapping[str, Any]],
+        candidates: Sequence[str | float | Mapping[str, Any]],
     ) -> Ranking:
         """Distinct answers, most probable first; equal values of several candidates are one answer. `abstain` of what
         is returned is True when even the first is less probable than the model's threshold.
 
-        A candidate is a program, or a mapping with `program`, `answer` or both. A program that fails to execute is
-        ranked by its text, with `error` saying why it has no value. Raises UserError for malformed input.
+        A candidate is a program, a value (94.0, "94.0", "12.5%", "yes"), or a mapping with `program`, `answer` or both,
+        and its `origin` where it is known. A program that fails to execute is ranked by its text, with `error` saying
+        why it has no value. Raises UserError for malformed input.
         """
         request = {"question": question, "table": table, "text": text, "candidates": candidates}
         return self.rank_many([request])[0]
 
-    def rank_many(self, requests: Sequence[Mapping[str, Any]]) -> list[Ranking]:
+    def rank_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Ranking]:
         """`rank` for many questions, batched: each request holds question, table, text and candidates.
 
         Warns once when pools are of another size or origin than those the probabilities were calibrated on.
         """
-        records = [_read(number, request) for number, request in enumerate(requests)]
-        self._warn_of_unlike(candidates for _, candidates in records)
-        model, tokenizer = self._loaded.model, self._loaded.tokenizer
-        encoded = [
-            encode(question, candidates, tokenizer, model.settings.prompt).pool for question, candidates in records
-        ]
-        scores = score_pools(model, encoded, pad_id(tokenizer), route=self._loaded.route)
-        return [
-            _ranking(candidates, own.astype(np.float64), self._confidence)
-            for (_, candidates), own in zip(records, scores, strict=True)
-        ]
+        return list(self.rank_stream(requests))
 
-    def _warn_of_unlike(self, pools: Iterable[list[Candidate]]) -> None:
-        if self._confidence is not None:
-            for kind, sentence in unlike_fitted(self._confidence, pools).items():
+    def rank_stream(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[Ranking]:
+        """`rank_many` for any number of requests: takes some at a time, so that memory does not grow with them.
+
+        >>> for ranking in ranker.rank_stream(map(json.loads, open("pools.jsonl"))): ...  # doctest: +SKIP
+        """
+        numbered = enumerate(requests)
+        while some := [self.prepare(request, f"request {number}") for number, request in _take(numbered)]:
+            self._warn_of_unlike(some)
+            for prepared, scores in zip(some, self.score(some), strict=True):
+                yield self.ranking(prepared, scores)
+
+    def prepare(self, request: Mapping[str, Any], name: str = "request") -> Prepared:
+        """Read a request, execute its programs and write it as tokens: all that needs no pass through the model.
+
+        `name` stands for the request in messages. Raises UserError for anything else than a request, and for a question
+        that does not fit the model's `max_length`.
+        """
+        question, candidates = read_request(request, name)
+        encoded = encode(question, candidates, self._loaded.tokenizer, self._loaded.model.settings.prompt)
+        return Prepared(question, candidates, encoded.pool)
+
+    def score(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
+        """Scores [candidates] of each request in logits, batched by tokens, in the order given."""
+        found = score_pools(self._loaded.model, [one.pool for one in prepared], route=self._loaded.route)
+        return [scores.astype(np.float64) for scores in found]
+
+    def ranking(self, prepared: Prepared, scores: NDArray[np.float64]) -> Ranking:
+        """The answers of one request, most probable first, from the scores [candidates] of its candidates."""
+        return _ranking(prepared.candidates, scores, self._confidence)
+
+    def unlike_fitted(self, prepared: Prepared) -> list[str]:
+        """Sentences on what sets this request apart from the pools that its probabilities were calibrated on."""
+        return list(self._unlike(prepared).values())
+
+    def _unlike(self, prepared: Prepared) -> dict[str, str]:
+        return {} if self._confidence is None else unlike_fitted(self._confidence, [prepared.candidates])
+
+    def _warn_of_unlike(self, some: Sequence[Prepared]) -> None:
+        for prepared in some:
+            for kind, sentence in self._unlike(prepared).items():
                 if kind not in self._warned:
                     warn(sentence)
                     self._warned.add(kind)
+
+
+def _take(requests: Iterator[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    return islice(requests, _REQUESTS_AT_A_TIME)
 
 
 def _ranking(candidates: list[Candidate], scores: NDArray[np.float64], confidence: Confidence | None) -> Ranking:
@@ -154,50 +268,3 @@ def _ranking(candidates: list[Candidate], scores: NDArray[np.float64], confidenc
         )
     threshold = None if confidence is None else confidence.threshold
     return Ranking(answers, abstain=threshold is not None and answers[0].probability < threshold.value)
-
-
-def _read(number: int, request: Mapping[str, Any]) -> tuple[Question, list[Candidate]]:
-    try:
-        for name in ("table", "text", "candidates"):
-            if isinstance(request[name], str):
-                raise TypeError(f"{name} must be a list, not a string")
-        if any(isinstance(row, str) for row in request["table"]):
-            raise TypeError("a row of the table must be a list of cells, not a string")
-        table = [list(row) for row in request["table"]]
-        question = Question(
-            id=f"request {number}",
-            page=f"request {number}",
-            question=request["question"],
-            table=table,
-            text=list(request["text"]),
-        )
-        candidates = [_candidate(item, table) for item in request["candidates"]]
-    except KeyError as error:
-        raise UserError(f"request {number} has no {error}: expected question, table, text and candidates") from error
-    except (ValidationError, TypeError, OverflowError, UserError) as error:
-        reason = describe(error) if isinstance(error, ValidationError) else str(error)
-        raise UserError(f"request {number}: {reason}") from error
-    if not candidates:
-        raise UserError(f"request {number} has no candidates: give at least one program or answer")
-    return question, candidates
-
-
-def _candidate(item: str | Mapping[str, Any], table: list[list[str]]) -> Candidate:
-    given = {"program": item} if isinstance(item, str) else dict(item)
-    odd = sorted(set(given) - {"program", "answer"})
-    if odd or not any(value is not None for value in given.values()):
-        raise UserError(f"a candidate is a program or holds program, answer or both; got {item!r}")
-    program: Any = given.get("program")
-    answer: Any = given.get("answer")
-    error = None
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        answer = float(answer)
-    if program is not None:
-        try:
-            value = execute(parse(program), table)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ProgramError(f"its value is {value}")
-            answer = value
-        except ProgramError as failure:
-            error = str(failure)
-    return Candidate(program=program, answer=answer, error=error, origin="imported")

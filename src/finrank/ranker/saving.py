@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from finrank.prompt import PROMPT_VERSION
-from finrank.ranker.model import CandidateRankingModel, check_route
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.routes import RouteName, checked_route
 from finrank.ranker.settings import RankerSettings
 from finrank.ranker.weights import load_tokenizer
 from finrank.store import UserError, describe, sha256, write_json
@@ -39,7 +40,7 @@ class LoadedModel:
 
     model: CandidateRankingModel
     tokenizer: Any
-    route: str
+    route: RouteName
 
 
 def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) -> None:
@@ -135,11 +136,15 @@ def _with_adapter_name(name: str) -> str:
     return f"{stem}.default.{kind}"
 
 
-def load_model(directory: Path, base_model: str | None = None, device: str | None = None) -> LoadedModel:
+def load_model(
+    directory: Path, base_model: str | None = None, device: str | None = None, *, merge: bool = False
+) -> LoadedModel:
     """Load a saved model for inference; its scores are bitwise those of the model that was saved.
 
     `base_model` gives another place for the same base weights (a local copy). `device` defaults to cuda where there is
-    one. Raises UserError for a directory with a part missing or exchanged.
+    one. `merge` adds the adapters into the base weights: faster, scores differ by rounding (a base in half precision or
+    quantized would round too much, and stays as it is). Raises UserError for a directory with a part missing or
+    exchanged.
     """
     directory = find_model(directory)
     settings = read_settings(directory)
@@ -151,4 +156,6 @@ def load_model(directory: Path, base_model: str | None = None, device: str | Non
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if settings.quantization is None:
         model.to(device)
-    return LoadedModel(model, load_tokenizer(str(directory)), check_route(model))
+    if merge and settings.dtype == "float32" and settings.quantization is None:
+        model.encoder.merge_adapter()
+    return LoadedModel(model, load_tokenizer(str(directory)), checked_route(model).name)

@@ -1,43 +1,56 @@
-"""Scoring many pools with a model: batches of similar length, results in the order given."""
+"""Scoring many pools with a model: passes of similar length, results in the order given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from finrank.console import track
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.packing import EncodedPool
+from finrank.ranker.passes import cut_into_passes
+from finrank.ranker.routes import RouteName
 
-# Packed tokens (padding included) per forward pass: enough to fill two cores, small enough for their caches.
-_TOKENS_PER_BATCH = 2048
+# Tokens (padding included) per forward pass: enough to fill the device, few enough for a CPU's caches.
+_TOKENS_PER_PASS = {"cpu": 2048, "cuda": 32768}
 
 
 def score_pools(
     model: CandidateRankingModel,
     pools: Sequence[EncodedPool],
-    pad_id: int,
     *,
-    route: str,
+    route: RouteName,
     description: str = "",
 ) -> list[np.ndarray]:
-    """Scores [candidates] of each pool, in the order given; a progress bar is shown under `description`."""
-    scores: list[np.ndarray] = [np.empty(0)] * len(pools)
+    """Scores [candidates] of each pool in float32, in the order given; for inference.
+
+    A progress bar is shown under `description`.
+    """
+    scores: list[list[np.ndarray]] = [[] for _ in pools]
     by_length = sorted(range(len(pools)), key=lambda index: pools[index].length)
-    batches = _batches(by_length, pools)
-    for batch in track(batches, description, total=len(batches)) if description else batches:
-        for index, result in zip(batch, model.score([pools[i] for i in batch], pad_id, route), strict=True):
-            scores[index] = result.numpy()
-    return scores
+    most = _TOKENS_PER_PASS.get(model.device.type, _TOKENS_PER_PASS["cuda"])
+    passes = cut_into_passes([pools[index] for index in by_length], most, route)
+    places = iter(by_length)
+    place, missing = -1, 0
+    for parts in track(passes, description, total=len(passes)) if description else passes:
+        found = score_pass(model, parts, route)
+        for part, own in zip(parts, found, strict=True):
+            if not missing:
+                place = next(places)
+                missing = len(pools[place].candidates)
+            scores[place].append(own)
+            missing -= len(part.candidates)
+    return [np.concatenate(own) for own in scores]
 
 
-def _batches(order: Sequence[int], pools: Sequence[EncodedPool]) -> list[list[int]]:
-    batches: list[list[int]] = []
-    for index in order:
-        # Ascending lengths: the newest pool is the longest, so the padded size is its length times the count.
-        if batches and pools[index].length * (len(batches[-1]) + 1) <= _TOKENS_PER_BATCH:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
+def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route: RouteName) -> list[np.ndarray]:
+    """Scores [candidates] of each pool from one forward pass without gradients or dropout."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        # The class's own forward: in training, accelerate replaces the instance's by one under bfloat16 autocast.
+        scores_N = type(model).forward(model, pools, route).cpu()
+    model.train(was_training)
+    return [own.numpy() for own in scores_N.split([len(pool.candidates) for pool in pools])]

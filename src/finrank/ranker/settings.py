@@ -43,9 +43,9 @@ class RankerSettings(BaseModel):
     pooling: Literal["auto", "last", "mean"] = Field(
         default="auto", description="auto: last token for causal models, mean of the candidate for encoders"
     )
-    attention_route: Literal["mask", "naive"] = Field(
-        default="mask",
-        description="mask: one packed row per question; naive: the prefix again for every candidate",
+    attention_route: Literal["auto", "naive", "mask", "split", "cached"] = Field(
+        default="auto",
+        description="how candidates share their prefix (see ranker/routes.py); auto: by device and architecture",
     )
     prompt: PromptSettings = PromptSettings()
     lora: LoraSettings = LoraSettings()

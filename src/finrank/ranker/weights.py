@@ -13,14 +13,8 @@ from finrank.ranker.settings import RankerSettings
 from finrank.store import UserError, sha256
 
 _PACKAGE = "package:"
-_OFFSET = (
-    "counts positions from its padding id on, which restarted positions do not follow; take a BERT or a causal model"
-)
-# Families whose scores would be wrong without a word; the check at load cannot see it, as both routes share the fault.
-_UNSUPPORTED = {
-    **dict.fromkeys(("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"), _OFFSET),
-    "modernbert": "would lose its sliding window under one 4-D mask; take a BERT or a causal model",
-}
+# Families that number positions from their padding id on.
+_COUNT_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
 
 
 def locate(base_model: str, pinned_sha256: str | None = None) -> str:
@@ -73,14 +67,22 @@ def load_encoder(settings: RankerSettings) -> torch.nn.Module:
         encoder = AutoModel.from_pretrained(place, **options)
     except (OSError, ValueError) as error:
         raise _unavailable(settings.base_model, error) from error
-    if encoder.config.model_type in _UNSUPPORTED:
-        raise UserError(f"{settings.base_model}: {encoder.config.model_type} {_UNSUPPORTED[encoder.config.model_type]}")
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # of a frozen base; adapters and head have their own (see docs/experiments.md)
+        if getattr(module, "attention_dropout", 0.0):
+            module.attention_dropout = 0.0
     return encoder.requires_grad_(False)
+
+
+def positions(config: Any) -> int | None:
+    """Tokens that fit into one row of this architecture; None where there is no limit."""
+    most: int | None = getattr(config, "max_position_embeddings", None)
+    if most is not None and config.model_type in _COUNT_FROM_PADDING:
+        most -= config.pad_token_id + 1
+    return most
 
 
 def is_causal(encoder: torch.nn.Module) -> bool:

@@ -155,7 +155,6 @@ def _train_control(data: Path, config_path: Path, folder: Path, seed: int) -> Pa
 
 def _score(model_dir: Path, pools: list[RewardedPool]) -> list[FloatArray]:
     """Scores [candidates] per pool by a saved control; UserError for a model that reads question and page."""
-    from finrank.ranker.encoding import pad_id
     from finrank.ranker.saving import find_model, load_model, read_settings
     from finrank.ranker.scoring import score_pools
     from finrank.training.pools import encode_pools
@@ -169,6 +168,4 @@ def _score(model_dir: Path, pools: list[RewardedPool]) -> list[FloatArray]:
     loaded = load_model(model_dir)
     encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
     packed = [item.pool for item in encoded.pools]
-    return score_pools(
-        loaded.model, packed, pad_id(loaded.tokenizer), route=loaded.route, description="scoring control"
-    )
+    return score_pools(loaded.model, packed, route=loaded.route, description="scoring control")

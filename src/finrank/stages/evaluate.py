@@ -26,7 +26,6 @@ from finrank.evaluation.report import compare_pools, evaluate_pools, explain_poo
 from finrank.evaluation.troubles import diagnose
 from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
 from finrank.ranker.confidence import save_confidence as save
-from finrank.ranker.encoding import pad_id
 from finrank.ranker.saving import LoadedModel, find_model, load_model, read_settings
 from finrank.ranker.scoring import score_pools
 from finrank.records import Answer, RewardedPool
@@ -158,8 +157,7 @@ def _figures(
 def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str) -> Scored:
     encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
     packed = [item.pool for item in encoded.pools]
-    pad = pad_id(loaded.tokenizer)
-    scores = score_pools(loaded.model, packed, pad, route=loaded.route, description=description)
+    scores = score_pools(loaded.model, packed, route=loaded.route, description=description)
     return Scored([_tie_copies(pool, own) for pool, own in zip(pools, scores, strict=True)], encoded)
 
 

@@ -34,6 +34,11 @@ class TrainingConfig(RankerSettings):
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapters")
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
     batch_size: int = Field(default=4, ge=1, description="questions per step and device, before accumulation")
+    tokens_per_pass: int = Field(
+        default=16384,
+        ge=1,
+        description="tokens of one forward pass; a larger batch is computed in several, with the same gradients",
+    )
     mixed_precision: Literal["auto", "bf16", "float32"] = Field(
         default="auto", description="bf16 autocast in training; auto: where the device multiplies bfloat16 natively"
     )

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from finrank.console import track
 from finrank.prompt import PromptSettings
 from finrank.ranker.encoding import encode
-from finrank.ranker.packing import EncodedPool, pack
+from finrank.ranker.packing import EncodedPool
+from finrank.ranker.passes import cost
+from finrank.ranker.routes import RouteName
 from finrank.records import RewardedPool
 
 
@@ -118,28 +119,25 @@ class LengthBucketSampler(Sampler[int]):
         return iter([index for batch in full for index in batch])
 
 
-def collate(items: Sequence[TrainingPool], pad_id: int, route: str = "mask") -> dict[str, Tensor]:
-    """A batch for `group_scores`: the packed rows, with `correct` and `pool_mask` [questions, candidates] beside them.
+def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:
+    """A batch: the pools as they are (each route lays out its own tokens), and `correct` [questions, candidates].
 
-    Under the naive route each row holds one candidate, questions one after the other.
-
-    >>> batch = collate([TrainingPool(EncodedPool("q", [7, 8], [[1, 2], [3]]), correct=[1])], pad_id=0)
-    >>> batch["input_ids"].tolist(), batch["correct"].tolist()
-    ([[7, 8, 1, 2, 3]], [[False, True]])
+    >>> batch = collate([TrainingPool(EncodedPool("q", [7, 8], [[1, 2], [3]]), correct=[1])])
+    >>> batch["correct"].tolist()
+    [[False, True]]
     """
-    pool_mask_BN = torch.zeros(len(items), max(len(item.pool.candidates) for item in items), dtype=torch.bool)
-    correct_BN = torch.zeros_like(pool_mask_BN)
+    correct_BN = torch.zeros(len(items), max(len(item.pool.candidates) for item in items), dtype=torch.bool)
     for row, item in enumerate(items):
-        pool_mask_BN[row, : len(item.pool.candidates)] = True
         correct_BN[row, item.correct] = True
-    pools = [item.pool for item in items]
-    rows = pools if route == "mask" else [single for pool in pools for single in pool.alone()]
-    return {**pack(rows, pad_id), "pool_mask": pool_mask_BN, "correct": correct_BN}
+    return {"pools": [item.pool for item in items], "correct": correct_BN}
 
 
-def group_scores(scores_BN: Tensor, pool_mask_BN: Tensor) -> Tensor:
-    """Scores [questions, candidates] from those of the rows of either route; minus infinity where nothing stands."""
-    if scores_BN.shape == pool_mask_BN.shape:
-        return scores_BN
-    grouped_BN = scores_BN.new_full(pool_mask_BN.shape, float("-inf"))
-    return grouped_BN.masked_scatter(pool_mask_BN, scores_BN[:, 0])
+def padding_share(data: PoolDataset, batch_size: int, route: RouteName) -> float:
+    """Share of padding among the tokens of the first epoch's batches."""
+    order = list(LengthBucketSampler(data, batch_size))
+    computed = real = 0
+    for start in range(0, len(order), batch_size):
+        pools = [data.pools[index].pool for index in order[start : start + batch_size]]
+        computed += cost(pools, route)
+        real += sum(cost([one], route) for pool in pools for one in (pool.alone() if route == "naive" else [pool]))
+    return 1 - real / computed

@@ -25,8 +25,8 @@ from finrank.console import console, say, warn
 from finrank.evaluation.report import evaluate_pools
 from finrank.evaluation.tables import print_table, summary_line
 from finrank.evaluation.troubles import diagnose
-from finrank.ranker.encoding import pad_id
-from finrank.ranker.model import CandidateRankingModel, check_route
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.routes import Route, RouteName, check_route, checked_route, choose_route
 from finrank.ranker.saving import find_model, load_weights, save_model
 from finrank.ranker.scoring import score_pools
 from finrank.ranker.weights import load_tokenizer, locate, pinned
@@ -35,7 +35,7 @@ from finrank.store import UserError, available_splits, load_records, write_json
 from finrank.training import runs
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import mean_listwise_loss
-from finrank.training.pools import EncodedData, PoolDataset, encode_pools
+from finrank.training.pools import EncodedData, PoolDataset, encode_pools, padding_share
 from finrank.training.trainer import RankingTrainer, training_arguments, use_bf16
 
 STAGE = "04_sft"
@@ -86,15 +86,17 @@ def train(
     model = CandidateRankingModel.new(pinned(config.ranker_settings()))
     if init_model:
         load_weights(model, find_model(init_model))
-    route = check_route(model)
+    most = max(len(pool.candidates) for split in splits.values() for pool in split.pools)
+    route = checked_route(model, training=True, candidates=most)
+    scoring = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name
     _say_what_is_trained(model, splits, config, route)
     stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
     say(f"writing to {stage}")
     with runs.lock(stage):
-        trainer = _make_trainer(model, config, stage, splits, tokenizer, route, quick_test)
+        trainer = _make_trainer(model, config, stage, splits, tokenizer, (route.name, scoring), quick_test)
         checkpoint = runs.last_checkpoint(stage) if resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        metrics = _finish(trainer, model, tokenizer, stage, splits, route)
+        metrics = _finish(trainer, model, tokenizer, stage, splits, scoring)
         facts = {"stage": "sft", **started, **runs.environment(), "seed": config.seed}
         write_json(stage / runs.TRAINING_MANIFEST, {**facts, **_measured(trainer, began), "metrics": metrics})
     logs = stage / runs.CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
@@ -138,11 +140,10 @@ def _read_splits(input_dir: Path, config: TrainingConfig, tokenizer: Any, quick_
 
 
 def _say_what_is_trained(
-    model: CandidateRankingModel, splits: dict[str, Split], config: TrainingConfig, route: str
+    model: CandidateRankingModel, splits: dict[str, Split], config: TrainingConfig, route: Route
 ) -> None:
     bf16, why = use_bf16(config)
-    why_route = "its scores agree with the naive route's" if route == "mask" else "see the warning above, or the config"
-    say(f"device: {runs.environment()['device']}; attention route: {route} ({why_route})")
+    say(f"device: {runs.environment()['device']}; attention route: {route.name} ({route.reason})")
     say(f"precision: {'bfloat16 autocast' if bf16 else config.dtype} in training ({why}), float32 scores")
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     everything = sum(value.numel() for value in model.parameters())
@@ -154,6 +155,10 @@ def _say_what_is_trained(
         encoded = split.encoded
         lengths = sorted(item.pool.length for item in encoded.pools)
         say(f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens")
+        if name == "train":
+            padding = padding_share(PoolDataset(encoded.pools, config.seed), config.batch_size, route.name)
+            tokens = sum(lengths) * config.batch_size / len(lengths)
+            say(f"    {tokens:,.0f} tokens per forward pass on average, and {padding:.1%} padding")
         if encoded.numbers_in_prefix is not None:
             say(
                 f"    of the gold programs' numbers on the page {encoded.numbers_in_prefix:.1%} are in the prefix, "
@@ -173,7 +178,7 @@ def _make_trainer(
     stage: Path,
     splits: dict[str, Split],
     tokenizer: Any,
-    route: str,
+    routes: tuple[RouteName, RouteName],
     quick_test: bool,
 ) -> RankingTrainer:
     quick = {"max_steps": _QUICK_STEPS, "logging_steps": 1} if quick_test else {}
@@ -189,16 +194,17 @@ def _make_trainer(
         arguments,
         dataset=PoolDataset(train_pools, config.seed),
         tokenizer=tokenizer,
-        route=route,
+        route=routes[0],
+        tokens_per_pass=config.tokens_per_pass,
         head_learning_rate=config.head_learning_rate or config.learning_rate,
-        evaluator=_selection_metrics(splits["selection"], pad_id(tokenizer), route),
+        evaluator=_selection_metrics(splits["selection"], routes[1]),
         callbacks=callbacks,
     )
 
 
-def _selection_metrics(split: Split, pad: int, route: str) -> Callable[[CandidateRankingModel], dict[str, float]]:
+def _selection_metrics(split: Split, route: RouteName) -> Callable[[CandidateRankingModel], dict[str, float]]:
     def evaluator(model: CandidateRankingModel) -> dict[str, float]:
-        scores = _score(model, split, pad, route, description="")
+        scores = _score(model, split, route, description="")
         if not all(np.isfinite(own).all() for own in scores):
             raise UserError("training diverged: scores are not finite any more; lower learning_rate and train again")
         result = evaluate_pools(split.pools, scores)
@@ -210,9 +216,9 @@ def _selection_metrics(split: Split, pad: int, route: str) -> Callable[[Candidat
     return evaluator
 
 
-def _score(model: CandidateRankingModel, split: Split, pad: int, route: str, description: str) -> list[np.ndarray]:
+def _score(model: CandidateRankingModel, split: Split, route: RouteName, description: str) -> list[np.ndarray]:
     encoded = [item.pool for item in split.encoded.pools]
-    return score_pools(model, encoded, pad, route=route, description=description)
+    return score_pools(model, encoded, route=route, description=description)
 
 
 def _finish(
@@ -221,7 +227,7 @@ def _finish(
     tokenizer: Any,
     stage: Path,
     splits: dict[str, Split],
-    route: str,
+    route: RouteName,
 ) -> dict[str, Any]:
     """Save the final and the best model, and evaluate the best on selection and dev."""
     save_model(model, tokenizer, stage / "final_model")
@@ -236,9 +242,7 @@ def _finish(
     metrics: dict[str, Any] = {}
     for name in ("selection", "dev"):
         if name in splits:
-            result = evaluate_pools(
-                splits[name].pools, _score(model, splits[name], pad_id(tokenizer), route, f"evaluating {name}")
-            )
+            result = evaluate_pools(splits[name].pools, _score(model, splits[name], route, f"evaluating {name}"))
             print_table(
                 result,
                 title=f"{name}: {result['n']} pools, best model (step {best_step or 'last'})",

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from finrank.ranker.encoding import pad_id
-from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.model import CandidateRankingModel, pad_scores
+from finrank.ranker.packing import EncodedPool
+from finrank.ranker.passes import cut_into_passes
+from finrank.ranker.routes import RouteName
 from finrank.ranker.saving import load_weights, save_model
 from finrank.store import UserError
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
-from finrank.training.pools import LengthBucketSampler, PoolDataset, collate, group_scores
+from finrank.training.pools import LengthBucketSampler, PoolDataset, collate
 
 
 class RankingTrainer(Trainer):
@@ -34,7 +36,8 @@ class RankingTrainer(Trainer):
         *,
         dataset: PoolDataset,
         tokenizer: Any,
-        route: str,
+        route: RouteName,
+        tokens_per_pass: int,
         head_learning_rate: float,
         evaluator: Callable[[CandidateRankingModel], dict[str, float]],
         callbacks: list[TrainerCallback],
@@ -44,10 +47,12 @@ class RankingTrainer(Trainer):
             args=arguments,
             train_dataset=dataset,
             eval_dataset=dataset,  # never iterated: evaluate() below scores whole pools itself
-            data_collator=functools.partial(collate, pad_id=pad_id(tokenizer), route=route),
+            data_collator=collate,
             processing_class=tokenizer,
             callbacks=callbacks,
         )
+        self._route: RouteName = route
+        self._tokens_per_pass = tokens_per_pass
         self._head_learning_rate = head_learning_rate
         self._evaluator = evaluator
         self.optimizer: torch.optim.Optimizer | None
@@ -77,12 +82,12 @@ class RankingTrainer(Trainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
         """The listwise loss of a batch."""
-        scores_BN = group_scores(model(**inputs), inputs["pool_mask"])
+        scores_BN = scores_in_passes(model, inputs["pools"], self._route, self._tokens_per_pass)
         loss = listwise_loss(scores_BN, inputs["correct"])
         return (loss, scores_BN) if return_outputs else loss
 
@@ -106,6 +111,19 @@ class RankingTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_weights(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
+
+
+def scores_in_passes(model: nn.Module, pools: Sequence[EncodedPool], route: RouteName, most: int) -> Tensor:
+    """Scores [pools, candidates] with gradients; a batch over `most` tokens goes through the model in several passes.
+
+    Those passes keep no activations and run again in the backward pass (torch's activation checkpointing, dropout
+    included), so memory is that of one pass, and gradients are those of the whole batch.
+    """
+    passes = cut_into_passes(pools, most, route)
+    if len(passes) == 1:
+        return pad_scores(model(passes[0], route), pools)
+    scores = [checkpoint(model, parts, route, use_reentrant=False) for parts in passes]
+    return pad_scores(torch.cat(scores), pools)
 
 
 def use_bf16(config: TrainingConfig) -> tuple[bool, str]:

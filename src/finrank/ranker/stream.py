@@ -1,0 +1,133 @@
+"""The routes without padding: `split`, one pass over prefixes and candidates, and `cached`, prefixes before candidates.
+
+`split` is differentiable and works under activation checkpointing. `cached` is for inference: the prefix pass ends at
+the last layer's keys and values (nobody pools the prefix), and candidates follow in chunks, so that memory does not
+grow with their number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finrank.ranker.packing import EncodedPool
+from finrank.ranker.shared_prefix import Group, Layout, PrefixCache, PrefixDone, group_candidates
+
+# Candidate tokens per pass of `cached` (docs/experiments.md has the measurement).
+_CHUNK_TOKENS = {"cpu": 1024, "cuda": 16384}
+
+
+def split_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
+    """One vector per candidate [all candidates, width] in float32, from one pass; pools one after the other."""
+    device = encoder.device
+    tokens: list[int] = []
+    positions: list[int] = []
+    prefixes, groups, spans = [], [], []
+    for pool in pools:
+        begin = len(tokens)
+        tokens += pool.prefix
+        positions += range(len(pool.prefix))
+        prefixes.append((begin, len(tokens)))
+        groups.append(group_candidates([len(candidate) for candidate in pool.candidates], len(tokens), device))
+        spans += _add_candidates(pool, range(len(pool.candidates)), tokens, positions)
+    hidden_TD = _encode(encoder, tokens, positions, Layout(causal, prefixes, groups))
+    return pool_spans(hidden_TD, spans, pooling)
+
+
+def cached_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
+    """The same from two kinds of pass: all prefixes, then candidates in chunks. For inference."""
+    device = encoder.device
+    cache, prefixes = _encode_prefixes(encoder, pools, causal)
+    vectors = []
+    for chunk in _chunks(pools, _CHUNK_TOKENS.get(device.type, _CHUNK_TOKENS["cuda"])):
+        tokens: list[int] = []
+        positions: list[int] = []
+        groups: list[list[Group]] = []
+        spans = []
+        for number, candidates in chunk:
+            lengths = [len(pools[number].candidates[index]) for index in candidates]
+            groups.append(group_candidates(lengths, len(tokens), device))
+            spans += _add_candidates(pools[number], candidates, tokens, positions)
+        layout = Layout(causal, [prefixes[number] for number, _ in chunk], groups, cache)
+        vectors.append(pool_spans(_encode(encoder, tokens, positions, layout), spans, pooling))
+    return torch.cat(vectors)
+
+
+def _encode_prefixes(
+    encoder: Any, pools: Sequence[EncodedPool], causal: bool
+) -> tuple[PrefixCache, list[tuple[int, int]]]:
+    tokens: list[int] = []
+    positions: list[int] = []
+    prefixes = []
+    for pool in pools:
+        prefixes.append((len(tokens), len(tokens) + len(pool.prefix)))
+        tokens += pool.prefix
+        positions += range(len(pool.prefix))
+    cache = PrefixCache(layers=encoder.config.num_hidden_layers)
+    with contextlib.suppress(PrefixDone):
+        _encode(encoder, tokens, positions, Layout(causal, prefixes, [[]] * len(pools), cache))
+    return cache, prefixes
+
+
+def _add_candidates(
+    pool: EncodedPool, candidates: Sequence[int], tokens: list[int], positions: list[int]
+) -> list[tuple[int, int]]:
+    """Append candidates to the stream; gives the place of each."""
+    spans = []
+    after = len(pool.prefix)
+    for index in candidates:
+        own = pool.candidates[index]
+        spans.append((len(tokens), len(tokens) + len(own)))
+        tokens += own
+        positions += range(after, after + len(own))
+    return spans
+
+
+def _chunks(pools: Sequence[EncodedPool], most: int) -> list[list[tuple[int, range]]]:
+    """Candidates in passes of at most `most` tokens (a longer candidate stands alone): (pool, its candidates), …"""
+    chunks: list[list[tuple[int, range]]] = [[]]
+    used = 0
+    for number, pool in enumerate(pools):
+        first = 0
+        for index, candidate in enumerate(pool.candidates):
+            if used and used + len(candidate) > most:
+                if index > first:
+                    chunks[-1].append((number, range(first, index)))
+                chunks.append([])
+                first, used = index, 0
+            used += len(candidate)
+        chunks[-1].append((number, range(first, len(pool.candidates))))
+    return chunks
+
+
+def _encode(encoder: Any, tokens: list[int], positions: list[int], layout: Layout) -> Tensor:
+    device = encoder.device
+    hidden_1TD: Tensor = encoder(
+        input_ids=torch.tensor([tokens], device=device),
+        position_ids=torch.tensor([positions], device=device),
+        use_cache=False,
+        layout=layout,
+    ).last_hidden_state
+    return hidden_1TD[0]
+
+
+def pool_spans(hidden_TD: Tensor, spans: Sequence[tuple[int, int]], pooling: str) -> Tensor:
+    """Each span's mean or last hidden state, [spans, width] in float32.
+
+    >>> pool_spans(torch.tensor([[1.0], [2.0], [6.0]]), [(0, 2), (2, 3)], "mean").tolist()
+    [[1.5], [6.0]]
+    """
+    hidden_TD = hidden_TD.to(torch.promote_types(hidden_TD.dtype, torch.float32))
+    if pooling == "last":
+        return hidden_TD[torch.tensor([end - 1 for _, end in spans], device=hidden_TD.device)]
+    begins_N1 = torch.tensor([[begin] for begin, _ in spans])
+    lengths_N1 = torch.tensor([[end - begin] for begin, end in spans])
+    steps_C = torch.arange(int(lengths_N1.max()))
+    real_NC = (steps_C < lengths_N1).to(hidden_TD.device)
+    places_NC = (begins_N1 + steps_C.minimum(lengths_N1 - 1)).to(hidden_TD.device)
+    real_NC1 = real_NC.unsqueeze(2)
+    return (hidden_TD[places_NC] * real_NC1).sum(dim=1) / real_NC1.sum(dim=1)
