@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from finrank.cli import COMMANDS, app
 from tests.conftest import REPOSITORY
 
 SCRIPTS = {
@@ -34,6 +39,33 @@ def test_every_script_explains_its_flags(tmp_path: Path, script: str, flag: str)
     assert shown.returncode == 0
     assert flag in shown.stdout
     assert "default" in shown.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_enough_to_use_a_command(command: str) -> None:
+    """Every option explained, what is done said, and an example that the command's own parser takes."""
+    shown = CliRunner().invoke(app, [command, "--help"], terminal_width=100)
+    assert shown.exit_code == 0
+    parser = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+    assert all(option.help for option in parser.params)
+    examples = re.findall(r"^    finrank (.+)$", shown.output.partition("Example:\n")[2], re.MULTILINE)
+    assert examples
+    for example in examples:
+        name, *arguments = shlex.split(example)
+        assert name == command
+        parser.make_context(command, arguments)
+    summary = next(line for line in listed().splitlines() if line.split()[:1] == [command])
+    assert not summary.endswith("...")
+
+
+def listed() -> str:
+    return CliRunner().invoke(app, ["--help"], terminal_width=80).output
+
+
+def test_commands_are_listed_in_the_order_of_the_pipeline() -> None:
+    names = [line.split()[0] for line in listed().partition("Commands:\n")[2].splitlines()]
+    assert names == list(COMMANDS)
+    assert names[:5] == ["check", "prepare", "candidates", "rewards", "sft"]
 
 
 @pytest.mark.parametrize(

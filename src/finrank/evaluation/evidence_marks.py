@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from finrank.labels import number_key
-from finrank.programs import ProgramError, is_constant, operands, parse, table_rows
+from finrank.program_places import Used, used_by
 
 Mark = Literal["", "right", "picked", "both"]
 
@@ -35,14 +35,6 @@ class Evidence:
     sentences: list[list[Part]]
 
 
-@dataclass(frozen=True)
-class _Used:
-    """What a program takes from the page: keys of numbers, labels of rows that it reads whole."""
-
-    numbers: frozenset[str]
-    rows: frozenset[str]
-
-
 def mark_evidence(
     table: Sequence[Sequence[str]], sentences: Sequence[str], right: str | None, picked: str | None
 ) -> Evidence:
@@ -51,7 +43,7 @@ def mark_evidence(
     With right = picked = "subtract(5829, 5735)" the cells "$ 5829" and "$ 5735" are marked "both". The first row of the
     table is its header; a number of a program is marked wherever on the page it stands.
     """
-    wanted = _used(right), _used(picked)
+    wanted = used_by(right), used_by(picked)
     rows = [_marked_row(row, *wanted) for row in table[1:]]
     kept = [row for row in rows if any(_is_marked(cell) for cell in row)]
     marked = [_marked_text(sentence, *wanted) for sentence in sentences]
@@ -63,18 +55,7 @@ def mark_evidence(
     )
 
 
-def _used(program: str | None) -> _Used:
-    try:
-        parsed = parse(program) if program else None
-    except ProgramError:
-        parsed = None
-    if parsed is None:
-        return _Used(frozenset(), frozenset())
-    numbers = {number_key(operand) for operand in operands(parsed) if not is_constant(operand)}
-    return _Used(frozenset(key for key in numbers if key), frozenset(table_rows(parsed)))
-
-
-def _marked_row(row: Sequence[str], right: _Used, picked: _Used) -> list[list[Part]]:
+def _marked_row(row: Sequence[str], right: Used, picked: Used) -> list[list[Part]]:
     label, cells = (row[0], row[1:]) if row else ("", [])
     whole = _mark(label in right.rows, label in picked.rows)
     if whole:
@@ -82,12 +63,12 @@ def _marked_row(row: Sequence[str], right: _Used, picked: _Used) -> list[list[Pa
     return [[Part(label)], *(_marked_cell(cell, right, picked) for cell in cells)]
 
 
-def _marked_cell(cell: str, right: _Used, picked: _Used) -> list[Part]:
+def _marked_cell(cell: str, right: Used, picked: Used) -> list[Part]:
     key = number_key(cell)
     return [Part(cell, _mark(key in right.numbers, key in picked.numbers))]
 
 
-def _marked_text(text: str, right: _Used, picked: _Used) -> list[Part]:
+def _marked_text(text: str, right: Used, picked: Used) -> list[Part]:
     """The text in as few parts as its marks allow."""
     parts: list[Part] = []
     for token in re.split(r"(\s+)", text):

@@ -17,7 +17,9 @@ from torch import Tensor
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.shared_prefix import Group, Layout, PrefixCache, PrefixDone, group_candidates
 
-# Candidate tokens per pass of `cached` (docs/experiments.md has the measurement).
+# Up to so many candidate tokens, one pass over everything is faster than two (docs/experiments.md has the measurements).
+_ONE_PASS_TOKENS = 256
+# Candidate tokens per pass of `cached`.
 _CHUNK_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 
@@ -39,7 +41,12 @@ def split_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pool
 
 
 def cached_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
-    """The same from two kinds of pass: all prefixes, then candidates in chunks. For inference."""
+    """The same from two kinds of pass: all prefixes, then candidates in chunks; in one pass where they are few.
+
+    For inference: nothing of it is meant to have gradients.
+    """
+    if sum(len(candidate) for pool in pools for candidate in pool.candidates) <= _ONE_PASS_TOKENS:
+        return split_vectors(encoder, pools, causal, pooling)
     device = encoder.device
     cache, prefixes = _encode_prefixes(encoder, pools, causal)
     vectors = []
