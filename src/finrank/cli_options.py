@@ -1,0 +1,55 @@
+"""Options and default folders that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RAW = Path("datasets/finqa_raw")
+PROCESSED = Path("datasets/finqa_processed")
+CANDIDATES = Path("datasets/finqa_candidates")
+REWARDED = Path("datasets/finqa_with_rewards")
+OUTPUTS = Path("outputs")
+MINILM = Path("configs/models/minilm.yaml")
+
+Seed = Annotated[int, typer.Option("--seed", help="Seed: the same seed and input give the same files.")]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Processes at work (0: one per core); the files do not depend on it.")
+]
+Split = Annotated[str, typer.Option("--split", help="Which pages: train, selection, dev or test.")]
+FiguresJson = Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")]
+RewardedPools = Annotated[Path, typer.Option("--data", help="Rewarded pools (output of stage 03).")]
+Control = Annotated[
+    Path | None,
+    typer.Option(
+        "--candidate_only",
+        help="A model trained with --candidate_only, set beside this one (default: the newest run beside it on the "
+        "same data).",
+    ),
+]
+WantedAccuracy = Annotated[
+    float,
+    typer.Option(
+        "--wanted_accuracy", help="Accuracy (0-1) of the answers above the threshold below which ranking abstains."
+    ),
+]
+SaveConfidence = Annotated[
+    bool,
+    typer.Option(
+        "--save_confidence/--no-save_confidence",
+        help="Write temperature, threshold and model card into the model folder (from dev or selection only).",
+    ),
+]
+EvaluationSeed = Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")]
+BaseModel = Annotated[
+    str | None,
+    typer.Option(
+        "--base_model",
+        help="Another place for the base weights than config or model name: a local folder or hub id.",
+    ),
+]
+ModelOrHubId = Annotated[
+    str, typer.Option("--model", help="A run (outputs/run_001), a stage directory, a model folder, or a hub id.")
+]

@@ -1,0 +1,66 @@
+"""The commands that train a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finrank.cli_options import OUTPUTS, REWARDED, BaseModel
+
+
+def sft(
+    config: Annotated[Path, typer.Option("--config", help="Training config, such as configs/models/minilm.yaml.")],
+    input_dir: Annotated[Path, typer.Option("--input_dir", help="Output of stage 03.")] = REWARDED,
+    output_dir: Annotated[
+        Path, typer.Option("--output_dir", help="Folder in which the run gets its own, run_NNN.")
+    ] = OUTPUTS,
+    base_model: BaseModel = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value over the config, such as trainer.max_steps=100; repeatable."),
+    ] = None,
+    candidate_only: Annotated[
+        bool,
+        typer.Option("--candidate_only", help="Hide question, page and labels: measures what pools give away."),
+    ] = False,
+    init_model: Annotated[
+        Path | None,
+        typer.Option("--init_model", help="Start from this trained model's adapters and head (same base and LoRA)."),
+    ] = None,
+    quick_test: Annotated[
+        bool,
+        typer.Option(
+            "--quick_test",
+            help="Go through every step on a handful of questions: a test of the setup, no useful model.",
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the newest unfinished run of OUTPUT_DIR from its last checkpoint."),
+    ] = False,
+) -> None:
+    """Stage 04: train the ranking model.
+
+    Writes OUTPUT_DIR/run_NNN/04_sft with best_model, final_model and training_manifest.json; NNN counts up. The model
+    is measured on selection while it trains and on dev at the end.
+
+    \b
+    Example:
+      finrank sft --config configs/models/minilm.yaml --quick_test
+      finrank sft --config configs/models/minilm.yaml --set batch_size=2 --set trainer.num_train_epochs=1
+    """
+    from finrank.stages import sft as stage
+
+    stage.run(
+        config,
+        input_dir,
+        output_dir,
+        base_model=base_model,
+        overrides=overrides,
+        candidate_only=candidate_only,
+        init_model=init_model,
+        quick_test=quick_test,
+        resume=resume,
+    )

@@ -1,0 +1,1 @@
+"""The HTTP service: rerank routes that ecosystem clients know, our own richer one, and a page to try it."""

@@ -1,0 +1,187 @@
+"""The routes of the service, from a request's JSON to its answer's."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from finrank.program_places import PagePlaces
+from finrank.serving.batching import Batcher, Scores
+from finrank.serving.docs_page import PAGE, write_docs
+from finrank.serving.documents import ranking_request, rerank_results
+from finrank.serving.errors import ErrorResponses, add_error_handlers
+from finrank.serving.guard import Guard, Traffic
+from finrank.serving.limits import Limits
+from finrank.serving.schemas import (
+    AnswerBody,
+    ApiVersion,
+    Evidence,
+    Health,
+    Meta,
+    RankRequest,
+    RankResponse,
+    RerankRequest,
+    RerankResponse,
+    Tokens,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from finrank.ranker.ranker import Prepared, Ranker, Ranking
+
+
+class Service:
+    """A model behind its limits: what the routes share."""
+
+    def __init__(self, ranker: Ranker, name: str, limits: Limits) -> None:
+        self.ranker = ranker
+        self.name = name
+        self.limits = limits
+        self.traffic = Traffic()
+        self.batcher = Batcher(ranker.score, limits.batch_tokens)
+
+    async def rank(self, request: Mapping[str, Any], field: str) -> tuple[Prepared, Scores, Ranking]:
+        """Prepare, score and rank one request; `field` is what the client calls its candidates.
+
+        Raises UserError and ServiceError for a request that cannot be ranked or is over a limit.
+        """
+        self.limits.check_candidates(len(request["candidates"]), field)
+        prepared = await self.batcher.prepare(lambda: self.ranker.prepare(request))
+        self.limits.check_tokens(prepared.tokens)
+        scores = await self.batcher.score(prepared)
+        return prepared, scores, self.ranker.ranking(prepared, scores)
+
+
+def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str | None = None) -> FastAPI:
+    """The service as an ASGI app; `name` is how answers name the model, `key` what clients must send (None: nothing).
+
+    Its threads run between startup and shutdown (`lifespan`). `app.state.service` is the Service.
+    """
+    service = Service(ranker, name, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.batcher.start()
+        yield
+        service.batcher.stop()
+
+    app = FastAPI(title="finrank", lifespan=lifespan, docs_url=None, redoc_url=None, description=__doc__)
+    app.state.service = service
+    app.add_middleware(Guard, limits=service.limits, key=key, traffic=service.traffic)
+    add_error_handlers(app)
+    _add_ranking(app, service)
+    for path in ("/v1/rerank", "/rerank", "/v2/rerank"):
+        _add_reranking(app, service, path)
+    _add_health(app, service)
+    _add_pages(app)
+    return app
+
+
+def _add_ranking(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/rank", responses=ErrorResponses)
+    async def rank(request: RankRequest) -> RankResponse:
+        """Rank the candidate answers to a question about a report page: distinct answers, most probable first."""
+        asked = request.model_dump(exclude={"id"}, exclude_none=True)
+        prepared, _, ranking = await service.rank(asked, "candidates")
+        return await service.batcher.prepare(lambda: _rank_response(service, request, prepared, ranking))
+
+
+def _rank_response(service: Service, request: RankRequest, prepared: Prepared, ranking: Ranking) -> RankResponse:
+    places = PagePlaces(request.table, request.text)
+    confidence = service.ranker.confidence
+    threshold = None if confidence is None else confidence.threshold
+    answers = []
+    for answer in ranking:
+        found = places.of(answer.programs[0] if answer.programs else None)
+        answers.append(
+            AnswerBody(
+                answer=answer.answer,
+                probability=answer.probability,
+                score=answer.score,
+                index=answer.index,
+                indices=answer.indices,
+                programs=answer.programs,
+                error=answer.error,
+                evidence=Evidence(cells=found.cells, sentences=found.sentences),
+            )
+        )
+    return RankResponse(
+        id=request.id,
+        answers=answers,
+        abstain=ranking.abstain,
+        calibrated=confidence is not None,
+        threshold=None if threshold is None else threshold.value,
+        model=service.name,
+        usage=_usage(prepared),
+        warnings=service.ranker.unlike_fitted(prepared),
+    )
+
+
+def _add_reranking(app: FastAPI, service: Service, path: str) -> None:
+    version: Literal["1", "2"] = "2" if path.startswith("/v2") else "1"
+
+    @app.post(path, responses=ErrorResponses, response_model_exclude_none=True)
+    async def rerank(request: RerankRequest) -> RerankResponse:
+        """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
+        # Before the query is read, which takes longer.
+        service.limits.check_candidates(len(request.documents), "documents")
+        prepared, scores, ranking = await service.rank(ranking_request(request), "documents")
+        # Cohere's second version has no documents in its results; the other servers give them back unless told not to.
+        wanted = version == "1" if request.return_documents is None else request.return_documents
+        usage = _usage(prepared)
+        return RerankResponse(
+            id=f"rerank-{uuid.uuid4().hex}",
+            model=service.name,
+            results=rerank_results(request, ranking, scores, wanted),
+            usage=usage,
+            meta=Meta(
+                api_version=ApiVersion(version=version),
+                tokens=Tokens(input_tokens=usage.prompt_tokens),
+                warnings=service.ranker.unlike_fitted(prepared) or None,
+            ),
+        )
+
+
+def _usage(prepared: Prepared) -> Usage:
+    return Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens)
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/health", response_model=Health, responses={503: {"model": Health}})
+    async def health() -> JSONResponse:
+        """Whether the server takes requests; needs no key."""
+        traffic, batcher = service.traffic, service.batcher
+        found = Health(
+            status="draining" if traffic.draining else "ok",
+            model=service.name,
+            waiting=traffic.waiting,
+            requests=batcher.requests,
+            batches=batcher.batches,
+        )
+        return JSONResponse(found.model_dump(), 503 if traffic.draining else 200, {"cache-control": "no-store"})
+
+
+def _add_pages(app: FastAPI) -> None:
+    """The page at /, its files beside it, and /docs; nothing of them is fetched from elsewhere."""
+    files = StaticFiles(directory=PAGE)
+    names = sorted(path.name for path in PAGE.iterdir() if path.is_file())
+    for route, name in [("/", "index.html"), *((f"/{name}", name) for name in names)]:
+        # A route per file, not a mounted folder: it would answer 404 where a known route got the wrong method.
+        app.add_api_route(route, _sends(files, name), methods=["GET", "HEAD"], include_in_schema=False)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(write_docs(app.openapi()))
+
+
+def _sends(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def send(request: Request) -> Response:
+        return await files.get_response(name, request.scope)
+
+    return send

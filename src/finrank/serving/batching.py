@@ -1,0 +1,108 @@
+"""Concurrent requests, scored together.
+
+Two threads beside the event loop: one writes requests as tokens, the other owns the model. Whenever the model is free
+it takes, in the order of arrival, as many waiting requests as fit the token budget. Nothing waits for a batch to fill:
+a lone request is scored at once, and while a batch is being scored the next one gathers by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from finrank.ranker.ranker import Prepared
+
+Scores = NDArray[np.float64]
+Score = Callable[[Sequence["Prepared"]], list[Scores]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Job:
+    prepared: Prepared
+    scores: Future[Scores] = field(default_factory=Future)
+
+
+class Batcher:
+    """Gathers requests and scores them on one thread; use it between `start` and `stop`."""
+
+    def __init__(self, score: Score, batch_tokens: int) -> None:
+        """`score` gives one array of scores per request; it is called from one thread only."""
+        self._score = score
+        self._batch_tokens = batch_tokens
+        self._waiting: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._model_thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
+        self.requests = 0
+        """Requests scored so far."""
+        self.batches = 0
+        """Batches in which they were scored."""
+
+    def start(self) -> None:
+        """Start the thread that owns the model."""
+        self._model_thread.start()
+
+    def stop(self) -> None:
+        """Score what is waiting, then end both threads."""
+        self._preparing.shutdown()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._model_thread.join()
+
+    async def prepare(self, work: Callable[[], T]) -> T:
+        """Run work that needs no model on the preparing thread; given up before it starts when the caller is."""
+        return await asyncio.wrap_future(self._preparing.submit(work))
+
+    async def score(self, prepared: Prepared) -> Scores:
+        """Scores [candidates], once the request's batch is done; a caller that is cancelled leaves the queue."""
+        job = _Job(prepared)
+        with self._changed:
+            self._waiting.append(job)
+            self._changed.notify()
+        return await asyncio.wrap_future(job.scores)
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            self._score_batch(batch)
+
+    def _next_batch(self) -> list[_Job]:
+        """Waits for requests; empty when the work is over."""
+        with self._changed:
+            while True:
+                batch: list[_Job] = []
+                tokens = 0
+                while self._waiting and (not batch or tokens + self._waiting[0].prepared.tokens <= self._batch_tokens):
+                    job = self._waiting.popleft()
+                    if job.scores.set_running_or_notify_cancel():  # false: its client has gone
+                        batch.append(job)
+                        tokens += job.prepared.tokens
+                if batch or self._stopping:
+                    return batch
+                self._changed.wait()
+
+    def _score_batch(self, batch: list[_Job]) -> None:
+        try:
+            results = self._score([job.prepared for job in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].scores.set_exception(error)
+                return
+            for job in batch:  # one request's fault (its memory, say) is not its neighbours'
+                self._score_batch([job])
+            return
+        self.requests += len(batch)
+        self.batches += 1
+        for job, scores in zip(batch, results, strict=True):
+            job.scores.set_result(scores)

@@ -1,0 +1,70 @@
+"""Rerank requests as ranking requests, and rankings as rerank results.
+
+A document is a candidate in one of these forms:
+
+    subtract(5829, 5735)            a program
+    94, 12.5%, $ 1,200, yes         a value
+    subtract(5829, 5735) = 94       a program and its value, which counts where the program itself gives none
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finrank.serving.query_text import parse_query
+from finrank.serving.schemas import Document, DocumentBody, RerankRequest, RerankResult
+from finrank.sources.predictions import read_answer
+
+if TYPE_CHECKING:
+    from finrank.ranker.ranker import Ranking
+    from finrank.serving.batching import Scores
+
+
+def ranking_request(request: RerankRequest) -> dict[str, Any]:
+    """What `Ranker.prepare` takes for a rerank request; ServiceError where its query cannot be read."""
+    query = parse_query(request.query)
+    return {**query._asdict(), "candidates": [read_document(text_of(one)) for one in request.documents]}
+
+
+def text_of(document: str | DocumentBody) -> str:
+    """A document's text, in whichever form it was sent."""
+    return document if isinstance(document, str) else document.text
+
+
+def read_document(text: str) -> str | dict[str, Any]:
+    """A document as a candidate.
+
+    >>> read_document("add(1, 2) = 3"), read_document("12.5%"), read_document("add(1, 2) = three")
+    ({'program': 'add(1, 2)', 'answer': 3.0}, '12.5%', 'add(1, 2) = three')
+    """
+    program, equals, value = text.rpartition("=")
+    if not equals or not program.strip():
+        return text
+    try:
+        return {"program": program.strip(), "answer": read_answer(value.strip())}
+    except ValueError:
+        return text
+
+
+def rerank_results(
+    request: RerankRequest, ranking: Ranking, scores: Scores, with_documents: bool
+) -> list[RerankResult]:
+    """One result per document, the most relevant first; `top_n` of them.
+
+    Relevance is the probability of the document's answer, so that documents of equal answers share it and the first
+    result has the answer that `/v1/rank` puts first. Among equals the model's own score of the document decides, then
+    the order in which they were sent.
+    """
+    order = [
+        (answer.probability, index)
+        for answer in ranking
+        for index in sorted(answer.indices, key=lambda index: (-scores[index], index))
+    ]
+    return [
+        RerankResult(
+            index=index,
+            relevance_score=probability,
+            document=Document(text=text_of(request.documents[index])) if with_documents else None,
+        )
+        for probability, index in order[: request.top_n or None]
+    ]

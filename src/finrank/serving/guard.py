@@ -1,0 +1,165 @@
+"""What stands before every route: key, limits on body, number of requests and time, shutdown; and headers behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from finrank.serving.errors import ServiceError
+from finrank.serving.keys import check_key
+from finrank.serving.limits import Limits
+
+# The page and the documents are whole without any other server, and no other site may frame them.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Traffic:
+    """How many requests are in the service, and whether new ones are taken."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        """Requests accepted and not yet answered."""
+        self.draining = False
+        """True once the server shuts down: new requests get a 503."""
+
+
+class Guard:
+    """ASGI middleware: every POST passes it before its body is read, and is given up when its client has gone."""
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, key: str | None, traffic: Traffic) -> None:
+        self._app = app
+        self._limits = limits
+        self._key = key
+        self._traffic = traffic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send, "no-cache" if scope["method"] in ("GET", "HEAD") else "no-store")
+        if scope["method"] != "POST":
+            await self._app(scope, receive, answer.send)
+            return
+        try:
+            self._admit(Headers(scope=scope))
+        except ServiceError as error:
+            await error.response()(scope, receive, answer.send)
+            return
+        self._traffic.waiting += 1
+        try:
+            await self._handle(scope, receive, answer)
+        except ServiceError as error:
+            if not answer.started:
+                await error.response()(scope, receive, answer.send)
+        except _ClientGone:
+            pass
+        finally:
+            self._traffic.waiting -= 1
+
+    def _admit(self, headers: Headers) -> None:
+        if self._key is not None:
+            check_key(self._key, headers.get("authorization"))
+        if self._traffic.draining:
+            raise ServiceError(
+                503,
+                "shutting_down",
+                "the server is shutting down and only finishes what it has accepted: ask again when it is up",
+                headers={"retry-after": "5", "connection": "close"},
+            )
+        if self._traffic.waiting >= self._limits.waiting:
+            raise self._limits.overloaded()
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise ServiceError(
+                415, "invalid_request", f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json"
+            )
+        length = headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.body_bytes):
+            raise self._limits.body_too_large(int(length) if len(length) <= 18 else None)
+
+    async def _handle(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Read the body and run the app on it, within the time limit and as long as the client is there."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.seconds
+        try:
+            body = await asyncio.wait_for(self._read(receive), self._limits.seconds)
+        except TimeoutError:
+            raise self._limits.body_too_slow() from None
+        handling = asyncio.ensure_future(self._app(scope, _replay(body, receive), answer.send))
+        gone = asyncio.ensure_future(_wait_for_leaving(receive))
+        try:
+            left = max(0.0, deadline - loop.time())
+            await asyncio.wait({handling, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if handling.done() or answer.started:
+                await handling
+                return
+            handling.cancel()
+            await asyncio.wait({handling})
+            raise _ClientGone if gone.done() else self._limits.too_slow()
+        finally:
+            handling.cancel()
+            gone.cancel()
+
+    async def _read(self, receive: Receive) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientGone
+            body += message.get("body", b"")
+            if len(body) > self._limits.body_bytes:
+                raise self._limits.body_too_large()
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+class _ClientGone(Exception):
+    """Nobody is there to be answered."""
+
+
+class _Answer:
+    """The way back: adds the headers, and knows whether an answer has begun."""
+
+    def __init__(self, send: Send, caching: str) -> None:
+        self._send = send
+        self._caching = caching
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(raw=list(message["headers"]))
+            for name, value in _HEADERS.items():
+                headers[name] = value
+            headers.setdefault("cache-control", self._caching)
+            message = {**message, "headers": headers.raw}
+        await self._send(message)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body that has been read already."""
+    messages: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
+
+
+async def _wait_for_leaving(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,186 @@
+"""What the routes take and give. The rerank shapes are those that clients of vLLM, Cohere and Jina send and read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from finrank.records import Answer
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class CandidateBody(BaseModel):
+    """A candidate with its parts by name; at least one of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    program: str | None = Field(default=None, description="FinQA program: subtract(5829, 5735), divide(#0, 5735)")
+    answer: Number | str | None = Field(default=None, description="a number, a number as text (12.5%), yes or no")
+
+
+class RankRequest(BaseModel):
+    """A question, its page and its candidates."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "question": "what is the change in revenue ?",
+                "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
+                "text": ["revenue grew in 2009 ."],
+                "candidates": ["subtract(5829, 5735)", {"answer": 5829}],
+            }
+        },
+    )
+
+    question: str = Field(min_length=1)
+    table: list[list[str]] = Field(default=[], description="rows of cells; row 0 is the header, column 0 the labels")
+    text: list[str] = Field(default=[], description="sentences of the page")
+    candidates: list[str | Number | CandidateBody] = Field(
+        min_length=1, description="each a program, a value (94, 12.5%, yes), or an object with program, answer or both"
+    )
+    id: str | None = Field(default=None, description="given back as it is")
+
+
+class Evidence(BaseModel):
+    """Where the numbers stand that the answer's best program reads."""
+
+    cells: list[tuple[int, int]] = Field(description="[row, column]; row 0 is the header")
+    sentences: list[int] = Field(description="indices into text")
+
+
+class AnswerBody(BaseModel):
+    """One distinct answer with every candidate that gives it."""
+
+    answer: Answer | None = Field(description="null for a candidate without a value, see error")
+    probability: float = Field(description="share of the answers' total, 1; calibrated where the model is")
+    score: float = Field(description="the best candidate's, in logits; comparable within this request only")
+    index: int = Field(description="the best candidate's place in the request")
+    indices: list[int] = Field(description="places of all its candidates")
+    programs: list[str] = Field(description="those that compute it, the best first")
+    error: str | None = Field(description="why the best candidate's program has no value")
+    evidence: Evidence
+
+
+class Usage(BaseModel):
+    """Tokens that the model read; the prefix counts once."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class RankResponse(BaseModel):
+    """Distinct answers, most probable first."""
+
+    id: str | None
+    answers: list[AnswerBody]
+    abstain: bool = Field(description="true: the first answer is less probable than the threshold")
+    calibrated: bool = Field(description="whether probabilities were fitted to be believed")
+    threshold: float | None = Field(description="below this it is better to give no answer; null: none was fitted")
+    model: str
+    usage: Usage
+    warnings: list[str] = Field(description="why the probabilities may be off for this request")
+
+
+class DocumentBody(BaseModel):
+    """A document as an object; other keys are ignored."""
+
+    text: str
+
+
+class RerankRequest(BaseModel):
+    """A rerank request; fields that other servers know and this one does not are ignored."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "example": {
+                "model": "finrank",
+                "query": "question: what is the change in revenue ?\ntable:\n | 2009 | 2008\nrevenue | $ 5829 | $ 5735",
+                "documents": ["subtract(5829, 5735)", "5829", "subtract(5735, 5829) = -94"],
+                "top_n": 2,
+            }
+        },
+    )
+
+    model: str | None = Field(default=None, description="any name: this server has one model, which the answer names")
+    query: str = Field(min_length=1, description="the question alone, or with table: and text: sections")
+    documents: list[str | DocumentBody] = Field(
+        min_length=1, description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE"
+    )
+    top_n: int | None = Field(default=None, ge=0, description="results to give back; null or 0: all")
+    return_documents: bool | None = Field(
+        default=None, description="whether results hold their document; default: yes, on /v2/rerank no"
+    )
+
+
+class Document(BaseModel):
+    """A document as it was sent."""
+
+    text: str
+
+
+class RerankResult(BaseModel):
+    """One document."""
+
+    index: int = Field(description="its place in the request")
+    relevance_score: float = Field(
+        description="probability of the document's answer, which documents of equal answers share"
+    )
+    document: Document | None = None
+
+
+class Tokens(BaseModel):
+    """Cohere's name for the usage."""
+
+    input_tokens: int
+
+
+class ApiVersion(BaseModel):
+    """The version of Cohere's API that the shape follows."""
+
+    version: Literal["1", "2"]
+
+
+class Meta(BaseModel):
+    """What Cohere's clients read beside the results."""
+
+    api_version: ApiVersion
+    tokens: Tokens
+    warnings: list[str] | None = None
+
+
+class RerankResponse(BaseModel):
+    """Results, most relevant first."""
+
+    id: str
+    model: str
+    results: list[RerankResult]
+    usage: Usage
+    meta: Meta
+
+
+class Health(BaseModel):
+    """How the server does; 503 while it shuts down."""
+
+    status: Literal["ok", "draining"]
+    model: str
+    waiting: int = Field(description="requests in the service now")
+    requests: int = Field(description="scored since the start")
+    batches: int = Field(description="in which they were scored")
+
+
+class ErrorDetail(BaseModel):
+    """What was wrong, what was expected, what to do."""
+
+    type: str
+    message: str
+    field: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every 4xx, 503 and 504."""
+
+    error: ErrorDetail

@@ -1,0 +1,98 @@
+"""Starting and stopping the server: `finrank serve`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from finrank.console import say
+from finrank.serving.app import make_app
+from finrank.serving.guard import Traffic
+from finrank.serving.keys import VARIABLE, read_key
+from finrank.serving.limits import Limits
+from finrank.store import UserError
+
+_SECONDS_FOR_LAST_BYTES = 5  # for answers that are on their way when everything else is done
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that, told to stop, answers new requests with a 503 until those that it has accepted are answered.
+
+    uvicorn alone would close its socket at once, and clients would see refused connections. A second signal stops it
+    without waiting.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=_SECONDS_FOR_LAST_BYTES,
+        )
+        super().__init__(config)
+        self._traffic: Traffic = app.state.service.traffic
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by the signals that mean stop."""
+        if self._traffic.draining:
+            self.should_exit = self.force_exit = True
+        self._traffic.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second: stops once nothing that was accepted is left."""
+        if self._traffic.draining and self._traffic.waiting == 0:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound there, which the server will listen on; port 0 takes a free one. UserError where it cannot be."""
+    opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+        return opened
+    except (OSError, OverflowError, UnicodeError) as error:
+        opened.close()
+        raise UserError(f"cannot listen on {host} port {port} ({error}): choose another --port or --host") from error
+
+
+def serve(
+    model: str,
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    name: str | None = None,
+    revision: str | None = None,
+    base_model: str | None = None,
+) -> None:
+    """Load a model and answer requests until SIGTERM or SIGINT; what was accepted by then is still answered.
+
+    `name` is how answers name the model (default: the name of its folder, or its hub id). Raises UserError, before the
+    model is loaded, where no API key is set for a host that other machines reach or the port is taken.
+    """
+    key = read_key(host, os.environ)
+    with bind(host, port) as opened:
+        from finrank.ranker.ranker import Ranker
+
+        ranker = Ranker.from_pretrained(model, revision=revision, base_model=base_model, merge=True)
+        name = name or (Path(model).resolve().name if Path(model).is_dir() else model)
+        server = DrainingServer(make_app(ranker, name, limits, key))
+        shown = f"[{host}]" if ":" in host else host
+        say(f"{name} is served on http://{shown}:{opened.getsockname()[1]} (page: /, routes: /docs); Ctrl-C stops it")
+        say(f"device: {ranker.device}; attention route: {ranker.route}")
+        say(f"key: {f'clients send {VARIABLE}' if key else 'none needed, this machine alone can reach it'}")
+        say(
+            f"limits: body {limits.body_bytes // 1024} KiB, {limits.candidates} candidates, {limits.tokens} tokens, "
+            f"{limits.seconds:g} s; {limits.waiting} requests at once, in batches of {limits.batch_tokens} tokens"
+        )
+        server.run(sockets=[opened])
+    say("stopped")
