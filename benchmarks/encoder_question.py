@@ -23,8 +23,7 @@ from unittest import mock
 from timing import Row, device, table, write_results, write_section
 
 from finrank.console import say
-from finrank.evaluation.intervals import compare_pools
-from finrank.evaluation.report import evaluate_pools
+from finrank.evaluation.report import compare_pools, evaluate_pools
 from finrank.ranker import model as model_module
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import load_model

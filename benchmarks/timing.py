@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 Row = dict[str, Any]
+_PAUSE = 0.1  # seconds: threads of the contender before, which wait for more work, go to sleep
 TABLES = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
@@ -43,6 +44,7 @@ def take_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> d
     for number in range(rounds):
         order = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
         for name in order:
+            time.sleep(_PAUSE)
             began = time.perf_counter()
             contenders[name]()
             seconds[name].append(time.perf_counter() - began)

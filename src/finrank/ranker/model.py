@@ -97,7 +97,7 @@ class CandidateRankingModel(nn.Module):
 
     def candidate_vectors(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
         """One vector per candidate, [all candidates, width] in float32: what the score head reads."""
-        if route == "naive":
+        if route == "naive" or (len(pools) == 1 and len(pools[0].candidates) == 1):  # a lone candidate shares nothing
             vectors_ND = naive_vectors(
                 self.encoder, pools, self.causal, self.pooling, prefix_mask=self.why_not_packed is None
             )

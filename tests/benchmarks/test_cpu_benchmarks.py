@@ -1,0 +1,112 @@
+"""What the CPU benchmarks share counts as it says, and each of them runs whole with `--quick`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from tests.pools import write_pools
+
+BENCHMARKS = REPOSITORY / "benchmarks"
+NEEDS_PEERS = pytest.mark.skipif(
+    importlib.util.find_spec("sentence_transformers") is None or importlib.util.find_spec("onnxruntime") is None,
+    reason="the peers are not installed: make bench-setup",
+)
+
+
+@pytest.fixture
+def timing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("timing")
+    monkeypatch.setattr(module, "_PAUSE", 0.0)
+    return module
+
+
+def run(name: str, report: Path, *options: str) -> dict[str, Any]:
+    """The JSON of a benchmark that ran with --quick."""
+    command = [sys.executable, str(BENCHMARKS / name), "--quick", "--json", str(report), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(report.read_text(encoding="utf-8"))
+    assert result["device"]
+    return dict(result)
+
+
+def test_a_ratio_is_that_of_each_round(timing: ModuleType) -> None:
+    assert timing.ratios([2.0, 9.0, 8.0], [1.0, 3.0, 2.0]) == (3.0, [2.5, 3.5])
+    assert timing.quartiles([5.0]) == [5.0, 5.0]
+
+
+def test_contenders_take_turns_and_the_order_turns_round(timing: ModuleType) -> None:
+    order: list[str] = []
+    timed = timing.take_turns({name: lambda name=name: order.append(name) for name in "ab"}, rounds=3)
+    assert "".join(order) == "ab" + "ab" + "ba" + "ab"  # the first two warm up
+    assert [len(one.seconds) for one in timed.values()] == [3, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process's peak memory")
+def test_memory_above_the_start_is_seen(timing: ModuleType) -> None:
+    peak = timing.peak_above_start(lambda: torch.ones(50 * 2**20 // 4))
+    assert 40 < peak < 100
+    assert timing.peak_above_start(lambda: None) < 10
+
+
+def test_a_section_of_the_page_is_replaced_and_nothing_else(timing: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("before\n<!-- x: written by the command -->\nold\n<!-- end of x -->\nafter\n")
+    timing.write_section("x", timing.table(["a", "b"], [[1, 2.5]]), page)
+    assert page.read_text() == (
+        "before\n<!-- x: written by the command -->\n| a | b |\n| --- | --- |\n| 1 | 2.5 |\n<!-- end of x -->\nafter\n"
+    )
+    with pytest.raises(SystemExit, match="must hold the lines"):
+        timing.write_section("y", "text", page)
+
+
+@pytest.mark.slow
+@NEEDS_PEERS
+def test_inference_runs_beside_its_peers(tmp_path: Path) -> None:
+    rows = run("inference_cpu.py", tmp_path / "report.json")["rows"]
+    peers = {"CrossEncoder", "batched classifier", "ONNX fp32", "ONNX int8"}
+    assert {(row["n"], row["peer"]) for row in rows} == {(n, peer) for n in (1, 8) for peer in peers}
+    assert all(row["peer_pairs_timed"] == row["n"] for row in rows)
+    for row in rows:
+        low, high = row["ratio_quartiles"]
+        assert 0 < low <= row["ratio"] <= high
+
+
+@pytest.mark.slow
+@NEEDS_PEERS
+def test_training_runs_beside_its_peers(tmp_path: Path) -> None:
+    result = run("training_cpu.py", tmp_path / "report.json")
+    assert {row["peer"] for row in result["rows"]} == {"CrossEncoderTrainer", "listwise loop"}
+    assert result["curves_apart"] < 1e-4
+    assert len(result["curves"]["split"]) == 4
+
+
+@pytest.mark.slow
+def test_growth_runs(tmp_path: Path) -> None:
+    result = run("growth.py", tmp_path / "report.json")
+    assert [row["n"] for row in result["rows"]] == [8, 32, 64, 100, 400]
+    assert result["slope"]["ms"] > 0
+
+
+@pytest.mark.slow
+def test_the_encoder_question_trains_and_compares_both(tmp_path: Path) -> None:
+    data = write_pools(tmp_path / "data")
+    (row,) = run("encoder_question.py", tmp_path / "report.json", "--input_dir", str(data))["rows"]
+    assert row["n"] == 8
+    assert row["settings"] == ["trainer.max_steps=1", "seed=0"]
+    assert 0 <= row["shared_accuracy"] <= 1
+    assert row["paired"]["difference"] == pytest.approx(row["shared_accuracy"] - row["full_accuracy"], abs=1e-3)
