@@ -4,8 +4,8 @@ Candidates: the default model, a prefix of 400 tokens, N candidates of 24 tokens
 least squares and set beside what the candidates' own tokens cost when they stand behind a prefix of one token: the
 prefix should add only its share of attention. Memory is the rise above the start.
 
-Questions: `Ranker.rank_stream` over made-up questions, as `finrank rank` uses it, with a tiny random model, so that the
-stream and not the model is what is measured: seconds per question and resident memory along the way.
+Questions: `Ranker.rank_stream` over made-up questions with a tiny random model, so that the stream and not the model is
+what is measured: milliseconds per question, its making included, and resident memory along the way.
 
     python benchmarks/growth.py --json growth.json        (about 10 minutes on 2 cores)
     python benchmarks/growth.py --quick
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import Row, device, resident_mib, table, take_turns, write_results, write_section
+from timing import Row, device, resident_mib, table, take_turns, use_the_cpu, write_results, write_section
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from finrank import Ranker
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write_docs", action="store_true", help="replace the tables in docs/benchmarks.md")
     options = parser.parse_args()
+    use_the_cpu()
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     candidates = candidate_rows(QUICK_NS if options.quick else NS, rounds)
     slope = slopes(candidates)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import Row, Timed, device, ratios, table, take_turns, write_results, write_section
+from timing import Row, Timed, device, ratios, table, take_turns, use_the_cpu, write_results, write_section
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finrank.console import say
@@ -194,7 +194,8 @@ def load(dtype: torch.dtype, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     ours = CandidateRankingModel.new(RankerSettings(base_model=MODEL, dtype=name, pooling="mean")).eval()
     ours.requires_grad_(False)
-    ours.encoder.merge_adapter()  # as Ranker does; the adapters of a fresh model add nothing
+    if dtype == torch.float32:  # as `finrank rank` and `serve` do; half precision stays unmerged there too
+        ours.encoder.merge_adapter()
     models = {
         "tokenizer": tokenizer,
         "finrank": ours,
@@ -211,6 +212,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write_docs", action="store_true", help="replace the table in docs/benchmarks.md")
     options = parser.parse_args()
+    use_the_cpu()
     grid = [(n, p, c) for n in NS for p in PREFIXES for c in CANDIDATES]
     cells = {"float32": [(n, 100, 24) for n in (1, 8)]} if options.quick else {"float32": grid, "bfloat16": [*BFLOAT16]}
     rows = measured_before(options.json)

@@ -2,7 +2,8 @@
 
 Weights are random, in bfloat16, under LoRA adapters with an effect: neither time nor memory depends on their values.
 Pools of 8 candidates have the token counts in finqa_lengths.json (wordpieces stand in for Llama's; see
-finqa_lengths.py), and the model, its settings, its batches, its loss and its passes are finrank's own.
+finqa_lengths.py), and the model, its settings, its batches and its loss are finrank's own. A batch is one pass, as with
+`tokens_per_pass` set high enough in a config.
 
 A training step is forward, backward and AdamW on adapters and head. It is measured at two points:
 

@@ -20,6 +20,12 @@ from finrank.ranker.shared_prefix import Group, group_candidates
 from tests.ranker.models import FAMILIES, PACKED, POOL, POOLS, make_model, random_pool, score_alone, scores_of
 
 
+@pytest.fixture(autouse=True)
+def two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cached` takes its two passes for short pools too, or they would go unseen here."""
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", 0)
+
+
 @pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.parametrize("route", [*PACKED, "naive"])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -106,7 +112,13 @@ def unpadded(lengths: Any, start: int, device: torch.device) -> list[Group]:
     ]
 
 
+def shifted_prefixes(*arguments: Any) -> Any:
+    cache, prefixes = encode_prefixes(*arguments)
+    return cache, [(begin, end - 1 if end - begin > 1 else end) for begin, end in prefixes]
+
+
 add_candidates = stream._add_candidates
+encode_prefixes = stream._encode_prefixes
 combine = shared_prefix.candidates_to_prefix_and_selves
 BREAKS: dict[str, tuple[RouteName, Any, str, Callable[..., Any]]] = {
     "siblings not masked": ("mask", packing, "attention_mask", without_mask),
@@ -117,6 +129,7 @@ BREAKS: dict[str, tuple[RouteName, Any, str, Callable[..., Any]]] = {
     "padding of blocks seen": ("split", stream, "group_candidates", unpadded),
     "cached positions not restarted": ("cached", stream, "_add_candidates", running_stream_positions),
     "cached candidates in one block": ("cached", stream, "group_candidates", one_block),
+    "cached prefix cut": ("cached", stream, "_encode_prefixes", shifted_prefixes),
 }
 
 
@@ -144,6 +157,27 @@ def test_eager_attention_with_a_boolean_mask_is_seen(family: str, capsys: pytest
     model.encoder.get_base_model().set_attn_implementation("eager")
     assert check_route(model, Route("mask", "")).name == "naive"
     assert "falling back to the naive route" in capsys.readouterr().err
+
+
+def test_short_pools_take_one_pass_with_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model("bert")
+    two = scores_of(model, POOLS, "cached")
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", 256)
+    monkeypatch.setattr(stream, "_encode_prefixes", None)  # would be called for two passes
+    torch.testing.assert_close(scores_of(model, POOLS, "cached"), two, atol=1e-5, rtol=0)
+
+
+def test_the_check_at_load_takes_two_passes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", 256)
+    monkeypatch.setattr(stream, "_encode_prefixes", shifted_prefixes)
+    assert checked_route(make_model("bert")).name == "naive"
+
+
+def test_a_pool_without_tokens_somewhere_is_refused() -> None:
+    with pytest.raises(ValueError, match="q: the prefix and every candidate must hold a token"):
+        EncodedPool("q", [1], [[2], []])
+    with pytest.raises(ValueError, match="must hold a token"):
+        EncodedPool("q", [], [[2]])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

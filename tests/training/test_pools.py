@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from finrank.ranker.packing import EncodedPool
-from finrank.training.pools import LengthBucketSampler, PoolDataset, TrainingPool, collate, padding_share
+from finrank.training.config import TrainingConfig
+from finrank.training.pools import LengthBucketSampler, PoolDataset, TrainingPool, batch_plan, collate
 
 
 def dataset(count: int = 103, candidates: int = 8, seed: int = 0) -> PoolDataset:
@@ -75,12 +77,20 @@ def test_a_batch_holds_pools_and_their_correct_candidates() -> None:
     assert batch["correct"].tolist() == [[True, False, False], [True, False, False]]
 
 
-def test_padding_is_counted_for_each_route_and_stays_small() -> None:
-    data = dataset(400)
-    assert padding_share(data, 4, "split") == 0
-    assert 0 < padding_share(data, 4, "mask") < 0.1
-    assert 0 < padding_share(data, 4, "naive") < 0.1
-    two = PoolDataset(
-        [TrainingPool(EncodedPool("a", [1] * 6, [[1]]), [0]), TrainingPool(EncodedPool("b", [1, 1], [[1]]), [0])], 0
-    )
-    assert padding_share(two, 2, "mask") == 1 - 10 / 14
+def test_the_batch_plan_counts_tokens_padding_and_passes() -> None:
+    pools = [EncodedPool("a", [1] * 6, [[1], [1, 1]]), EncodedPool("b", [1, 1], [[1]])]
+    two = PoolDataset([TrainingPool(pool, [0]) for pool in pools], 0)
+    config = TrainingConfig(base_model="tiny", batch_size=2)
+    assert batch_plan(two, config, "split") == "12 tokens per batch on average, 0.0% of them padding"
+    assert batch_plan(two, config, "mask") == "18 tokens per batch on average, 33.3% of them padding"
+    assert batch_plan(two, config, "naive") == "24 tokens per batch on average, 25.0% of them padding"
+    small = config.model_copy(update={"tokens_per_pass": 9})
+    assert batch_plan(two, small, "split").endswith("; 1 of 1 batches in several passes (tokens_per_pass)")
+
+
+def test_padding_stays_small() -> None:
+    config = TrainingConfig(base_model="tiny", batch_size=4)
+    for route in ("mask", "naive"):
+        share = re.search(r"([\d.]+)% of them", batch_plan(dataset(400), config, route))
+        assert share is not None
+        assert 0 < float(share[1]) < 10

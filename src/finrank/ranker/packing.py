@@ -30,6 +30,10 @@ class EncodedPool:
     prefix: list[int]
     candidates: list[list[int]]
 
+    def __post_init__(self) -> None:
+        if not self.prefix or not all(self.candidates):
+            raise ValueError(f"{self.id}: the prefix and every candidate must hold a token")
+
     @property
     def length(self) -> int:
         """Tokens of the packed row."""

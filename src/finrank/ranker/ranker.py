@@ -164,8 +164,8 @@ class Ranker:
 
     @property
     def route(self) -> str:
-        """The attention route that passed the check at load (see ranker/routes.py)."""
-        return self._loaded.route
+        """The attention route that passed the check at load, and why it was taken (see ranker/routes.py)."""
+        return f"{self._loaded.route} ({self._loaded.route_reason})"
 
     @property
     def confidence(self) -> Confidence | None:

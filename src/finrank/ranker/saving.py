@@ -36,11 +36,12 @@ _PARTS = (*ADAPTER, HEAD, *TOKENIZER)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A ranking model with its tokenizer, and the attention route that passed the check at load."""
+    """A ranking model with its tokenizer, and the attention route that passed the check at load, with its reason."""
 
     model: CandidateRankingModel
     tokenizer: Any
     route: RouteName
+    route_reason: str = ""
 
 
 def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) -> None:
@@ -158,4 +159,5 @@ def load_model(
         model.to(device)
     if merge and settings.dtype == "float32" and settings.quantization is None:
         model.encoder.merge_adapter()
-    return LoadedModel(model, load_tokenizer(str(directory)), checked_route(model).name)
+    route = checked_route(model)
+    return LoadedModel(model, load_tokenizer(str(directory)), route.name, route.reason)

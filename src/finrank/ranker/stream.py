@@ -17,7 +17,7 @@ from torch import Tensor
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.shared_prefix import Group, Layout, PrefixCache, PrefixDone, group_candidates
 
-# Up to so many candidate tokens, one pass over everything is faster than two (measured in docs/experiments.md).
+# Where prefixes and candidates both have at most so many tokens, one pass is faster than two (docs/experiments.md).
 _ONE_PASS_TOKENS = 256
 # Candidate tokens per pass of `cached`.
 _CHUNK_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -41,11 +41,12 @@ def split_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pool
 
 
 def cached_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
-    """The same from two kinds of pass: all prefixes, then candidates in chunks; in one pass where they are few.
+    """The same from two kinds of pass: all prefixes, then candidates in chunks; in one pass where all is short.
 
     For inference: nothing of it is meant to have gradients.
     """
-    if sum(len(candidate) for pool in pools for candidate in pool.candidates) <= _ONE_PASS_TOKENS:
+    prefix_tokens = sum(len(pool.prefix) for pool in pools)
+    if max(prefix_tokens, sum(pool.length for pool in pools) - prefix_tokens) <= _ONE_PASS_TOKENS:
         return split_vectors(encoder, pools, causal, pooling)
     device = encoder.device
     cache, prefixes = _encode_prefixes(encoder, pools, causal)

@@ -118,6 +118,7 @@ def _figures(
     seed: int,
 ) -> tuple[list[np.ndarray], dict[str, Any]]:
     loaded = load_model(model_dir, base_model)
+    say(f"attention route: {loaded.route} ({loaded.route_reason})")
     own = _score(loaded, pools, f"scoring {split}")
     order = order_invariance(pools, own.scores, lambda some: _score(loaded, some, "").scores, seed=seed)
     tolerance = _ORDER_TOLERANCE[loaded.model.settings.dtype]

@@ -62,7 +62,9 @@ def run(
             return dict(files.counts)
         if files.lines:
             say(f"{output_path}: going on after line {files.lines} of {input_path}")
-        _rank(Ranker.from_pretrained(model_dir, base_model=base_model, merge=True), files)
+        ranker = Ranker.from_pretrained(model_dir, base_model=base_model, merge=True)
+        say(f"device: {ranker.device}; attention route: {ranker.route}")
+        _rank(ranker, files)
         _tell(files)
         return dict(files.counts)
 

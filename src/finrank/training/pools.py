@@ -15,9 +15,10 @@ from finrank.console import track
 from finrank.prompt import PromptSettings
 from finrank.ranker.encoding import encode
 from finrank.ranker.packing import EncodedPool
-from finrank.ranker.passes import cost
+from finrank.ranker.passes import cost, cut_into_passes
 from finrank.ranker.routes import RouteName
 from finrank.records import RewardedPool
+from finrank.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,17 @@ def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:
     return {"pools": [item.pool for item in items], "correct": correct_BN}
 
 
-def padding_share(data: PoolDataset, batch_size: int, route: RouteName) -> float:
-    """Share of padding among the tokens of the first epoch's batches."""
-    order = list(LengthBucketSampler(data, batch_size))
-    computed = real = 0
-    for start in range(0, len(order), batch_size):
-        pools = [data.pools[index].pool for index in order[start : start + batch_size]]
-        computed += cost(pools, route)
-        real += sum(cost([one], route) for pool in pools for one in (pool.alone() if route == "naive" else [pool]))
-    return 1 - real / computed
+def batch_plan(data: PoolDataset, config: TrainingConfig, route: RouteName) -> str:
+    """What the first epoch's batches cost on this route: tokens, padding, and how many take several passes."""
+    order = list(LengthBucketSampler(data, config.batch_size))
+    starts = range(0, len(order), config.batch_size)
+    batches = [[data.pools[index].pool for index in order[start : start + config.batch_size]] for start in starts]
+    computed = sum(cost(batch, route) for batch in batches)
+    padding = 1 - sum(_without_padding(batch, route) for batch in batches) / computed
+    cut = sum(len(cut_into_passes(batch, config.tokens_per_pass, route)) > 1 for batch in batches)
+    several = f"; {cut} of {len(batches)} batches in several passes (tokens_per_pass)" if cut else ""
+    return f"{computed / len(batches):,.0f} tokens per batch on average, {padding:.1%} of them padding{several}"
+
+
+def _without_padding(pools: Sequence[EncodedPool], route: RouteName) -> int:
+    return sum(one.length for pool in pools for one in (pool.alone() if route == "naive" else [pool]))

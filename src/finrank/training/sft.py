@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from finrank.console import console, say, warn
@@ -35,7 +36,7 @@ from finrank.store import UserError, available_splits, load_records, write_json
 from finrank.training import runs
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import mean_listwise_loss
-from finrank.training.pools import EncodedData, PoolDataset, encode_pools, padding_share
+from finrank.training.pools import EncodedData, PoolDataset, batch_plan, encode_pools
 from finrank.training.trainer import RankingTrainer, training_arguments, use_bf16
 
 STAGE = "04_sft"
@@ -72,6 +73,8 @@ def train(
     began = time.monotonic()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("training on several processes is not supported yet: start one process, without torchrun")
+    if torch.cuda.device_count() > 1:
+        raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
     training_arguments(config, output_dir)  # a value that Trainer does not take ends here, before anything is loaded
     started = {
         "config": config.model_dump(mode="json"),
@@ -86,7 +89,7 @@ def train(
     model = CandidateRankingModel.new(pinned(config.ranker_settings()))
     if init_model:
         load_weights(model, find_model(init_model))
-    most = max(len(pool.candidates) for split in splits.values() for pool in split.pools)
+    most = max(len(pool.candidates) for pool in splits["train"].pools)
     route = checked_route(model, training=True, candidates=most)
     scoring = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name
     _say_what_is_trained(model, splits, config, route)
@@ -156,9 +159,7 @@ def _say_what_is_trained(
         lengths = sorted(item.pool.length for item in encoded.pools)
         say(f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens")
         if name == "train":
-            padding = padding_share(PoolDataset(encoded.pools, config.seed), config.batch_size, route.name)
-            tokens = sum(lengths) * config.batch_size / len(lengths)
-            say(f"    {tokens:,.0f} tokens per forward pass on average, and {padding:.1%} padding")
+            say(f"    {batch_plan(PoolDataset(encoded.pools, config.seed), config, route.name)}")
         if encoded.numbers_in_prefix is not None:
             say(
                 f"    of the gold programs' numbers on the page {encoded.numbers_in_prefix:.1%} are in the prefix, "
