@@ -47,7 +47,7 @@ bench: bench-setup
 	$(BIN)/python benchmarks/inference_cpu.py --write_docs
 	$(BIN)/python benchmarks/training_cpu.py --write_docs
 	$(BIN)/python benchmarks/growth.py --write_docs
-	$(BIN)/python benchmarks/service.py
+	$(BIN)/python benchmarks/service.py --write_docs
 
 clean:
 	rm -rf $(VENV) $(DEMO) build .pytest_cache .mypy_cache .ruff_cache

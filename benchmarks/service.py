@@ -43,8 +43,8 @@ CANDIDATES = 8
 # At most this much page in the prefix beside the question; 0 is the default model's, which reads a page by its labels.
 PAGE_TOKENS = (380, 0)
 CLIENTS, QUICK_CLIENTS = (1, 4, 16, 64), (1, 4)
-ROUNDS, QUICK_ROUNDS = 5, 1
-REQUESTS, QUICK_REQUESTS = 32, 4  # in a round, at least one per client
+ROUNDS, QUICK_ROUNDS = 3, 1
+REQUESTS, QUICK_REQUESTS = 32, 4  # in a round, at least two per client
 POOLS, QUICK_POOLS = 64, 8
 SECONDS_OF_A_ROUND = 60.0  # no client begins a request after that
 SECONDS_TO_START = 120.0
@@ -71,6 +71,10 @@ def main() -> None:
                     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     if options.json:
         write_json(options.json, {"device": device(), "rows": rows})
+    if options.write_docs:
+        from timing import write_section
+
+        write_section("service", docs(rows))
 
 
 def arguments() -> argparse.Namespace:
@@ -78,6 +82,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"with a page alone, {QUICK_CLIENTS} clients")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--write_docs", action="store_true", help="replace the table in docs/benchmarks.md")
     parser.add_argument("--peer_server", nargs=1, help=argparse.SUPPRESS)  # what the peer's process is started with
     return parser.parse_args()
 
@@ -115,7 +120,7 @@ def measure(model_dir: Path, pools: Sequence[Pool], page_tokens: int, peer_url: 
         for url, bodies in sides.values():
             send_all(url, bodies, clients=2, count=2)  # first calls are slow
         for clients in QUICK_CLIENTS if quick else CLIENTS:
-            count = max(QUICK_REQUESTS if quick else REQUESTS, clients)
+            count = max(QUICK_REQUESTS if quick else REQUESTS, 2 * clients)
             rounds = [
                 {side: send_all(url, bodies, clients, count) for side, (url, bodies) in sides.items()}
                 for _ in range(QUICK_ROUNDS if quick else ROUNDS)
@@ -283,6 +288,24 @@ def make_row(workload: Workload, dtype: str, clients: int, rounds: Sequence[dict
         row[f"{side}_p99_s"] = round(latencies[min(len(latencies) - 1, int(0.99 * len(latencies)))], 4)
         row[f"{side}_lost"] = sum(both[side].lost for both in rounds)
     return row
+
+
+def docs(rows: Sequence[Row]) -> str:
+    """The table of docs/benchmarks.md."""
+    from timing import table
+
+    heads = ["P", "C", "clients", "throughput, ratio", "ours / its per s", "p50, s", "p99, s", "lost"]
+    lines = [
+        [
+            row["prefix"],
+            row["candidate"],
+            row["clients"],
+            "{:.2f} ({:.2f}-{:.2f})".format(row["ratio"], *row["ratio_quartiles"]),
+            *(f"{row[f'ours_{key}']} / {row[f'peer_{key}']}" for key in ("per_s", "p50_s", "p99_s", "lost")),
+        ]
+        for row in rows
+    ]
+    return f"{device()}; {CANDIDATES} candidates; medians of {ROUNDS} rounds.\n\n{table(heads, lines)}"
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
