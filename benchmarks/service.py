@@ -44,7 +44,7 @@ CANDIDATES = 8
 PAGE_TOKENS = (380, 0)
 CLIENTS, QUICK_CLIENTS = (1, 4, 16, 64), (1, 4)
 ROUNDS, QUICK_ROUNDS = 3, 1
-REQUESTS, QUICK_REQUESTS = 32, 4  # in a round, at least two per client
+REQUESTS, QUICK_REQUESTS = 32, 4  # in a round, at least one per client
 POOLS, QUICK_POOLS = 64, 8
 SECONDS_OF_A_ROUND = 60.0  # no client begins a request after that
 SECONDS_TO_START = 120.0
@@ -120,7 +120,7 @@ def measure(model_dir: Path, pools: Sequence[Pool], page_tokens: int, peer_url: 
         for url, bodies in sides.values():
             send_all(url, bodies, clients=2, count=2)  # first calls are slow
         for clients in QUICK_CLIENTS if quick else CLIENTS:
-            count = max(QUICK_REQUESTS if quick else REQUESTS, 2 * clients)
+            count = max(QUICK_REQUESTS if quick else REQUESTS, clients)
             rounds = [
                 {side: send_all(url, bodies, clients, count) for side, (url, bodies) in sides.items()}
                 for _ in range(QUICK_ROUNDS if quick else ROUNDS)
