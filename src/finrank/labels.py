@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from finrank.evidence import shorten, words
 
@@ -48,7 +48,9 @@ class PageLabels:
     """
 
     def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
-        self._labels: dict[str, list[str]] = {}
+        # Of each number its labels in reading order, each once: a page may repeat "1" twenty thousand times.
+        self._labels: dict[str, dict[str, None]] = {}
+        self._chosen: dict[tuple[str, str], str] = {}  # by number and question: a pool's candidates share most numbers
         header = table[0] if table else []
         for row in table[1:]:
             for column, cell in enumerate(row[1:], start=1):
@@ -64,7 +66,7 @@ class PageLabels:
     def _add(self, key: str, row: str, column: str) -> None:
         label = " ".join(f"{row} {column}".split()[:_MAX_LABEL_WORDS])
         if label:
-            self._labels.setdefault(key, []).append(label)
+            self._labels.setdefault(key, {})[label] = None
 
     def _add_sentence(self, sentence: str) -> None:
         tokens = shorten(sentence).split()
@@ -73,16 +75,23 @@ class PageLabels:
             if key is not None:
                 before = tokens[max(0, place - _WORDS_BEFORE) : place]
                 after = tokens[place + 1 : place + 1 + _WORDS_AFTER]
-                self._labels.setdefault(key, []).append(" ".join(before + after))
+                self._labels.setdefault(key, {})[" ".join(before + after)] = None
 
     def of(self, operand: str, question: str) -> str | None:
         """The label of a number; of several, the one that shares most words with the question (the first of equals)."""
         key = number_key(operand)
-        found = self._labels.get(key, []) if key is not None else []
-        if len(found) <= 1:
-            return found[0] if found else None
-        wanted = Counter(words(question))
-        return max(found, key=lambda label: _overlap(words(label), wanted))
+        if key is None or key not in self._labels:
+            return None
+        if (key, question) not in self._chosen:
+            self._chosen[key, question] = _closest(self._labels[key], question)
+        return self._chosen[key, question]
+
+
+def _closest(labels: Collection[str], question: str) -> str:
+    if len(labels) == 1:
+        return next(iter(labels))
+    wanted = Counter(words(question))
+    return max(labels, key=lambda label: _overlap(words(label), wanted))
 
 
 def _overlap(label: list[str], wanted: Counter[str]) -> float:

@@ -76,6 +76,13 @@ def test_many_questions_give_what_each_gives_alone(ranker: Ranker) -> None:
         assert [a.score for a in alone] == pytest.approx([t.score for t in together], abs=1e-5)
 
 
+def test_a_page_may_be_left_out(ranker: Ranker) -> None:
+    request = {"question": "what is 1 plus 2 ?", "candidates": ["add(1, 2)", "subtract(1, 2)"]}
+    expected = ranker.rank(**request, table=[], text=[])
+    assert ranker.rank(**request) == expected
+    assert ranker.rank_many([request]) == [expected]
+
+
 def test_order_of_the_candidates_does_not_matter(ranker: Ranker) -> None:
     candidates = ["add(1, 2)", "add(5829, 5735)", "subtract(5829, 5735)", "divide(5829, 5735)"]
     answers = [answer.answer for answer in ranker.rank(**ASKED, candidates=candidates)]

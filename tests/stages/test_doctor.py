@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -40,6 +43,7 @@ def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pyt
         "python", "finrank", "torch", "transformers", "peft", "accelerate", "tokenizers"
     }  # fmt: skip
     assert found["device"]["device"].startswith("cuda" if torch.cuda.is_available() else "cpu")
+    assert found["dtypes"]["float16"].startswith("yes" if torch.cuda.is_available() else "for GPUs")
     assert found["dtypes"]["bfloat16"].startswith(("yes", "emulated"))
     assert found["default model"]["sha256"] == "as pinned"
     assert found["default model"]["route in ranking"].partition(":")[0] in ("cached", "split", "mask")
@@ -57,7 +61,9 @@ def test_it_speaks_of_the_default_config_and_the_real_extras() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert set(project["optional-dependencies"]) == set(doctor.EXTRAS)
     for extra, (module, _) in doctor.EXTRAS.items():
-        assert any(requirement.startswith(module) for requirement in project["optional-dependencies"][extra])
+        assert any(
+            requirement.startswith(module.replace("_", "-")) for requirement in project["optional-dependencies"][extra]
+        )
 
 
 def test_other_weights_are_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +87,20 @@ def test_missing_and_old_packages_are_seen(
     assert "finrank needs >=99: pip install 'torch>=99'" in found["versions"]["torch"]
     assert "device" not in found
     assert "BROKEN: versions: torch, versions: no-such-package" in capsys.readouterr().out
+
+
+def test_a_broken_torch_is_reported_and_not_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("raise OSError('libcudart.so.12: cannot open shared object file')")
+    command = [sys.executable, "-m", "finrank", "doctor", "--json", str(tmp_path / "doctor.json")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "BROKEN: OSError: libcudart.so.12" in done.stdout
+    found = json.loads((tmp_path / "doctor.json").read_text())
+    assert found["broken"][:2] == ["device: device", "dtypes: dtypes"]
+    assert set(found["optional extras"]) == set(doctor.EXTRAS)  # sections behind the broken ones come out too
 
 
 def test_a_damaged_or_missing_model_is_seen(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def test_bad_lines_are_told_with_their_number_and_reason(
         json.dumps({**REQUEST, "id": "x", "candidates": []}).encode(): "no candidates",
         json.dumps({**REQUEST, "id": "x", "candidates": [{"answer": float("nan")}]}).encode(): "no finite number",
         json.dumps({**REQUEST, "id": "x", "question": "what is revenue ? " * 400}).encode(): "do not fit max_length",
-        json.dumps({"id": "x", "question": "what ?"}).encode(): "no table, text, candidates",
+        json.dumps({"id": "x", "question": "what ?"}).encode(): "no candidates: expected question",
         b'{"question": "' + b"a" * 1_100_000 + b'"}': "1100017 bytes, more than the 1000000",
     }
     good = json.dumps(REQUEST).encode()
@@ -298,6 +298,39 @@ def test_results_are_never_mixed(
     assert len(read(tmp_path / "ranked.rejects.jsonl")) == counts["rejected"] == 3
 
 
+def test_another_base_version_or_device_is_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = write_input(tmp_path / "pools.jsonl", 3), tmp_path / "ranked.jsonl"
+    rank.run(str(model), source, output)
+    with pytest.raises(UserError, match=r"base model given: none, now /elsewhere .*--overwrite"):
+        rank.run(str(model), source, output, base_model="/elsewhere")
+    manifest = output.with_name("ranked.jsonl.manifest.json")
+    stored = json.loads(manifest.read_text())
+    assert stored["made_with"]["base model of the model"] == str(model.parent / "base")
+    for name in ("torch", "transformers", "finrank", "device"):
+        changed = {**stored, "made_with": {**stored["made_with"], name: "other"}}
+        manifest.write_text(json.dumps(changed))
+        with pytest.raises(UserError, match=f"on another machine: {name}: other, now .*--overwrite"):
+            rank.run(str(model), source, output)
+    manifest.write_text(json.dumps(stored))
+    assert rank.run(str(model), source, output)["ranked"] == 3
+
+
+def test_unlike_pools_are_warned_of_once_per_kind(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Ranker.from_pretrained(model).save_pretrained(tmp_path / "model")
+    figures = {"temperature": 1.0, "threshold": None, "pool_sizes": {60: 9}, "origins": {"imported": 9}}
+    save_confidence(tmp_path / "model", figures)
+    lines = [{**REQUEST, "candidates": [f"add({n}, 1)" for n in range(size)]} for size in (2, 3, 4)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rank.run(str(tmp_path / "model"), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    shown = capsys.readouterr().err
+    assert shown.count("were fitted on pools of 60 candidates") == 1
+    assert "Loading weights" not in shown
+
+
 def test_faults_of_the_paths_are_told(model: Path, tmp_path: Path) -> None:
     source, output = write_input(tmp_path / "pools.jsonl", 3), tmp_path / "ranked.jsonl"
     with pytest.raises(UserError, match="no such file"):
@@ -307,7 +340,7 @@ def test_faults_of_the_paths_are_told(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         rank.run(str(model), source, source / "ranked.jsonl")
     with (
-        ranked_files.RankedFiles(source, output, rank._made_with(model), overwrite=False),
+        ranked_files.RankedFiles(source, output, rank._made_with(model, None), overwrite=False),
         pytest.raises(UserError, match="another finrank rank is writing"),
     ):
         rank.run(str(model), source, output)

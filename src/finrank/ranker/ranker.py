@@ -176,12 +176,14 @@ class Ranker:
         self,
         *,
         question: str,
-        table: Sequence[Sequence[str]],
-        text: Sequence[str],
+        table: Sequence[Sequence[str]] = (),
+        text: Sequence[str] = (),
         candidates: Sequence[str | float | Mapping[str, Any]],
     ) -> Ranking:
         """Distinct answers, most probable first; equal values of several candidates are one answer. `abstain` of what
         is returned is True when even the first is less probable than the model's threshold.
+
+        Without table and text the page is empty: a question that holds its numbers itself.
 
         A candidate is a program, a value (94.0, "94.0", "12.5%", "yes"), or a mapping with `program`, `answer` or both,
         and its `origin` where it is known. A program that fails to execute is ranked by its text, with `error` saying
@@ -191,7 +193,8 @@ class Ranker:
         return self.rank_many([request])[0]
 
     def rank_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Ranking]:
-        """`rank` for many questions, batched: each request holds question, table, text and candidates.
+        """`rank` for many questions, batched: each request holds question, candidates and, where there are such, table
+        and text.
 
         Warns once when pools are of another size or origin than those the probabilities were calibrated on.
         """
@@ -229,14 +232,15 @@ class Ranker:
 
     def unlike_fitted(self, prepared: Prepared) -> list[str]:
         """Sentences on what sets this request apart from the pools that its probabilities were calibrated on."""
-        return list(self._unlike(prepared).values())
+        return list(self.unlike(prepared).values())
 
-    def _unlike(self, prepared: Prepared) -> dict[str, str]:
+    def unlike(self, prepared: Prepared) -> dict[str, str]:
+        """The sentences of `unlike_fitted` by kind, "size" or "origin": for those who warn once of each."""
         return {} if self._confidence is None else unlike_fitted(self._confidence, [prepared.candidates])
 
     def _warn_of_unlike(self, some: Sequence[Prepared]) -> None:
         for prepared in some:
-            for kind, sentence in self._unlike(prepared).items():
+            for kind, sentence in self.unlike(prepared).items():
                 if kind not in self._warned:
                     warn(sentence)
                     self._warned.add(kind)

@@ -22,22 +22,33 @@ from finrank.records import Answer, Candidate, Question
 from finrank.sources.predictions import read_answer
 from finrank.store import UserError, describe
 
-_NEEDED = ("question", "table", "text", "candidates")
+_NEEDED = ("question", "candidates")
 _LONGEST_PROGRAM = (
     20_000  # characters; a hundred times that of FinQA's longest. Longer ones cost memory, and fit no model
 )
 
 
+class CandidateError(UserError):
+    """A fault of one candidate of a request: its place, counted from 0, and the reason."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"candidate {index}: {reason}")
+        self.index, self.reason = index, reason
+
+
 def read_request(request: Mapping[str, Any], name: str) -> tuple[Question, list[Candidate]]:
     """The question of a request and its candidates, each with the value of its program or why it has none.
 
-    A request holds question, table, text and candidates; other keys are ignored, a pool's gold program among them.
-    `name` stands for the request in messages. Raises UserError for anything else than a request.
+    A request holds question, candidates and, unless the page is empty, table and text; other keys are ignored, a pool's
+    gold program among them. `name` stands for the request in messages. Raises UserError for anything else than a
+    request; where a single candidate is at fault, its cause is a CandidateError.
     """
     try:
         missing = [key for key in _NEEDED if key not in request]
         if missing:
-            raise UserError(f"no {', '.join(missing)}: expected question, table, text and candidates")
+            raise UserError(
+                f"no {', '.join(missing)}: expected question, candidates and, unless the page is empty, table and text"
+            )
         table = [_listed(row, f"row {number} of the table") for number, row in enumerate(_listed_of(request, "table"))]
         question = Question(
             id=name, page=name, question=request["question"], table=table, text=_listed_of(request, "text")
@@ -55,7 +66,7 @@ def read_request(request: Mapping[str, Any], name: str) -> tuple[Question, list[
 
 
 def _listed_of(request: Mapping[str, Any], key: str) -> list[Any]:
-    return _listed(request[key], key)
+    return _listed(request.get(key, ()), key)
 
 
 def _listed(value: Any, what: str) -> list[Any]:
@@ -69,9 +80,9 @@ def _read_candidate(number: int, item: Any, table: list[list[str]]) -> Candidate
     try:
         return read_candidate(item, table)
     except ValidationError as error:
-        raise UserError(f"candidate {number}: {describe(error)}") from error
+        raise CandidateError(number, describe(error)) from error
     except (UserError, ValueError) as error:
-        raise UserError(f"candidate {number}: {error}") from error
+        raise CandidateError(number, str(error)) from error
 
 
 def read_candidate(item: Any, table: list[list[str]]) -> Candidate:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from finrank.ranker.settings import RankerSettings
 from finrank.store import UserError, sha256
@@ -64,7 +67,8 @@ def load_encoder(settings: RankerSettings) -> torch.nn.Module:
     if settings.quantization == "4bit":
         options["quantization_config"] = _four_bit()
     try:
-        encoder = AutoModel.from_pretrained(place, **options)
+        with _no_progress_bar():
+            encoder = AutoModel.from_pretrained(place, **options)
     except (OSError, ValueError) as error:
         raise _unavailable(settings.base_model, error) from error
     if getattr(encoder, "pooler", None) is not None:
@@ -75,6 +79,18 @@ def load_encoder(settings: RankerSettings) -> torch.nn.Module:
         if getattr(module, "attention_dropout", 0.0):
             module.attention_dropout = 0.0
     return encoder.requires_grad_(False)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers draws a bar of its own for the weights, in every command."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def positions(config: Any) -> int | None:

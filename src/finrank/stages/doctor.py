@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,15 +44,11 @@ def run(*, model: str | None = None, json_path: Path | None = None) -> int:
 
     `model` is a trained model to check as well: a folder or a hub id.
     """
-    report = {"versions": _versions()}
-    if _importable():
-        report |= {"device": _device(), "dtypes": _dtypes(), "default model": _default_model()}
-        if model is not None:
-            report["model"] = _checked(model, lambda: _trained_model(model))
-    report["optional extras"] = _extras()
+    report: dict[str, list[Finding]] = {}
+    for section, name, look in _sections(model):
+        report[section] = _checked(name, look)
+        _print(section, report[section])
     broken = [f"{section}: {one.name}" for section, found in report.items() for one in found if one.broken]
-    for section, found in report.items():
-        _print(section, found)
     say("")
     say(f"BROKEN: {', '.join(broken)}" if broken else "everything that finrank needs is here")
     if json_path is not None:
@@ -60,6 +56,18 @@ def run(*, model: str | None = None, json_path: Path | None = None) -> int:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, {**sections, "broken": broken})
     return 1 if broken else 0
+
+
+def _sections(model: str | None) -> Iterator[tuple[str, str, Callable[[], list[Finding]]]]:
+    """What is looked at, in order: the section, the name of a fault that keeps it from coming out, and the look."""
+    yield "versions", "versions", _versions
+    if _importable():
+        yield "device", "device", _device
+        yield "dtypes", "dtypes", _dtypes
+        yield "default model", DEFAULT_BASE, _default_model
+        if model is not None:
+            yield "model", model, lambda: _trained_model(model)
+    yield "optional extras", "optional extras", _extras
 
 
 def _print(section: str, found: list[Finding]) -> None:
@@ -110,19 +118,26 @@ def _device() -> list[Finding]:
 
 
 def _dtypes() -> list[Finding]:
+    import torch
+
     from finrank.training.config import TrainingConfig
     from finrank.training.trainer import use_bf16
 
     native, why = use_bf16(TrainingConfig(base_model=DEFAULT_BASE))
     used = "used in training" if native else "training uses float32"
-    return [Finding("float32", "yes"), Finding("bfloat16", f"{'yes' if native else 'emulated, slow'}: {why}; {used}")]
+    half = "yes, for base weights (dtype: float16)" if torch.cuda.is_available() else "for GPUs: slow on this CPU"
+    return [
+        Finding("float32", "yes"),
+        Finding("float16", half),
+        Finding("bfloat16", f"{'yes' if native else 'emulated, slow'}: {why}; {used}"),
+    ]
 
 
 def _default_model() -> list[Finding]:
     from finrank.ranker.settings import RankerSettings
 
     settings = RankerSettings(base_model=DEFAULT_BASE, base_model_sha256=DEFAULT_BASE_SHA256, pooling="mean")
-    return _checked(DEFAULT_BASE, lambda: _base_model(settings))
+    return _base_model(settings)
 
 
 def _checked(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:

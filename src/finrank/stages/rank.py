@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from finrank.console import Reading, say, track, warn
 from finrank.json_lines import LONGEST_LINE, BadLine, KeyCheckingDecoder, Line, read_lines, shorten
 from finrank.stages.ranked_files import RankedFiles
-from finrank.store import UserError, sha256
+from finrank.store import UserError, sha256, versions
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking
@@ -56,7 +56,8 @@ def run(
     from finrank.ranker.saving import find_model
 
     model_dir = find_model(locate_model(model, revision=revision))
-    with RankedFiles(input_path, output_path, _made_with(model_dir), overwrite=overwrite) as files:
+    made_with = _made_with(model_dir, base_model)
+    with RankedFiles(input_path, output_path, made_with, overwrite=overwrite) as files:
         if files.complete:
             say(f"{output_path} is complete ({_summary(files)}): nothing to do; --overwrite ranks again")
             return dict(files.counts)
@@ -69,12 +70,30 @@ def run(
         return dict(files.counts)
 
 
-def _made_with(model_dir: Path) -> dict[str, str]:
-    """What of a model decides the answers: its parts, whose hashes are in its config, and its calibration."""
+def _made_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
+    """What besides the input decides the answers: the model's parts, whose hashes are in its config, its calibration,
+    its base model (the one given, and the one of its config), the libraries, and the device."""
+    import torch
+
     from finrank.ranker.confidence import CONFIDENCE
     from finrank.ranker.saving import CONFIG
 
-    return {name: sha256(model_dir / name) for name in (CONFIG, CONFIDENCE) if (model_dir / name).is_file()}
+    found = versions("torch", "transformers")
+    parts = {name: sha256(model_dir / name) for name in (CONFIG, CONFIDENCE) if (model_dir / name).is_file()}
+    return {
+        **parts,
+        "base model given": base_model or "none",
+        "base model of the model": _configured_base(model_dir / CONFIG),
+        **{name: found[name] for name in ("finrank", "torch", "transformers")},
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    }
+
+
+def _configured_base(config: Path) -> str:
+    try:
+        return str(json.loads(config.read_text(encoding="utf-8"))["base_model"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"  # loading the model says what is wrong with its config
 
 
 def _rank(ranker: Ranker, files: RankedFiles) -> None:
@@ -190,10 +209,10 @@ def _encode(row: dict[str, Any]) -> bytes:
 
 def _warn_of_unlike(ranker: Ranker, pools: list[_Pool], warned: set[str]) -> None:
     for pool in pools:
-        for sentence in ranker.unlike_fitted(pool.prepared):
-            if sentence not in warned:
+        for kind, sentence in ranker.unlike(pool.prepared).items():
+            if kind not in warned:
                 warn(sentence)
-                warned.add(sentence)
+                warned.add(kind)
 
 
 def _summary(files: RankedFiles) -> str:

@@ -90,7 +90,7 @@ class RankedFiles:
     """
 
     def __init__(self, input_path: Path, output_path: Path, made_with: Mapping[str, Any], *, overwrite: bool) -> None:
-        """`made_with` is what besides the input decides the output: the model's hashes.
+        """`made_with` is what besides the input decides the output: the model, the libraries, the device.
 
         Raises UserError on entering when the output is no result of this input and model, and on every other mismatch
         that would mix two results in one file; `overwrite` starts over instead.
@@ -178,7 +178,10 @@ class RankedFiles:
     def _resume(self) -> None:
         stored = self._read_manifest()
         if stored["made_with"] != self._made_with:
-            raise UserError(f"{self.output_path} was ranked with another model ({self._remedy()})")
+            raise UserError(
+                f"{self.output_path} was ranked with another model or on another machine: "
+                f"{_difference(stored['made_with'], self._made_with)} ({self._remedy()})"
+            )
         # An input may have grown since, by whole lines.
         if not self._input.matches(stored["input"], may_be_longer=True) or self._input.tears_a_line():
             raise UserError(f"{self.input_path} is not what {self.output_path} was made from ({self._remedy()})")
@@ -220,3 +223,11 @@ class RankedFiles:
             "rejects": self._rejects.state(),
         }
         write_json(self.manifest_path, manifest)
+
+
+def _difference(stored: Any, now: Mapping[str, Any]) -> str:
+    """What differs, each with what it was and what it is: "torch: 2.8.0, now 2.9.0"."""
+    if not isinstance(stored, dict):
+        return "its manifest does not say which"
+    odd = [name for name in {**stored, **now} if stored.get(name) != now.get(name)]
+    return "; ".join(f"{name}: {stored.get(name, 'not noted')}, now {now.get(name, 'none')}" for name in odd)
