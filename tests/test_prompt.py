@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,19 @@ def test_of_several_places_the_one_the_question_speaks_of_gives_the_label() -> N
     labels = PageLabels([["", "2009"], ["cost of sales", "7"], ["net revenue", "7"]], [])
     assert labels.of("7", "how much was net revenue ?") == "net revenue 2009"
     assert labels.of("7", "how high was the cost of sales ?") == "cost of sales 2009"
+
+
+def test_a_number_that_stands_everywhere_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counter[str]()
+    monkeypatch.setattr("finrank.labels.words", lambda text: counted.update([text]) or text.split())
+    page = PageLabels([["", "2009"], ["net revenue", "1"]], ["paid 1 for " * 300])
+    for _ in range(40):
+        assert page.of("1", "what was net revenue ?") == "net revenue 2009"
+    assert page.of("1", "what was paid ?") != "net revenue 2009"  # another question, another label
+    assert counted["what was net revenue ?"] == 1
+    assert counted["net revenue 2009"] == 2
+    assert len(counted) < 10  # a label that stands in many places is read once per question
+    assert max(counted.values()) == 2
 
 
 def test_number_keys_ignore_writing() -> None:

@@ -63,6 +63,7 @@ def serve(
     ] = None,
     max_body_kib: Annotated[int, typer.Option("--max_body_kib", min=1, help="KiB of a request's body.")] = 1024,
     max_candidates: Annotated[int, typer.Option("--max_candidates", min=1, help="Candidates of a request.")] = 256,
+    max_characters: Annotated[int, typer.Option("--max_characters", min=1, help="Characters of its texts.")] = 200_000,
     max_tokens: Annotated[
         int, typer.Option("--max_tokens", min=1, help="Tokens of a request: its prefix once and all candidates.")
     ] = 16384,
@@ -102,6 +103,7 @@ def serve(
     limits = Limits(
         body_bytes=max_body_kib * 1024,
         candidates=max_candidates,
+        characters=max_characters,
         tokens=max_tokens,
         waiting=max_waiting,
         seconds=timeout_s,

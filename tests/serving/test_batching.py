@@ -66,7 +66,7 @@ def run_held(held: Held, sizes: list[int], budget: int, cancelled: Sequence[int]
         await asyncio.sleep(0)
         held.go.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(batcher.stop)
+        await asyncio.to_thread(batcher.stop, 20)
         return [one if isinstance(one, BaseException) else one.tolist() for one in found]
 
     return asyncio.run(run())

@@ -9,7 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
+from finrank.serving.schemas import RankRequest, RerankRequest
 from tests.serving.serving_model import ASKED, QUERY
 
 JSON = {"content-type": "application/json"}
@@ -35,9 +37,12 @@ def error_of(response: Any) -> dict[str, Any]:
         ({"candidates": []}, "candidates", "at least 1 item"),
         ({"candidates": [True]}, "candidates.0", "expected a program, a value"),
         ({"candidates": ["yes", {"programme": "add(1, 2)"}]}, "candidates.1", "expected a program, a value"),
-        ({"candidates": [None, [], "yes"]}, "candidates.0", "and 1 more fault"),
-        ({"candidates": [{}]}, None, "candidate 0"),
-        ({"candidates": [{"answer": "many"}]}, None, "many"),
+        ({"question": " \n"}, "question", "not blank"),
+        ({"candidates": [None, []], "text": 5}, "text", "and 1 more fault"),
+        ({"candidates": ["yes", {}]}, "candidates.1", "candidates.1: expected a program"),
+        ({"candidates": ["yes", "no", {"answer": "many"}]}, "candidates.2", "many"),
+        ({"candidates": [{"program": "add(1, 2)", "origin": "mine"}]}, "candidates.0", "origin (gold"),
+        ({"candidates": [{"origin": "gold"}]}, "candidates.0", "the keys origin"),
         ({"candidates": ["add(1, 2) " * 300]}, None, "do not fit max_length"),
         ({"id": 5}, "id", "valid string"),
         ({"candidate": "yes"}, "candidate", "Extra inputs"),
@@ -63,6 +68,9 @@ def test_a_field_at_fault_is_named(client: TestClient, change: Any, field: str |
         ({"documents": []}, "documents", "at least 1 item"),
         ({"top_n": -1}, "top_n", "greater than or equal to 0"),
         ({"top_n": "many"}, "top_n", "valid integer"),
+        ({"top_n": "2"}, "top_n", "valid integer"),
+        ({"top_n": True}, "top_n", "valid integer"),
+        ({"documents": ["yes", "add(1, 2)" * 3000]}, "documents.1", "documents.1: a program of 27000 characters"),
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v2/rerank"])
@@ -86,6 +94,9 @@ def test_of_a_rerank_request_too(client: TestClient, path: str, change: Any, fie
         (b'{"question": "a", "candidates": [1' + b"0" * 400 + b"]}", "candidates.0"),
         (b'{"question": "a", "candidates": [NaN]}', "candidates.0"),
         (b'{"question": "a", "\\ud800": 1, "candidates": ["a"]}', ""),
+        (b'{"question": "a", "question": "b", "candidates": ["a"]}', "'question' stands twice"),
+        (b'{"question": "a", "candidates": [{"answer": 1, "answer": 2}]}', "'answer' stands twice"),
+        (json.dumps({str(number): 1 for number in range(100)}).encode(), "100 names"),
     ],
 )
 def test_a_body_that_is_no_request(client: TestClient, body: bytes, message: str) -> None:
@@ -107,6 +118,30 @@ def test_other_paths_methods_and_types(client: TestClient) -> None:
     plain = client.post("/v1/rank", content=b"{}", headers={"content-type": "text/plain"})
     assert plain.status_code == 415
     assert "application/json" in error_of(plain)["message"]
+    packed = client.post("/v1/rank", content=b"{}", headers={**JSON, "content-encoding": "gzip"})
+    assert packed.status_code == 415
+    assert "'gzip'" in error_of(packed)["message"]
+    plainly = {**JSON, "content-encoding": "identity"}
+    asked = json.dumps({**ASKED, "candidates": ["yes"]})
+    assert client.post("/v1/rank", content=asked, headers=plainly).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["table", "text", "candidates", "documents"])
+def test_faults_without_number_are_not_all_written_down(field: str) -> None:
+    everywhere: list[list[Any]] = [[[]] * 9_000, [5.5] * 9_000, [[5.5] * 9_000], [None] * 9_000]
+    for faults in everywhere:
+        body = {"question": "a", "query": "a", "candidates": ["a"], "documents": ["a"], field: faults}
+        for model in (RankRequest, RerankRequest):
+            relevant = {name: value for name, value in body.items() if name in model.model_fields}
+            assert number_of_faults(model, relevant) <= 5  # the forms of one candidate
+
+
+def number_of_faults(model: type[BaseModel], body: dict[str, Any]) -> int:
+    try:
+        model.model_validate(body)
+        return 0
+    except ValidationError as error:
+        return error.error_count()
 
 
 TEXTS = st.text(max_size=8) | st.sampled_from(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from starlette.responses import JSONResponse
+from starlette.types import Message
 
 from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.batching import Scores
+from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import Limits
 from tests.serving.conftest import running
 
@@ -57,6 +61,86 @@ def test_candidates(ranker: Ranker) -> None:
             client.post("/v1/rank", json={**ASKED, "candidates": three}), 413, "too_large", "3 candidates", "limit of 2"
         )
         refused(client.post("/rerank", json={"query": "how ?", "documents": three}), 413, "too_large", "3 documents")
+
+
+def test_candidates_are_counted_before_they_are_validated(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def validated(*_: Any) -> None:
+        pytest.fail("the body was validated")
+
+    monkeypatch.setattr("finrank.serving.errors.from_validation", validated)
+    for path, field in (("/v1/rank", "candidates"), ("/rerank", "documents")):
+        body = f'{{"question": "a", "query": "a", "{field}": [{",".join(["[]"] * 300_000)}]}}'
+        response = client.post(path, content=body, headers={"content-type": "application/json"})
+        refused(response, 413, "too_large", f"300000 {field}", "limit of 256")
+        assert response.json()["error"]["field"] == field
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": "x" * 300},
+        {"text": ["x" * 150] * 2},
+        {"text": [""] * 300},
+        {"table": [["x" * 150] * 2]},
+        {"table": [[]] * 300},
+        {"table": [[""] * 300]},
+        {"candidates": [{"program": "x" * 300}]},
+    ],
+)
+def test_characters(ranker: Ranker, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
+    with limited(ranker, characters=300) as client:
+        monkeypatch.setattr(ranker, "prepare", lambda *_: pytest.fail("the page was prepared"))
+        response = client.post("/v1/rank", json={**ASKED, **change})
+        refused(response, 413, "too_large", "more than 300 characters", "--max_characters")
+
+
+def test_a_page_below_the_limit_of_characters_passes(ranker: Ranker) -> None:
+    with limited(ranker, characters=300) as client:
+        assert client.post("/v1/rank", json={**ASKED, "text": ["x" * 150]}).status_code == 200
+
+
+def test_preparing_that_takes_too_long(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    prepare = ranker.prepare
+    monkeypatch.setattr("finrank.serving.app._SECONDS_TO_STOP", 0.2)
+    monkeypatch.setattr(ranker, "prepare", lambda request: go.wait(60) and prepare(request))
+    try:
+        with running(make_app(ranker, "tiny", Limits(seconds=0.3))) as live:
+            refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s")
+            assert httpx.get(f"{live.url}/health").status_code == 200
+            live.server.handle_exit(15, None)
+            live.thread.join(20)
+            assert not live.thread.is_alive(), "the shutdown waited for it"
+            threads = [live.service.batcher._preparing_thread, live.service.batcher._model_thread]
+            assert threads[0].is_alive()
+            assert all(thread.daemon for thread in threads), "the process would wait for it"
+    finally:
+        go.set()
+
+
+def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finrank.serving.guard._SECONDS_TO_SEND", 0.1)
+    traffic = Traffic()
+    guard = Guard(JSONResponse({}), limits=Limits(seconds=0.1), key=None, traffic=traffic)
+    kept: list[int] = []
+
+    async def receive() -> Message:
+        if not kept:
+            kept.append(traffic.waiting)
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+        await asyncio.sleep(60)
+        raise AssertionError("unreachable")
+
+    async def send(_: Message) -> None:
+        await asyncio.sleep(60)
+
+    async def run() -> None:
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+        await asyncio.wait_for(guard(scope, receive, send), 20)
+
+    asyncio.run(run())
+    assert (kept, traffic.waiting) == ([1], 0)
 
 
 def test_tokens(ranker: Ranker) -> None:
@@ -107,7 +191,7 @@ def test_requests_at_once(ranker: Ranker, slow: SlowScoring) -> None:
 def test_seconds(ranker: Ranker, slow: SlowScoring) -> None:
     with running(make_app(ranker, "tiny", Limits(seconds=0.3))) as live:
         refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s", "--timeout_s")
-        assert live.service.traffic.waiting == 0
+        wait_until(lambda: live.service.traffic.waiting == 0)
         # One more waits behind the first, which holds the model: it leaves the queue and is never scored.
         refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s")
         slow.go.set()

@@ -49,9 +49,9 @@ def browser() -> Iterator[Any]:
 
 def test_what_is_typed_is_ranked(browser: Any, url: str) -> None:
     page, heard = opened(browser, url)
-    for name, text in ASKED.items():
+    for name, typed in ASKED.items():
         if name != "Table":  # where a typed tab leaves the field, as it should
-            field(page, name).press_sequentially(text)
+            field(page, name).press_sequentially(typed)
     cards = rank(page, {"Table": ASKED["Table"]})
     assert page.get_by_text("Read as tab-separated: 3 rows, 3 columns.").is_visible()
     text = {card.locator(".value").text_content(): card.inner_text() for card in cards}
@@ -189,6 +189,24 @@ def test_what_the_service_refuses_is_said_at_its_field(browser: Any, url: str) -
     assert focused(page) == "candidates"
     assert page.locator("#candidates").get_attribute("aria-invalid") == "true"
     assert [message for message in heard if not REFUSED.match(message)] == []
+
+
+def test_a_candidate_at_fault_is_selected(browser: Any, url: str) -> None:
+    page, _ = opened(browser, url)
+    long = "add(1, 2), " * 2000
+    rank(page, ASKED | {"Candidates": f"yes\n\n{long}\nno"})
+    assert "candidates.1: a program of" in page.get_by_role("alert").inner_text()
+    assert focused(page) == "candidates"
+    start, end = page.locator("#candidates").evaluate("area => [area.selectionStart, area.selectionEnd]")
+    assert (start, end - start) == (5, len(long))
+
+
+def test_the_page_says_that_the_service_shuts_down(browser: Any, url: str) -> None:
+    page, _ = opened(browser, url)
+    assert "Model tiny" in page.locator("#health").inner_text()
+    page.route("**/health", lambda route: route.fulfill(status=503, body='{"status": "draining", "model": "tiny"}'))
+    page.reload()
+    page.get_by_text("The service is shutting down.").wait_for()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from finrank import Ranker
+from finrank.serving.app import make_app
 from tests.serving.serving_model import ASKED, CANDIDATES, DOCUMENTS, QUERY
 
 RERANK = ["/v1/rerank", "/rerank", "/v2/rerank"]
@@ -129,3 +130,31 @@ def test_the_pages_need_no_other_server(client: TestClient) -> None:
     assert script.headers["content-type"].startswith("text/javascript")
     assert client.get("/page.js", headers={"if-none-match": script.headers["etag"]}).status_code == 304
     assert client.get("/../app.py").status_code == client.get("/%2e%2e/app.py").status_code == 404
+
+
+def test_head_gives_what_get_gives_without_the_body(client: TestClient) -> None:
+    for path in ("/", "/health", "/docs"):
+        assert client.head(path).status_code == 200
+
+
+def test_the_description_names_the_key_where_one_is_needed(client: TestClient, ranker: Ranker) -> None:
+    with TestClient(make_app(ranker, "tiny", key="secret")) as guarded:
+        described = guarded.get("/openapi.json").json()
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    for path in ("/v1/rank", *RERANK):
+        assert described["paths"][path]["post"]["security"] == [{"HTTPBearer": []}]
+    assert "securitySchemes" not in client.get("/openapi.json").json()["components"]
+
+
+def test_the_origin_of_a_candidate_reaches_the_ranker(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    origins: list[list[str]] = []
+
+    def unlike(prepared: Any) -> list[str]:
+        origins.append([candidate.origin for candidate in prepared.candidates])
+        return []
+
+    monkeypatch.setattr(ranker, "unlike_fitted", unlike)
+    candidates = [{"program": "add(1, 2)", "origin": "sampled"}, {"answer": 5, "origin": "gold"}, "yes"]
+    with TestClient(make_app(ranker, "tiny")) as client:
+        assert client.post("/v1/rank", json={"question": "how ?", "candidates": candidates}).status_code == 200
+    assert origins == [["sampled", "gold", "imported"]]

@@ -21,6 +21,7 @@ from fastapi.testclient import TestClient
 from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.keys import check_key, is_loopback, read_key
+from finrank.serving.limits import Limits
 from finrank.serving.server import bind
 from finrank.store import UserError
 from tests.serving.conftest import running
@@ -183,3 +184,12 @@ def test_a_second_signal_does_not_wait(ranker: Ranker, monkeypatch: pytest.Monke
         assert not live.thread.is_alive()
         go.set()
         assert lost.result().status_code == 500
+
+
+def test_a_shutdown_does_not_wait_beyond_the_time_limit(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finrank.serving.server._SECONDS_BEYOND_LIMIT", 0.2)
+    with running(make_app(ranker, "tiny", Limits(seconds=0.2))) as live:
+        live.service.traffic.waiting += 1  # a request that never ends
+        live.server.handle_exit(signal.SIGTERM, None)
+        live.thread.join(20)
+        assert not live.thread.is_alive()

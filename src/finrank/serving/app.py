@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.staticfiles import StaticFiles
 
 from finrank.program_places import PagePlaces
 from finrank.serving.batching import Batcher, Scores
+from finrank.serving.bodies import checked_route
 from finrank.serving.docs_page import PAGE, write_docs
 from finrank.serving.documents import ranking_request, rerank_results
-from finrank.serving.errors import ErrorResponses, add_error_handlers
+from finrank.serving.errors import ErrorResponses, add_error_handlers, of_candidate
 from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import Limits
 from finrank.serving.schemas import (
@@ -31,9 +34,18 @@ from finrank.serving.schemas import (
     Tokens,
     Usage,
 )
+from finrank.store import UserError
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking
+
+_DESCRIPTION = (
+    "Ranks candidate answers to a question about a page of a financial report: programs or values go in, the distinct "
+    "answers come back with their probabilities, the most probable first. /v1/rank is finrank's own route; the rerank "
+    "routes take and give what clients of Cohere, Jina and vLLM send and read."
+)
+# Nothing that anybody waits for is left by then, unless it takes longer than requests may.
+_SECONDS_TO_STOP = 5.0
 
 
 class Service:
@@ -51,8 +63,10 @@ class Service:
 
         Raises UserError and ServiceError for a request that cannot be ranked or is over a limit.
         """
-        self.limits.check_candidates(len(request["candidates"]), field)
-        prepared = await self.batcher.prepare(lambda: self.ranker.prepare(request))
+        try:
+            prepared = await self.batcher.prepare(lambda: self.ranker.prepare(request))
+        except UserError as error:
+            raise of_candidate(error, field) from error
         self.limits.check_tokens(prepared.tokens)
         scores = await self.batcher.score(prepared)
         return prepared, scores, self.ranker.ranking(prepared, scores)
@@ -69,22 +83,28 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.batcher.start()
         yield
-        service.batcher.stop()
+        await asyncio.to_thread(service.batcher.stop, _SECONDS_TO_STOP)
 
-    app = FastAPI(title="finrank", lifespan=lifespan, docs_url=None, redoc_url=None, description=__doc__)
+    app = FastAPI(title="finrank", lifespan=lifespan, docs_url=None, redoc_url=None, description=_DESCRIPTION)
     app.state.service = service
     app.add_middleware(Guard, limits=service.limits, key=key, traffic=service.traffic)
     add_error_handlers(app)
-    _add_ranking(app, service)
+    # Describes the key in /openapi.json; it is the guard that checks it.
+    bearer = HTTPBearer(auto_error=False, description="the server's FINRANK_API_KEY")
+    ranking = APIRouter(
+        route_class=checked_route(service.limits), dependencies=[] if key is None else [Depends(bearer)]
+    )
+    _add_ranking(ranking, service)
     for path in ("/v1/rerank", "/rerank", "/v2/rerank"):
-        _add_reranking(app, service, path)
+        _add_reranking(ranking, service, path)
+    app.include_router(ranking)
     _add_health(app, service)
     _add_pages(app)
     return app
 
 
-def _add_ranking(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/rank", responses=ErrorResponses)
+def _add_ranking(router: APIRouter, service: Service) -> None:
+    @router.post("/v1/rank", responses=ErrorResponses)
     async def rank(request: RankRequest) -> RankResponse:
         """Rank the candidate answers to a question about a report page: distinct answers, most probable first."""
         asked = request.model_dump(exclude={"id"}, exclude_none=True)
@@ -123,14 +143,12 @@ def _rank_response(service: Service, request: RankRequest, prepared: Prepared, r
     )
 
 
-def _add_reranking(app: FastAPI, service: Service, path: str) -> None:
+def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
     version: Literal["1", "2"] = "2" if path.startswith("/v2") else "1"
 
-    @app.post(path, responses=ErrorResponses, response_model_exclude_none=True)
+    @router.post(path, responses=ErrorResponses, response_model_exclude_none=True)
     async def rerank(request: RerankRequest) -> RerankResponse:
         """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
-        # Before the query is read, which takes longer.
-        service.limits.check_candidates(len(request.documents), "documents")
         prepared, scores, ranking = await service.rank(ranking_request(request), "documents")
         # Cohere's second version has no documents in its results; the other servers give them back unless told not to.
         wanted = version == "1" if request.return_documents is None else request.return_documents
@@ -153,6 +171,7 @@ def _usage(prepared: Prepared) -> Usage:
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health() -> JSONResponse:
         """Whether the server takes requests; needs no key."""
@@ -175,6 +194,7 @@ def _add_pages(app: FastAPI) -> None:
         # A route per file, not a mounted folder: it would answer 404 where a known route got the wrong method.
         app.add_api_route(route, _sends(files, name), methods=["GET", "HEAD"], include_in_schema=False)
 
+    @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(write_docs(app.openapi()))

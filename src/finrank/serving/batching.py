@@ -8,12 +8,14 @@ a lone request is scored at once, and while a batch is being scored the next one
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,27 +45,34 @@ class Batcher:
         self._changed = threading.Condition()
         self._stopping = False
         self._model_thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
+        self._to_prepare: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        # Both daemons: work that does not end cannot hold up the end of the process.
+        self._preparing_thread = threading.Thread(target=self._prepare_all, name="preparing", daemon=True)
         self.requests = 0
         """Requests scored so far."""
         self.batches = 0
         """Batches in which they were scored."""
 
     def start(self) -> None:
-        """Start the thread that owns the model."""
+        """Start both threads."""
+        self._preparing_thread.start()
         self._model_thread.start()
 
-    def stop(self) -> None:
-        """Score what is waiting, then end both threads."""
-        self._preparing.shutdown()
+    def stop(self, seconds: float) -> None:
+        """Do what is waiting, then end both threads; what is not done after `seconds` is left behind."""
+        until = time.monotonic() + seconds
+        self._to_prepare.put(None)
+        self._preparing_thread.join(seconds)
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._model_thread.join()
+        self._model_thread.join(max(0.0, until - time.monotonic()))
 
     async def prepare(self, work: Callable[[], T]) -> T:
         """Run work that needs no model on the preparing thread; given up before it starts when the caller is."""
-        return await asyncio.wrap_future(self._preparing.submit(work))
+        done: Future[T] = Future()
+        self._to_prepare.put((work, done))
+        return await asyncio.wrap_future(done)
 
     async def score(self, prepared: Prepared) -> Scores:
         """Scores [candidates], once the request's batch is done; a caller that is cancelled leaves the queue."""
@@ -72,6 +81,18 @@ class Batcher:
             self._waiting.append(job)
             self._changed.notify()
         return await asyncio.wrap_future(job.scores)
+
+    def _prepare_all(self) -> None:
+        while (item := self._to_prepare.get()) is not None:
+            work, done = item
+            if not done.set_running_or_notify_cancel():  # its client has gone
+                continue
+            try:
+                result = work()
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(result)
 
     def _work(self) -> None:
         while batch := self._next_batch():

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from finrank.ranker.requests import CandidateError
 from finrank.serving.schemas import ErrorBody
 from finrank.store import UserError
 
@@ -18,7 +19,8 @@ from finrank.store import UserError
 ErrorResponses: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 # What stands in these lists may have several forms, of which pydantic would report each one's fault.
 _FORMS = {
-    "candidates": "expected a program, a value (a number, yes or no), or an object with program, answer or both",
+    "candidates": "expected a program, a value (a number, yes or no), or an object with program, answer or both, and "
+    "its origin (gold, corrupted, proposed, sampled, imported) where it is known",
     "documents": 'expected a text, or an object {"text": …}',
 }
 _TYPES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -79,6 +81,15 @@ def add_error_handlers(app: FastAPI) -> None:
     async def broken(_: Request, error: Exception) -> JSONResponse:
         message = f"the server failed on this request ({type(error).__name__}); its log says why"
         return ServiceError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message).response()
+
+
+def of_candidate(error: UserError, field: str) -> UserError | ServiceError:
+    """The fault of a request as the client is told of it: of a single candidate, by its place in `field`."""
+    candidate = error.__cause__
+    if not isinstance(candidate, CandidateError):
+        return error
+    place = f"{field}.{candidate.index}"
+    return ServiceError(400, "invalid_request", f"{place}: {candidate.reason}", place)
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]]) -> ServiceError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,6 +25,9 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
+
+# For an answer that has begun, beyond the time limit: a client that does not read it must not keep its place.
+_SECONDS_TO_SEND = 5.0
 
 
 class Traffic:
@@ -64,7 +68,8 @@ class Guard:
             await self._handle(scope, receive, answer)
         except ServiceError as error:
             if not answer.started:
-                await error.response()(scope, receive, answer.send)
+                sending = asyncio.ensure_future(error.response()(scope, receive, answer.send))
+                await _finish(sending, _SECONDS_TO_SEND)
         except _ClientGone:
             pass
         finally:
@@ -87,6 +92,11 @@ class Guard:
             raise ServiceError(
                 415, "invalid_request", f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json"
             )
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise ServiceError(
+                415, "invalid_request", f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed"
+            )
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.body_bytes):
             raise self._limits.body_too_large(int(length) if len(length) <= 18 else None)
@@ -105,7 +115,7 @@ class Guard:
             left = max(0.0, deadline - loop.time())
             await asyncio.wait({handling, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if handling.done() or answer.started:
-                await handling
+                await _finish(handling, max(0.0, deadline - loop.time()) + _SECONDS_TO_SEND)
                 return
             handling.cancel()
             await asyncio.wait({handling})
@@ -158,6 +168,12 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return again
+
+
+async def _finish(sending: asyncio.Future[None], seconds: float) -> None:
+    """Wait for an answer to be sent, at most so long; then it is given up."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(sending, seconds)
 
 
 async def _wait_for_leaving(receive: Receive) -> None:

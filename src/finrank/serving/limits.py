@@ -15,6 +15,8 @@ class Limits:
     """Of a request's body."""
     candidates: int = 256
     """Of one request."""
+    characters: int = 200_000
+    """Of one request's texts, with one more for each text and list: bounds the work before its tokens are known."""
     tokens: int = 16384
     """Of one request: its prefix once and all its candidates."""
     waiting: int = 256
@@ -41,6 +43,16 @@ class Limits:
                 f"{count} {field} are over the limit of {self.candidates}: send fewer, or raise --max_candidates where "
                 "the server is started",
                 field,
+            )
+
+    def check_characters(self, count: int) -> None:
+        """Raise a 413 when a request's texts are longer than allowed."""
+        if count > self.characters:
+            raise ServiceError(
+                413,
+                "too_large",
+                f"question, table, text and candidates have more than {self.characters} characters together, which is "
+                "the limit: send a shorter page, or raise --max_characters where the server is started",
             )
 
     def check_tokens(self, count: int) -> None:

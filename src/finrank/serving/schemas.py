@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from finrank.records import Answer
+from finrank.records import Answer, Origin
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "expected a text that is not blank")
+    return text
+
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+# Lists stop at their first fault: a body full of them would cost more than a good one.
+Texts = Annotated[list[str], Field(fail_fast=True)]
 
 
 class CandidateBody(BaseModel):
@@ -18,6 +28,11 @@ class CandidateBody(BaseModel):
 
     program: str | None = Field(default=None, description="FinQA program: subtract(5829, 5735), divide(#0, 5735)")
     answer: Number | str | None = Field(default=None, description="a number, a number as text (12.5%), yes or no")
+    origin: Origin | None = Field(
+        default=None,
+        description="where it comes from: calibrated models warn of pools with other origins than those they were "
+        "calibrated on; default: imported",
+    )
 
 
 class RankRequest(BaseModel):
@@ -35,11 +50,15 @@ class RankRequest(BaseModel):
         },
     )
 
-    question: str = Field(min_length=1)
-    table: list[list[str]] = Field(default=[], description="rows of cells; row 0 is the header, column 0 the labels")
-    text: list[str] = Field(default=[], description="sentences of the page")
+    question: Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
+    table: list[Texts] = Field(
+        default=[], fail_fast=True, description="rows of cells; row 0 is the header, column 0 the labels"
+    )
+    text: Texts = Field(default=[], description="sentences of the page")
     candidates: list[str | Number | CandidateBody] = Field(
-        min_length=1, description="each a program, a value (94, 12.5%, yes), or an object with program, answer or both"
+        min_length=1,
+        fail_fast=True,
+        description="each a program, a value (94, 12.5%, yes), or an object with program, answer or both",
     )
     id: str | None = Field(default=None, description="given back as it is")
 
@@ -108,9 +127,11 @@ class RerankRequest(BaseModel):
     model: str | None = Field(default=None, description="any name: this server has one model, which the answer names")
     query: str = Field(min_length=1, description="the question alone, or with table: and text: sections")
     documents: list[str | DocumentBody] = Field(
-        min_length=1, description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE"
+        min_length=1,
+        fail_fast=True,
+        description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE",
     )
-    top_n: int | None = Field(default=None, ge=0, description="results to give back; null or 0: all")
+    top_n: int | None = Field(default=None, ge=0, strict=True, description="results to give back; null or 0: all")
     return_documents: bool | None = Field(
         default=None, description="whether results hold their document; default: yes, on /v2/rerank no"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +18,7 @@ from finrank.serving.keys import VARIABLE, read_key
 from finrank.serving.limits import Limits
 from finrank.store import UserError
 
+_SECONDS_BEYOND_LIMIT = 10.0  # how much longer than one request may take a shutdown waits for those it has accepted
 _SECONDS_FOR_LAST_BYTES = 5  # for answers that are on their way when everything else is done
 
 
@@ -38,17 +40,22 @@ class DrainingServer(uvicorn.Server):
         )
         super().__init__(config)
         self._traffic: Traffic = app.state.service.traffic
+        self._longest_drain: float = app.state.service.limits.seconds + _SECONDS_BEYOND_LIMIT
+        self._draining_since = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by the signals that mean stop."""
         if self._traffic.draining:
             self.should_exit = self.force_exit = True
+        else:
+            self._draining_since = time.monotonic()
         self._traffic.draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second: stops once nothing that was accepted is left."""
-        if self._traffic.draining and self._traffic.waiting == 0:
-            self.should_exit = True
+        """Called ten times a second: stops once nothing that was accepted is left, or is taking too long."""
+        if self._traffic.draining:
+            late = time.monotonic() - self._draining_since > self._longest_drain
+            self.should_exit = self.should_exit or late or self._traffic.waiting == 0
         return await super().on_tick(counter)
 
 
@@ -91,8 +98,9 @@ def serve(
         say(f"device: {ranker.device}; attention route: {ranker.route}")
         say(f"key: {f'clients send {VARIABLE}' if key else 'none needed, this machine alone can reach it'}")
         say(
-            f"limits: body {limits.body_bytes // 1024} KiB, {limits.candidates} candidates, {limits.tokens} tokens, "
-            f"{limits.seconds:g} s; {limits.waiting} requests at once, in batches of {limits.batch_tokens} tokens"
+            f"limits: body {limits.body_bytes // 1024} KiB, {limits.characters} characters, {limits.candidates} "
+            f"candidates, {limits.tokens} tokens, {limits.seconds:g} s; {limits.waiting} requests at once, in "
+            f"batches of {limits.batch_tokens} tokens"
         )
         server.run(sockets=[opened])
     say("stopped")

@@ -136,7 +136,7 @@ function selectLine(area, line) {
   area.setSelectionRange(start, start + lines[line - 1].length);
 }
 
-/** The service's fault as one of ours: "candidates[1].answer" is the second candidate, on its line of the field. */
+/** The service's fault as one of ours: "candidates.1" is the second candidate, on its line of the field. */
 function faultOf({ message, field, status }, lines) {
   if (status === 401) {
     byId("key-part").hidden = false;
@@ -203,7 +203,8 @@ async function copyCurl() {
 
 async function showHealth() {
   const said = await health();
-  byId("health").textContent = said?.model ? `Model ${said.model} ·` : said ? "" : "The service does not answer.";
+  if (said?.status === "draining") byId("health").textContent = "The service is shutting down. ·";
+  else byId("health").textContent = said?.model ? `Model ${said.model} ·` : said ? "" : "The service does not answer.";
 }
 
 form.addEventListener("submit", submit);

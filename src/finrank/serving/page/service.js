@@ -36,11 +36,11 @@ export async function rank(request, apiKey) {
   throw new ServiceError(message ?? unreadable, { type, field, status: response.status });
 }
 
-/** What the service says of itself (GET /health); null when it says nothing. */
+/** What the service says of itself (GET /health; 503 while it shuts down); null when it says nothing. */
 export async function health() {
   try {
     const response = await fetch(addressOf("health"));
-    return response.ok ? await response.json() : null;
+    return response.ok || response.status === 503 ? await response.json() : null;
   } catch {
     return null;
   }
