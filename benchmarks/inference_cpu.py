@@ -20,7 +20,6 @@ their first 32 pairs (one of their batches) and scaled, since their time is the 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import Row, Timed, device, ratios, table, take_turns, use_the_cpu, write_results, write_section
+from timing import (
+    Row,
+    Timed,
+    device,
+    measured_before,
+    ratios,
+    table,
+    take_turns,
+    use_the_cpu,
+    write_results,
+    write_section,
+)
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finrank.console import say
@@ -225,16 +235,6 @@ def main() -> None:
             write_results(options.json, rows)
     if options.write_docs:
         write_section("inference_cpu", docs(rows))
-
-
-def measured_before(path: Path | None) -> list[Row]:
-    """The rows of an earlier run on the same device."""
-    if path is None or not path.exists():
-        return []
-    earlier = json.loads(path.read_text(encoding="utf-8"))
-    if earlier["device"] != device():
-        raise SystemExit(f"{path} was measured on {earlier['device']}: give another file")
-    return list(earlier["rows"])
 
 
 def measure_cells(dtype: str, cells: Sequence[tuple[int, int, int]], *, quick: bool) -> Iterator[list[Row]]:

@@ -116,6 +116,16 @@ def write_results(path: Path | None, rows: Sequence[Row], **facts: Any) -> None:
         )
 
 
+def measured_before(path: Path | None) -> list[Row]:
+    """The rows of an earlier run on the same device."""
+    if path is None or not path.exists():
+        return []
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    if earlier["device"] != device():
+        raise SystemExit(f"{path} was measured on {earlier['device']}: give another file")
+    return list(earlier["rows"])
+
+
 def write_section(name: str, text: str, path: Path = TABLES) -> None:
     """Replace the part of docs/benchmarks.md between the markers of this benchmark."""
     begin, end = f"<!-- {name}: written by the command -->", f"<!-- end of {name} -->"

@@ -74,6 +74,16 @@ def test_a_section_of_the_page_is_replaced_and_nothing_else(timing: ModuleType, 
         timing.write_section("y", "text", page)
 
 
+def test_rows_of_an_earlier_run_count_on_the_same_device_only(timing: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    assert timing.measured_before(path) == []
+    timing.write_results(path, [{"n": 1}])
+    assert timing.measured_before(path) == [{"n": 1}]
+    path.write_text(path.read_text().replace(timing.device(), "another"))
+    with pytest.raises(SystemExit, match="was measured on another: give another file"):
+        timing.measured_before(path)
+
+
 @pytest.mark.slow
 @NEEDS_PEERS
 def test_inference_runs_beside_its_peers(tmp_path: Path) -> None:
