@@ -122,11 +122,10 @@ def without_dropout(model: torch.nn.Module) -> torch.nn.Module:
 
 def cross_encoder_trainer(work: Work, folder: Path, steps: int) -> Any:
     """sentence-transformers' trainer on pairs of page and candidate."""
+    from datasets import Dataset
     from sentence_transformers import CrossEncoder
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
-
-    from datasets import Dataset
 
     model = CrossEncoder(locate(MODEL), num_labels=1, max_length=512, device="cpu")
     model.add_adapter(adapters())
