@@ -17,7 +17,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def questions() -> Iterator[dict[str, Any]]:
             }
 
 
-def question_rows(stops: tuple[int, ...]) -> list[Row]:
+def question_rows(stops: Sequence[int]) -> list[Row]:
     """A row per number of questions that one stream has gone through."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -151,6 +151,7 @@ def main() -> None:
     """Measure both, print a line per size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"N {QUICK_NS} and {QUICK_QUESTIONS} questions, 3 rounds")
+    parser.add_argument("--questions", type=int, nargs="+", help=f"where to look at the stream (default: {QUESTIONS})")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write_docs", action="store_true", help="replace the tables in docs/benchmarks.md")
     options = parser.parse_args()
@@ -159,7 +160,8 @@ def main() -> None:
     candidates = candidate_rows(QUICK_NS if options.quick else NS, rounds)
     slope = slopes(candidates)
     say(f"slope: {json.dumps(slope)}")
-    streamed = question_rows(QUICK_QUESTIONS if options.quick else QUESTIONS)
+    stops = options.questions or (QUICK_QUESTIONS if options.quick else QUESTIONS)
+    streamed = question_rows(stops)
     write_results(options.json, [*candidates, *streamed], rounds=rounds, slope=slope)
     if options.write_docs:
         write_section("growth", docs(candidates, slope, streamed, rounds))

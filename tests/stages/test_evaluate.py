@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from finrank.evaluation.official import read_predictions, score_predictions
+from finrank.ranker import scoring
 from finrank.ranker.confidence import CONFIDENCE
-from finrank.ranker.model import CandidateRankingModel
 from finrank.records import RewardedPool
 from finrank.stages import evaluate, sft
 from finrank.store import UserError, load_records
@@ -81,12 +80,12 @@ def test_the_scores_of_the_real_model_do_not_depend_on_the_order(figures: dict[s
 
 
 def test_a_model_whose_scores_depend_on_the_order_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = CandidateRankingModel.score
+    honest = scoring.score_pass
 
-    def with_place(self: CandidateRankingModel, *arguments: Any, **options: Any) -> list[torch.Tensor]:
-        return [own + 0.001 * torch.arange(len(own)) for own in honest(self, *arguments, **options)]
+    def with_place(*arguments: Any) -> list[np.ndarray]:
+        return [own + np.float32(0.001) * np.arange(len(own), dtype=np.float32) for own in honest(*arguments)]
 
-    monkeypatch.setattr(CandidateRankingModel, "score", with_place)
+    monkeypatch.setattr(scoring, "score_pass", with_place)
     result = evaluate.run(place / "outputs/run_001", place / "data", save_confidence=False)
     assert result["bias"]["order_invariance"]["max_difference"] == pytest.approx(0.003, abs=1e-4)
     assert any("scores depend on the order" in sentence for sentence in result["troubles"])
@@ -185,12 +184,12 @@ def test_the_same_seed_gives_the_same_file(place: Path, figures: dict[str, Any])
 def test_copies_of_a_candidate_tie_whatever_rounding_does(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = CandidateRankingModel.score
+    honest = scoring.score_pass
 
-    def rounded(self: CandidateRankingModel, *arguments: Any, **options: Any) -> list[torch.Tensor]:
-        return [own + 1e-5 * torch.arange(len(own)) for own in honest(self, *arguments, **options)]
+    def rounded(*arguments: Any) -> list[np.ndarray]:
+        return [own + np.float32(1e-5) * np.arange(len(own), dtype=np.float32) for own in honest(*arguments)]
 
-    monkeypatch.setattr(CandidateRankingModel, "score", rounded)
+    monkeypatch.setattr(scoring, "score_pass", rounded)
     data = write_pools(tmp_path / "data", dev=12)
     pools = [make_pool(number) for number in range(12)]
     lines = [

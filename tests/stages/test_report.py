@@ -46,7 +46,7 @@ def test_the_report_goes_into_the_run_and_the_card_beside_the_model(
     shown = capsys.readouterr().out.replace("\n", "")
     assert "report.html" in shown
     assert "README.md" in shown
-    assert load_model(run).route == "mask", "the card is no part of the model"
+    assert load_model(run).route == "cached", "the card is no part of the model"
 
 
 def test_the_same_run_gives_the_same_files(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -69,6 +69,7 @@ def test_a_card_of_ones_own_is_kept(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, data = trained
+    report.run(run, data, html_path=tmp_path / "a.html")
     model = Path(shutil.copytree(run / "04_sft/best_model", tmp_path / "model"))
     (model / "README.md").write_text("mine", encoding="utf-8")
     path = report.run(model, data)
