@@ -83,8 +83,8 @@ def without_mask(segments: torch.Tensor, causal: bool) -> torch.Tensor:
     return full.tril() if causal else full
 
 
-def running_positions(pools: Any, pad_id: int = 0) -> dict[str, torch.Tensor]:
-    batch = pack(pools, pad_id)
+def running_positions(pools: Any) -> dict[str, torch.Tensor]:
+    batch = pack(pools)
     return {**batch, "position_ids": torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])}
 
 

@@ -82,7 +82,7 @@ def _pool(hidden_BTD: Tensor, segments_BT: Tensor, candidate_mask_BN: Tensor, po
     return pooled_BND[candidate_mask_BN]
 
 
-def pack(pools: Sequence[EncodedPool], pad_id: int = 0) -> dict[str, Tensor]:
+def pack(pools: Sequence[EncodedPool]) -> dict[str, Tensor]:
     """Pack pools into rows of one batch; the value of the padding never matters, since it is masked.
 
     Returns `input_ids`, `position_ids` and `segments`, each [batch, tokens], and `candidate_mask` [batch, candidates],
@@ -94,7 +94,7 @@ def pack(pools: Sequence[EncodedPool], pad_id: int = 0) -> dict[str, Tensor]:
     """
     longest = max(pool.length for pool in pools)
     most = max(len(pool.candidates) for pool in pools)
-    ids_BT = torch.full((len(pools), longest), pad_id)
+    ids_BT = torch.zeros((len(pools), longest), dtype=torch.long)
     positions_BT = torch.zeros((len(pools), longest), dtype=torch.long)
     segments_BT = torch.full((len(pools), longest), -1)
     candidate_mask_BN = torch.zeros((len(pools), most), dtype=torch.bool)
