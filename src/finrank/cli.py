@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "candidates": cli_data.candidates,
     "rewards": cli_data.rewards,
     "sft": cli_training.sft,
+    "ppo": cli_training.ppo,
     "evaluate": cli_evaluation.evaluate,
     "report": cli_evaluation.report,
     "rank": cli_use.rank,

@@ -9,18 +9,30 @@ import typer
 
 from finrank.cli_options import OUTPUTS, REWARDED, BaseModel
 
+Config = Annotated[Path, typer.Option("--config", help="Training config, such as configs/models/minilm.yaml.")]
+InputDir = Annotated[Path, typer.Option("--input_dir", help="Output of stage 03.")]
+OutputDir = Annotated[Path, typer.Option("--output_dir", help="Folder in which the run gets its own, run_NNN.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value over the config, such as trainer.max_steps=100; repeatable."),
+]
+QuickTest = Annotated[
+    bool,
+    typer.Option(
+        "--quick_test", help="Go through every step on a handful of questions: a test of the setup, no useful model."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the newest unfinished run of OUTPUT_DIR from its last checkpoint.")
+]
+
 
 def sft(
-    config: Annotated[Path, typer.Option("--config", help="Training config, such as configs/models/minilm.yaml.")],
-    input_dir: Annotated[Path, typer.Option("--input_dir", help="Output of stage 03.")] = REWARDED,
-    output_dir: Annotated[
-        Path, typer.Option("--output_dir", help="Folder in which the run gets its own, run_NNN.")
-    ] = OUTPUTS,
+    config: Config,
+    input_dir: InputDir = REWARDED,
+    output_dir: OutputDir = OUTPUTS,
     base_model: BaseModel = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key=value over the config, such as trainer.max_steps=100; repeatable."),
-    ] = None,
+    overrides: Overrides = None,
     candidate_only: Annotated[
         bool,
         typer.Option("--candidate_only", help="Hide question, page and labels: measures what pools give away."),
@@ -29,17 +41,8 @@ def sft(
         Path | None,
         typer.Option("--init_model", help="Start from this trained model's adapters and head (same base and LoRA)."),
     ] = None,
-    quick_test: Annotated[
-        bool,
-        typer.Option(
-            "--quick_test",
-            help="Go through every step on a handful of questions: a test of the setup, no useful model.",
-        ),
-    ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue the newest unfinished run of OUTPUT_DIR from its last checkpoint."),
-    ] = False,
+    quick_test: QuickTest = False,
+    resume: Resume = False,
 ) -> None:
     """Stage 04: train the ranking model.
 
@@ -61,6 +64,47 @@ def sft(
         overrides=overrides,
         candidate_only=candidate_only,
         init_model=init_model,
+        quick_test=quick_test,
+        resume=resume,
+    )
+
+
+def ppo(
+    config: Config,
+    input_dir: InputDir = REWARDED,
+    output_dir: OutputDir = OUTPUTS,
+    sft_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--sft_model",
+            help="The model to begin with: a run, a stage directory or a model folder (default: the newest run of "
+            "OUTPUT_DIR that trained this config's model).",
+        ),
+    ] = None,
+    base_model: BaseModel = None,
+    overrides: Overrides = None,
+    quick_test: QuickTest = False,
+    resume: Resume = False,
+) -> None:
+    """Stage 05: reinforcement learning (PPO over the candidates of each pool), from stage 04's model.
+
+    Writes 05_ppo with best_model, final_model and training_manifest.json beside 04_sft in the run of the SFT model.
+    The section ppo of the config says how; its keys and their units: docs/ppo.md.
+
+    \b
+    Example:
+      finrank ppo --config configs/models/minilm.yaml
+      finrank ppo --config configs/models/minilm.yaml --set ppo.estimator=sampled --set ppo.kl_coefficient=0.1
+    """
+    from finrank.stages import ppo as stage
+
+    stage.run(
+        config,
+        input_dir,
+        output_dir,
+        sft_model=sft_model,
+        base_model=base_model,
+        overrides=overrides,
         quick_test=quick_test,
         resume=resume,
     )

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from finrank.ranker.settings import RankerSettings
 from finrank.store import UserError
+from finrank.training.settings import GenerationSettings, PPOSettings
 
 # Trainer arguments that finrank decides; setting them in a config would be silently overruled, so it is an error.
 _OURS = {
@@ -30,6 +31,9 @@ _OURS = {
 class TrainingConfig(RankerSettings):
     """One training run: the model that is trained (`RankerSettings`), and how."""
 
+    task: Literal["ranking", "generation"] = Field(
+        default="ranking", description="choose among candidates, or write the answer (04_sft_train_generation.py)"
+    )
     seed: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapters")
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
@@ -46,6 +50,8 @@ class TrainingConfig(RankerSettings):
         default=None, ge=1, description="stop after this many evaluations without a better accuracy (null: never)"
     )
     trainer: dict[str, Any] = Field(default_factory=dict, description="further arguments of transformers' Trainer")
+    ppo: PPOSettings = PPOSettings()
+    generation: GenerationSettings = GenerationSettings()
 
     @field_validator("trainer")
     @classmethod

@@ -23,10 +23,12 @@ from finrank.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class TrainingPool:
-    """An encoded pool and the indices of its correct candidates."""
+    """An encoded pool, the indices of its correct candidates, and where each candidate stands in the stored pool."""
 
     pool: EncodedPool
     correct: list[int]
+    order: list[int] | None = None
+    """Position k holds the stored candidate order[k]; None: as stored."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class PoolDataset(Dataset[TrainingPool]):
         order = list(range(len(item.pool.candidates)))
         seeded_random(self.seed, self.epoch, item.pool.id).shuffle(order)
         shuffled = replace(item.pool, candidates=[item.pool.candidates[old] for old in order])
-        return TrainingPool(shuffled, [new for new, old in enumerate(order) if old in item.correct])
+        return TrainingPool(shuffled, [new for new, old in enumerate(order) if old in item.correct], order)
 
 
 def seeded_random(*key: object) -> random.Random:
@@ -121,7 +123,9 @@ class LengthBucketSampler(Sampler[int]):
 
 
 def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:
-    """A batch: the pools as they are (each route lays out its own tokens), and `correct` [questions, candidates].
+    """A batch: the pools as they are (each route lays out its own tokens), their orders, and which are correct.
+
+    `correct` is boolean [questions, candidates].
 
     >>> batch = collate([TrainingPool(EncodedPool("q", [7, 8], [[1, 2], [3]]), correct=[1])])
     >>> batch["correct"].tolist()
@@ -130,7 +134,7 @@ def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:
     correct_BN = torch.zeros(len(items), max(len(item.pool.candidates) for item in items), dtype=torch.bool)
     for row, item in enumerate(items):
         correct_BN[row, item.correct] = True
-    return {"pools": [item.pool for item in items], "correct": correct_BN}
+    return {"pools": [item.pool for item in items], "orders": [item.order for item in items], "correct": correct_BN}
 
 
 def batch_plan(data: PoolDataset, config: TrainingConfig, route: RouteName) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import math
+import os
 import platform
 import re
 import resource
@@ -22,11 +23,16 @@ TRAINING_MANIFEST = "training_manifest.json"
 _STARTED = "started.json"
 
 
-def new_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> Path:
-    """Make `run_NNN/STAGE` under `output_dir` with the next free number; `started` is kept for a resume."""
+def new_stage(output_dir: Path, stage: str, started: dict[str, Any], run: Path | None = None) -> Path:
+    """Make `run_NNN/STAGE` under `output_dir` and keep `started` there for a resume.
+
+    The stage joins the given run where that has none of this name, else the run gets the next free number.
+    """
     output_dir.mkdir(parents=True, exist_ok=True)
-    number = max(map(_number, _runs(output_dir)), default=0) + 1
-    directory = output_dir / f"run_{number:03d}" / stage
+    if run is None or (run / stage).exists():
+        number = max(map(_number, numbered_runs(output_dir)), default=0) + 1
+        run = output_dir / f"run_{number:03d}"
+    directory = run / stage
     (directory / CHECKPOINTS).mkdir(parents=True)
     write_json(directory / CHECKPOINTS / _STARTED, started)
     return directory
@@ -38,7 +44,7 @@ def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> P
     Raises UserError when there is none, saying what is different about those that did not finish.
     """
     other = ""
-    for run in sorted(_runs(output_dir), key=_number, reverse=True):
+    for run in reversed(numbered_runs(output_dir)):
         directory = run / stage
         if (directory / CHECKPOINTS / _STARTED).is_file() and not (directory / TRAINING_MANIFEST).is_file():
             before = json.loads((directory / CHECKPOINTS / _STARTED).read_text(encoding="utf-8"))
@@ -50,6 +56,14 @@ def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> P
         f"Nothing to resume in {output_dir}: no run there has an unfinished {stage} with this config and data{other}; "
         "start without --resume"
     )
+
+
+def refuse_several_devices() -> None:
+    """UserError where training would need more than one process or GPU."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("training on several processes is not supported yet: start one process, without torchrun")
+    if torch.cuda.device_count() > 1:
+        raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
 
 
 def lock(directory: Path) -> IO[str]:
@@ -69,8 +83,9 @@ def last_checkpoint(directory: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _runs(output_dir: Path) -> list[Path]:
-    return [path for path in output_dir.glob("run_*") if re.fullmatch(r"run_\d{3,}", path.name)]
+def numbered_runs(output_dir: Path) -> list[Path]:
+    """The folders run_NNN of an output folder, by their number."""
+    return sorted((path for path in output_dir.glob("run_*") if re.fullmatch(r"run_\d{3,}", path.name)), key=_number)
 
 
 def _number(run: Path) -> int:
