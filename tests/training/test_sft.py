@@ -262,9 +262,9 @@ def test_resume_takes_the_run_with_this_config_and_passes_over_others(tmp_path: 
 
 
 def test_scores_that_are_not_finite_end_training_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finrank.training import sft as training
+    from finrank.training import splits
 
-    monkeypatch.setattr(training, "_score", lambda *_, **__: [np.full(4, np.nan)])
+    monkeypatch.setattr(splits, "score_split", lambda *_, **__: [np.full(4, np.nan)])
     with pytest.raises(UserError, match="lower learning_rate"):
         train(tmp_path, "minilm.yaml", "bert")
 

@@ -27,16 +27,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from finrank.console import say
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import check_route, checked_route, choose_route
+from finrank.ranker.routes import RouteName, check_route, checked_route, choose_route
 from finrank.ranker.saving import CONFIG, find_model, load_weights, read_settings
 from finrank.ranker.settings import RankerSettings
 from finrank.ranker.weights import load_tokenizer
@@ -98,38 +99,58 @@ def train(
     say_what_is_trained(model, config, route)
     dataset, rewards = learnable(splits["train"], config.ppo, config.seed)
     say_splits(splits, batch_plan(dataset, config.model_copy(update={"batch_size": config.ppo.batch_size}), route.name))
-    run = start.parents[1] if start.parent.name == sft.STAGE and start.parents[2] == output_dir else None
-    stage = (
-        runs.unfinished_stage(output_dir, STAGE, started) if resume else runs.new_stage(output_dir, STAGE, started, run)
-    )
+    if resume:
+        stage = runs.unfinished_stage(output_dir, STAGE, started)
+    else:
+        stage = runs.new_stage(output_dir, STAGE, started, _run_of(start, output_dir))
     say(f"writing to {stage}")
     with runs.lock(stage):
         evaluator = selection_metrics(splits["selection"], scoring)
         arguments = _arguments(config, stage, RolloutSampler(dataset, config.ppo), quick_test)
-        accuracy = evaluator(model.to(arguments.device) if config.quantization is None else model)["accuracy"]
-        pools = [item.pool for item in dataset.pools]
-        reference = log_policy(
-            model, pools, route.name, config.tokens_per_pass, bf16=arguments.bf16, description="SFT policy on train"
-        )
-        patience = config.early_stopping_patience
-        trainer = PPOTrainer(
-            model,
-            arguments,
-            settings=config.ppo,
-            rewards=rewards,
-            state=PPOState(reference, config.ppo.kl_coefficient),
-            dataset=dataset,
-            tokenizer=tokenizer,
-            route=route.name,
-            tokens_per_pass=config.tokens_per_pass,
-            evaluator=evaluator,
-            callbacks=[EarlyStoppingCallback(patience)] if patience else [],
-        )
+        if config.quantization is None:
+            model.to(arguments.device)  # before Trainer would: what the SFT policy gives is needed first
+        accuracy = evaluator(model)["accuracy"]
+        trainer = _make_trainer(model, config, arguments, dataset, rewards, tokenizer, route.name, evaluator)
         facts = {"stage": "ppo", **started, "seed": config.seed, "sft_selection_accuracy": accuracy}
         train_to_the_end(
             trainer, stage, splits, scoring, facts, began=began, resume=resume, start=Start(start, accuracy)
         )
     return stage
+
+
+def _make_trainer(
+    model: CandidateRankingModel,
+    config: TrainingConfig,
+    arguments: TrainingArguments,
+    dataset: PoolDataset,
+    rewards: PerCandidate,
+    tokenizer: Any,
+    route: RouteName,
+    evaluator: Callable[[CandidateRankingModel], dict[str, float]],
+) -> PPOTrainer:
+    pools = [item.pool for item in dataset.pools]
+    most, patience = config.tokens_per_pass, config.early_stopping_patience
+    reference = log_policy(model, pools, route, most, bf16=arguments.bf16, description="SFT policy on train")
+    return PPOTrainer(
+        model,
+        arguments,
+        settings=config.ppo,
+        rewards=rewards,
+        state=PPOState(reference, config.ppo.kl_coefficient),
+        dataset=dataset,
+        tokenizer=tokenizer,
+        route=route,
+        tokens_per_pass=most,
+        evaluator=evaluator,
+        callbacks=[EarlyStoppingCallback(patience)] if patience else [],
+    )
+
+
+def _run_of(sft_model: Path, output_dir: Path) -> Path | None:
+    """The run of this output folder that holds a model folder; None where it is not one of stage 04 in there."""
+    stage = sft_model.parent
+    inside = stage.name == sft.STAGE and stage.parents[1].resolve() == output_dir.resolve()
+    return stage.parent if inside else None
 
 
 def newest_sft_model(config: TrainingConfig, output_dir: Path, *, quick_test: bool) -> Path:
@@ -207,7 +228,7 @@ def learnable(split: Split, settings: PPOSettings, seed: int) -> tuple[PoolDatas
     return PoolDataset(pools, seed), rewards
 
 
-def _arguments(config: TrainingConfig, stage: Path, sampler: RolloutSampler, quick_test: bool) -> Any:
+def _arguments(config: TrainingConfig, stage: Path, sampler: RolloutSampler, quick_test: bool) -> TrainingArguments:
     """Trainer's arguments: those of the config where they fit, those of its section `ppo` where both speak."""
     ppo = config.ppo
     steps = -(-len(sampler) // ppo.batch_size)
