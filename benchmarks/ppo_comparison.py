@@ -3,7 +3,10 @@
     SFT            stage 04 with the config
     + PPO sampled  stage 05 from it, estimator: sampled
     + PPO exact    stage 05 from it, estimator: exact
-    + longer SFT   stage 04 from it, for as many steps as the two PPO runs had time for on average
+    + longer SFT   stage 04 from it, for as many steps as fit into the mean time of the two PPO runs
+
+Time is the processor's, since others may use the machine. A step of SFT is taken to cost what an update of `exact` does:
+both are one forward and backward pass over as many pools.
 
 Each arm's best checkpoint by selection accuracy is measured; differences from SFT are tested in pairs over pages.
 Finished arms are kept in the work folder, and a second run goes on where the first one stopped.
@@ -65,11 +68,10 @@ def train_arms(seed: int, data: Path, work: Path, overrides: list[str], quick: b
         )
 
     arms = {SFT: first, SAMPLED: learned("sampled"), EXACT: learned("exact")}
-    extra = statistics.mean(manifest_of(arms[name])["train_seconds"] for name in (SAMPLED, EXACT))
-    before = manifest_of(first)
-    per_step = before["train_seconds"] / before["curve"][-1]["step"]
-    longer = [*own, f"trainer.max_steps={max(1, round(extra / per_step))}", "trainer.eval_strategy=steps"]
-    longer.append(f"trainer.eval_steps={max(1, round(extra / per_step / 2))}")
+    sampled, exact = (manifest_of(arms[name]) for name in (SAMPLED, EXACT))
+    mean_seconds = (sampled["train_cpu_seconds"] + exact["train_cpu_seconds"]) / 2
+    steps = round(exact["curve"][-1]["step"] * mean_seconds / exact["train_cpu_seconds"])
+    longer = [*own, f"trainer.max_steps={steps}", "trainer.eval_strategy=steps", f"trainer.eval_steps={steps // 2}"]
     arms[LONGER] = finished(
         folder / "longer",
         lambda out: sft.run(CONFIG, data, out, init_model=first, overrides=longer, quick_test=quick),
@@ -100,7 +102,8 @@ def compare(seed: int, data: Path, work: Path, overrides: list[str], quick: bool
             "accuracy": round(result["accuracy"], 4),
             "accuracy_interval": [round(value, 4) for value in result["intervals"]["accuracy"]],
             "reward_ratio": round(result["reward_ratio"], 4),
-            "train_s": manifest["train_seconds"],
+            "train_cpu_s": manifest.get("train_cpu_seconds"),
+            "steps": manifest["curve"][-1]["step"],
             "best_step": manifest["best_step"],
             "against_sft": None if name == SFT else compare_pools(pools, scores[name], scores[SFT], seed=0),
         }
@@ -127,7 +130,7 @@ def docs(rows: list[Row]) -> str:
                 name,
                 spread([row["accuracy"] for row in own]),
                 spread([row["reward_ratio"] for row in own]),
-                f"{statistics.mean(row['train_s'] for row in own):.0f}",
+                f"{statistics.mean(row['steps'] for row in own):.0f}",
                 ", ".join(str(row["best_step"]) for row in own),
                 "; ".join(
                     "{difference:+.3f} ({low:+.3f} to {high:+.3f}), p = {p:.2g}".format(
@@ -141,7 +144,7 @@ def docs(rows: list[Row]) -> str:
         "model",
         "dev accuracy",
         "reward ratio",
-        "training, s",
+        "steps",
         "best step",
         "accuracy against SFT, paired over pages",
     ]
