@@ -5,8 +5,8 @@
     + PPO exact    stage 05 from it, estimator: exact
     + longer SFT   stage 04 from it, for as many steps as fit into the mean time of the two PPO runs
 
-Time is the processor's, since others may use the machine. A step of SFT is taken to cost what an update of `exact` does:
-both are one forward and backward pass over as many pools.
+Time is the processor's, since others may use the machine. A step of SFT is taken to cost what an update of `exact`
+does: both are one forward and backward pass over as many pools.
 
 Each arm's best checkpoint by selection accuracy is measured; differences from SFT are tested in pairs over pages.
 Finished arms are kept in the work folder, and a second run goes on where the first one stopped.
