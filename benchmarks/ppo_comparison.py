@@ -3,13 +3,16 @@
     SFT            stage 04 with the config
     + PPO sampled  stage 05 from it, estimator: sampled
     + PPO exact    stage 05 from it, estimator: exact
-    + longer SFT   stage 04 from it, for as many steps as fit into the mean time of the two PPO runs
+    + longer SFT   stage 04 from it, for as many steps as fit into the mean time of the two PPO runs, at PPO's
+                   learning rate
 
 Time is the processor's, since others may use the machine. A step of SFT is taken to cost what an update of `exact`
-does: both are one forward and backward pass over as many pools.
+does: both are one forward and backward pass over as many pools; PPO's one pass over the train pools before it begins is
+not counted.
 
-Each arm's best checkpoint by selection accuracy is measured; differences from SFT are tested in pairs over pages.
-Finished arms are kept in the work folder, and a second run goes on where the first one stopped.
+Each arm's best checkpoint by selection accuracy is measured (SFT itself where none beats it there: step 0); differences
+from SFT are tested in pairs over pages. Finished arms are kept in the work folder, and a second run with the same
+settings goes on where the first one stopped.
 
     python benchmarks/ppo_comparison.py --input_dir demo/with_rewards --seeds 0 1 2 --json ppo_sample.json
     python benchmarks/ppo_comparison.py --input_dir datasets/finqa_with_rewards --work_dir outputs/ppo_finqa
@@ -71,12 +74,19 @@ def train_arms(seed: int, data: Path, work: Path, overrides: list[str], quick: b
     sampled, exact = (manifest_of(arms[name]) for name in (SAMPLED, EXACT))
     mean_seconds = (sampled["train_cpu_seconds"] + exact["train_cpu_seconds"]) / 2
     steps = round(exact["curve"][-1]["step"] * mean_seconds / exact["train_cpu_seconds"])
+    rate = exact["config"]["ppo"]["learning_rate"]
     longer = [*own, f"trainer.max_steps={steps}", "trainer.eval_strategy=steps", f"trainer.eval_steps={steps // 2}"]
+    longer += [f"learning_rate={rate}", f"head_learning_rate={rate}"]
     arms[LONGER] = finished(
         folder / "longer",
         lambda out: sft.run(CONFIG, data, out, init_model=first, overrides=longer, quick_test=quick),
     )
     return arms
+
+
+def selection_accuracy(stage: Path) -> float:
+    """That of a stage's best model."""
+    return float(manifest_of(stage)["metrics"]["selection"]["accuracy"])
 
 
 def dev_scores(stage: Path, pools: list[RewardedPool]) -> list[Any]:
@@ -94,6 +104,9 @@ def compare(seed: int, data: Path, work: Path, overrides: list[str], quick: bool
     rows = []
     for name, stage in arms.items():
         manifest = manifest_of(stage)
+        if name == LONGER and selection_accuracy(stage) <= selection_accuracy(arms[SFT]):  # as stage 05 does it
+            manifest = manifest_of(arms[SFT]) | {"best_step": 0, "curve": manifest["curve"]}
+            scores[name] = scores[SFT]
         result = manifest["metrics"]["dev"]
         row: Row = {
             "seed": seed,
@@ -152,6 +165,15 @@ def docs(rows: list[Row]) -> str:
     return f"{device()}; {rows[0]['n']} dev pools; seeds {seeds}: mean (lowest-highest).\n\n{table(heads, lines)}"
 
 
+def refuse_other_settings(work: Path, settings: dict[str, Any]) -> None:
+    """End where the work folder holds models of other settings, whose figures would pass for these."""
+    kept = work / "settings.json"
+    if kept.is_file() and json.loads(kept.read_text(encoding="utf-8")) != settings:
+        raise SystemExit(f"{work} holds models of other settings ({kept}): give another --work_dir, or remove it")
+    work.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Train, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,6 +185,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write_docs", metavar="NAME", help="replace the table ppo_NAME in docs/benchmarks.md")
     options = parser.parse_args()
+    settings = {"input_dir": str(options.input_dir), "set": options.set, "quick": options.quick}
+    refuse_other_settings(options.work_dir, settings)
     rows: list[Row] = []
     for seed in options.seeds:
         rows += compare(seed, options.input_dir, options.work_dir, options.set, options.quick)

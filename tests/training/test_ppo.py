@@ -17,10 +17,11 @@ from finrank.ranker.saving import find_model, load_model
 from finrank.records import RewardedPool
 from finrank.stages import evaluate, ppo, sft
 from finrank.store import UserError, load_records
-from finrank.training import ppo_trainer, runs
+from finrank.training import finish, ppo_trainer, runs
 from finrank.training.config import load_config
 from finrank.training.pools import encode_pools
-from finrank.training.ppo import learnable, newest_sft_model, without_dropout
+from finrank.training.ppo import learnable, without_dropout
+from finrank.training.ppo_start import newest_sft_model, sft_model_to_begin_with
 from finrank.training.ppo_trainer import log_policy
 from finrank.training.rollouts import PPOState
 from finrank.training.settings import PPOSettings
@@ -33,6 +34,7 @@ CONFIG = REPOSITORY / "configs" / "models" / "llama-3-8b.yaml"
 SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
          "dtype=float32", "trainer.logging_steps=1", "early_stopping_patience=null", "lora.dropout=0.1",
          "trainer.activation_checkpointing=false"]  # fmt: skip
+CONFIGURED = load_config(CONFIG, SMALL)
 PPO = ["ppo.rollout_size=8", "ppo.batch_size=4", "ppo.learning_rate=1e-2", "ppo.kl_coefficient=0.01"]
 
 
@@ -143,7 +145,7 @@ class _KillAt(TrainerCallback):
             raise _Killed
 
 
-# Checkpoints at every third update: in the middle of a rollout, which has four.
+# Checkpoints at every third of ten updates an epoch: in the middle of a rollout, which has four.
 RESUME = ["ppo.evaluations_per_epoch=4", "ppo.num_epochs=2", "ppo.kl_target=0.001", "trainer.save_total_limit=3"]
 
 
@@ -206,16 +208,114 @@ def test_the_same_seed_gives_the_same_curve_and_another_one_does_not(root: Path,
 def test_a_policy_that_runs_away_is_stopped_and_kept_near_by_the_penalty(root: Path, tmp_path: Path) -> None:
     wild = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
     stopped = train(root, tmp_path / "wild", *wild)
-    steps = 10 * 11
+    steps = 10 * 10
+    assert json.loads((stopped / "training_manifest.json").read_text())["best_step"] is not None
     assert curve(stopped)[-1][0] < steps
     held = train(root, tmp_path / "held", *wild, "ppo.learning_rate=1e-3", "ppo.kl_coefficient=10")
     assert curve(held)[-1][0] == steps
     assert max(value for _, value in curve(held, "kl")) < 0.3
 
 
-def test_bf16_rollouts_begin_at_the_ratio_one(root: Path, tmp_path: Path) -> None:
-    stage = train(root, tmp_path / "outputs", "ppo.estimator=sampled", "mixed_precision=bf16")
-    assert abs(curve(stage, "kl")[0][1]) < 1e-3
+@pytest.mark.parametrize("same", [True, False])
+def test_the_first_ratio_of_a_rollout_is_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """Under bfloat16 autocast; rollouts in another precision than updates are seen."""
+    seen = []
+    objective = ppo_trainer.policy_loss.clipped_objective
+
+    def watched(logp: Any, old: Any, *rest: Any) -> Any:
+        seen.append((logp - old).detach()[old.isfinite()].abs().max().item())
+        return objective(logp, old, *rest)
+
+    if not same:
+        in_precision = ppo_trainer.log_policy
+        monkeypatch.setattr(
+            ppo_trainer, "log_policy", lambda *given, bf16, **more: in_precision(*given, bf16=False, **more)
+        )
+    monkeypatch.setattr(ppo_trainer.policy_loss, "clipped_objective", watched)
+    train(root, tmp_path / "outputs", "ppo.estimator=sampled", "mixed_precision=bf16", "trainer.max_steps=1")
+    assert (seen[0] < 1e-6) == same
+
+
+def test_a_run_that_was_stopped_is_not_trained_further_by_a_resume(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
+    whole = train(root, tmp_path / "whole", *wild)
+
+    def dies(*_: Any) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "_measure", dies)
+        with pytest.raises(_Killed):
+            train(root, tmp_path / "killed", *wild)
+    resumed = train(root, tmp_path / "killed", *wild, resume=True)
+    assert curve(resumed) == curve(whole)
+    assert (resumed / "final_model/adapter_model.safetensors").read_bytes() == (
+        whole / "final_model/adapter_model.safetensors"
+    ).read_bytes()
+
+
+def test_the_last_rollouts_kl_counts_too(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wild = ["ppo.learning_rate=0.1", "ppo.kl_coefficient=0", "ppo.kl_stop=0.001", "ppo.rollout_size=64"]
+    train(root, tmp_path / "outputs", *wild)
+    assert "over ppo.kl_stop" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_policy_that_is_not_finite_any_more_ends_with_advice(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"lower (ppo\.)?learning_rate"):
+        train(root, tmp_path / "outputs", "ppo.learning_rate=1e30", "ppo.estimator=sampled")
+
+
+def test_scaled_advantages_entropy_and_plain_rewards_learn_too(root: Path, tmp_path: Path) -> None:
+    more = ["ppo.estimator=sampled", "ppo.scale_advantages=true", "ppo.entropy_coefficient=0.01", "ppo.reward=correct"]
+    stage = train(root, tmp_path / "outputs", *more, "ppo.num_epochs=6")
+    rewards = [value for _, value in curve(stage, "expected_reward")]
+    assert np.mean(rewards[-6:]) > np.mean(rewards[:6]) + 0.05
+
+
+def test_pools_that_take_several_passes_give_the_same_curve(root: Path, tmp_path: Path) -> None:
+    more = ["ppo.estimator=sampled", "lora.dropout=0.1"]
+    whole, cut = (
+        curve(train(root, tmp_path / str(most), *more, f"tokens_per_pass={most}"), "expected_reward")
+        for most in (10**6, 60)
+    )
+    np.testing.assert_allclose(cut, whole, atol=1e-4)
+
+
+def test_a_moved_output_folder_resumes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = [*RESUME, "ppo.estimator=exact"]
+    kill(root, tmp_path / "killed", monkeypatch, *more)
+    shutil.move(tmp_path / "killed", tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved/run_001/04_sft", tmp_path / "moved/run_002/04_sft")  # a newer SFT run
+    monkeypatch.chdir(tmp_path)
+    assert train(root, Path("moved"), *more, resume=True).resolve() == tmp_path / "moved/run_001/05_ppo"
+
+
+def test_the_same_base_model_flag_on_both_stages(root: Path, tmp_path: Path) -> None:
+    overrides = [*SMALL, *PPO]
+    sft.run(CONFIG, root / "data", tmp_path, base_model=str(root / "base"), overrides=overrides, quick_test=True)
+    stage = ppo.run(
+        CONFIG, root / "data", tmp_path, base_model=str(root / "base"), overrides=overrides, quick_test=True
+    )
+    assert stage == tmp_path / "run_001" / "05_ppo"
+
+
+def test_a_quick_test_leaves_a_real_run_alone(root: Path, tmp_path: Path) -> None:
+    assert train(root, tmp_path / "outputs", quick_test=True) == tmp_path / "outputs" / "run_002" / "05_ppo"
+
+
+def test_a_place_within_the_run_names_its_model(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = Path(shutil.copytree(root / "outputs", tmp_path / "outputs"))
+    monkeypatch.chdir(outputs / "run_001")
+    for named in (Path("."), Path("04_sft"), Path("04_sft/best_model")):
+        found = sft_model_to_begin_with(CONFIGURED, outputs, named, None, quick_test=False, resume=False)
+        assert found == outputs / "run_001/04_sft/best_model"
+    (outputs / "run_002" / "05_ppo").mkdir(parents=True)
+    with pytest.raises(UserError, match="has no 04_sft: to go on from its 05_ppo, name"):
+        sft_model_to_begin_with(CONFIGURED, outputs, outputs / "run_002", None, quick_test=False, resume=False)
 
 
 def test_the_newest_fitting_sft_run_is_taken(root: Path, tmp_path: Path) -> None:
@@ -240,10 +340,8 @@ def test_a_named_model_keeps_its_own_settings_and_a_second_run_its_place(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = Path(shutil.copytree(root / "outputs", tmp_path / "outputs"))
-    stages = [
-        train(root, outputs, "lora.rank=4", sft_model=outputs / "run_001", quick_test=True)
-        for _ in range(2)
-    ]  # fmt: skip
+    short = ["lora.rank=4", "trainer.max_steps=4"]
+    stages = [train(root, outputs, *short, sft_model=outputs / "run_001") for _ in range(2)]
     assert [stage.relative_to(outputs).parts for stage in stages] == [("run_001", "05_ppo"), ("run_002", "05_ppo")]
     assert "lora: as in" in capsys.readouterr().out
     manifest = json.loads((stages[0] / "training_manifest.json").read_text())
@@ -257,3 +355,11 @@ def test_wrong_settings_are_told() -> None:
         load_config(CONFIG, ["ppo.rollout_size=10", "ppo.batch_size=8"])
     with pytest.raises(UserError, match=r"unknown key ppo\.kl_coeficient .did you mean kl_coefficient"):
         load_config(CONFIG, ["ppo.kl_coeficient=1"])
+    with pytest.raises(UserError, match=r"raise that above 0"):
+        load_config(CONFIG, ["ppo.kl_target=1", "ppo.kl_coefficient=0"])
+
+
+@pytest.mark.parametrize("key", ["dataloader_drop_last", "ignore_data_skip", "auto_find_batch_size"])
+def test_trainer_arguments_that_take_rollouts_apart_are_refused(root: Path, tmp_path: Path, key: str) -> None:
+    with pytest.raises(UserError, match=f"trainer.{key}"):
+        train(root, tmp_path / "outputs", f"trainer.{key}=true")

@@ -26,7 +26,7 @@ def run(
     Raises UserError for faults in config, data or weights, and where there is no SFT model to begin with.
     """
     config = load_config(config_path, overrides)
-    with explain_out_of_memory():
+    with explain_out_of_memory("ppo.batch_size"):
         stage = ppo.train(
             config,
             input_dir,

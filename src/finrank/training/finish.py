@@ -72,7 +72,7 @@ def train_to_the_end(
 def _load_best(trainer: RankingTrainer, model: CandidateRankingModel, stage: Path, start: Start | None) -> int | None:
     """Put the best weights into the model; gives their step: 0 for those of the start, None where none was measured."""
     best_step: int | None = trainer.state.best_global_step
-    if start and (trainer.state.best_metric is None or trainer.state.best_metric <= start.accuracy):
+    if start and trainer.state.best_metric is not None and trainer.state.best_metric <= start.accuracy:
         say(f"no checkpoint is more accurate on selection than the model it began with ({start.accuracy:.3f})")
         load_weights(model, start.directory)
         return 0

@@ -38,23 +38,22 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from finrank.console import say
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.routes import RouteName, check_route, checked_route, choose_route
-from finrank.ranker.saving import CONFIG, find_model, load_weights, read_settings
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.saving import CONFIG, load_weights
 from finrank.ranker.weights import load_tokenizer
 from finrank.store import UserError, available_splits
 from finrank.training import runs, sft
 from finrank.training.config import TrainingConfig
 from finrank.training.finish import Start, train_to_the_end
 from finrank.training.pools import PoolDataset, TrainingPool, batch_plan
+from finrank.training.ppo_start import STAGE, run_to_join, sft_model_to_begin_with, with_the_models_settings
 from finrank.training.ppo_trainer import PPOTrainer, log_policy
 from finrank.training.rollouts import PerCandidate, PPOState, RolloutSampler
 from finrank.training.settings import PPOSettings
 from finrank.training.splits import Split, read_splits, say_splits, say_what_is_trained, selection_metrics
-from finrank.training.trainer import training_arguments
+from finrank.training.trainer import to_training_device, training_arguments
 
-STAGE = "05_ppo"
-# Keys of a config that say how a model is run or fetched, not what it is.
-_HOW_IT_RUNS = {"attention_route", "base_model_sha256", "quantization"}
+# Trainer arguments by which a step would no longer tell its rollout.
+_NOT_FOR_ROLLOUTS = ("dataloader_drop_last", "ignore_data_skip", "auto_find_batch_size")
 
 
 def train(
@@ -74,10 +73,12 @@ def train(
     nothing to resume, or memory that ran out.
     """
     began = time.monotonic()
+    if config.task == "generation":
+        raise UserError("task: generation in the config: stage 05 goes on from a ranking model, of 04_sft_train.py")
     runs.refuse_several_devices()
-    start = _sft_directory(sft_model) if sft_model else newest_sft_model(config, output_dir, quick_test=quick_test)
-    config = _with_the_models_settings(config, start, base_model)
-    training_arguments(config, output_dir)  # a value that Trainer does not take ends here, before anything is loaded
+    start = sft_model_to_begin_with(config, output_dir, sft_model, base_model, quick_test=quick_test, resume=resume)
+    config = with_the_models_settings(config, start, base_model)
+    early = training_arguments(config, output_dir)  # a value that Trainer does not take ends here
     started = {
         "config": config.model_dump(mode="json"),
         "data": runs.data_hashes(input_dir),
@@ -92,6 +93,7 @@ def train(
     model = CandidateRankingModel.new(config.ranker_settings())
     load_weights(model, start)
     without_dropout(model)
+    to_training_device(model, early)
     most = max(len(pool.candidates) for pool in splits["train"].pools)
     route = checked_route(model, training=True, candidates=most)
     scoring = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name
@@ -100,17 +102,18 @@ def train(
     dataset, rewards = learnable(splits["train"], config.ppo, config.seed)
     say_splits(splits, batch_plan(dataset, config.model_copy(update={"batch_size": config.ppo.batch_size}), route.name))
     if resume:
-        stage = runs.unfinished_stage(output_dir, STAGE, started)
+        stage = runs.unfinished_stage(output_dir, STAGE, started, unless="sft_model")
     else:
-        stage = runs.new_stage(output_dir, STAGE, started, _run_of(start, output_dir))
+        stage = runs.new_stage(output_dir, STAGE, started, run_to_join(start, output_dir, quick_test=quick_test))
     say(f"writing to {stage}")
     with runs.lock(stage):
         evaluator = selection_metrics(splits["selection"], scoring)
         arguments = _arguments(config, stage, RolloutSampler(dataset, config.ppo), quick_test)
-        if config.quantization is None:
-            model.to(arguments.device)  # before Trainer would: what the SFT policy gives is needed first
         accuracy = evaluator(model)["accuracy"]
-        trainer = _make_trainer(model, config, arguments, dataset, rewards, tokenizer, route.name, evaluator)
+        checkpoint = runs.last_checkpoint(stage) if resume else None
+        trainer = _make_trainer(
+            model, config, arguments, dataset, rewards, tokenizer, route.name, evaluator, checkpoint
+        )
         facts = {"stage": "ppo", **started, "seed": config.seed, "sft_selection_accuracy": accuracy}
         train_to_the_end(
             trainer, stage, splits, scoring, facts, began=began, resume=resume, start=Start(start, accuracy)
@@ -127,16 +130,21 @@ def _make_trainer(
     tokenizer: Any,
     route: RouteName,
     evaluator: Callable[[CandidateRankingModel], dict[str, float]],
+    checkpoint: Path | None,
 ) -> PPOTrainer:
     pools = [item.pool for item in dataset.pools]
     most, patience = config.tokens_per_pass, config.early_stopping_patience
-    reference = log_policy(model, pools, route, most, bf16=arguments.bf16, description="SFT policy on train")
+    if checkpoint:
+        state = PPOState.load(checkpoint)
+    else:
+        reference = log_policy(model, pools, route, most, bf16=arguments.bf16, description="SFT policy on train")
+        state = PPOState(reference, config.ppo.kl_coefficient)
     return PPOTrainer(
         model,
         arguments,
         settings=config.ppo,
         rewards=rewards,
-        state=PPOState(reference, config.ppo.kl_coefficient),
+        state=state,
         dataset=dataset,
         tokenizer=tokenizer,
         route=route,
@@ -144,60 +152,6 @@ def _make_trainer(
         evaluator=evaluator,
         callbacks=[EarlyStoppingCallback(patience)] if patience else [],
     )
-
-
-def _run_of(sft_model: Path, output_dir: Path) -> Path | None:
-    """The run of this output folder that holds a model folder; None where it is not one of stage 04 in there."""
-    stage = sft_model.parent
-    inside = stage.name == sft.STAGE and stage.parents[1].resolve() == output_dir.resolve()
-    return stage.parent if inside else None
-
-
-def newest_sft_model(config: TrainingConfig, output_dir: Path, *, quick_test: bool) -> Path:
-    """The best model of the newest finished SFT run that trained this config's model.
-
-    Quick tests count only for a quick test. Raises UserError when there is none, saying what is different about the
-    runs that there are.
-    """
-    others = []
-    for run in reversed(runs.numbered_runs(output_dir)):
-        directory = run / sft.STAGE / "best_model"
-        manifest = run / sft.STAGE / runs.TRAINING_MANIFEST
-        if not manifest.is_file() or not directory.is_dir():
-            continue
-        if json.loads(manifest.read_text(encoding="utf-8"))["quick_test"] and not quick_test:
-            others.append(f"    {run} is a quick test")
-        elif differing := _differing(config, read_settings(directory)):
-            others.append(f"    {run} has other {', '.join(differing)} (take it all the same: --sft_model {run})")
-        else:
-            return directory
-    lines = [
-        f"No finished SFT model of this config in {output_dir}: train one first, with python 04_sft_train.py and the "
-        "same --config, or name one with --sft_model DIR",
-        *others,
-    ]
-    raise UserError("\n".join(lines))
-
-
-def _sft_directory(sft_model: Path) -> Path:
-    """The model folder meant: of a run it is that of stage 04, whatever came after."""
-    stage = sft_model / sft.STAGE
-    return find_model(stage if stage.is_dir() else sft_model)
-
-
-def _differing(config: TrainingConfig, settings: RankerSettings) -> list[str]:
-    """The keys by which a saved model is another one than the config's."""
-    keys = [key for key in RankerSettings.model_fields if key not in _HOW_IT_RUNS]
-    return [key for key in keys if getattr(config, key) != getattr(settings, key)]
-
-
-def _with_the_models_settings(config: TrainingConfig, directory: Path, base_model: str | None) -> TrainingConfig:
-    """The config with what defines the saved model taken from there, since weights fit nothing else."""
-    saved = read_settings(directory)
-    if differing := _differing(config, saved):
-        say(f"{', '.join(differing)}: as in {directory}, not as in the config")
-    kept = {key: getattr(saved, key) for key in RankerSettings.model_fields if key != "attention_route"}
-    return config.model_copy(update={**kept, **({"base_model": base_model} if base_model else {})})
 
 
 def without_dropout(model: CandidateRankingModel) -> None:
@@ -231,13 +185,12 @@ def learnable(split: Split, settings: PPOSettings, seed: int) -> tuple[PoolDatas
 def _arguments(config: TrainingConfig, stage: Path, sampler: RolloutSampler, quick_test: bool) -> TrainingArguments:
     """Trainer's arguments: those of the config where they fit, those of its section `ppo` where both speak."""
     ppo = config.ppo
+    if odd := [key for key in _NOT_FOR_ROLLOUTS if config.trainer.get(key)]:
+        raise UserError(f"trainer.{odd[0]} in the config would take rollouts apart: leave it out for stage 05")
     steps = -(-len(sampler) // ppo.batch_size)
-    values: dict[str, Any] = {
-        "num_train_epochs": ppo.num_epochs,
-        "gradient_accumulation_steps": 1,
-        "eval_strategy": "steps",
-        "eval_steps": max(1, steps // ppo.evaluations_per_epoch),
-    }
+    values: dict[str, Any] = {"num_train_epochs": ppo.num_epochs, "gradient_accumulation_steps": 1}
+    if not {"eval_strategy", "eval_steps"} & config.trainer.keys():
+        values |= {"eval_strategy": "steps", "eval_steps": -(-steps // ppo.evaluations_per_epoch)}
     if quick_test:
         values |= {"max_steps": sft.QUICK_STEPS, "logging_steps": 1}
     own = config.model_copy(update={"learning_rate": ppo.learning_rate, "batch_size": ppo.batch_size})

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from finrank.console import track, warn
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.passes import cut_into_passes
 from finrank.ranker.routes import RouteName
+from finrank.store import UserError
 from finrank.training import policy_loss
 from finrank.training.pools import PoolDataset
 from finrank.training.rollouts import (
@@ -80,7 +81,8 @@ class PPOTrainer(RankingTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Minus the objective of a batch: reward and entropy, less the KL penalty."""
-        self._begin_rollout(self._sampler.rollout_of(self.state.global_step))
+        step = self.state.global_step
+        self._begin_rollout(self._sampler.rollout_of(step))
         pools, orders = inputs["pools"], inputs["orders"]
         ids = [pool.id for pool in pools]
         scores_BN = scores_in_passes(model, pools, self._route, self._tokens_per_pass)
@@ -96,6 +98,8 @@ class PPOTrainer(RankingTrainer):
             objective_B = self._sampled_objective(logp_BN, rewards_BN, ids, orders)
         gain_B = objective_B + self._settings.entropy_coefficient * entropy_B - self._ppo.kl_coefficient * kl_B
         self._count(policy_loss.expectation(logp_BN, rewards_BN), kl_B, entropy_B)
+        if self._sampler.rollout_of(step + 1) != self._ppo.rollout or step + 1 == self.state.max_steps:
+            self._end_rollout()
         loss = -gain_B.mean()
         return (loss, scores_BN) if return_outputs else loss
 
@@ -119,20 +123,10 @@ class PPOTrainer(RankingTrainer):
         return float(np.concatenate(advantages).std()) or 1.0
 
     def _begin_rollout(self, rollout: tuple[int, int]) -> None:
-        """When a step is the first of its rollout: adapt the KL penalty to the last one, let the policy act anew."""
+        """When a step is the first of its rollout: let the policy act."""
         state = self._ppo
         if rollout == state.rollout:
             return
-        if state.kl_count:
-            kl = state.mean_kl()
-            if kl > self._settings.kl_stop:
-                warn(
-                    f"the policy's KL divergence from the SFT policy is {kl:.2f} nats, over kl_stop "
-                    f"{self._settings.kl_stop}: stopping"
-                )
-                self.control.should_training_stop = self.control.should_evaluate = self.control.should_save = True
-            if self._settings.kl_target is not None:
-                state.kl_coefficient = policy_loss.adapted(state.kl_coefficient, kl, self._settings.kl_target)
         state.rollout, state.kl_sum, state.kl_count = rollout, 0.0, 0
         if self._settings.estimator == "exact":
             return  # all actions count, under the policy of the moment: nothing is drawn
@@ -142,6 +136,28 @@ class PPOTrainer(RankingTrainer):
         model: CandidateRankingModel = self.accelerator.unwrap_model(self.model)
         state.old = log_policy(model, pools, self._route, self._tokens_per_pass, bf16=self.args.bf16)
         state.actions = draw_actions(state.old, self._settings.samples_per_pool, dataset.seed, epoch, number)
+
+    def _end_rollout(self) -> None:
+        """With the last update of a rollout: stop if the policy ran away, else adapt the penalty to its KL."""
+        state, settings = self._ppo, self._settings
+        kl = state.mean_kl()
+        if kl > settings.kl_stop:
+            warn(
+                f"the policy's KL divergence from the SFT policy is {kl:.2f} nats, over ppo.kl_stop "
+                f"{settings.kl_stop}: stopping"
+            )
+            state.stopped = True
+            self.control.should_training_stop = self.control.should_evaluate = self.control.should_save = True
+        elif settings.kl_target is not None:
+            state.kl_coefficient = policy_loss.adapted(state.kl_coefficient, kl, settings.kl_target)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:  # type: ignore[override]
+        """Trainer's; a run that had stopped because the policy ran away is not trained further."""
+        if not (isinstance(resume_from_checkpoint, str) and self._ppo.stopped):
+            return super().train(resume_from_checkpoint, **options)
+        self._load_from_checkpoint(resume_from_checkpoint)
+        self.state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
+        return None
 
     def _count(self, reward_B: Tensor, kl_B: Tensor, entropy_B: Tensor) -> None:
         kl, pools = kl_B.detach().sum().item(), len(kl_B)
@@ -164,10 +180,6 @@ class PPOTrainer(RankingTrainer):
         super()._save(output_dir, state_dict)
         self._ppo.save(Path(output_dir or self.args.output_dir))
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._ppo = PPOState.load(Path(resume_from_checkpoint))
-
 
 def log_policy(
     model: CandidateRankingModel,
@@ -181,12 +193,17 @@ def log_policy(
     """Log-probabilities of the policy, pool id -> [candidates], computed in the precision that updates compute them in.
 
     Where they differ, even the first ratio of a rollout would be off by rounding. Passes hold at most `most` tokens.
+    Raises UserError when the policy has diverged.
     """
+    pools = sorted(pools, key=lambda pool: pool.length)
     passes = cut_into_passes(pools, most, route)
     scores = []
     with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for parts in track(passes, description, total=len(passes)) if description else passes:
             # The class's own forward: accelerate replaces the instance's by one under its own autocast.
             scores.append(type(model).forward(model, parts, route).float().cpu())
-    own = torch.cat(scores).split([len(pool.candidates) for pool in pools])
+    scores_N = torch.cat(scores)
+    if not scores_N.isfinite().all():
+        raise UserError("training diverged: scores are not finite any more; lower ppo.learning_rate and train again")
+    own = scores_N.split([len(pool.candidates) for pool in pools])
     return {pool.id: one.log_softmax(dim=0).numpy() for pool, one in zip(pools, own, strict=True)}

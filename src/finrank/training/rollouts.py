@@ -30,6 +30,8 @@ class RolloutSampler(Sampler[int]):
     The order depends on the dataset's (seed, epoch) alone. Two pools a rollout, one pool a batch, two passes:
 
         rollout 0: 3 1, 1 3    rollout 1: 0 2, 0 2
+
+    Every batch is full: the few pools left over in an epoch, fewer than a batch, are other ones in the next.
     """
 
     def __init__(self, dataset: PoolDataset, settings: PPOSettings) -> None:
@@ -40,15 +42,20 @@ class RolloutSampler(Sampler[int]):
         """Called by the trainer at the start of an epoch, also after a resume."""
         self.dataset.epoch = epoch
 
+    def _visited(self) -> int:
+        """Pools that an epoch visits: whole batches of them."""
+        return len(self.dataset) // self.settings.batch_size * self.settings.batch_size or len(self.dataset)
+
     def __len__(self) -> int:
-        return len(self.dataset) * self.settings.epochs_per_rollout
+        return self._visited() * self.settings.epochs_per_rollout
 
     def rollouts(self, epoch: int) -> list[list[int]]:
         """The pools of each rollout of an epoch; the last one may be shorter."""
         order = list(range(len(self.dataset)))
         seeded_random(self.dataset.seed, epoch, "rollouts").shuffle(order)
+        order = order[: self._visited()]
         size = self.settings.rollout_size
-        return [order[start : start + size] for start in range(0, len(order), size)]
+        return [order[start : start + size] for start in range(0, self._visited(), size)]
 
     def rollout_of(self, step: int) -> tuple[int, int]:
         """Epoch and number of the rollout that the batch of this step (counted from 0) belongs to."""
@@ -92,6 +99,8 @@ class PPOState:
     kl_sum: float = 0.0
     """Of the KL divergences seen in this rollout's updates, and how many pools they are of."""
     kl_count: int = 0
+    stopped: bool = False
+    """Whether the KL divergence ran away: a resumed run must not go on either."""
 
     def mean_kl(self) -> float:
         """Mean KL divergence from the SFT policy in this rollout's updates so far, in nats."""
@@ -108,6 +117,7 @@ class PPOState:
             "rollout": f"{self.rollout[0]} {self.rollout[1]}",
             "kl_sum": repr(self.kl_sum),
             "kl_count": str(self.kl_count),
+            "stopped": "yes" if self.stopped else "no",
         }
         save_file(arrays, directory / _FILE, facts)
 
@@ -129,6 +139,7 @@ class PPOState:
             kept["actions"],
             float(facts["kl_sum"]),
             int(facts["kl_count"]),
+            facts["stopped"] == "yes",
         )
 
 

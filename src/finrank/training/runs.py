@@ -38,20 +38,31 @@ def new_stage(output_dir: Path, stage: str, started: dict[str, Any], run: Path |
     return directory
 
 
-def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> Path:
-    """The newest run whose stage began with this config and data and did not finish, to be resumed.
+def begun_stage(output_dir: Path, stage: str) -> tuple[Path, dict[str, Any]] | None:
+    """The newest stage that began and did not finish, and what it started with; None where there is none."""
+    return next(_begun_stages(output_dir, stage), None)
 
-    Raises UserError when there is none, saying what is different about those that did not finish.
-    """
-    other = ""
+
+def _begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     for run in reversed(numbered_runs(output_dir)):
         directory = run / stage
-        if (directory / CHECKPOINTS / _STARTED).is_file() and not (directory / TRAINING_MANIFEST).is_file():
-            before = json.loads((directory / CHECKPOINTS / _STARTED).read_text(encoding="utf-8"))
-            differing = sorted(key for key in before | started if before.get(key) != started.get(key))
-            if not differing:
-                return directory
-            other = other or f" ({directory} began with other {' and '.join(differing)})"
+        started = directory / CHECKPOINTS / _STARTED
+        if started.is_file() and not (directory / TRAINING_MANIFEST).is_file():
+            yield directory, json.loads(started.read_text(encoding="utf-8"))
+
+
+def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any], *, unless: str | None = None) -> Path:
+    """The newest run whose stage began with this config and data and did not finish, to be resumed.
+
+    What stands under the key `unless` need not be the same. Raises UserError when there is none, saying what is
+    different about those that did not finish.
+    """
+    other = ""
+    for directory, before in _begun_stages(output_dir, stage):
+        differing = sorted(key for key in before | started if key != unless and before.get(key) != started.get(key))
+        if not differing:
+            return directory
+        other = other or f" ({directory} began with other {' and '.join(differing)})"
     raise UserError(
         f"Nothing to resume in {output_dir}: no run there has an unfinished {stage} with this config and data{other}; "
         "start without --resume"
@@ -120,20 +131,24 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate
 
 
 @contextlib.contextmanager
-def explain_out_of_memory() -> Iterator[None]:
-    """Turn an error that means memory ran out into a UserError that names the config keys to lower."""
+def explain_out_of_memory(batch_size: str = "batch_size") -> Iterator[None]:
+    """Turn an error that means memory ran out into a UserError that names the config keys to lower.
+
+    `batch_size` is the key of the questions per step.
+    """
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
         text = str(error).lower()
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
-            raise UserError(_LOWER_THESE) from error
+            raise UserError(_LOWER_THESE.format(f"{batch_size:38}")) from error
         raise
 
 
 _LOWER_THESE = (
     "Out of memory. Lower these keys of the config, in this order (each also works as --set key=value):\n"
-    "    batch_size                             questions per step (raise trainer.gradient_accumulation_steps)\n"
+    "    tokens_per_pass                        tokens of one forward pass: more passes, the same gradients\n"
+    "    {} questions per step\n"
     "    prompt.max_length                      tokens of prefix and longest candidate\n"
     "    trainer.activation_checkpointing=true  recomputes activations: slower, far less memory\n"
     "    quantization=4bit                      a quarter of the base model's memory (CUDA, bitsandbytes)"

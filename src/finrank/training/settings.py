@@ -42,7 +42,9 @@ class PPOSettings(BaseModel):
     evaluations_per_epoch: int = Field(default=2, ge=1, description="on selection, with a checkpoint each")
 
     @model_validator(mode="after")
-    def _whole_batches(self) -> PPOSettings:
+    def _fit_together(self) -> PPOSettings:
+        if self.kl_target is not None and self.kl_coefficient == 0:
+            raise ValueError("ppo.kl_target adapts ppo.kl_coefficient by factors: raise that above 0")
         if self.rollout_size % self.batch_size:
             raise ValueError(
                 f"ppo.rollout_size {self.rollout_size} must be a multiple of ppo.batch_size {self.batch_size}"

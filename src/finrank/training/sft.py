@@ -27,7 +27,7 @@ from finrank.training.config import TrainingConfig
 from finrank.training.finish import train_to_the_end
 from finrank.training.pools import PoolDataset, batch_plan
 from finrank.training.splits import Split, read_splits, say_splits, say_what_is_trained, selection_metrics
-from finrank.training.trainer import RankingTrainer, training_arguments
+from finrank.training.trainer import RankingTrainer, to_training_device, training_arguments
 
 STAGE = "04_sft"
 QUICK_STEPS = 4
@@ -52,7 +52,9 @@ def train(
     if config.task == "generation":
         raise UserError("task: generation in the config: train it with python 04_sft_train_generation.py")
     runs.refuse_several_devices()
-    training_arguments(config, output_dir)  # a value that Trainer does not take ends here, before anything is loaded
+    arguments = training_arguments(
+        config, output_dir
+    )  # a value that Trainer does not take ends here, before anything is loaded
     started = {
         "config": config.model_dump(mode="json"),
         "data": runs.data_hashes(input_dir),
@@ -66,6 +68,7 @@ def train(
     model = CandidateRankingModel.new(pinned(config.ranker_settings()))
     if init_model:
         load_weights(model, find_model(init_model))
+    to_training_device(model, arguments)
     most = max(len(pool.candidates) for pool in splits["train"].pools)
     route = checked_route(model, training=True, candidates=most)
     scoring = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name

@@ -23,6 +23,16 @@ from finrank.training.losses import listwise_loss
 from finrank.training.pools import LengthBucketSampler, PoolDataset, collate
 
 
+class LogAtCheckpoints(TrainerCallback):
+    """Logs whenever a checkpoint is written: the mean loss since the last line would be lost to a resumed run."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        control.should_log |= control.should_save
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        control.should_log |= control.should_save
+
+
 class RankingTrainer(Trainer):
     """Trains a `CandidateRankingModel` on pools with the listwise loss.
 
@@ -49,7 +59,7 @@ class RankingTrainer(Trainer):
             eval_dataset=dataset,  # never iterated: evaluate() below scores whole pools itself
             data_collator=collate,
             processing_class=tokenizer,
-            callbacks=callbacks,
+            callbacks=[LogAtCheckpoints(), *callbacks],
         )
         self._route: RouteName = route
         self._tokens_per_pass = tokens_per_pass
@@ -124,6 +134,12 @@ def scores_in_passes(model: nn.Module, pools: Sequence[EncodedPool], route: Rout
         return pad_scores(model(passes[0], route), pools)
     scores = [checkpoint(model, parts, route, use_reentrant=False) for parts in passes]
     return pad_scores(torch.cat(scores), pools)
+
+
+def to_training_device(model: CandidateRankingModel, arguments: TrainingArguments) -> None:
+    """Move the model to where it will be trained, which Trainer does too late for the choice of its route."""
+    if model.settings.quantization is None:  # a quantized base is placed when it is loaded
+        model.to(arguments.device)
 
 
 def use_bf16(config: TrainingConfig) -> tuple[bool, str]:
