@@ -10,6 +10,7 @@ For each number of clients the servers take turns, round by round; a client send
 answered. Ratios are those of the throughputs of a round; every request that is not answered with a 200 counts as lost.
 
     python benchmarks/service.py --json service.json
+    python benchmarks/service.py --clients 1 4
     python benchmarks/service.py --quick
 """
 
@@ -57,6 +58,7 @@ Body = dict[str, Any]
 def main() -> None:
     """Measure what the arguments ask for; print a line per row, and write them all with --json."""
     options = arguments()
+    clients = options.clients or (QUICK_CLIENTS if options.quick else CLIENTS)
     if options.peer_server:
         run_peer(*options.peer_server)
         return
@@ -66,7 +68,8 @@ def main() -> None:
         save_peer(Path(place) / "peer")
         with running([sys.executable, __file__, "--peer_server", str(Path(place) / "peer")]) as peer_url:
             for page_tokens in PAGE_TOKENS[:1] if options.quick else PAGE_TOKENS:
-                for row in measure(Path(place) / f"model_{page_tokens}", pools, page_tokens, peer_url, options.quick):
+                model_dir = Path(place) / f"model_{page_tokens}"
+                for row in measure(model_dir, pools, page_tokens, peer_url, clients, options.quick):
                     rows.append(row)
                     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     if options.json:
@@ -81,6 +84,7 @@ def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"with a page alone, {QUICK_CLIENTS} clients")
+    parser.add_argument("--clients", type=int, nargs="+", help=f"numbers of clients (default: {CLIENTS})")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write_docs", action="store_true", help="replace the table in docs/benchmarks.md")
     parser.add_argument("--peer_server", nargs=1, help=argparse.SUPPRESS)  # what the peer's process is started with
@@ -110,7 +114,9 @@ class Workload:
     candidate: int
 
 
-def measure(model_dir: Path, pools: Sequence[Pool], page_tokens: int, peer_url: str, quick: bool) -> Iterator[Row]:
+def measure(
+    model_dir: Path, pools: Sequence[Pool], page_tokens: int, peer_url: str, clients: Sequence[int], quick: bool
+) -> Iterator[Row]:
     """A row per number of clients, for prefixes with so many tokens of page."""
     dtype = save_ours(model_dir, page_tokens)
     workload = make_workload(model_dir, pools)
@@ -119,13 +125,13 @@ def measure(model_dir: Path, pools: Sequence[Pool], page_tokens: int, peer_url: 
         sides = {"ours": (f"{our_url}/v1/rank", workload.ours), "peer": (f"{peer_url}/rerank", workload.peer)}
         for url, bodies in sides.values():
             send_all(url, bodies, clients=2, count=2)  # first calls are slow
-        for clients in QUICK_CLIENTS if quick else CLIENTS:
-            count = max(QUICK_REQUESTS if quick else REQUESTS, clients)
+        for number in clients:
+            count = max(QUICK_REQUESTS if quick else REQUESTS, number)
             rounds = [
-                {side: send_all(url, bodies, clients, count) for side, (url, bodies) in sides.items()}
+                {side: send_all(url, bodies, number, count) for side, (url, bodies) in sides.items()}
                 for _ in range(QUICK_ROUNDS if quick else ROUNDS)
             ]
-            yield make_row(workload, dtype, clients, rounds)
+            yield make_row(workload, dtype, number, rounds)
 
 
 def read_settings_of_default(page_tokens: int) -> Any:
@@ -339,7 +345,9 @@ def run_peer(model: str) -> None:
     def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    with socket.create_server(("127.0.0.1", 0)) as opened:
+    # TCP by name, as with `uvicorn.run` and in our server: the body does not wait until the head is acknowledged.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as opened:
+        opened.bind(("127.0.0.1", 0))
         print(f"http://127.0.0.1:{opened.getsockname()[1]}", flush=True)
         uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning")).run(sockets=[opened])
 

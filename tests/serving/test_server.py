@@ -22,7 +22,7 @@ from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.keys import check_key, is_loopback, read_key
 from finrank.serving.limits import Limits
-from finrank.serving.server import bind
+from finrank.serving.server import bind, on_passing_thread, serve
 from finrank.store import UserError
 from tests.serving.conftest import running
 
@@ -85,6 +85,41 @@ def test_a_port_that_is_taken_is_said() -> None:
             bind("127.0.0.1", other.getsockname()[1])
     with pytest.raises(UserError, match="choose another --port"):
         bind("127.0.0.1", 99999)
+
+
+def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_head(ranker: Ranker) -> None:
+    with running(make_app(ranker, "tiny")) as live, httpx.Client() as client:
+        assert client.get(f"{live.url}/health").status_code == 200
+        (connection,) = live.server.server_state.connections
+        transport = connection.transport
+        assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_no_thread_computes_beside_the_one_that_scores(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded_on: list[threading.Thread] = []
+    alive_while_serving: list[bool] = []
+    load = Ranker.from_pretrained
+
+    def load_and_note(*args: Any, **options: Any) -> Ranker:
+        loaded_on.append(threading.current_thread())
+        return load(*args, **options)
+
+    monkeypatch.setattr(Ranker, "from_pretrained", load_and_note)
+    monkeypatch.setattr(
+        "finrank.serving.server.DrainingServer.run",
+        lambda server, sockets: alive_while_serving.append(loaded_on[0].is_alive()),
+    )
+    serve(str(model_dir), host="127.0.0.1", port=0, limits=Limits())
+    assert alive_while_serving == [False]
+
+
+def test_what_fails_on_the_passing_thread_is_raised_here() -> None:
+    def fail() -> None:
+        raise UserError("no model")
+
+    with pytest.raises(UserError, match="no model"):
+        on_passing_thread(fail)
+    assert on_passing_thread(lambda: 3) == 3
 
 
 def serve_command(*arguments: str) -> list[str]:
