@@ -1,4 +1,4 @@
-"""Training steps for `llama_8b_gpu.py`: the search for the best batches, then steps of all points in turns."""
+"""Training and PPO steps for `llama_8b_gpu.py`: the search for the best batches, then steps of all points in turns."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from llama_ppo import policy_step
 from llama_shapes import Bench, multiplying_parameters, packed_tokens, redundant_tokens
 
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.routes import RouteName
 from finrank.training.losses import listwise_loss
 from finrank.training.pools import LengthBucketSampler, PoolDataset, TrainingPool, collate
+from finrank.training.ppo import without_dropout
+from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 
 WARM = 3
@@ -25,6 +29,9 @@ ONE_PASS = 2**31  # tokens: a batch is never cut
 
 Row = dict[str, Any]
 PACKED: tuple[RouteName, ...] = ("mask", "split")
+Estimator = Literal["sampled", "exact"]
+ESTIMATORS: tuple[Estimator, ...] = ("sampled", "exact")
+OTHER_REWARD = 0.3  # of random candidates that are not the correct one
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Point:
     route: RouteName
     questions: int
     checkpointing: bool
+    estimator: Estimator | None = None
+    """Of the policy gradient in a PPO step; None: a supervised step."""
 
 
 def training_rows(bench: Bench, sizes: Sequence[int], steps: int) -> list[Row]:
@@ -55,6 +64,13 @@ def training_rows(bench: Bench, sizes: Sequence[int], steps: int) -> list[Row]:
         [],
     )
     return [training_row(bench, point, runs, baseline) for point, runs in measured.items()]
+
+
+def ppo_rows(bench: Bench, steps: int) -> list[Row]:
+    """The rows of PPO at the leanest point, for both estimators; the model has no dropout from here on."""
+    without_dropout(bench.model)
+    points = [Point("leanest", route, 1, True, estimator) for estimator in ESTIMATORS for route in PACKED]
+    return [training_row(bench, point, runs, []) for point, runs in take_turns(bench, points, steps).items()]
 
 
 def best(found: list[tuple[Point, float]]) -> Point:
@@ -141,10 +157,13 @@ def train_step(bench: Bench, point: Point, items: Sequence[TrainingPool]) -> Row
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     began = now(model)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=model.settings.dtype == "bfloat16"):
-        scores_BN = scores_in_passes(model, batch["pools"], point.route, ONE_PASS)
-    listwise_loss(scores_BN, batch["correct"].to(model.device)).backward()
-    bench.optimizer.step()
+    if point.estimator:
+        ppo_step(bench, point, items)
+    else:
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.settings.dtype == "bfloat16"):
+            scores_BN = scores_in_passes(model, batch["pools"], point.route, ONE_PASS)
+        listwise_loss(scores_BN, batch["correct"].to(model.device)).backward()
+        bench.optimizer.step()
     seconds = now(model) - began
     return {
         "step_s": seconds,
@@ -152,6 +171,23 @@ def train_step(bench: Bench, point: Point, items: Sequence[TrainingPool]) -> Row
         "redundant_tokens_per_s": redundant_tokens(batch["pools"], point.route) / seconds,
         "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
     }
+
+
+def ppo_step(bench: Bench, point: Point, items: Sequence[TrainingPool]) -> None:
+    """Rollout and updates as stage 05's default settings have them."""
+    rewards = {item.pool.id: np.full(len(item.pool.candidates), OTHER_REWARD) for item in items}
+    for item in items:
+        rewards[item.pool.id][item.correct] = 1.0
+    policy_step(
+        bench.model,
+        bench.optimizer,
+        [item.pool for item in items],
+        rewards,
+        PPOSettings(estimator=point.estimator or "exact"),
+        route=point.route,
+        most=ONE_PASS,
+        bf16=bench.model.settings.dtype == "bfloat16",
+    )
 
 
 def now(model: CandidateRankingModel) -> float:
@@ -179,13 +215,14 @@ def training_row(bench: Bench, point: Point, runs: Sequence[Row], baseline: Sequ
     # Operations per token and second, as a share of the peak.
     share = (
         4 * multiplying_parameters(bench.model.encoder.get_base_model()) / (bench.peak_tflops * 1e12)
-        if bench.peak_tflops
+        if bench.peak_tflops and point.estimator is None
         else None
     )
     peak = max(run["peak_bytes"] for run in runs) if runs[0]["peak_bytes"] is not None else None
     return {
-        "what": "training",
+        "what": "PPO" if point.estimator else "training",
         "point": point.name,
+        "estimator": point.estimator,
         "route": point.route,
         "questions": point.questions,
         "checkpointing": point.checkpointing,

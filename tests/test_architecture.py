@@ -24,7 +24,7 @@ TIERS = [
     {"training", "evaluation", "serving"},
     {"stages"},
     {"cli_options"},
-    {"cli_data", "cli_training", "cli_evaluation", "cli_use"},
+    {"cli_data", "cli_sample", "cli_training", "cli_evaluation", "cli_use"},
     {"cli"},
 ]
 TOGETHER = {

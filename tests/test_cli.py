@@ -23,6 +23,8 @@ SCRIPTS = {
     "02_generate_candidates.py": "--corruption_rate",
     "03_build_rewards.py": "--input_dir",
     "04_sft_train.py": "--quick_test",
+    "05_train_ppo.py": "--sft_model",
+    "04_sft_train_generation.py": "--base_model",
 }
 
 

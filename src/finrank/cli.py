@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from finrank import cli_data, cli_evaluation, cli_training, cli_use
+from finrank import cli_data, cli_evaluation, cli_sample, cli_training, cli_use
 from finrank.store import UserError
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "rewards": cli_data.rewards,
     "sft": cli_training.sft,
     "ppo": cli_training.ppo,
+    "generation": cli_training.generation,
+    "sample": cli_sample.sample,
     "evaluate": cli_evaluation.evaluate,
     "report": cli_evaluation.report,
     "rank": cli_use.rank,

@@ -53,3 +53,20 @@ BaseModel = Annotated[
 ModelOrHubId = Annotated[
     str, typer.Option("--model", help="A run (outputs/run_001), a stage directory, a model folder, or a hub id.")
 ]
+# Of the commands that train.
+Config = Annotated[Path, typer.Option("--config", help="Training config, such as configs/models/minilm.yaml.")]
+InputDir = Annotated[Path, typer.Option("--input_dir", help="Output of stage 03.")]
+OutputDir = Annotated[Path, typer.Option("--output_dir", help="Folder in which the run gets its own, run_NNN.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value over the config, such as trainer.max_steps=100; repeatable."),
+]
+QuickTest = Annotated[
+    bool,
+    typer.Option(
+        "--quick_test", help="Go through every step on a handful of questions: a test of the setup, no useful model."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the newest unfinished run of OUTPUT_DIR from its last checkpoint.")
+]

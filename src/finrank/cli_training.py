@@ -7,24 +7,17 @@ from typing import Annotated
 
 import typer
 
-from finrank.cli_options import OUTPUTS, REWARDED, BaseModel
-
-Config = Annotated[Path, typer.Option("--config", help="Training config, such as configs/models/minilm.yaml.")]
-InputDir = Annotated[Path, typer.Option("--input_dir", help="Output of stage 03.")]
-OutputDir = Annotated[Path, typer.Option("--output_dir", help="Folder in which the run gets its own, run_NNN.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=value over the config, such as trainer.max_steps=100; repeatable."),
-]
-QuickTest = Annotated[
-    bool,
-    typer.Option(
-        "--quick_test", help="Go through every step on a handful of questions: a test of the setup, no useful model."
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue the newest unfinished run of OUTPUT_DIR from its last checkpoint.")
-]
+from finrank.cli_options import (
+    OUTPUTS,
+    REWARDED,
+    BaseModel,
+    Config,
+    InputDir,
+    OutputDir,
+    Overrides,
+    QuickTest,
+    Resume,
+)
 
 
 def sft(
@@ -86,7 +79,9 @@ def ppo(
     quick_test: QuickTest = False,
     resume: Resume = False,
 ) -> None:
-    """Stage 05: reinforcement learning (PPO over the candidates of each pool), from stage 04's model.
+    """Stage 05: reinforcement learning from stage 04's model.
+
+    PPO over the candidates of each pool: the policy is the softmax of their scores.
 
     Writes 05_ppo with best_model, final_model and training_manifest.json beside 04_sft in the run of the SFT model.
     The section ppo of the config says how; its keys and their units: docs/ppo.md.
@@ -103,6 +98,40 @@ def ppo(
         input_dir,
         output_dir,
         sft_model=sft_model,
+        base_model=base_model,
+        overrides=overrides,
+        quick_test=quick_test,
+        resume=resume,
+    )
+
+
+def generation(
+    config: Config,
+    input_dir: InputDir = REWARDED,
+    output_dir: OutputDir = OUTPUTS,
+    base_model: BaseModel = None,
+    overrides: Overrides = None,
+    quick_test: QuickTest = False,
+    resume: Resume = False,
+) -> None:
+    """The baseline: train a model that writes the answer.
+
+    Takes the configs of causal models (Llama, Qwen, ...) and the questions and gold programs of stage 03's output.
+    Writes OUTPUT_DIR/run_NNN/04_sft_generation with best_model, final_model and training_manifest.json. The model is
+    measured on selection while it trains and on dev at the end: perplexity, parse rate, execution rate, accuracy and
+    reward of what it writes.
+
+    \b
+    Example:
+      finrank generation --config configs/models/qwen3-0.6b.yaml --quick_test
+      finrank generation --config configs/models/llama-3-8b.yaml --set generation.evaluation_questions=100
+    """
+    from finrank.stages import generation as stage
+
+    stage.run(
+        config,
+        input_dir,
+        output_dir,
         base_model=base_model,
         overrides=overrides,
         quick_test=quick_test,

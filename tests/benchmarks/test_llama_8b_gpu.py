@@ -11,11 +11,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
 from finrank.ranker.packing import EncodedPool
+from finrank.training.config import load_config
+from finrank.training.pools import PoolDataset, TrainingPool, collate
+from finrank.training.ppo import without_dropout
+from finrank.training.ppo_trainer import PPOTrainer
+from finrank.training.rollouts import PPOState
+from finrank.training.settings import PPOSettings
+from finrank.training.trainer import scores_in_passes, training_arguments
 from tests.conftest import REPOSITORY
 
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -63,14 +71,19 @@ def test_the_benchmark_at_toy_size(tmp_path: Path) -> None:
     assert [(row["candidates"], row["route"]) for row in ranking] == [
         (count, route) for count in (8, 100) for route in ("naive", "cached", "split", "mask")
     ]
-    assert len(rows) == len(training) + len(ranking)
+    ppo = [row for row in rows if row["what"] == "PPO"]
+    assert [(row["estimator"], row["route"]) for row in ppo] == [
+        (estimator, route) for estimator in ("sampled", "exact") for route in ("mask", "split")
+    ]
+    assert all(row["point"] == "leanest" and row["checkpointing"] and row["questions"] == 1 for row in ppo)
+    assert len(rows) == len(training) + len(ppo) + len(ranking)
     for row in rows:
         low, high = row["quartiles"]
         assert 0 < low <= row["seconds"] <= high
-        assert row["ratio"] > 0
+        assert row["ratio"] is None if row["what"] == "PPO" else row["ratio"] > 0
         assert (row["redundant_tokens_per_s"] > 0) == (row["route"] == "naive")
         assert row["route"] in done.stdout
-    for row in training:
+    for row in training + ppo:
         assert row["utilisation"] is None  # no peak rate is known of a CPU
         assert row["checkpointing"] or row["point"] == "fastest"
         assert row["epoch_min"] == pytest.approx(6251 / row["questions_per_s"] / 60)
@@ -121,16 +134,79 @@ def test_utilisation(shapes: ModuleType, training: ModuleType) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("estimator", [None, "sampled", "exact"])
 def test_a_step_changes_adapters_and_head_alone(
-    shapes: ModuleType, training: ModuleType, route: str, checkpointing: bool
+    shapes: ModuleType, training: ModuleType, route: str, checkpointing: bool, estimator: str | None
 ) -> None:
     bench = toy(shapes)
     before = {name: value.detach().clone() for name, value in bench.model.named_parameters()}
-    training.train_step(bench, training.Point("any", route, 2, checkpointing), bench.pools[:2])
+    training.train_step(bench, training.Point("any", route, 2, checkpointing, estimator), bench.pools[:2])
     changed = {name for name, value in bench.model.named_parameters() if not value.equal(before[name])}
     # The last bias moves all scores alike, and the softmax does not see it.
     trained = {name for name in before if "lora_" in name or name.startswith("score_head")} - {"score_head.3.bias"}
     assert changed - {"score_head.3.bias"} == trained
+
+
+@pytest.mark.parametrize("estimator", ["sampled", "exact"])
+def test_the_ppo_objective_is_that_of_stage_05(shapes: ModuleType, tmp_path: Path, estimator: str) -> None:
+    """The trainer's loss on a batch, with the actions that it drew, is the benchmark's, once weights have moved."""
+    llama_ppo = load("llama_ppo")
+    bench = toy(shapes)
+    without_dropout(bench.model)
+    pools = [item.pool for item in bench.pools[:2]]
+    items = [TrainingPool(pool, [0], list(range(len(pool.candidates)))) for pool in pools]
+    rewards = {pool.id: np.linspace(1.0, 0.0, len(pool.candidates)) for pool in pools}
+    uniform = {pool.id: np.full(len(pool.candidates), -np.log(len(pool.candidates))) for pool in pools}
+    settings = PPOSettings(
+        estimator=estimator, rollout_size=2, batch_size=2, kl_coefficient=0.3, entropy_coefficient=0.2
+    )
+    config = load_config(
+        BENCHMARKS.parent / "configs/models/llama-3-8b.yaml", ["mixed_precision=float32", "trainer.max_steps=2"]
+    )
+    trainer = PPOTrainer(
+        bench.model,
+        training_arguments(config, tmp_path, activation_checkpointing=False),
+        settings=settings,
+        rewards=rewards,
+        state=PPOState(uniform, settings.kl_coefficient),
+        dataset=PoolDataset(items, 0),
+        tokenizer=None,
+        route="split",
+        tokens_per_pass=10**6,
+        evaluator=lambda _: {},
+        callbacks=[],
+    )
+    trainer.compute_loss(bench.model, collate(items))  # draws the actions, from weights that move below
+    with torch.no_grad():
+        for value in bench.model.score_head.parameters():
+            value.mul_(1.5)
+    wanted = trainer.compute_loss(bench.model, collate(items))
+    scores = scores_in_passes(bench.model, pools, "split", 10**6)
+    state = trainer._ppo
+    own = llama_ppo.policy_objective(scores, pools, rewards, state.old, state.actions, settings)
+    assert -own.mean().item() == pytest.approx(wanted.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["sampled", "exact"])
+def test_a_ppo_step_rolls_out_once_and_updates_twice(
+    shapes: ModuleType, training: ModuleType, monkeypatch: pytest.MonkeyPatch, estimator: str
+) -> None:
+    llama_ppo = load("llama_ppo")
+    bench = toy(shapes)
+    rollouts: list[int] = []
+    log_policy = llama_ppo.log_policy
+
+    def counted(model: Any, pools: Any, *more: Any, **options: Any) -> Any:
+        rollouts.append(len(pools))
+        return log_policy(model, pools, *more, **options)
+
+    monkeypatch.setattr(llama_ppo, "log_policy", counted)
+    steps: list[int] = []
+    update = bench.optimizer.step
+    monkeypatch.setattr(bench.optimizer, "step", lambda: (steps.append(1), update()))
+    training.train_step(bench, training.Point("leanest", "mask", 2, True, estimator), bench.pools[:2])
+    assert rollouts == ([2] if estimator == "sampled" else [])
+    assert len(steps) == PPOSettings().epochs_per_rollout
 
 
 def test_checkpointing_is_turned_off_again(shapes: ModuleType, training: ModuleType) -> None:
@@ -194,6 +270,12 @@ def test_goals() -> None:
         fast | {"route": "mask", "ratio": 4.6, "peak_gib": 70.0},
         fast | {"route": "naive", "questions_per_s": 30.0, "ratio": 1.0, "peak_gib": 70.0},
         {"what": "training", "point": "leanest", "route": "mask", "peak_gib": 19.0},  # 20.4 GB
+        {"what": "PPO", "estimator": "sampled", "point": "leanest", "route": "mask", "peak_gib": 20.0},
+        {"what": "PPO", "estimator": "sampled", "point": "leanest", "route": "split", "peak_gib": 24.0},
+        {"what": "PPO", "estimator": "exact", "point": "leanest", "route": "mask", "peak_gib": 19.0},
     ]
-    assert [goal["met"] for goal in script.goals(rows)] == [True, False, True, False]
-    assert [goal["met"] for goal in script.goals([])] == [None] * 4
+    goals = script.goals(rows)
+    assert [goal["met"] for goal in goals] == [True, False, True, False, True]
+    assert goals[-1]["value"] == pytest.approx(20 * 2**30 / 1e9)
+    assert script.goals(rows[:-1])[-1]["met"] is None  # of one estimator nothing is known
+    assert [goal["met"] for goal in script.goals([])] == [None] * 5

@@ -10,6 +10,7 @@ or with a part from another run, is refused: a head that is silently re-initiali
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,31 +85,41 @@ def find_model(directory: Path) -> Path:
 
 def read_settings(directory: Path) -> RankerSettings:
     """The settings of a saved model, after checking that every part is there and is the one that was saved with it."""
-    missing = [name for name in (CONFIG, *_PARTS) if not (directory / name).is_file()]
-    if missing:
-        raise UserError(
-            f"{directory} is no complete model: {', '.join(missing)} missing. Copy the whole folder as it was saved; a "
-            "model with a part missing would give random scores"
-        )
-    try:
-        stored = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-        parts, version = stored.pop("parts"), stored.pop("prompt_version")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{directory / CONFIG} is damaged ({error!r}): copy the whole folder as it was saved"
-        ) from error
-    for name in _PARTS:
-        if sha256(directory / name) != parts.get(name):
-            raise UserError(f"{directory / name} is not the file that was saved with this model: copy the whole folder")
-    if version != PROMPT_VERSION:
-        raise UserError(
-            f"{directory} was trained with prompt version {version}, this finrank writes version {PROMPT_VERSION}: "
-            "use the finrank version that trained it, or train again"
-        )
+    stored = read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION)
     try:
         return RankerSettings.model_validate(stored)
     except ValidationError as error:
         raise UserError(f"{directory / CONFIG}: {describe(error)}") from error
+
+
+def read_whole(directory: Path, config: str, names: Sequence[str], prompt_version: int) -> dict[str, Any]:
+    """What the config file of a saved model says of it, `parts` and `prompt_version` taken out.
+
+    Raises UserError unless all files are there, are those whose hashes are in the config, and the prompt version is
+    this one.
+    """
+    missing = [name for name in (config, *names) if not (directory / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{directory} is no complete model: {', '.join(missing)} missing. Copy the whole folder as it was saved; a "
+            "model with a part missing would work at random"
+        )
+    try:
+        stored: dict[str, Any] = json.loads((directory / config).read_text(encoding="utf-8"))
+        parts, version = stored.pop("parts"), stored.pop("prompt_version")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{directory / config} is damaged ({error!r}): copy the whole folder as it was saved"
+        ) from error
+    for name in names:
+        if sha256(directory / name) != parts.get(name):
+            raise UserError(f"{directory / name} is not the file that was saved with this model: copy the whole folder")
+    if version != prompt_version:
+        raise UserError(
+            f"{directory} was trained with prompt version {version}, this finrank writes version {prompt_version}: "
+            "use the finrank version that trained it, or train again"
+        )
+    return stored
 
 
 def load_weights(model: CandidateRankingModel, directory: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from finrank.ranker.settings import RankerSettings
@@ -62,23 +62,40 @@ def load_tokenizer(place: str) -> Any:
 
 def load_encoder(settings: RankerSettings) -> torch.nn.Module:
     """The base model without any head, frozen; UserError with what to do when its weights cannot be had."""
+    encoder, _ = _load(settings, AutoModel)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
+    return encoder
+
+
+def load_causal_lm(settings: RankerSettings) -> Any:
+    """The base model with its language modelling head, frozen; UserError when it cannot be had or has no such head."""
+    model, missing = _load(settings, AutoModelForCausalLM)
+    if missing or not is_causal(model):
+        raise UserError(
+            f"{settings.base_model} is no causal language model with a head that writes: generation needs one, such as "
+            "that of --config configs/models/qwen3-0.6b.yaml"
+        )
+    return model
+
+
+def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
+    """The frozen base model as this class of transformers has it, and the names of weights that were not there."""
     place = locate(settings.base_model, settings.base_model_sha256)
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "attn_implementation": "sdpa"}
     if settings.quantization == "4bit":
         options["quantization_config"] = _four_bit()
     try:
         with _no_progress_bar():
-            encoder = AutoModel.from_pretrained(place, **options)
+            base, info = architecture.from_pretrained(place, output_loading_info=True, **options)
     except (OSError, ValueError) as error:
         raise _unavailable(settings.base_model, error) from error
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
-    for module in encoder.modules():
+    for module in base.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # of a frozen base; adapters and head have their own (see docs/experiments.md)
         if getattr(module, "attention_dropout", 0.0):
             module.attention_dropout = 0.0
-    return encoder.requires_grad_(False)
+    return base.requires_grad_(False), set(info["missing_keys"])
 
 
 @contextmanager

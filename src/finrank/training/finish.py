@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import Trainer
+
 from finrank.console import console, say, warn
 from finrank.evaluation.report import evaluate_pools
 from finrank.evaluation.tables import print_table
@@ -45,24 +47,42 @@ def train_to_the_end(
     `began` is time.monotonic() of the stage's start; `route` is the one that scores. With `start`, a model that no
     checkpoint beats on selection stays the best one (step 0). Raises UserError when the best checkpoint is gone.
     """
-    checkpoint = runs.last_checkpoint(stage) if resume else None
-    cpu_began = time.process_time()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    cpu_seconds = time.process_time() - cpu_began
+    cpu_seconds = run_trainer(trainer, stage, resume)
     model: CandidateRankingModel = trainer.accelerator.unwrap_model(trainer.model)
     save_model(model, trainer.processing_class, stage / "final_model")
     best_step = _load_best(trainer, model, stage, start)
     save_model(model, trainer.processing_class, stage / "best_model")
     metrics = _measure(model, splits, route, best_step)
+    record(trainer, stage, {**facts, "best_step": best_step, "metrics": metrics}, began, cpu_seconds)
+
+
+def run_trainer(trainer: Trainer, stage: Path, resume: bool) -> float:
+    """Train, from the stage's last checkpoint on where it is resumed; gives the processor time in seconds."""
+    checkpoint = runs.last_checkpoint(stage) if resume else None
+    cpu_began = time.process_time()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return time.process_time() - cpu_began
+
+
+def best_checkpoint(stage: Path, step: int) -> Path:
+    """The folder of this step's checkpoint; UserError when it is gone."""
+    # Named by its step: Trainer's own note of the place is lost when a run is moved and resumed.
+    best = stage / runs.CHECKPOINTS / f"checkpoint-{step}"
+    if not best.is_dir():
+        raise UserError(f"{best}, the best checkpoint of this run, is gone: train again")
+    return best
+
+
+def record(trainer: Trainer, stage: Path, facts: dict[str, Any], began: float, cpu_seconds: float) -> None:
+    """Write the manifest (`facts` and what was measured) and remove the checkpoints: the stage is finished."""
     measured = {
         "seconds": round(time.monotonic() - began, 1),  # of this process: a resumed run counts from its resume
         "train_seconds": round(trainer.state.log_history[-1].get("train_runtime", 0.0), 1),
         "train_cpu_seconds": round(cpu_seconds, 1),  # beside other work it says more than the clock
         "peak_memory_mib": runs.peak_memory_mib(),
         "curve": runs.finite(trainer.state.log_history),
-        "best_step": best_step,
     }
-    write_json(stage / runs.TRAINING_MANIFEST, {**facts, **runs.environment(), **measured, "metrics": metrics})
+    write_json(stage / runs.TRAINING_MANIFEST, {**facts, **runs.environment(), **measured})
     logs = stage / runs.CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
     if logs.is_dir():
         logs.rename(stage / "tensorboard")
@@ -77,11 +97,7 @@ def _load_best(trainer: RankingTrainer, model: CandidateRankingModel, stage: Pat
         load_weights(model, start.directory)
         return 0
     if best_step:
-        # Named by its step: Trainer's own note of the place is lost when a run is moved and resumed.
-        best = stage / runs.CHECKPOINTS / f"checkpoint-{best_step}"
-        if not best.is_dir():
-            raise UserError(f"{best}, the best checkpoint of this run, is gone: train again")
-        load_weights(model, best)
+        load_weights(model, best_checkpoint(stage, best_step))
     return best_step
 
 

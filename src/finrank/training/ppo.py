@@ -89,11 +89,7 @@ def train(
     available_splits(input_dir, expected="finqa_with_rewards")
     tokenizer = load_tokenizer(str(start))
     splits = read_splits(input_dir, config.prompt, tokenizer, quick_test)
-    set_seed(config.seed)
-    model = CandidateRankingModel.new(config.ranker_settings())
-    load_weights(model, start)
-    without_dropout(model)
-    to_training_device(model, early)
+    model = _policy(config, start, early)
     most = max(len(pool.candidates) for pool in splits["train"].pools)
     route = checked_route(model, training=True, candidates=most)
     scoring = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name
@@ -119,6 +115,16 @@ def train(
             trainer, stage, splits, scoring, facts, began=began, resume=resume, start=Start(start, accuracy)
         )
     return stage
+
+
+def _policy(config: TrainingConfig, sft_model: Path, arguments: TrainingArguments) -> CandidateRankingModel:
+    """The SFT model where it will be trained, without dropout."""
+    set_seed(config.seed)
+    model = CandidateRankingModel.new(config.ranker_settings())
+    load_weights(model, sft_model)
+    without_dropout(model)
+    to_training_device(model, arguments)
+    return model
 
 
 def _make_trainer(

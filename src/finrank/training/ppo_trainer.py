@@ -151,7 +151,7 @@ class PPOTrainer(RankingTrainer):
         elif settings.kl_target is not None:
             state.kl_coefficient = policy_loss.adapted(state.kl_coefficient, kl, settings.kl_target)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:  # type: ignore[override]
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
         """Trainer's; a run that had stopped because the policy ran away is not trained further."""
         if not (isinstance(resume_from_checkpoint, str) and self._ppo.stopped):
             return super().train(resume_from_checkpoint, **options)

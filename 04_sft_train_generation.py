@@ -1,0 +1,6 @@
+"""Stage 04, the earlier approach: a model that writes answers. The same as `finrank generation`; --help for flags."""
+
+from finrank.cli import run_script
+
+if __name__ == "__main__":
+    run_script("generation")

@@ -1,0 +1,109 @@
+"""The command that makes pools of what a generating model writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finrank.cli_options import PROCESSED, BaseModel, Seed
+
+SAMPLED = Path("datasets/finqa_sampled")
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", help="A generator (a run, its stage directory or model folder); with --endpoint a model's name."
+    ),
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint", help="URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."),
+]
+Questions = Annotated[
+    Path, typer.Option("--input_dir", help="Questions: output of stage 01 (pools of any stage serve as well).")
+]
+Output = Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")]
+NumCandidates = Annotated[int, typer.Option("--num_candidates", help="Completions per question.")]
+Temperature = Annotated[
+    float, typer.Option("--temperature", help="0: always the likeliest token; higher: more varied.")
+]
+TopP = Annotated[float, typer.Option("--top_p", help="Draw from the likeliest tokens of this total probability (0-1).")]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="train, selection, dev or test; repeatable (default: all).")
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", help="Only the first questions of each split, for a first try (default: all).")
+]
+MaxTokens = Annotated[
+    int, typer.Option("--max_tokens", help="Endpoint: tokens of a completion (0: the server's own limit).")
+]
+ApiKeyEnv = Annotated[str, typer.Option("--api_key_env", help="Endpoint: the environment variable that holds the key.")]
+Concurrency = Annotated[int, typer.Option("--concurrency", help="Endpoint: questions at a time.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Endpoint: seconds for each attempt.")]
+MaxRetries = Annotated[
+    int, typer.Option("--max_retries", help="Endpoint: further attempts at a request, with longer and longer waits.")
+]
+MaxFailures = Annotated[
+    int,
+    typer.Option(
+        "--max_failures", help="Endpoint: stop after so many questions in a row without an answer (0: leave them out)."
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Ask for everything again, whatever is there (default: go on).")
+]
+
+
+def sample(
+    model: Model,
+    endpoint: Endpoint = None,
+    input_dir: Questions = PROCESSED,
+    output_dir: Output = SAMPLED,
+    num_candidates: NumCandidates = 8,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+    split: Splits = None,
+    limit: Limit = None,
+    base_model: BaseModel = None,
+    max_tokens: MaxTokens = 512,
+    api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
+    concurrency: Concurrency = 4,
+    timeout: Timeout = 120.0,
+    max_retries: MaxRetries = 6,
+    max_failures: MaxFailures = 5,
+    overwrite: Overwrite = False,
+) -> None:
+    """Pools of what a generating model answers.
+
+    Its completions are read as programs and executed; gold is never put in. Writes the same splits as its input,
+    rejects.jsonl with all that could not be read, and manifest.json; stage 03 rewards the pools where gold is known.
+
+    What was received is kept in OUTPUT_DIR.journal.jsonl until the output is whole: after an interruption the same
+    command goes on where it stopped, and asks for nothing twice.
+
+    \b
+    Example:
+      finrank sample --model outputs/run_001 --num_candidates 8
+      finrank sample --endpoint http://127.0.0.1:8000/v1 --model my-llm --split dev --limit 20
+    """
+    from finrank.stages import sample as stage
+    from finrank.stages.sample_sources import EndpointOptions, Sampling
+
+    options = None
+    if endpoint is not None:
+        options = EndpointOptions(endpoint, max_tokens, api_key_env, concurrency, timeout, max_retries)
+    stage.run(
+        input_dir,
+        output_dir,
+        model=model,
+        endpoint=options,
+        sampling=Sampling(num_candidates, temperature, top_p, seed),
+        splits=split,
+        limit=limit,
+        base_model=base_model,
+        max_failures=max_failures,
+        overwrite=overwrite,
+    )

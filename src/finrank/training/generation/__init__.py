@@ -1,0 +1,1 @@
+"""The generation baseline: a causal language model that writes the answer instead of choosing it."""
