@@ -149,6 +149,7 @@ class _KillAt(TrainerCallback):
 RESUME = ["ppo.evaluations_per_epoch=4", "ppo.num_epochs=2", "ppo.kl_target=0.001", "trainer.save_total_limit=3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["sampled", "exact"])
 def test_a_killed_run_resumes_to_the_same_curve(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str
@@ -180,6 +181,7 @@ def kill(root: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch, *more: str)
     return outputs / "run_001" / "05_ppo"
 
 
+@pytest.mark.slow
 def test_a_resume_that_forgets_the_rollout_is_seen(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = [*RESUME, "ppo.estimator=sampled"]
     whole = train(root, tmp_path / "whole", *more)
@@ -205,6 +207,7 @@ def test_the_same_seed_gives_the_same_curve_and_another_one_does_not(root: Path,
     assert first == second != other
 
 
+@pytest.mark.slow
 def test_a_policy_that_runs_away_is_stopped_and_kept_near_by_the_penalty(root: Path, tmp_path: Path) -> None:
     wild = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
     stopped = train(root, tmp_path / "wild", *wild)
@@ -238,6 +241,7 @@ def test_the_first_ratio_of_a_rollout_is_one(
     assert (seen[0] < 1e-6) == same
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_is_not_trained_further_by_a_resume(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +273,7 @@ def test_a_policy_that_is_not_finite_any_more_ends_with_advice(root: Path, tmp_p
         train(root, tmp_path / "outputs", "ppo.learning_rate=1e30", "ppo.estimator=sampled")
 
 
+@pytest.mark.slow
 def test_scaled_advantages_entropy_and_plain_rewards_learn_too(root: Path, tmp_path: Path) -> None:
     more = ["ppo.estimator=sampled", "ppo.scale_advantages=true", "ppo.entropy_coefficient=0.01", "ppo.reward=correct"]
     stage = train(root, tmp_path / "outputs", *more, "ppo.num_epochs=6")
@@ -276,6 +281,7 @@ def test_scaled_advantages_entropy_and_plain_rewards_learn_too(root: Path, tmp_p
     assert np.mean(rewards[-6:]) > np.mean(rewards[:6]) + 0.05
 
 
+@pytest.mark.slow
 def test_pools_that_take_several_passes_give_the_same_curve(root: Path, tmp_path: Path) -> None:
     more = ["ppo.estimator=sampled", "lora.dropout=0.1"]
     whole, cut = (
@@ -285,6 +291,7 @@ def test_pools_that_take_several_passes_give_the_same_curve(root: Path, tmp_path
     np.testing.assert_allclose(cut, whole, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_moved_output_folder_resumes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = [*RESUME, "ppo.estimator=exact"]
     kill(root, tmp_path / "killed", monkeypatch, *more)
