@@ -24,7 +24,7 @@ from finrank.candidates.pool import NoPool, gold_of
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.routes import check_route, checked_route, choose_route
-from finrank.ranker.scoring import score_pools
+from finrank.ranker.scoring import score_pass
 from finrank.records import RewardedPool
 from finrank.training.config import TrainingConfig
 from finrank.training.generation.data import IGNORED, Example
@@ -151,10 +151,10 @@ class Classification:
         self.optimizer.zero_grad()
 
     def evaluation(self, number: int) -> None:
-        """Scores of whole pools."""
+        """Scores of whole pools, all at once, as generation answers all at once."""
         self.model.eval()
         chosen = self.work.batch(number, self.size.evaluated)
-        score_pools(self.model, [self.work.pools[index].pool for index in chosen], route=self.scoring)
+        score_pass(self.model, [self.work.pools[index].pool for index in chosen], self.scoring)
 
     def rl_step(self, number: int) -> None:
         """Stage 05, sampled: the pools are scored without gradients, actions drawn, the clipped objective updated."""

@@ -10,8 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from finrank.cli_generation import generation as command
+from finrank.cli_training import generation as command
 from finrank.store import UserError, sha256
+from finrank.training.generation import sft as training
 from finrank.training.generation.data import choose_examples, read_examples
 from finrank.training.generation.evaluation import evaluate_generator
 from finrank.training.generation.model import load_generator
@@ -77,6 +78,16 @@ def test_the_best_checkpoint_is_kept(stage: Path) -> None:
     best = max((row for row in manifest["curve"] if "eval_choice" in row), key=lambda row: row["eval_choice"])
     assert manifest["best_step"] == best["step"]
     assert manifest["metrics"]["selection"]["perplexity"] == pytest.approx(best["eval_perplexity"], rel=1e-6)
+
+
+def test_an_earlier_checkpoint_can_be_the_best(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    falling = iter([3.0, 2.0, 1.0])
+    monkeypatch.setattr(training, "choice_of", lambda figures: next(falling))
+    manifest = manifest_of(train(folder, *SHORT, "trainer.num_train_epochs=2", "learning_rate=1e-2"))
+    first, *_, last = (row for row in manifest["curve"] if "eval_perplexity" in row)
+    assert manifest["best_step"] == first["step"] < last["step"]
+    assert manifest["metrics"]["selection"]["perplexity"] == pytest.approx(first["eval_perplexity"], rel=1e-6)
+    assert first["eval_perplexity"] != pytest.approx(last["eval_perplexity"], rel=1e-3)
 
 
 RESUMED = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from finrank.console import say
 from finrank.training.config import load_config
 from finrank.training.generation import sft
-from finrank.training.runs import explain_out_of_memory
+from finrank.training.runs import GENERATION_KEYS, explain_out_of_memory
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
     Raises UserError for faults in config, data or weights.
     """
     config = load_config(config_path, overrides, base_model)
-    with explain_out_of_memory():
+    with explain_out_of_memory(*GENERATION_KEYS):
         stage = sft.train(config, input_dir, output_dir, quick_test=quick_test, resume=resume)
     say(f"best model:  {stage / 'best_model'}")
     say(f"final model: {stage / 'final_model'}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from finrank.console import say
 from finrank.training import ppo
 from finrank.training.config import load_config
-from finrank.training.runs import explain_out_of_memory
+from finrank.training.runs import STAGE_05_KEYS, explain_out_of_memory
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
     Raises UserError for faults in config, data or weights, and where there is no SFT model to begin with.
     """
     config = load_config(config_path, overrides)
-    with explain_out_of_memory("ppo.batch_size"):
+    with explain_out_of_memory(*STAGE_05_KEYS):
         stage = ppo.train(
             config,
             input_dir,

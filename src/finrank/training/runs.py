@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -131,28 +131,39 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(batch_size: str = "batch_size") -> Iterator[None]:
-    """Turn an error that means memory ran out into a UserError that names the config keys to lower.
+def explain_out_of_memory(*keys: str) -> Iterator[None]:
+    """Turn an error that means memory ran out into a UserError that names the config keys to lower, in that order.
 
-    `batch_size` is the key of the questions per step.
+    Without keys, those of stage 04.
     """
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
         text = str(error).lower()
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
-            raise UserError(_LOWER_THESE.format(f"{batch_size:38}")) from error
+            raise UserError(_lower(keys or STAGE_04_KEYS)) from error
         raise
 
 
-_LOWER_THESE = (
-    "Out of memory. Lower these keys of the config, in this order (each also works as --set key=value):\n"
-    "    tokens_per_pass                        tokens of one forward pass: more passes, the same gradients\n"
-    "    {} questions per step\n"
-    "    prompt.max_length                      tokens of prefix and longest candidate\n"
-    "    trainer.activation_checkpointing=true  recomputes activations: slower, far less memory\n"
-    "    quantization=4bit                      a quarter of the base model's memory (CUDA, bitsandbytes)"
-)
+_MEMORY_KEYS = {
+    "tokens_per_pass": "tokens of one forward pass: more passes, the same gradients",
+    "batch_size": "questions per step",
+    "ppo.batch_size": "pools per update",
+    "prompt.max_length": "tokens of prefix and longest candidate, or of prompt and completion",
+    "trainer.activation_checkpointing=true": "recomputes activations: slower, far less memory",
+    "quantization=4bit": "a quarter of the base model's memory (CUDA, bitsandbytes)",
+}
+_ALWAYS = ("prompt.max_length", "trainer.activation_checkpointing=true", "quantization=4bit")
+STAGE_04_KEYS = ("tokens_per_pass", "batch_size", *_ALWAYS)
+STAGE_05_KEYS = ("tokens_per_pass", "ppo.batch_size", *_ALWAYS)
+GENERATION_KEYS = ("batch_size", *_ALWAYS)  # one forward pass holds the whole batch
+
+
+def _lower(keys: Sequence[str]) -> str:
+    lines = [f"    {key:38} {_MEMORY_KEYS[key]}" for key in keys]
+    return "\n".join(
+        ["Out of memory. Lower these keys of the config, in this order (each also works as --set key=value):", *lines]
+    )
 
 
 def finite(value: Any) -> Any:
