@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole pipeline on the embedded sample with the default model: make demo calls it.
+# Stages 00 to 04 on the embedded sample with the default model: make demo calls it.
 # Usage: scripts/demo.sh DIRECTORY     everything is written under DIRECTORY; what an earlier demo left there goes
 set -euo pipefail
 cd "$(dirname "$0")/.."

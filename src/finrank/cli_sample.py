@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from finrank.cli_options import PROCESSED, BaseModel, Seed
+from finrank.store import UserError
 
 SAMPLED = Path("datasets/finqa_sampled")
 
@@ -37,18 +38,31 @@ Limit = Annotated[
     int | None, typer.Option("--limit", help="Only the first questions of each split, for a first try (default: all).")
 ]
 MaxTokens = Annotated[
-    int, typer.Option("--max_tokens", help="Endpoint: tokens of a completion (0: the server's own limit).")
+    int | None,
+    typer.Option(
+        "--max_tokens", help="Endpoint: tokens of a completion (0: none is sent, the server's own limit; default: 512)."
+    ),
 ]
-ApiKeyEnv = Annotated[str, typer.Option("--api_key_env", help="Endpoint: the environment variable that holds the key.")]
-Concurrency = Annotated[int, typer.Option("--concurrency", help="Endpoint: questions at a time.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Endpoint: seconds for each attempt.")]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--api_key_env", help="Endpoint: the environment variable that holds the key (default: OPENAI_API_KEY)."
+    ),
+]
+Concurrency = Annotated[int | None, typer.Option("--concurrency", help="Endpoint: questions at a time (default: 4).")]
+Timeout = Annotated[float | None, typer.Option("--timeout", help="Endpoint: seconds for each attempt (default: 120).")]
 MaxRetries = Annotated[
-    int, typer.Option("--max_retries", help="Endpoint: further attempts at a request, with longer and longer waits.")
+    int | None,
+    typer.Option(
+        "--max_retries", help="Endpoint: further attempts at a request, with longer and longer waits (default: 6)."
+    ),
 ]
 MaxFailures = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--max_failures", help="Endpoint: stop after so many questions in a row without an answer (0: leave them out)."
+        "--max_failures",
+        help="Endpoint: stop after so many questions in a row without an answer, if one answered before gets none "
+        "either (0: leave them out; default: 5).",
     ),
 ]
 Overwrite = Annotated[
@@ -68,12 +82,12 @@ def sample(
     split: Splits = None,
     limit: Limit = None,
     base_model: BaseModel = None,
-    max_tokens: MaxTokens = 512,
-    api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
-    concurrency: Concurrency = 4,
-    timeout: Timeout = 120.0,
-    max_retries: MaxRetries = 6,
-    max_failures: MaxFailures = 5,
+    max_tokens: MaxTokens = None,
+    api_key_env: ApiKeyEnv = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
+    max_retries: MaxRetries = None,
+    max_failures: MaxFailures = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Pools of what a generating model answers.
@@ -92,18 +106,27 @@ def sample(
     from finrank.stages import sample as stage
     from finrank.stages.sample_sources import EndpointOptions, Sampling
 
-    options = None
-    if endpoint is not None:
-        options = EndpointOptions(endpoint, max_tokens, api_key_env, concurrency, timeout, max_retries)
+    asking = {
+        "max_tokens": max_tokens,
+        "api_key_env": api_key_env,
+        "concurrency": concurrency,
+        "timeout": timeout,
+        "max_retries": max_retries,
+    }
+    given: dict[str, Any] = {name: value for name, value in asking.items() if value is not None}
+    stopping = {} if max_failures is None else {"max_failures": max_failures}
+    if endpoint is None and (given or stopping):
+        flag = next(iter({**given, **stopping}))
+        raise UserError(f"--{flag} belongs to --endpoint: a generator in a folder knows no such thing")
     stage.run(
         input_dir,
         output_dir,
         model=model,
-        endpoint=options,
+        endpoint=None if endpoint is None else EndpointOptions(endpoint, **given),
         sampling=Sampling(num_candidates, temperature, top_p, seed),
         splits=split,
         limit=limit,
         base_model=base_model,
-        max_failures=max_failures,
+        **stopping,
         overwrite=overwrite,
     )

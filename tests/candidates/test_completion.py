@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,10 +20,11 @@ from finrank.candidates.completion import (
     write_messages,
 )
 from finrank.json_lines import encode
-from finrank.programs import CONSTANTS, OPERATIONS
+from finrank.programs import CONSTANTS, OPERATIONS, ProgramError, is_constant, operands, parse
 from finrank.records import Answer, Candidate, Pool, Question
 
 PROGRAM = "subtract(5829, 5735), divide(#0, 5735)"
+EXAMPLE = "subtract(83617, 79254), divide(#0, 79254)"
 WRITTEN = '{"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}'
 
 
@@ -94,7 +96,7 @@ def test_answers_without_a_program(answer: str, value: Answer) -> None:
         ('{"answer": [94]}', "finite number"),
         ('{"answer": "about a sixth"}', "'about a sixth' is no number"),
         ('{"answer": "nan"}', "'nan' is no number"),
-        ("x" * 100_001, "a completion of 100001 characters"),
+        ("x" * 100_001, "a completion of more than 100000 characters"),
         ('{"a":' * 15_000, "no JSON object in"),
         ("{" * 100_000, "no JSON object in"),
     ],
@@ -106,6 +108,13 @@ def test_what_cannot_be_read_says_why(text: str, reason: str) -> None:
     str(raised.value).encode()
     with pytest.raises(Unparsable):
         as_candidate(text, [])
+
+
+@pytest.mark.parametrize("key", ["program", "answer"])
+def test_whatever_the_depth_of_nesting_there_is_a_reason(key: str) -> None:
+    for depth in range(800, 1010):
+        with pytest.raises(Unparsable):
+            read_completion(f'{{"{key}": ' + "[" * depth + "]" * depth + "}")
 
 
 @pytest.mark.parametrize("answer", ["NaN", "Infinity", '"a lot"', "[]", "true", "null"])
@@ -141,8 +150,36 @@ def test_a_program_without_a_value_is_kept_and_never_gets_the_models_answer(prog
 
 def test_the_example_of_the_instructions_is_right() -> None:
     example = as_candidate(INSTRUCTIONS, [])
-    assert (example.program, example.answer) == (PROGRAM, read_completion(INSTRUCTIONS).answer)
+    assert example.program == EXAMPLE
+    assert example.answer == read_completion(INSTRUCTIONS).answer
     assert all(name in INSTRUCTIONS for name in (*OPERATIONS, *CONSTANTS))
+
+
+def test_the_example_of_the_instructions_is_no_gold_program(finqa_dir: Path) -> None:
+    golds = [
+        row["qa"]["program"]
+        for split in ("train", "dev")
+        for row in json.loads((finqa_dir / f"{split}.json").read_text(encoding="utf-8"))
+        if row["qa"].get("program")
+    ]
+    assert len(golds) > 1000
+    example = read_completion(INSTRUCTIONS).program
+    assert example is not None
+    assert [gold for gold in golds if shares_numbers(gold, example)] == []
+    assert shares_numbers("divide(83617, 79254)", EXAMPLE)
+    assert not shares_numbers("divide(83617, const_100)", EXAMPLE)
+    assert shares_numbers(golds[0], golds[0])
+
+
+def shares_numbers(gold: str, example: str) -> bool:
+    """Whether the numbers of the example, constants aside, are all numbers of the gold program."""
+    try:
+        numbers = set(operands(parse(gold)))
+    except ProgramError:
+        return False
+    own = {number for number in operands(parse(example)) if not is_constant(number)}
+    assert own
+    return own <= numbers
 
 
 def test_messages_hold_page_and_question_and_nothing_of_the_gold() -> None:

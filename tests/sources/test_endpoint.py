@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from finrank.sources.endpoint import Endpoint, Refused, Reply, Unanswered, finished
+from finrank.sources.endpoint import Endpoint, Forbidden, Refused, Reply, Unanswered, finished
 from finrank.store import UserError
 from tests.sources.stub_endpoint import GOOD, Answer, Stub, completions, error, serving
 
@@ -218,10 +219,85 @@ def test_one_question_that_is_refused_does_not_change_how_others_are_asked() -> 
     with serving(lambda request, number: error(400) if number < 3 else completions(request)) as stub:
         endpoint = Endpoint(stub.url, "my-llm")
         with pytest.raises(Refused):
-            list(finished(iter([endpoint.ask(MESSAGES, n=2, seed=1)]), 1, endpoint))
+            once(endpoint)
+        once(endpoint)
+    assert [set(request) & {"n", "seed"} for request in stub.requests] == [{"n", "seed"}, {"n"}, set(), {"n", "seed"}]
+
+
+def once(endpoint: Endpoint, n: int = 2) -> Reply:
+    (reply,) = finished(iter([endpoint.ask(MESSAGES, n=n, seed=1)]), 1, endpoint)
+    return reply
+
+
+def test_one_completion_does_not_tell_whether_several_can_be_had() -> None:
+    with serving(
+        lambda request, number: completions(request) if request.get("n", 1) == 1 else error(400, "one only")
+    ) as stub:
         endpoint = Endpoint(stub.url, "my-llm")
-        list(finished(iter([endpoint.ask(MESSAGES, n=2, seed=1)]), 1, endpoint))
-    assert "seed" in stub.requests[-1]
+        assert [len(once(endpoint, n).completions) for n in (1, 3, 3)] == [1, 1, 1]
+    assert len(stub.requests) == 1 + 3 + 1
+
+
+def test_403_is_the_keys_fault_until_the_server_has_answered() -> None:
+    with serving(lambda request, number: error(403, "moderated") if number != 1 else completions(request)) as stub:
+        endpoint = Endpoint(stub.url, "my-llm", api_key_env="TEST_KEY")
+        with pytest.raises(UserError, match="the key in TEST_KEY was refused"):
+            once(endpoint)
+        once(endpoint)
+        with pytest.raises(Forbidden, match=r"refused it with 403: .*moderated"):
+            once(endpoint)
+        endpoint = Endpoint(stub.url, "my-llm", api_key_env="TEST_KEY")
+        endpoint.has_answered = True
+        with pytest.raises(Forbidden):
+            once(endpoint)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-first\nsk-second",
+        "sk-first sk-second",
+        "sk-fürst",
+        "sk-\u200bfirst",
+        "sk-\x7ffirst",
+        '"sk-first"',
+        "sk\\first",
+    ],
+)
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("TEST_KEY", key)
+    with pytest.raises(UserError, match=r"^TEST_KEY: ") as raised:
+        Endpoint("http://127.0.0.1:9/v1", "my-llm", api_key_env="TEST_KEY")
+    assert not any(part in str(raised.value) for part in ("sk", "first", "rst", "second"))
+
+
+def test_a_key_may_end_in_a_line_break_as_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", f"{KEY}\n")
+    with serving(lambda request, number: completions(request)) as stub:
+        ask(stub)
+    assert stub.headers[0]["authorization"] == f"Bearer {KEY}"
+
+
+def packed(answer: Answer, encoding: str = "gzip") -> Answer:
+    return Answer(status=answer.status, headers={"Content-Encoding": encoding}, body=gzip.compress(answer.content()))
+
+
+def test_a_packed_reply_is_not_unpacked() -> None:
+    with serving(lambda request, number: packed(Answer(["x" * 9_000_000]))) as stub:
+        with pytest.raises(Unanswered, match="packed as 'gzip', which was not asked for"):
+            ask(stub)
+        assert stub.headers[0]["accept-encoding"] == "identity"
+        assert len(stub.requests) == 1
+    with serving(lambda request, number: packed(error(400, "x" * 9_000_000))) as stub, pytest.raises(Refused) as raised:
+        ask(stub)
+    assert "xxx" not in str(raised.value)  # the status counts, what it says is not unpacked
+    with serving(lambda request, number: Answer(["a"], headers={"Content-Encoding": "identity"})) as stub:
+        assert ask(stub, n=1).completions == [("a", "stop")]
+
+
+def test_a_long_reason_for_the_end_is_cut() -> None:
+    with serving(lambda request, number: Answer(["a"], finish="x" * 100_000)) as stub:
+        assert ask(stub).completions == [("a", "x" * 60)]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import typer
 
 from finrank import cli_sample
 from finrank.records import Candidate, Question, RewardedPool
-from finrank.stages import prepare, rewards, sample_data
+from finrank.stages import prepare, rewards, sample, sample_data
+from finrank.stages.sample_sources import EndpointOptions
 from finrank.store import UserError, load_records
 from tests.conftest import REPOSITORY
 from tests.pools import write_pools
@@ -161,6 +164,49 @@ def test_settings_out_of_range_are_refused_before_anything_is_asked(
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def command(*arguments: str) -> None:
+    app = typer.Typer()
+    app.command()(cli_sample.sample)
+    app(list(arguments), standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--max_tokens", "512"),
+        ("--api_key_env", "OPENAI_API_KEY"),
+        ("--concurrency", "4"),
+        ("--timeout", "120"),
+        ("--max_retries", "6"),
+        ("--max_failures", "5"),
+    ],
+)
+def test_an_option_of_endpoints_is_refused_without_one(flag: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"^{flag} belongs to --endpoint"):
+        command("--model", "outputs/run_001", flag, value)
+
+
+def test_the_defaults_that_the_help_tells_are_those_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    max_failures = inspect.signature(sample.run).parameters["max_failures"].default
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(sample, "run", lambda *_, **options: seen.update(options))
+    command("--model", "my-llm", "--endpoint", "http://host/v1")
+    assert seen["endpoint"] == EndpointOptions("http://host/v1")
+    defaults = {**asdict(seen["endpoint"]), "max_failures": max_failures}
+    assert "max_failures" not in seen
+    shown = {
+        name: inspect.signature(cli_sample.sample, eval_str=True).parameters[name].annotation.__metadata__[0].help
+        for name in defaults
+        if name != "url"
+    }
+    assert len(shown) == 6
+    for name, text in shown.items():
+        told = f"{defaults[name]:g}" if isinstance(defaults[name], float) else str(defaults[name])
+        assert re.search(rf"default: {told}\)\.$", text), name
+    command("--model", "m", "--endpoint", "http://host/v1", "--max_tokens", "0", "--max_failures", "2")
+    assert (seen["endpoint"], seen["max_failures"]) == (EndpointOptions("http://host/v1", max_tokens=0), 2)
+
+
 def test_an_output_that_cannot_be_written_is_refused_before_anything_is_asked(tmp_path: Path, data: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("not to be lost")
@@ -192,9 +238,7 @@ def test_the_guides_example_prints_what_the_guide_shows(
     capsys.readouterr()
     with serving(answer) as stub:
         address = "http://127.0.0.1:8000/v1"
-        app = typer.Typer()
-        app.command()(cli_sample.sample)
-        app(shlex.split(found[1].replace(address, stub.url)), standalone_mode=False)
+        command(*shlex.split(found[1].replace(address, stub.url)))
         printed = capsys.readouterr().out.replace(stub.url, address)
     assert printed.strip() == found[2].strip()
     shown = re.findall(r'^\{"file".*\}$', guide, re.MULTILINE)

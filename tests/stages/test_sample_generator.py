@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from finrank.records import Question, RewardedPool
 from finrank.stages import rewards, sample
@@ -77,6 +78,33 @@ def test_a_generators_completions_become_pools_and_an_interrupted_run_goes_on(
     assert [result["splits"][split]["pools"] for split in ("train", "dev")] == [2, 4]
     assert {one.answer for one in pools(tmp_path / "out")["d3"].candidates} == {5.0, 6.0}
     assert rejects(tmp_path / "out") == [("dev.jsonl", 2, "d1", "d1: the question does not fit")]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("can't allocate memory")]
+)
+def test_where_memory_runs_out_the_number_of_candidates_is_named(
+    tmp_path: Path, data: Path, generator: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    class Full:
+        def complete(self, *_: Any, **__: Any) -> list[list[str]]:
+            raise error
+
+    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Full())
+    with pytest.raises(UserError, match=r"t0: out of memory.* lower --num_candidates"):
+        sample.run(data, tmp_path / "out", model=str(tmp_path / "model"), sampling=Sampling(2))
+
+
+def test_a_fault_that_is_none_of_memory_is_shown_as_it_is(
+    tmp_path: Path, data: Path, generator: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def complete(self, *_: Any, **__: Any) -> list[list[str]]:
+            raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Broken())
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        sample.run(data, tmp_path / "out", model=str(tmp_path / "model"))
 
 
 def test_a_folder_without_a_generator_is_refused(tmp_path: Path, data: Path) -> None:

@@ -26,11 +26,12 @@ from finrank.programs import (
 )
 from finrank.records import Answer, Candidate, Question
 
-_LONGEST_TEXT = 100_000  # characters; more is a model that never stopped, and slow to search for JSON
+LONGEST_TEXT = 100_000  # characters; more is a model that never stopped, and slow to search for JSON
 _LONGEST_PROGRAM = 20_000  # characters; a hundred times FinQA's longest
 _MOST_STARTS = 200  # places where JSON may begin that are tried: each may be read to its end in vain
 _SHOWN = 60  # characters of a text in a reason
 
+# The numbers of the example are invented: those of a question would give its gold away.
 INSTRUCTIONS = f"""\
 You answer a question about a page of a financial report by writing a program that computes the answer.
 
@@ -43,8 +44,8 @@ of an earlier step (#0 is that of the first step, #1 of the second), or a consta
 (const_m1 is -1). Steps are not nested in one another.
 A percentage is given as a fraction: no step multiplies it by 100.
 
-Example: revenue was 5829 in 2009 and 5735 in 2008, and the question is by what percentage it grew. Reply:
-{{"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}}
+Example: revenue was 83617 in 2009 and 79254 in 2008, and the question is by what percentage it grew. Reply:
+{{"answer": 0.05505, "program": "subtract(83617, 79254), divide(#0, 79254)"}}
 
 Reply with one such JSON object and nothing else. "answer" is what the program gives: a number, "yes" or "no"."""
 
@@ -92,8 +93,8 @@ def read_completion(text: str) -> Completion:
     >>> read_completion('Sure: {"program": "add(1, 2)"} is it.')
     Completion(program='add(1, 2)', answer=None)
     """
-    if len(text) > _LONGEST_TEXT:
-        raise Unparsable(f"a completion of {len(text)} characters: at most {_LONGEST_TEXT} are read")
+    if len(text) > LONGEST_TEXT:
+        raise Unparsable(f"a completion of more than {LONGEST_TEXT} characters: it never stopped")
     others = 0
     for found in _objects(text):
         if "program" in found or "answer" in found:
@@ -160,7 +161,7 @@ def _read_program(given: Any) -> str | None:
     if given is None:
         return None
     if not isinstance(given, str):
-        raise Unparsable(f"program: expected a text, got {_shown(json.dumps(given))}")
+        raise Unparsable(f"program: expected a text, got {_shown_json(given)}")
     if len(given) > _LONGEST_PROGRAM:
         raise Unparsable(f"a program of {len(given)} characters: at most {_LONGEST_PROGRAM} are read")
     if any("\ud800" <= character <= "\udfff" for character in given):
@@ -180,8 +181,15 @@ def _read_answer(given: Any) -> Answer | None:
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise Unparsable(f"answer: expected a finite number, yes or no, got {_shown(json.dumps(given))}")
+        raise Unparsable(f"answer: expected a finite number, yes or no, got {_shown_json(given)}")
     return float(given)
+
+
+def _shown_json(given: Any) -> str:
+    try:
+        return _shown(json.dumps(given))
+    except RecursionError:  # what could just be read may be nested too deeply to be written
+        return "deeply nested JSON"
 
 
 def _shown(text: str) -> str:

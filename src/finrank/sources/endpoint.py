@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _MOST_BYTES = 8_000_000  # of a reply; 100 completions of 1,000 tokens have 500,000
 _LONGEST_MESSAGE = 300  # characters of a server's message
+_LONGEST_FINISH = 60  # characters of the reason why a completion ended
 _REFUSING = (400, 413, 422)  # statuses that mean this request: too long, filtered, a parameter not known
 _TEMPORARY = (408, 409, 425, 429)  # and all from 500 on
 _WITHOUT_KEY = "none"  # what local servers are sent, which ask for no key
@@ -34,6 +35,10 @@ _WITHOUT_KEY = "none"  # what local servers are sent, which ask for no key
 
 class Refused(Exception):
     """The server will not answer this request, however often it is asked: too long a prompt, filtered content."""
+
+
+class Forbidden(Refused):
+    """A 403 from a server that has answered before: filtered content, or a door that was shut; others will show."""
 
 
 class Unanswered(Exception):
@@ -77,7 +82,8 @@ class Endpoint:
     """A model behind a URL. `finished` opens it, runs its requests, and closes it.
 
     Several `ask` may run at once. How the server is asked for several completions is found out with the first question:
-    those that know no `seed`, or only one completion per request, refuse the others.
+    those that know no `seed`, or only one completion per request, refuse the others. `has_answered` tells a 403 for one
+    request from one for the key; whoever knows that the server has answered an earlier run sets it.
     """
 
     def __init__(
@@ -95,11 +101,13 @@ class Endpoint:
         """`url` is the part before /chat/completions, mostly ending in /v1; `timeout` in seconds for each attempt.
 
         The key comes from the environment variable `api_key_env`; without one the server is asked all the same. Raises
-        UserError for something else than an http(s) URL, or one that holds a password or parameters.
+        UserError for something else than an http(s) URL, or one that holds a password or parameters, and for a key that
+        no header can hold.
         """
         _check_url(url)
         self.url, self.model = url, model
-        self._key_env, self._key = api_key_env, os.environ.get(api_key_env, "").strip()
+        self.has_answered = False
+        self._key_env, self._key = api_key_env, _key_in(api_key_env)
         self._timeout, self._max_retries = timeout, max_retries
         self._options: dict[str, Any] = {"model": model, "temperature": temperature, "top_p": top_p}
         if max_tokens is not None:
@@ -115,6 +123,8 @@ class Endpoint:
             api_key=self._key or _WITHOUT_KEY,
             timeout=self._timeout,
             max_retries=self._max_retries,
+            # A bound on the bytes that arrive says nothing of what they would unpack to.
+            default_headers={"Accept-Encoding": "identity"},
             http_client=openai.DefaultAsyncHttpxClient(timeout=self._timeout, event_hooks={"response": [self._bound]}),
         )
 
@@ -127,8 +137,8 @@ class Endpoint:
     async def ask(self, messages: list[dict[str, str]], *, n: int, seed: int) -> Reply:
         """Up to `n` completions, one at least: a server may give fewer than it is asked for.
 
-        Raises Refused or Unanswered for what concerns this request, UserError for what would meet every other too: a
-        wrong key, model or URL.
+        Raises Refused (Forbidden where others may be too) or Unanswered for what concerns this request, UserError for
+        what would meet every other too: a wrong key, model or URL.
         """
         refused: Refused | None = None
         forms = self._forms
@@ -139,18 +149,21 @@ class Endpoint:
             except Refused as error:
                 refused = refused or error
                 continue
+            self.has_answered = True
             if self._forms is forms and len(forms) > 1:
-                self._settle((several, seeded), refused)
+                # One completion, wherever it was asked for, does not tell whether the server gives several.
+                later = forms[forms.index((several, seeded)) :]
+                self._settle(later[:1] if n > 1 else later, refused)
             completions = [(one.message.content or "", _text(one.finish_reason)) for one in body.choices]
             return Reply(completions[:n], body.tokens("prompt_tokens"), body.tokens("completion_tokens"))
         assert refused is not None
         raise refused
 
-    def _settle(self, form: tuple[bool, bool], refused: Refused | None) -> None:
-        """Keep to a form that the server has taken."""
-        self._forms = [form]
+    def _settle(self, forms: list[tuple[bool, bool]], refused: Refused | None) -> None:
+        """Keep to the first form, which the server has taken, and to those that it may need later."""
+        self._forms = forms
         if refused is not None:
-            without = "a seed" if form[0] else "a seed, and for one completion at a time, which costs more"
+            without = "a seed" if forms[0][0] else "a seed, and for one completion at a time, which costs more"
             warn(f"{self.url} refused the first request ({refused}): it is asked without {without}")
 
     async def _post(self, messages: list[dict[str, str]], options: dict[str, Any]) -> _Body:
@@ -181,6 +194,8 @@ class Endpoint:
             return Refused(f"the server refused it with {status}: {said}")
         if status in _TEMPORARY or status >= 500:
             return Unanswered(f"the server answered {status}: {said}")
+        if status == 403 and self.has_answered:
+            return Forbidden(f"the server refused it with 403: {said}")
         if status in (401, 403):
             key = f"the key in {self._key_env} was refused" if self._key else f"there is no key in {self._key_env}"
             what = f"{key}: put a key for this server and model into it, or name another variable with --api_key_env"
@@ -196,6 +211,11 @@ class Endpoint:
         return shorten(" ".join(text.split()), _LONGEST_MESSAGE)
 
     async def _bound(self, response: httpx2.Response) -> None:
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            if response.is_success:
+                raise Unanswered(f"a reply packed as {encoding[:_LONGEST_FINISH]!r}, which was not asked for")
+            del response.headers["content-encoding"]  # its status counts; what it says is not unpacked
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _BoundedStream(response.stream, time.monotonic() + self._timeout)
 
@@ -221,7 +241,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return value[:_LONGEST_FINISH] if isinstance(value, str) else None
 
 
 def finished(jobs: Iterator[Coroutine[Any, Any, T]], concurrency: int, endpoint: Endpoint) -> Generator[T]:
@@ -251,6 +271,18 @@ def finished(jobs: Iterator[Coroutine[Any, Any, T]], concurrency: int, endpoint:
 
 async def _first_of(tasks: set[asyncio.Task[T]]) -> tuple[set[asyncio.Task[T]], set[asyncio.Task[T]]]:
     return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _key_in(variable: str) -> str:
+    """The key in an environment variable, "" without one; UserError, which never shows it, where it can be none."""
+    key = os.environ.get(variable, "").strip()
+    # Quotes and backslashes are written in another way in messages, where the key could then not be found.
+    if any(not "!" <= character <= "~" or character in "\"'\\" for character in key):
+        raise UserError(
+            f"{variable}: what it holds is no key: a key has no blanks, line breaks, quotes or backslashes, and only "
+            "ASCII characters; put the key alone into it"
+        )
+    return key
 
 
 def _check_url(url: str) -> None:

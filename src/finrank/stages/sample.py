@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from finrank.records import Pool, Question
 from finrank.stages.import_predictions import read_questions
 from finrank.stages.sample_journal import Journal, difference, key_of
 from finrank.stages.sample_pools import print_summary, write_pools
-from finrank.stages.sample_sources import Asked, EndpointOptions, EndpointSource, ModelSource, Sampling
+from finrank.stages.sample_sources import Asked, EndpointOptions, EndpointSource, ModelSource, Outcome, Sampling
 from finrank.store import MANIFEST, StageWriter, UserError, available_splits, sha256
 
 _REFUSALS_AT_START = 10  # questions; a server that has never answered and refuses so many would refuse all
@@ -44,7 +45,7 @@ def run(
     `model` is the folder of a generator or, with an `endpoint`, the name of a model there. The first `limit` questions
     of the given splits (default: all that there are) are asked. Left out, with the reason in `rejects.jsonl`:
     completions that cannot be read, and questions without any candidate. After `max_failures` questions in a row
-    without an answer the run stops (0: never).
+    without an answer the run stops, unless a question answered before is answered again (0: it never stops).
 
     Raises UserError for settings out of range, when model or input are missing, when the endpoint fails (what was
     answered is kept, and the same call goes on), when the output holds the result of other settings, and when no pool
@@ -118,15 +119,43 @@ def _finished(output_dir: Path, files: Mapping[str, Path], made_with: Mapping[st
     )
 
 
-def _missing(files: Mapping[str, Path], limit: int | None, journal: Journal, num_candidates: int) -> Iterator[Asked]:
-    """The questions that have not all their completions, each once."""
+def _questions(files: Mapping[str, Path], limit: int | None) -> Iterator[Asked]:
+    """The questions to ask, each once."""
     seen: set[str] = set()
     for path in files.values():
         for _, question in islice(read_questions(path), limit):
             if isinstance(question, Question) and (key := key_of(question)) not in seen:
                 seen.add(key)
-                if journal.count(key) < num_candidates:
-                    yield Asked(key, question)
+                yield Asked(key, question)
+
+
+@dataclass
+class _Heard:
+    """What asking has brought so far: why questions are without an answer, by key, and whether the server is in doubt.
+
+    It is after `max_failures` times in a row (0: never) on which nothing came that shows it to be up.
+    """
+
+    max_failures: int
+    refused: dict[str, str] = field(default_factory=dict)
+    unanswered: dict[str, str] = field(default_factory=dict)  # of the present attempt
+    in_a_row: int = 0
+    last: str = ""  # the last reason
+
+    @property
+    def in_doubt(self) -> bool:
+        return 0 < self.max_failures <= self.in_a_row
+
+    def add(self, one: Outcome) -> None:
+        """Take note of an outcome; UserError for one that ends the run."""
+        if one.status == "stopped":
+            raise UserError(one.reason)
+        if one.status in ("refused", "forbidden"):
+            self.refused[one.key] = one.reason
+        elif one.status == "unanswered":
+            self.unanswered[one.key] = one.reason
+        self.in_a_row = self.in_a_row + 1 if one.status in ("unanswered", "forbidden") else 0
+        self.last = one.reason or self.last
 
 
 def _gather(
@@ -138,41 +167,57 @@ def _gather(
     max_failures: int,
 ) -> dict[str, str]:
     """Fill the journal; the reasons, by key, why questions have not all their completions."""
-    refused: dict[str, str] = {}
-    unanswered: dict[str, str] = {}
-    in_a_row = 0
+
+    def is_open(one: Asked) -> bool:
+        tried = one.key in heard.refused or one.key in heard.unanswered
+        return not tried and journal.count(one.key) < num_candidates
+
+    def check_up() -> None:
+        answered = (one for one in _questions(files, limit) if journal.count(one.key) >= num_candidates)
+        _check_up(source, next(answered, None), heard, journal)
+
+    heard = _Heard(max_failures)
     for attempt in range(_ATTEMPTS):
-        if attempt and not unanswered:
+        if attempt and not heard.unanswered:
             break
-        unanswered = {}
-        total = sum(one.key not in refused for one in _missing(files, limit, journal, num_candidates))
-        if not total:
-            break
-        asked = (one for one in _missing(files, limit, journal, num_candidates) if one.key not in refused)
-        say(f"{'asking' if not attempt else 'asking again'} {source.name}: {total} questions")
-        with closing(source.sample(asked, journal)) as outcomes:
-            for one in track(outcomes, "sampling", total=total):
-                in_a_row = in_a_row + 1 if one.status == "unanswered" else 0
-                if one.status == "refused":
-                    refused[one.key] = one.reason
-                elif one.status == "unanswered":
-                    unanswered[one.key] = one.reason
-                if one.status == "stopped":
-                    raise UserError(one.reason)
-                if len(refused) >= _REFUSALS_AT_START and journal.is_empty:
-                    raise UserError(f"all of the first {len(refused)} questions were refused: {one.reason}")
-                if max_failures and in_a_row >= max_failures:
-                    raise _no_answer(in_a_row, one.reason, journal)
-    # More than the last attempt had: the last questions of all failed, and since then nothing was answered.
-    if max_failures and unanswered and in_a_row > len(unanswered):
-        raise _no_answer(in_a_row, next(iter(unanswered.values())), journal)
-    return {**unanswered, **refused}
+        heard.unanswered = {}
+        verb = "asking again" if attempt else "asking"
+        while total := sum(map(is_open, _questions(files, limit))):
+            say(f"{verb} {source.name}: {total} questions")
+            # In doubt no further question is begun; those that are on their way may still be answered.
+            asked = takewhile(lambda _: not heard.in_doubt, filter(is_open, _questions(files, limit)))
+            _ask(source, asked, total, journal, heard)
+            if heard.in_doubt:
+                check_up()
+            verb = "going on with"
+    if max_failures and heard.in_a_row:
+        check_up()  # the last questions of all had no answer
+    return {**heard.unanswered, **heard.refused}
 
 
-def _no_answer(in_a_row: int, reason: str, journal: Journal) -> UserError:
-    """The error for a server that seems to be down: going on would turn the other questions into rejects."""
+def _ask(
+    source: ModelSource | EndpointSource, asked: Iterator[Asked], total: int, journal: Journal, heard: _Heard
+) -> None:
+    """Ask these questions, and note what comes; UserError where all would be refused."""
+    with closing(source.sample(asked, journal)) as outcomes:
+        for one in track(outcomes, "sampling", total=total):
+            heard.add(one)
+            if len(heard.refused) >= _REFUSALS_AT_START and journal.is_empty:
+                raise UserError(f"all of the first {len(heard.refused)} questions were refused: {one.reason}")
+
+
+def _check_up(source: ModelSource | EndpointSource, answered: Asked | None, heard: _Heard, journal: Journal) -> None:
+    """Ask a question once more that was answered before: an answer shows that the failures are those of the others.
+
+    Raises UserError where there is none: the server seems to be down, and going on would turn questions into rejects.
+    """
+    times = f"no answer {heard.in_a_row} times in a row, the last time: {heard.last}"
+    if answered is not None and isinstance(source, EndpointSource) and source.answers(answered):
+        warn(f"{times}; a question that was answered before is answered again: the server is up, and the run goes on")
+        heard.in_a_row = 0
+        return
     kept = "" if journal.is_empty else f" What was answered is kept in {journal.path}."
-    return UserError(
-        f"no answer {in_a_row} times in a row, the last time: {reason}.{kept} The same command goes on where this one "
-        "stopped; with --max_failures 0 such questions are left out instead"
+    raise UserError(
+        f"{times}.{kept} The same command goes on where this one stopped; with --max_failures 0 such questions are "
+        "left out instead"
     )

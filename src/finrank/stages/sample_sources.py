@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from finrank.candidates.completion import INSTRUCTIONS, write_messages
+from finrank.candidates.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
 from finrank.records import Question
 from finrank.stages.sample_journal import Journal
 from finrank.store import UserError, sha256, versions
@@ -68,12 +68,13 @@ class Asked(NamedTuple):
 class Outcome(NamedTuple):
     """How asking for a question's completions went, and why where it did not go well.
 
-    "refused": it will never be answered; "unanswered": the server failed, and asking again may help; "stopped": no
-    other question would be answered either, and the user has to do something.
+    "refused": it will never be answered; "forbidden": nor this one, and others may meet the same; "unanswered": the
+    server failed, and asking again may help; "stopped": no other question would be answered either, and the user has to
+    do something.
     """
 
     key: str
-    status: Literal["answered", "refused", "unanswered", "stopped"]
+    status: Literal["answered", "refused", "forbidden", "unanswered", "stopped"]
     reason: str = ""
 
 
@@ -95,16 +96,23 @@ class ModelSource:
         """Complete one question after the other."""
         from finrank.training.generation.model import load_generator
         from finrank.training.generation.text import TooLong
+        from finrank.training.runs import explain_out_of_memory
 
         generator = load_generator(self._directory, self._base_model)
         how = asdict(self._sampling)
         number = how.pop("num_candidates")
         for key, question in asked:
             try:
-                texts = generator.complete([question], num_samples=number, **how)[0]
+                with explain_out_of_memory():
+                    texts = generator.complete([question], num_samples=number, **how)[0]
             except TooLong as error:
                 yield Outcome(key, "refused", str(error))
                 continue
+            except UserError as error:  # of a memory that ran out: its keys are those of training
+                raise UserError(
+                    f"{question.id}: out of memory. The {number} completions of a question are written at once: lower "
+                    "--num_candidates (and add --overwrite where completions of this number are kept already)"
+                ) from error
             journal.add(key, [(text, None) for text in texts], (None, None))
             yield Outcome(key, "answered")
 
@@ -141,11 +149,26 @@ class EndpointSource:
         """Complete several questions at a time, in the order in which the server answers."""
         from finrank.sources.endpoint import finished
 
+        if not journal.is_empty:
+            self._endpoint.has_answered = True
         return finished((self._ask(one, journal) for one in asked), self._concurrency, self._endpoint)
+
+    def answers(self, asked: Asked) -> bool:
+        """Whether the server answers this question now; the completion is thrown away. UserError as `Endpoint.ask`."""
+        from finrank.sources.endpoint import Refused, Unanswered, finished
+
+        # A seed that no request of the run has: a server's cache would answer for a model that is down.
+        seed = _seed_of(self._sampling.seed, asked.question.id, -1)
+        probe = self._endpoint.ask(write_messages(asked.question), n=1, seed=seed)
+        try:
+            list(finished(iter([probe]), 1, self._endpoint))
+        except (Refused, Unanswered):
+            return False
+        return True
 
     async def _ask(self, asked: Asked, journal: Journal) -> Outcome:
         """Ask until a question has all its completions: a server may give fewer at a time than it is asked for."""
-        from finrank.sources.endpoint import Refused, Unanswered
+        from finrank.sources.endpoint import Forbidden, Refused, Unanswered
 
         key, question = asked
         try:
@@ -153,7 +176,11 @@ class EndpointSource:
                 # Another seed for each request, or the rest would be copies of what is there.
                 seed = _seed_of(self._sampling.seed, question.id, journal.requests(key))
                 reply = await self._endpoint.ask(write_messages(question), n=missing, seed=seed)
-                journal.add(key, reply.completions, (reply.prompt_tokens, reply.completion_tokens))
+                # One more than is read, so that it still counts as too long.
+                texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
+                journal.add(key, texts, (reply.prompt_tokens, reply.completion_tokens))
+        except Forbidden as error:
+            return Outcome(key, "forbidden", str(error))
         except Refused as error:
             return Outcome(key, "refused", str(error))
         except Unanswered as error:
