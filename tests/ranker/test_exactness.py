@@ -19,6 +19,8 @@ from finrank.ranker.scoring import score_pools
 from finrank.ranker.shared_prefix import Group, group_candidates
 from tests.ranker.models import FAMILIES, PACKED, POOL, POOLS, make_model, random_pool, score_alone, scores_of
 
+ONE_PASS_TOKENS = stream._ONE_PASS_TOKENS
+
 
 @pytest.fixture(autouse=True)
 def two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +119,17 @@ def shifted_prefixes(*arguments: Any) -> Any:
     return cache, [(begin, end - 1 if end - begin > 1 else end) for begin, end in prefixes]
 
 
+def without_first(*arguments: Any) -> Any:
+    return pooled_places(*arguments)[1:]
+
+
+def without_last(*arguments: Any) -> Any:
+    return pooled_tokens(*arguments)[:-1]
+
+
 add_candidates = stream._add_candidates
+pooled_places = packing.pooled_places
+pooled_tokens = stream.pooled_tokens
 encode_prefixes = stream._encode_prefixes
 combine = shared_prefix.candidates_to_prefix_and_selves
 BREAKS: dict[str, tuple[RouteName, Any, str, Callable[..., Any]]] = {
@@ -127,6 +139,8 @@ BREAKS: dict[str, tuple[RouteName, Any, str, Callable[..., Any]]] = {
     "candidates in one block": ("split", stream, "group_candidates", one_block),
     "prefix left out": ("split", shared_prefix, "candidates_to_prefix_and_selves", without_prefix),
     "padding of blocks seen": ("split", stream, "group_candidates", unpadded),
+    "pooled token not computed": ("mask", packing, "pooled_places", without_first),
+    "pooled token of the stream not computed": ("split", stream, "pooled_tokens", without_last),
     "cached positions not restarted": ("cached", stream, "_add_candidates", running_stream_positions),
     "cached candidates in one block": ("cached", stream, "group_candidates", one_block),
     "cached prefix cut": ("cached", stream, "_encode_prefixes", shifted_prefixes),
@@ -162,13 +176,13 @@ def test_eager_attention_with_a_boolean_mask_is_seen(family: str, capsys: pytest
 def test_short_pools_take_one_pass_with_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("bert")
     two = scores_of(model, POOLS, "cached")
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", 256)
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", ONE_PASS_TOKENS)
     monkeypatch.setattr(stream, "_encode_prefixes", None)  # would be called for two passes
     torch.testing.assert_close(scores_of(model, POOLS, "cached"), two, atol=1e-5, rtol=0)
 
 
 def test_the_check_at_load_takes_two_passes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", 256)
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", ONE_PASS_TOKENS)
     monkeypatch.setattr(stream, "_encode_prefixes", shifted_prefixes)
     assert checked_route(make_model("bert")).name == "naive"
 

@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from finrank.ranker.last_layer import compute_only_pooled
 from finrank.ranker.packing import EncodedPool, mask_vectors, naive_vectors
 from finrank.ranker.routes import RouteName, why_not_packed
 from finrank.ranker.settings import RankerSettings
@@ -35,6 +36,7 @@ class CandidateRankingModel(nn.Module):
         """Why the candidates of a question cannot share one prefix with this architecture; None when they can."""
         if self.why_not_packed is None:
             encoder.get_base_model().set_attn_implementation(ATTENTION)
+            compute_only_pooled(encoder.get_base_model())
         self.pooling = settings.pooling if settings.pooling != "auto" else ("last" if self.causal else "mean")
         width: int = encoder.config.hidden_size
         head = settings.score_head

@@ -46,12 +46,15 @@ class EncodedPool:
 
 def mask_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
     """The route `mask`: one vector per candidate [all candidates, width] in float32, one packed row per question."""
-    batch = {name: value.to(encoder.device) for name, value in pack(pools).items()}
+    packed = pack(pools)
+    pooled = pooled_places(packed["segments"], pooling)
+    batch = {name: value.to(encoder.device) for name, value in packed.items()}
     hidden_BTD = encoder(
         input_ids=batch["input_ids"],
         position_ids=batch["position_ids"],
         attention_mask=attention_mask(batch["segments"], causal),
         use_cache=False,
+        pooled=pooled.to(encoder.device),
     ).last_hidden_state
     return _pool(hidden_BTD, batch["segments"], batch["candidate_mask"], pooling)
 
@@ -127,6 +130,19 @@ def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:
     if causal:
         allowed_BTT = allowed_BTT.tril()
     return allowed_BTT.unsqueeze(1)
+
+
+def pooled_places(segments_BT: Tensor, pooling: str) -> Tensor:
+    """Places, counted through the whole batch, of the tokens that `pooling_weights` gives a weight.
+
+    >>> segments = torch.tensor([[0, 1, 1, 2], [0, 1, -1, -1]])
+    >>> pooled_places(segments, "mean").tolist(), pooled_places(segments, "last").tolist()
+    ([1, 2, 3, 5], [2, 3, 5])
+    """
+    pooled_BT = segments_BT > 0
+    if pooling == "last":
+        pooled_BT[:, :-1] &= segments_BT[:, :-1] != segments_BT[:, 1:]
+    return pooled_BT.flatten().nonzero().squeeze(1)
 
 
 def pooling_weights(segments_BT: Tensor, candidates: int, pooling: str, dtype: torch.dtype = torch.float32) -> Tensor:

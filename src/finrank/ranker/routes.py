@@ -100,7 +100,8 @@ def check_route(model: CandidateRankingModel, route: Route) -> Route:
     vocabulary = model.encoder.config.vocab_size
     ids = [(7 * token + 11) % vocabulary for token in range(300)]
     short = EncodedPool("short", ids[5:12], [ids[30:41], ids[40:42]])
-    long = EncodedPool("long", ids[:20], [ids[20:110], ids[60:160], ids[100:]])  # `cached` takes two passes
+    many = [ids[start : start + 66 + start % 7] for start in range(0, 240, 20)]
+    long = EncodedPool("long", ids[:20], many)  # long enough for `cached` to take its two passes
     difference = max(_difference(model, pools, route.name) for pools in ([long, short], [short]))
     if difference <= _TOLERANCE["bfloat16" if model.settings.quantization else model.settings.dtype]:
         return route

@@ -126,6 +126,7 @@ def shared_prefix_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     layout: Layout | None = None,
+    pooled: Tensor | None = None,
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
@@ -135,15 +136,24 @@ def shared_prefix_attention(
     """
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    last: Any = module
+    prefix_wanted = pooled is None or last.layer_idx + 1 < last.config.num_hidden_layers
     with torch.autocast(device_type=query.device.type, enabled=False):
-        return _attend(module, query, key.to(query.dtype), value.to(query.dtype), layout, scaling), None
+        key, value = key.to(query.dtype), value.to(query.dtype)
+        return _attend(module, query, key, value, layout, scaling, prefix_wanted), None
 
 
 AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
 def _attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float | None
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    scaling: float | None,
+    prefix_wanted: bool,
 ) -> Tensor:
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     prefix_key, prefix_value = key, value
@@ -158,7 +168,9 @@ def _attend(
     pieces_HTE = []
     for (begin, end), groups in zip(layout.prefixes, layout.groups, strict=True):
         own_key, own_value = prefix_key[:, :, begin:end], prefix_value[:, :, begin:end]
-        if not cached:
+        if not cached and not prefix_wanted:
+            pieces_HTE.append(torch.zeros_like(query[0, :, begin:end]))
+        elif not cached:
             pieces_HTE.append(_prefix_to_itself(query[:, :, begin:end], own_key, own_value, layout.causal, scaling))
         for group in groups:
             tokens = slice(group.start, group.stop)

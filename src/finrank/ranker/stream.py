@@ -17,8 +17,8 @@ from torch import Tensor
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.shared_prefix import Group, Layout, PrefixCache, PrefixDone, group_candidates
 
-# Where prefixes and candidates both have at most so many tokens, one pass is faster than two (docs/experiments.md).
-_ONE_PASS_TOKENS = 256
+# Up to so many tokens of prefixes and candidates one pass is faster than two (docs/experiments.md).
+_ONE_PASS_TOKENS = 800
 # Candidate tokens per pass of `cached`.
 _CHUNK_TOKENS = {"cpu": 1024, "cuda": 16384}
 
@@ -36,7 +36,7 @@ def split_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pool
         prefixes.append((begin, len(tokens)))
         groups.append(group_candidates([len(candidate) for candidate in pool.candidates], len(tokens), device))
         spans += _add_candidates(pool, range(len(pool.candidates)), tokens, positions)
-    hidden_TD = _encode(encoder, tokens, positions, Layout(causal, prefixes, groups))
+    hidden_TD = _encode(encoder, tokens, positions, Layout(causal, prefixes, groups), pooled_tokens(spans, pooling))
     return pool_spans(hidden_TD, spans, pooling)
 
 
@@ -45,8 +45,7 @@ def cached_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, poo
 
     For inference: nothing of it is meant to have gradients.
     """
-    prefix_tokens = sum(len(pool.prefix) for pool in pools)
-    if max(prefix_tokens, sum(pool.length for pool in pools) - prefix_tokens) <= _ONE_PASS_TOKENS:
+    if sum(pool.length for pool in pools) <= _ONE_PASS_TOKENS:
         return split_vectors(encoder, pools, causal, pooling)
     device = encoder.device
     cache, prefixes = _encode_prefixes(encoder, pools, causal)
@@ -61,7 +60,8 @@ def cached_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, poo
             groups.append(group_candidates(lengths, len(tokens), device))
             spans += _add_candidates(pools[number], candidates, tokens, positions)
         layout = Layout(causal, [prefixes[number] for number, _ in chunk], groups, cache)
-        vectors.append(pool_spans(_encode(encoder, tokens, positions, layout), spans, pooling))
+        hidden_TD = _encode(encoder, tokens, positions, layout, pooled_tokens(spans, pooling))
+        vectors.append(pool_spans(hidden_TD, spans, pooling))
     return torch.cat(vectors)
 
 
@@ -77,7 +77,7 @@ def _encode_prefixes(
         positions += range(len(pool.prefix))
     cache = PrefixCache(layers=encoder.config.num_hidden_layers)
     with contextlib.suppress(PrefixDone):
-        _encode(encoder, tokens, positions, Layout(causal, prefixes, [[]] * len(pools), cache))
+        _encode(encoder, tokens, positions, Layout(causal, prefixes, [[]] * len(pools), cache), [])
     return cache, prefixes
 
 
@@ -112,15 +112,26 @@ def _chunks(pools: Sequence[EncodedPool], most: int) -> list[list[tuple[int, ran
     return chunks
 
 
-def _encode(encoder: Any, tokens: list[int], positions: list[int], layout: Layout) -> Tensor:
+def _encode(encoder: Any, tokens: list[int], positions: list[int], layout: Layout, pooled: Sequence[int]) -> Tensor:
     device = encoder.device
+    some = 0 < len(pooled) < len(tokens)
     hidden_1TD: Tensor = encoder(
         input_ids=torch.tensor([tokens], device=device),
         position_ids=torch.tensor([positions], device=device),
         use_cache=False,
         layout=layout,
+        pooled=torch.tensor(pooled, device=device) if some else None,
     ).last_hidden_state
     return hidden_1TD[0]
+
+
+def pooled_tokens(spans: Sequence[tuple[int, int]], pooling: str) -> list[int]:
+    """Places of the tokens that `pool_spans` reads.
+
+    >>> pooled_tokens([(3, 5), (5, 6)], "mean"), pooled_tokens([(3, 5), (5, 6)], "last")
+    ([3, 4, 5], [4, 5])
+    """
+    return [place for begin, end in spans for place in range(end - 1 if pooling == "last" else begin, end)]
 
 
 def pool_spans(hidden_TD: Tensor, spans: Sequence[tuple[int, int]], pooling: str) -> Tensor:

@@ -1,0 +1,67 @@
+"""The last layer's feed-forward block sees the pooled tokens and no others; the layers before it see all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import finrank.ranker.shared_prefix as shared_prefix
+import finrank.ranker.stream as stream
+from finrank.ranker.packing import EncodedPool
+from finrank.ranker.routes import RouteName
+from tests.ranker.models import DIFFERENTIABLE, FAMILIES, POOLS, make_model, random_pool, scores_of
+
+EVEN = [random_pool("even 1", 7, 3, 2), random_pool("even 2", 5, 1, 6)]  # 12 tokens each: no padding on any route
+TOKENS, CANDIDATES, CANDIDATE_TOKENS = 24, 4, 12
+
+
+def rows_by_layer(family: str, pools: list[EncodedPool], route: RouteName) -> list[int]:
+    """Tokens that went through each layer's feed-forward block."""
+    model = make_model(family)
+    base = model.encoder.get_base_model()
+    rows: list[int] = []
+
+    def count(_: nn.Module, args: Any) -> None:
+        rows.append(args[0].shape[:-1].numel())
+
+    for layer in base.encoder.layer if family == "bert" else base.layers:
+        block = layer.intermediate.dense if family == "bert" else layer.mlp.up_proj
+        block.register_forward_pre_hook(count)
+    scores_of(model, pools, route)
+    return rows
+
+
+@pytest.mark.parametrize("route", DIFFERENTIABLE)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_pooled_tokens_reach_the_last_block(family: str, route: RouteName) -> None:
+    pooled = CANDIDATE_TOKENS if family == "bert" else CANDIDATES  # BERT pools a mean, the causal ones their last token
+    assert rows_by_layer(family, EVEN, route) == [TOKENS, pooled]
+
+
+def test_chunks_of_candidates_pool_their_last_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", 0)
+    assert rows_by_layer("llama", EVEN, "cached") == [TOKENS - CANDIDATE_TOKENS, CANDIDATE_TOKENS, CANDIDATES]
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_the_naive_route_stays_the_architecture_itself(family: str) -> None:
+    assert rows_by_layer(family, EVEN[:1], "naive") == [2 * 10, 2 * 10]
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_passes_with_and_without_it_do_not_disturb_each_other(family: str) -> None:
+    model = make_model(family)
+    expected = scores_of(model, POOLS, "naive")
+    for route in ("split", "naive", "mask", "cached", "naive"):
+        torch.testing.assert_close(scores_of(model, POOLS, route), expected, atol=1e-5, rtol=0)
+
+
+def test_the_last_layer_leaves_out_the_prefix_attending_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    attend = shared_prefix._prefix_to_itself
+    monkeypatch.setattr(shared_prefix, "_prefix_to_itself", lambda *given: calls.append(1) or attend(*given))
+    scores_of(make_model("llama"), EVEN, "split")
+    assert len(calls) == len(EVEN)  # of two layers, the first
