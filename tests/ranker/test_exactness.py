@@ -123,8 +123,12 @@ def without_first(*arguments: Any) -> Any:
     return pooled_places(*arguments)[1:]
 
 
-def without_last(*arguments: Any) -> Any:
+def without_last_of_stream(*arguments: Any) -> Any:
     return pooled_tokens(*arguments)[:-1]
+
+
+def without_last(*arguments: Any) -> Any:
+    return pooled_places(*arguments)[:-1]
 
 
 add_candidates = stream._add_candidates
@@ -140,7 +144,7 @@ BREAKS: dict[str, tuple[RouteName, Any, str, Callable[..., Any]]] = {
     "prefix left out": ("split", shared_prefix, "candidates_to_prefix_and_selves", without_prefix),
     "padding of blocks seen": ("split", stream, "group_candidates", unpadded),
     "pooled token not computed": ("mask", packing, "pooled_places", without_first),
-    "pooled token of the stream not computed": ("split", stream, "pooled_tokens", without_last),
+    "pooled token of the stream not computed": ("split", stream, "pooled_tokens", without_last_of_stream),
     "cached positions not restarted": ("cached", stream, "_add_candidates", running_stream_positions),
     "cached candidates in one block": ("cached", stream, "group_candidates", one_block),
     "cached prefix cut": ("cached", stream, "_encode_prefixes", shifted_prefixes),
@@ -184,6 +188,11 @@ def test_short_pools_take_one_pass_with_the_same_scores(monkeypatch: pytest.Monk
 def test_the_check_at_load_takes_two_passes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", ONE_PASS_TOKENS)
     monkeypatch.setattr(stream, "_encode_prefixes", shifted_prefixes)
+    assert checked_route(make_model("bert")).name == "naive"
+
+
+def test_the_check_at_load_takes_a_lone_candidate_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "pooled_places", without_last)  # a lone candidate is scored as a row of `mask`
     assert checked_route(make_model("bert")).name == "naive"
 
 
