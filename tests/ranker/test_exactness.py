@@ -25,7 +25,7 @@ ONE_PASS_TOKENS = stream._ONE_PASS_TOKENS
 @pytest.fixture(autouse=True)
 def two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """`cached` takes its two passes for short pools too, or they would go unseen here."""
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", 0)
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
 
 
 @pytest.mark.parametrize("lora", [True, False])

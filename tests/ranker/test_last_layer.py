@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -42,7 +44,7 @@ def test_only_pooled_tokens_reach_the_last_block(family: str, route: RouteName) 
 
 
 def test_chunks_of_candidates_pool_their_last_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", 0)
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
     assert rows_by_layer("llama", EVEN, "cached") == [TOKENS - CANDIDATE_TOKENS, CANDIDATE_TOKENS, CANDIDATES]
 
 
@@ -57,6 +59,22 @@ def test_passes_with_and_without_it_do_not_disturb_each_other(family: str) -> No
     expected = scores_of(model, POOLS, "naive")
     for route in ("split", "naive", "mask", "cached", "naive"):
         torch.testing.assert_close(scores_of(model, POOLS, route), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_threads_that_share_a_model_do_not_mix_their_pools(family: str) -> None:
+    model = make_model(family)
+    own = [[random_pool(f"thread {number}", 5 + 4 * number, *range(1, 3 + number))] for number in range(4)]
+    expected = [scores_of(model, pools, "naive") for pools in own]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(len(own)) as threads:
+            found = [threads.submit(scores_of, model, own[n % 4], "split") for n in range(200)]
+            for number, scores in enumerate(found):
+                torch.testing.assert_close(scores.result(), expected[number % 4], atol=1e-5, rtol=0)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_the_last_layer_leaves_out_the_prefix_attending_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from transformers import (
     RobertaConfig,
 )
 
+import finrank.ranker.weights as weights
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.routes import checked_route, choose_route, why_not_packed
@@ -24,7 +25,7 @@ from finrank.ranker.settings import RankerSettings
 from finrank.ranker.weights import load_encoder
 from finrank.store import UserError
 from tests.ranker.models import make_model, scores_of
-from tests.tiny import SIZE
+from tests.tiny import SIZE, save_tiny_base
 
 POOLS = [
     EncodedPool("long", [5 + n % 90 for n in range(40)], [[20, 21, 22], [30, 31, 32, 33, 34, 35], [40]]),
@@ -141,3 +142,14 @@ def test_families_that_number_positions_from_padding_hold_fewer_tokens(tmp_path:
     config.max_position_embeddings = 129
     with pytest.raises(UserError, match="max_length 128 is over the 127 positions"):
         make(config, tmp_path / "too short")
+
+
+@pytest.mark.parametrize(("native", "told"), [(False, True), (True, False)])
+def test_emulated_bfloat16_is_told(
+    native: bool, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(weights, "multiplies_bfloat16", lambda: native)
+    base = save_tiny_base(tmp_path / "base", "bert")
+    encoder = weights.load_encoder(RankerSettings(base_model=str(base), dtype="bfloat16"))
+    assert encoder.dtype == torch.bfloat16
+    assert ("which this machine emulates" in capsys.readouterr().err) == told

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 
 from finrank.ranker.packing import EncodedPool
-from finrank.training.config import TrainingConfig
-from finrank.training.pools import LengthBucketSampler, PoolDataset, TrainingPool, batch_plan, collate
+from finrank.ranker.routes import RouteName
+from finrank.training.pools import (
+    LengthBucketSampler,
+    PoolDataset,
+    TrainingPool,
+    batch_plan,
+    collate,
+    too_small_for_a_gpu,
+)
+from finrank.training.rollouts import RolloutSampler
+from finrank.training.settings import PPOSettings
 
 
 def dataset(count: int = 103, candidates: int = 8, seed: int = 0) -> PoolDataset:
@@ -80,17 +90,30 @@ def test_a_batch_holds_pools_and_their_correct_candidates() -> None:
 def test_the_batch_plan_counts_tokens_padding_and_passes() -> None:
     pools = [EncodedPool("a", [1] * 6, [[1], [1, 1]]), EncodedPool("b", [1, 1], [[1]])]
     two = PoolDataset([TrainingPool(pool, [0]) for pool in pools], 0)
-    config = TrainingConfig(base_model="tiny", batch_size=2)
-    assert batch_plan(two, config, "split") == "12 tokens per batch on average, 0.0% of them padding"
-    assert batch_plan(two, config, "mask") == "18 tokens per batch on average, 33.3% of them padding"
-    assert batch_plan(two, config, "naive") == "24 tokens per batch on average, 25.0% of them padding"
-    small = config.model_copy(update={"tokens_per_pass": 9})
-    assert batch_plan(two, small, "split").endswith("; 1 of 1 batches in several passes (tokens_per_pass)")
+    assert batch_plan(two, [0, 1], 2, 100, "split") == "12 tokens per batch on average, 0.0% of them padding"
+    assert batch_plan(two, [0, 1], 2, 100, "mask") == "18 tokens per batch on average, 33.3% of them padding"
+    assert batch_plan(two, [0, 1], 2, 100, "naive") == "24 tokens per batch on average, 25.0% of them padding"
+    cut = "; 1 of 1 batches in several passes (tokens_per_pass)"
+    assert batch_plan(two, [0, 1], 2, 9, "split") == f"12 tokens per batch on average, 0.0% of them padding{cut}"
+    # In passes of their own no row is padded: 9 and 3 tokens, not twice 9.
+    assert batch_plan(two, [0, 1], 2, 9, "mask") == f"12 tokens per batch on average, 0.0% of them padding{cut}"
+
+
+def test_a_batch_that_leaves_a_gpu_idle_is_told() -> None:
+    pools = [TrainingPool(EncodedPool(f"q{n}", [1] * 200, [[1] * 12]), [0]) for n in range(9)]
+    told = too_small_for_a_gpu(PoolDataset(pools, 0), 4)  # 848 of 4,096 tokens
+    assert told is not None
+    assert "a batch of 4 questions is 848 tokens" in told
+    assert "raise the batch size to 20," in told
+    assert too_small_for_a_gpu(PoolDataset(pools, 0), 20) is None
 
 
 def test_padding_stays_small() -> None:
-    config = TrainingConfig(base_model="tiny", batch_size=4)
-    for route in ("mask", "naive"):
-        share = re.search(r"([\d.]+)% of them", batch_plan(dataset(400), config, route))
+    data = dataset(400)
+    ppo = PPOSettings(batch_size=4)
+    orders = [LengthBucketSampler(data, 4), RolloutSampler(data, ppo)]
+    routes: list[RouteName] = ["mask", "naive"]
+    for route, order in itertools.product(routes, orders):
+        share = re.search(r"([\d.]+)% of them", batch_plan(data, order, 4, 16384, route))
         assert share is not None
         assert 0 < float(share[1]) < 10

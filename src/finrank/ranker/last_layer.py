@@ -1,4 +1,4 @@
-"""The last layer computes what is pooled and no more.
+"""The last layer's feed-forward block computes what is pooled and no more.
 
 Nobody pools the prefix, nor, with `pooling: last`, any but one token of a candidate. Of those tokens the last layer
 needs keys and values; its feed-forward block, two thirds of a layer's products and more, runs on the pooled ones alone.
@@ -11,6 +11,7 @@ the last layer read. Without it (the route `naive`) the layer is as it was.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,11 +28,10 @@ def compute_only_pooled(base: Any) -> None:
         layer.register_forward_hook(_scatter_layer, with_kwargs=True)
         return
     layer = base.layers[-1]
-    block = _Block()
     # Noted inside the layer, and not before it, so that recomputing a checkpoint notes it too.
-    layer.self_attn.register_forward_pre_hook(block.note, with_kwargs=True)
-    layer.mlp.register_forward_pre_hook(block.gather)
-    layer.mlp.register_forward_hook(block.scatter)
+    layer.self_attn.register_forward_pre_hook(_note, with_kwargs=True)
+    layer.mlp.register_forward_pre_hook(_gather_block)
+    layer.mlp.register_forward_hook(_scatter_block)
 
 
 def gather(hidden_BTD: Tensor, pooled: Tensor) -> Tensor:
@@ -55,21 +55,20 @@ def _scatter_layer(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any)
     return output if pooled is None else scatter(output, pooled, *args[0].shape[:2])
 
 
-class _Block:
-    """The feed-forward block of a layer whose residual goes around it: pooled rows in, zeros elsewhere out."""
+# A block whose residual goes around it takes no keyword arguments: the attention just before notes them, per thread.
+_noted = threading.local()
 
-    def __init__(self) -> None:
-        self.pooled: Tensor | None = None
-        self.rows = (0, 0)
 
-    def note(self, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        self.pooled = kwargs.get("pooled")
+def _note(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+    _noted.pooled = kwargs.get("pooled")
 
-    def gather(self, _: nn.Module, args: tuple[Tensor]) -> Any:
-        if self.pooled is None:
-            return None
-        self.rows = (args[0].shape[0], args[0].shape[1])
-        return (gather(args[0], self.pooled),)
 
-    def scatter(self, _: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return output if self.pooled is None else scatter(output, self.pooled, *self.rows)
+def _gather_block(_: nn.Module, args: tuple[Tensor]) -> Any:
+    if _noted.pooled is None:
+        return None
+    _noted.rows = args[0].shape[:2]
+    return (gather(args[0], _noted.pooled),)
+
+
+def _scatter_block(_: nn.Module, args: Any, output: Tensor) -> Tensor:
+    return output if _noted.pooled is None else scatter(output, _noted.pooled, *_noted.rows)

@@ -100,13 +100,10 @@ class CandidateRankingModel(nn.Module):
     def candidate_vectors(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
         """One vector per candidate, [all candidates, width] in float32: what the score head reads."""
         if route == "naive":
-            vectors_ND = naive_vectors(
-                self.encoder, pools, self.causal, self.pooling, prefix_mask=self.why_not_packed is None
-            )
-        else:
-            lone = len(pools) == 1 and len(pools[0].candidates) == 1  # shares nothing: one row is the cheapest form
-            vectors_ND = _VECTORS["mask" if lone else route](self.encoder, pools, self.causal, self.pooling)
-        return vectors_ND
+            kept = self.why_not_packed is None
+            return naive_vectors(self.encoder, pools, self.causal, self.pooling, prefix_mask=kept)
+        lone = len(pools) == 1 and len(pools[0].candidates) == 1  # shares nothing: one row is the cheapest form
+        return _VECTORS["mask" if lone else route](self.encoder, pools, self.causal, self.pooling)
 
 
 _VECTORS = {"mask": mask_vectors, "split": split_vectors, "cached": cached_vectors}

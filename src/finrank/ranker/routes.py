@@ -89,6 +89,13 @@ def checked_route(model: CandidateRankingModel, *, training: bool = False, candi
     return check_route(model, route)
 
 
+def training_routes(model: CandidateRankingModel, candidates: int) -> tuple[Route, RouteName]:
+    """The checked route of training steps over pools of up to so many candidates, and that of the scoring between."""
+    route = checked_route(model, training=True, candidates=candidates)
+    scoring: RouteName = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name
+    return route, scoring
+
+
 def check_route(model: CandidateRankingModel, route: Route) -> Route:
     """Compare a route's vectors with naive ones on a small input; gives the route to use.
 

@@ -136,8 +136,8 @@ def shared_prefix_attention(
     """
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    last: Any = module
-    prefix_wanted = pooled is None or last.layer_idx + 1 < last.config.num_hidden_layers
+    layer: Any = module
+    prefix_wanted = pooled is None or layer.layer_idx + 1 < layer.config.num_hidden_layers
     with torch.autocast(device_type=query.device.type, enabled=False):
         key, value = key.to(query.dtype), value.to(query.dtype)
         return _attend(module, query, key, value, layout, scaling, prefix_wanted), None

@@ -17,8 +17,9 @@ from torch import Tensor
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.shared_prefix import Group, Layout, PrefixCache, PrefixDone, group_candidates
 
-# Up to so many tokens of prefixes and candidates one pass is faster than two (docs/experiments.md).
-_ONE_PASS_TOKENS = 800
+# Up to so many tokens of prefixes and candidates one pass is taken: on a CPU it is faster than two
+# (docs/experiments.md), a GPU has enough to do in one and saves the launches of the other.
+_ONE_PASS_TOKENS = {"cpu": 800, "cuda": 4096}
 # Candidate tokens per pass of `cached`.
 _CHUNK_TOKENS = {"cpu": 1024, "cuda": 16384}
 
@@ -45,9 +46,9 @@ def cached_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, poo
 
     For inference: nothing of it is meant to have gradients.
     """
-    if sum(pool.length for pool in pools) <= _ONE_PASS_TOKENS:
-        return split_vectors(encoder, pools, causal, pooling)
     device = encoder.device
+    if sum(pool.length for pool in pools) <= _ONE_PASS_TOKENS.get(device.type, _ONE_PASS_TOKENS["cuda"]):
+        return split_vectors(encoder, pools, causal, pooling)
     cache, prefixes = _encode_prefixes(encoder, pools, causal)
     vectors = []
     for chunk in _chunks(pools, _CHUNK_TOKENS.get(device.type, _CHUNK_TOKENS["cuda"])):

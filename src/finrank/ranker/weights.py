@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from finrank.console import warn
 from finrank.ranker.settings import RankerSettings
 from finrank.store import UserError, sha256
 
@@ -52,6 +53,13 @@ def pinned(settings: RankerSettings) -> RankerSettings:
     return settings.model_copy(update={"base_model_sha256": sha256(weights)})
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the device multiplies bfloat16 itself; where it does not, emulation is far slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def load_tokenizer(place: str) -> Any:
     """The tokenizer in a folder or hub id; UserError with what to do when it cannot be had."""
     try:
@@ -83,6 +91,11 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     """The frozen base model as this class of transformers has it, and the names of weights that were not there."""
     place = locate(settings.base_model, settings.base_model_sha256)
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "attn_implementation": "sdpa"}
+    if settings.dtype == "bfloat16" and not multiplies_bfloat16():
+        warn(
+            f"{settings.base_model} is wanted in bfloat16, which this machine emulates, slowly: for a new model, set "
+            "dtype=float32 (a saved one keeps the precision that it was trained in)"
+        )
     if settings.quantization == "4bit":
         options["quantization_config"] = _four_bit()
     try:

@@ -118,17 +118,13 @@ def _device() -> list[Finding]:
 
 
 def _dtypes() -> list[Finding]:
-    import torch
-
     from finrank.training.config import TrainingConfig
     from finrank.training.trainer import use_bf16
 
     native, why = use_bf16(TrainingConfig(base_model=DEFAULT_BASE))
-    used = "used in training" if native else "training uses float32"
-    half = "yes, for base weights (dtype: float16)" if torch.cuda.is_available() else "for GPUs: slow on this CPU"
+    used = "training takes it (autocast)" if native else "training stays in the weights' own precision"
     return [
         Finding("float32", "yes"),
-        Finding("float16", half),
         Finding("bfloat16", f"{'yes' if native else 'emulated, slow'}: {why}; {used}"),
     ]
 

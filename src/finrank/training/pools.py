@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,9 @@ from finrank.ranker.packing import EncodedPool
 from finrank.ranker.passes import cost, cut_into_passes
 from finrank.ranker.routes import RouteName
 from finrank.records import RewardedPool
-from finrank.training.config import TrainingConfig
+
+# Tokens of a batch below which a GPU waits for the next one.
+_GPU_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -137,16 +140,34 @@ def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:
     return {"pools": [item.pool for item in items], "orders": [item.order for item in items], "correct": correct_BN}
 
 
-def batch_plan(data: PoolDataset, config: TrainingConfig, route: RouteName) -> str:
-    """What the first epoch's batches cost on this route: tokens, padding, and how many take several passes."""
-    order = list(LengthBucketSampler(data, config.batch_size))
-    starts = range(0, len(order), config.batch_size)
-    batches = [[data.pools[index].pool for index in order[start : start + config.batch_size]] for start in starts]
-    computed = sum(cost(batch, route) for batch in batches)
+def batch_plan(data: PoolDataset, order: Iterable[int], batch_size: int, most: int, route: RouteName) -> str:
+    """What an epoch's batches cost on this route: tokens, padding, and how many take several passes of `most` tokens.
+
+    `order` is the sampler that training uses.
+    """
+    indices = list(order)
+    batches = [[data.pools[index].pool for index in some] for some in _in_batches(indices, batch_size)]
+    passes = [cut_into_passes(batch, most, route) for batch in batches]
+    computed = sum(cost(one, route) for batch in passes for one in batch)
     padding = 1 - sum(_without_padding(batch, route) for batch in batches) / computed
-    cut = sum(len(cut_into_passes(batch, config.tokens_per_pass, route)) > 1 for batch in batches)
+    cut = sum(len(batch) > 1 for batch in passes)
     several = f"; {cut} of {len(batches)} batches in several passes (tokens_per_pass)" if cut else ""
     return f"{computed / len(batches):,.0f} tokens per batch on average, {padding:.1%} of them padding{several}"
+
+
+def too_small_for_a_gpu(data: PoolDataset, batch_size: int) -> str | None:
+    """What to say where a batch holds fewer tokens than keep a GPU busy; None where it holds enough."""
+    tokens = batch_size * sum(item.pool.length for item in data.pools) / len(data)
+    if tokens >= _GPU_TOKENS:
+        return None
+    return (
+        f"a batch of {batch_size} questions is {tokens:,.0f} tokens, too few to keep a GPU busy: raise the batch size "
+        f"to {math.ceil(batch_size * _GPU_TOKENS / tokens)}, and lower trainer.gradient_accumulation_steps by as much"
+    )
+
+
+def _in_batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def _without_padding(pools: Sequence[EncodedPool], route: RouteName) -> int:

@@ -37,19 +37,19 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from finrank.console import say
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import RouteName, check_route, checked_route, choose_route
+from finrank.ranker.routes import RouteName, training_routes
 from finrank.ranker.saving import CONFIG, load_weights
 from finrank.ranker.weights import load_tokenizer
 from finrank.store import UserError, available_splits
 from finrank.training import runs, sft
 from finrank.training.config import TrainingConfig
 from finrank.training.finish import Start, train_to_the_end
-from finrank.training.pools import PoolDataset, TrainingPool, batch_plan
+from finrank.training.pools import PoolDataset, TrainingPool
 from finrank.training.ppo_start import STAGE, run_to_join, sft_model_to_begin_with, with_the_models_settings
 from finrank.training.ppo_trainer import PPOTrainer, log_policy
 from finrank.training.rollouts import PerCandidate, PPOState, RolloutSampler
 from finrank.training.settings import PPOSettings
-from finrank.training.splits import Split, read_splits, say_splits, say_what_is_trained, selection_metrics
+from finrank.training.splits import Split, read_splits, say_batches, say_splits, say_what_is_trained, selection_metrics
 from finrank.training.trainer import to_training_device, training_arguments
 
 # Trainer arguments by which a step would no longer tell its rollout.
@@ -91,12 +91,12 @@ def train(
     splits = read_splits(input_dir, config.prompt, tokenizer, quick_test)
     model = _policy(config, start, early)
     most = max(len(pool.candidates) for pool in splits["train"].pools)
-    route = checked_route(model, training=True, candidates=most)
-    scoring = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name
+    route, scoring = training_routes(model, most)
     say(f"SFT model: {start}")
     say_what_is_trained(model, config, route)
     dataset, rewards = learnable(splits["train"], config.ppo, config.seed)
-    say_splits(splits, batch_plan(dataset, config.model_copy(update={"batch_size": config.ppo.batch_size}), route.name))
+    say_splits(splits)
+    say_batches(dataset, RolloutSampler(dataset, config.ppo), config.ppo.batch_size, config.tokens_per_pass, route.name)
     if resume:
         stage = runs.unfinished_stage(output_dir, STAGE, started, unless="sft_model")
     else:

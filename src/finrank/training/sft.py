@@ -18,15 +18,15 @@ from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from finrank.console import say
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import RouteName, check_route, checked_route, choose_route
+from finrank.ranker.routes import RouteName, training_routes
 from finrank.ranker.saving import find_model, load_weights
 from finrank.ranker.weights import load_tokenizer, locate, pinned
 from finrank.store import UserError, available_splits
 from finrank.training import runs
 from finrank.training.config import TrainingConfig
 from finrank.training.finish import train_to_the_end
-from finrank.training.pools import PoolDataset, batch_plan
-from finrank.training.splits import Split, read_splits, say_splits, say_what_is_trained, selection_metrics
+from finrank.training.pools import LengthBucketSampler, PoolDataset
+from finrank.training.splits import Split, read_splits, say_batches, say_splits, say_what_is_trained, selection_metrics
 from finrank.training.trainer import RankingTrainer, to_training_device, training_arguments
 
 STAGE = "04_sft"
@@ -70,23 +70,34 @@ def train(
         load_weights(model, find_model(init_model))
     to_training_device(model, arguments)
     most = max(len(pool.candidates) for pool in splits["train"].pools)
-    route = checked_route(model, training=True, candidates=most)
-    scoring = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name
+    route, scoring = training_routes(model, most)
     say_what_is_trained(model, config, route)
-    say_splits(splits, batch_plan(PoolDataset(splits["train"].encoded.pools, config.seed), config, route.name))
+    say_splits(splits)
+    dataset = _answerable(splits["train"], config.seed)
+    order = LengthBucketSampler(dataset, config.batch_size)
+    say_batches(dataset, order, config.batch_size, config.tokens_per_pass, route.name)
     stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
     say(f"writing to {stage}")
     with runs.lock(stage):
-        trainer = _make_trainer(model, config, stage, splits, tokenizer, (route.name, scoring), quick_test)
+        trainer = _make_trainer(model, config, stage, dataset, splits, tokenizer, (route.name, scoring), quick_test)
         facts = {"stage": "sft", **started, "seed": config.seed}
         train_to_the_end(trainer, stage, splits, scoring, facts, began=began, resume=resume)
     return stage
+
+
+def _answerable(train: Split, seed: int) -> PoolDataset:
+    """The train pools with a correct candidate; says how many have none."""
+    pools = [item for item in train.encoded.pools if item.correct]
+    if left_out := len(train.pools) - len(pools):
+        say(f"{left_out} train pools without a correct candidate stay out of the loss")
+    return PoolDataset(pools, seed)
 
 
 def _make_trainer(
     model: CandidateRankingModel,
     config: TrainingConfig,
     stage: Path,
+    dataset: PoolDataset,
     splits: dict[str, Split],
     tokenizer: Any,
     routes: tuple[RouteName, RouteName],
@@ -96,14 +107,11 @@ def _make_trainer(
     callbacks: list[TrainerCallback] = []
     if config.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
-    train_pools = [item for item in splits["train"].encoded.pools if item.correct]
-    if left_out := len(splits["train"].pools) - len(train_pools):
-        say(f"{left_out} train pools without a correct candidate stay out of the loss")
     arguments = training_arguments(config, stage / runs.CHECKPOINTS, **quick)
     return RankingTrainer(
         model,
         arguments,
-        dataset=PoolDataset(train_pools, config.seed),
+        dataset=dataset,
         tokenizer=tokenizer,
         route=routes[0],
         tokens_per_pass=config.tokens_per_pass,

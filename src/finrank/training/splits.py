@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from finrank.console import say, warn
 from finrank.evaluation.report import evaluate_pools
@@ -21,7 +22,7 @@ from finrank.store import UserError, load_records
 from finrank.training import runs
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import mean_listwise_loss
-from finrank.training.pools import EncodedData, encode_pools
+from finrank.training.pools import EncodedData, PoolDataset, batch_plan, encode_pools, too_small_for_a_gpu
 from finrank.training.trainer import use_bf16
 
 # --quick_test: enough to go through every step of the path, small enough for two minutes on two cores.
@@ -74,14 +75,20 @@ def say_what_is_trained(model: CandidateRankingModel, config: TrainingConfig, ro
     )
 
 
-def say_splits(splits: dict[str, Split], batch_plan: str) -> None:
+def say_batches(data: PoolDataset, order: Iterable[int], batch_size: int, most: int, route: RouteName) -> None:
+    """What a batch costs, and whether it is too little for the GPU that it runs on."""
+    say(f"    {batch_plan(data, order, batch_size, most, route)}")
+    small = too_small_for_a_gpu(data, batch_size) if torch.cuda.is_available() else None
+    if small:
+        warn(small)
+
+
+def say_splits(splits: dict[str, Split]) -> None:
     """How many pools there are, how long they are, and what of the gold programs' numbers the model gets to see."""
     for name, split in splits.items():
         encoded = split.encoded
         lengths = sorted(item.pool.length for item in encoded.pools)
         say(f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens")
-        if name == "train":
-            say(f"    {batch_plan}")
         if encoded.numbers_in_prefix is not None:
             say(
                 f"    of the gold programs' numbers on the page {encoded.numbers_in_prefix:.1%} are in the prefix, "

@@ -17,6 +17,7 @@ from finrank.ranker.packing import EncodedPool
 from finrank.ranker.passes import cut_into_passes
 from finrank.ranker.routes import RouteName
 from finrank.ranker.saving import load_weights, save_model
+from finrank.ranker.weights import multiplies_bfloat16
 from finrank.store import UserError
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
@@ -146,12 +147,9 @@ def use_bf16(config: TrainingConfig) -> tuple[bool, str]:
     """Whether training runs under bfloat16 autocast, and why."""
     if config.mixed_precision != "auto":
         return config.mixed_precision == "bf16", "the config says so"
-    if torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return native, f"this GPU {'multiplies' if native else 'does not multiply'} bfloat16 natively"
-    # Without these instructions bfloat16 is emulated, several times slower than float32.
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return native, f"this CPU {'multiplies' if native else 'does not multiply'} bfloat16 natively"
+    native = multiplies_bfloat16()
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    return native, f"this {device} {'multiplies' if native else 'does not multiply'} bfloat16 natively"
 
 
 def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: Any) -> TrainingArguments:
