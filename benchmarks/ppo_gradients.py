@@ -84,8 +84,8 @@ def docs(rows: Sequence[Row]) -> str:
         "pools",
         "SFT pulls",
         "expected reward pulls",
-        "share of all SFT's",
-        "of all",
+        "share of SFT's",
+        "share of expected reward's",
     ]
     lines = [
         [
