@@ -3,8 +3,10 @@
 #   make demo   stages 00 to 04 on the embedded sample, with a results table (about 7 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
-#   make bench  every benchmark beside its peers, tables into docs/benchmarks.md (about an hour on 2 cores)
-#   make finqa FINQA=DIR   the README's figures on the official FinQA files in DIR (about 20 minutes on 2 cores)
+#   make bench  inference_cpu, training_cpu, growth, service: tables into docs/benchmarks.md (about an hour on 2 cores);
+#               not the benchmarks that need pools, FinQA or a GPU
+#   make finqa FINQA=DIR   the commands behind the README's FinQA table, on the official files in DIR (2 cores: about 20
+#               minutes for the README's 1,109 train questions; the whole train file takes five times as long to train)
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv

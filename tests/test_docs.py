@@ -6,11 +6,13 @@ import contextlib
 import io
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from finrank.records import RewardedPool
 from finrank.store import load_records
@@ -172,6 +174,12 @@ def test_every_line_of_the_readmes_tree_exists() -> None:
 def test_the_readmes_tree_lists_every_file() -> None:
     missing = unlisted_files(readme_tree(), files_to_list(REPOSITORY))
     assert missing == [], "not in the README's tree, or without a description there"
+
+
+def test_the_citation_is_of_this_version_and_licence() -> None:
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {key: cited[key] for key in ("version", "license")} == {key: project[key] for key in ("version", "license")}
 
 
 TREE = """

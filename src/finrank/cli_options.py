@@ -18,7 +18,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed: the same seed and input
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes at work (0: one per core); the files do not depend on it.")
 ]
-Split = Annotated[str, typer.Option("--split", help="Which pages: train, selection, dev or test.")]
+Split = Annotated[str, typer.Option("--split", help="Which split: train, selection, dev or test.")]
 FiguresJson = Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON to this file.")]
 RewardedPools = Annotated[Path, typer.Option("--data", help="Rewarded pools (output of stage 03).")]
 Control = Annotated[
@@ -54,7 +54,10 @@ ModelOrHubId = Annotated[
     str, typer.Option("--model", help="A run (outputs/run_001), a stage directory, a model folder, or a hub id.")
 ]
 # Of the commands that train.
-Config = Annotated[Path, typer.Option("--config", help="Training config, such as configs/models/minilm.yaml.")]
+Config = Annotated[
+    Path,
+    typer.Option("--config", help="Training config, such as configs/models/minilm.yaml (keys: docs/configuration.md)."),
+]
 InputDir = Annotated[Path, typer.Option("--input_dir", help="Output of stage 03.")]
 OutputDir = Annotated[Path, typer.Option("--output_dir", help="Folder in which the run gets its own, run_NNN.")]
 Overrides = Annotated[

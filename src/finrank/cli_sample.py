@@ -100,7 +100,7 @@ def sample(
 
     \b
     Example:
-      finrank sample --model outputs/run_001 --num_candidates 8
+      finrank sample --model outputs/run_002 --num_candidates 8
       finrank sample --endpoint http://127.0.0.1:8000/v1 --model my-llm --split dev --limit 20
     """
     from finrank.stages import sample as stage

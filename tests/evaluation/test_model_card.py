@@ -56,6 +56,7 @@ def test_the_card_shows_the_figures_and_what_is_wrong(model_dir: Path) -> None:
     assert "rightly (95 % lower bound: 0.902). The threshold was chosen on these very pools" in text
     assert "out of fold" not in text  # coverage and accuracy of the threshold are those of the pools it was chosen on
     assert "made as these were (corrupted, gold)" in text
+    assert "`pip install .`" in text.split("```python")[0]  # says how to come by finrank before it is imported
     assert "control" not in text
     assert "None" not in text
 

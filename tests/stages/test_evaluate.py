@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from finrank.evaluation.official import read_predictions, score_predictions
 from finrank.ranker import scoring
@@ -243,7 +244,7 @@ def test_a_model_without_a_manifest_has_a_control_of_the_data_at_hand(place: Pat
 
 
 def test_a_control_that_sees_the_question_is_refused(place: Path) -> None:
-    with pytest.raises(UserError, match="trained with question and page"):
+    with pytest.raises(UserError, match=r"trained with question and page[\s\S]*finrank sft --candidate_only"):
         evaluate.run(place / "outputs/run_001", place / "data", candidate_only_dir=place / "outputs/run_001")
 
 
@@ -263,6 +264,19 @@ def test_what_is_printed_leads_with_the_figures_and_names_the_troubles(
 def test_a_wanted_accuracy_that_is_no_share_is_refused(place: Path, wanted: float) -> None:
     with pytest.raises(UserError, match="wanted_accuracy is a share between 0 and 1"):
         evaluate.run(place / "outputs/run_001", place / "data", wanted_accuracy=wanted)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["cuda", "python"])
+def test_memory_that_ran_out_is_told_without_keys_of_a_config(
+    place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhausted(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(evaluate, "score_pools", exhausted)
+    with pytest.raises(UserError, match=r"^Out of memory\. An evaluation .* leave out --compare") as told:
+        evaluate.run(place / "outputs/run_001", place / "data", save_confidence=False)
+    assert "--set" not in str(told.value)
 
 
 def test_a_missing_split_an_empty_one_and_a_missing_model_are_named(place: Path, tmp_path: Path) -> None:

@@ -111,7 +111,11 @@ def _control(
             return None, f"{input_dir} has no {' and no '.join(f'{name}.jsonl' for name in missing)} to train it with"
     from finrank.training.runs import explain_out_of_memory
 
-    with tempfile.TemporaryDirectory(prefix="finrank-audit-") as folder, explain_out_of_memory():
+    advice = (
+        "Training the control takes the most: lower tokens_per_pass and batch_size in a copy of its config and give "
+        "that with --config, or leave the control out with --candidate_only skip"
+    )
+    with tempfile.TemporaryDirectory(prefix="finrank-audit-") as folder, explain_out_of_memory(advice=advice):
         data = _with_rewards(input_dir, split, Path(folder))
         if candidate_only == TRAIN:
             model_dir = _train_control(data, config_path, Path(folder), seed)

@@ -38,6 +38,11 @@ from finrank.training.runs import TRAINING_MANIFEST, data_hashes, environment, e
 _ORDER_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 # A model is too sure of what it was trained on, and what is fitted on test makes its figures there too good.
 _FITTED_ON = ("dev", "selection")
+_MEMORY_ADVICE = (
+    "An evaluation scores in small passes and holds every model that takes part: leave out --compare, free the device "
+    "of other programs, or evaluate on the CPU (CUDA_VISIBLE_DEVICES= before the command). A model trained with a "
+    "smaller prompt.max_length, or quantization: 4bit, needs less"
+)
 
 
 class Scored(NamedTuple):
@@ -78,7 +83,7 @@ def run(
     pools = load_records(data_dir / f"{split}.jsonl", RewardedPool)
     if not pools:
         raise UserError(f"{data_dir / f'{split}.jsonl'} is empty: choose another --split, or run steps 01 to 03 again")
-    with explain_out_of_memory():
+    with explain_out_of_memory(advice=_MEMORY_ADVICE):
         scores, figures = _figures(model_dir, others, pools, split, wanted_accuracy, base_model, seed)
     result = {
         **figures,
@@ -182,7 +187,7 @@ def _control(given: Path | None, model_dir: Path, data_dir: Path) -> Path | None
     if not read_settings(control).prompt.candidate_only:
         raise UserError(
             f"--candidate_only {given}: {control} was trained with question and page, so it is no control; give a "
-            "model of finrank train-sft --candidate_only, or use --compare for another model"
+            "model of finrank sft --candidate_only, or use --compare for another model"
         )
     return control
 

@@ -131,17 +131,17 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(*keys: str) -> Iterator[None]:
+def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[None]:
     """Turn an error that means memory ran out into a UserError that names the config keys to lower, in that order.
 
-    Without keys, those of stage 04.
+    Without keys, those of stage 04; a command without a config gives its own `advice`.
     """
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
         text = str(error).lower()
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
-            raise UserError(_lower(keys or STAGE_04_KEYS)) from error
+            raise UserError(f"Out of memory. {advice or _lower(keys or STAGE_04_KEYS)}") from error
         raise
 
 
@@ -161,9 +161,7 @@ GENERATION_KEYS = ("batch_size", *_ALWAYS)  # one forward pass holds the whole b
 
 def _lower(keys: Sequence[str]) -> str:
     lines = [f"    {key:38} {_MEMORY_KEYS[key]}" for key in keys]
-    return "\n".join(
-        ["Out of memory. Lower these keys of the config, in this order (each also works as --set key=value):", *lines]
-    )
+    return "\n".join(["Lower these keys of the config, in this order (each also works as --set key=value):", *lines])
 
 
 def finite(value: Any) -> Any:
