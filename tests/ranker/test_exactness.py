@@ -127,10 +127,6 @@ def without_last_of_stream(*arguments: Any) -> Any:
     return pooled_tokens(*arguments)[:-1]
 
 
-def without_last(*arguments: Any) -> Any:
-    return pooled_places(*arguments)[:-1]
-
-
 add_candidates = stream._add_candidates
 pooled_places = packing.pooled_places
 pooled_tokens = stream.pooled_tokens
@@ -191,9 +187,15 @@ def test_the_check_at_load_takes_two_passes_by_itself(monkeypatch: pytest.Monkey
     assert checked_route(make_model("bert")).name == "naive"
 
 
-def test_the_check_at_load_takes_a_lone_candidate_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "pooled_places", without_last)  # a lone candidate is scored as a row of `mask`
-    assert checked_route(make_model("bert")).name == "naive"
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_the_check_at_load_takes_a_lone_candidate_too(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lone = shared_prefix._lone_candidate
+
+    def without_prefix_alone(query: torch.Tensor, prefix: Any, *rest: Any) -> torch.Tensor:
+        return lone(query, (prefix[0][:, :1], prefix[1][:, :1]), *rest)
+
+    monkeypatch.setattr(shared_prefix, "_lone_candidate", without_prefix_alone)
+    assert checked_route(make_model(family)).name == "naive"
 
 
 def test_a_pool_without_tokens_somewhere_is_refused() -> None:

@@ -102,8 +102,7 @@ class CandidateRankingModel(nn.Module):
         if route == "naive":
             kept = self.why_not_packed is None
             return naive_vectors(self.encoder, pools, self.causal, self.pooling, prefix_mask=kept)
-        lone = len(pools) == 1 and len(pools[0].candidates) == 1  # shares nothing: one row is the cheapest form
-        return _VECTORS["mask" if lone else route](self.encoder, pools, self.causal, self.pooling)
+        return _VECTORS[route](self.encoder, pools, self.causal, self.pooling)
 
 
 _VECTORS = {"mask": mask_vectors, "split": split_vectors, "cached": cached_vectors}

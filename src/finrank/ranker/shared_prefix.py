@@ -174,15 +174,9 @@ def _attend(
             pieces_HTE.append(_prefix_to_itself(query[:, :, begin:end], own_key, own_value, layout.causal, scaling))
         for group in groups:
             tokens = slice(group.start, group.stop)
-            pieces_HTE.append(
-                candidates_to_prefix_and_selves(
-                    query[0, :, tokens] * scaling,
-                    (own_key[0], own_value[0]),
-                    (key[0, :, tokens], value[0, :, tokens]),
-                    group,
-                    layout.causal,
-                )
-            )
+            prefix, own = (own_key[0], own_value[0]), (key[0, :, tokens], value[0, :, tokens])
+            attend = _lone_candidate if len(group.blocks_NC) == 1 else candidates_to_prefix_and_selves
+            pieces_HTE.append(attend(query[0, :, tokens] * scaling, prefix, own, group, layout.causal))
     return torch.cat(pieces_HTE, dim=1).transpose(0, 1).unsqueeze(0)
 
 
@@ -191,6 +185,23 @@ def _prefix_to_itself(query: Tensor, key: Tensor, value: Tensor, causal: bool, s
     return scaled_dot_product_attention(query, key, value, is_causal=causal, scale=scaling, enable_gqa=grouped).squeeze(
         0
     )
+
+
+def _lone_candidate(
+    query_HTE: Tensor,
+    prefix: tuple[Tensor, Tensor],
+    own: tuple[Tensor, Tensor],
+    group: Group,
+    causal: bool,
+) -> Tensor:
+    """`candidates_to_prefix_and_selves` for a group of one, which has no sibling: one kernel over all its keys."""
+    key, value = (torch.cat(pair, dim=1).unsqueeze(0) for pair in zip(prefix, own, strict=True))
+    tokens, keys = query_HTE.shape[1], key.shape[2]
+    seen_TX = torch.ones(tokens, keys, dtype=torch.bool, device=key.device).tril(keys - tokens) if causal else None
+    grouped = len(query_HTE) != key.shape[1]
+    return scaled_dot_product_attention(
+        query_HTE.unsqueeze(0), key, value, attn_mask=seen_TX, scale=1.0, enable_gqa=grouped
+    ).squeeze(0)
 
 
 def candidates_to_prefix_and_selves(
