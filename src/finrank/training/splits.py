@@ -77,7 +77,7 @@ def say_what_is_trained(model: CandidateRankingModel, config: TrainingConfig, ro
 
 def say_batches(data: PoolDataset, order: Iterable[int], batch_size: int, most: int, route: RouteName) -> None:
     """What a batch costs, and whether it is too little for the GPU that it runs on."""
-    say(f"    {batch_plan(data, order, batch_size, most, route)}")
+    say(f"train batches: {batch_plan(data, order, batch_size, most, route)}")
     small = too_small_for_a_gpu(data, batch_size) if torch.cuda.is_available() else None
     if small:
         warn(small)
