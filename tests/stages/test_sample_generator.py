@@ -91,7 +91,7 @@ def test_where_memory_runs_out_the_number_of_candidates_is_named(
             raise error
 
     monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Full())
-    with pytest.raises(UserError, match=r"t0: out of memory.* lower --num_candidates"):
+    with pytest.raises(UserError, match=r"^Out of memory\. .*\(t0\).* lower --num_candidates"):
         sample.run(data, tmp_path / "out", model=str(tmp_path / "model"), sampling=Sampling(2))
 
 

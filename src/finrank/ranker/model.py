@@ -100,8 +100,8 @@ class CandidateRankingModel(nn.Module):
     def candidate_vectors(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
         """One vector per candidate, [all candidates, width] in float32: what the score head reads."""
         if route == "naive":
-            kept = self.why_not_packed is None
-            return naive_vectors(self.encoder, pools, self.causal, self.pooling, prefix_mask=kept)
+            prefix_mask = self.why_not_packed is None
+            return naive_vectors(self.encoder, pools, self.causal, self.pooling, prefix_mask=prefix_mask)
         return _VECTORS[route](self.encoder, pools, self.causal, self.pooling)
 
 

@@ -102,17 +102,16 @@ class ModelSource:
         how = asdict(self._sampling)
         number = how.pop("num_candidates")
         for key, question in asked:
+            advice = (
+                f"The {number} completions of a question ({question.id}) are written at once: lower --num_candidates "
+                "(and add --overwrite where completions of this number are kept already)"
+            )
             try:
-                with explain_out_of_memory():
+                with explain_out_of_memory(advice=advice):
                     texts = generator.complete([question], num_samples=number, **how)[0]
             except TooLong as error:
                 yield Outcome(key, "refused", str(error))
                 continue
-            except UserError as error:  # of a memory that ran out: its keys are those of training
-                raise UserError(
-                    f"{question.id}: out of memory. The {number} completions of a question are written at once: lower "
-                    "--num_candidates (and add --overwrite where completions of this number are kept already)"
-                ) from error
             journal.add(key, [(text, None) for text in texts], (None, None))
             yield Outcome(key, "answered")
 

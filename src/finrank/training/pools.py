@@ -20,7 +20,7 @@ from finrank.ranker.passes import cost, cut_into_passes
 from finrank.ranker.routes import RouteName
 from finrank.records import RewardedPool
 
-# Tokens of a batch below which a GPU waits for the next one.
+# Tokens that a batch on a GPU should hold at the least; not measured.
 _GPU_TOKENS = 4096
 
 
@@ -162,7 +162,7 @@ def too_small_for_a_gpu(data: PoolDataset, batch_size: int) -> str | None:
         return None
     return (
         f"a batch of {batch_size} questions is {tokens:,.0f} tokens, too few to keep a GPU busy: raise the batch size "
-        f"to {math.ceil(batch_size * _GPU_TOKENS / tokens)}, and lower trainer.gradient_accumulation_steps by as much"
+        f"to {math.ceil(batch_size * _GPU_TOKENS / tokens)}, and accumulate gradients over as many fewer batches"
     )
 
 
