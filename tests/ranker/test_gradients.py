@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import finrank.ranker.shared_prefix as shared_prefix
+import finrank.training.trainer as trainer
 from finrank.ranker.model import CandidateRankingModel, pad_scores
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.routes import RouteName
@@ -99,6 +100,21 @@ def test_passes_keep_the_activations_of_one_pass_at_a_time() -> None:
         return held
 
     assert kept(45) < kept(10**6) / 5
+
+
+def test_passes_that_run_again_tell_checkpoint_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a tensor on it, checkpoint does not keep a GPU's random state: dropout would differ the second time."""
+    devices = []
+
+    def watched(function: Callable[..., Tensor], *given: object, **options: object) -> Tensor:
+        devices.append([value.device for value in given if isinstance(value, Tensor)])
+        return function(*given)
+
+    monkeypatch.setattr(trainer, "checkpoint", watched)
+    model = make_model("bert")
+    scores_in_passes(model, POOLS, "split", most=45)
+    assert len(devices) > 1
+    assert all(own == [model.device] for own in devices)
 
 
 def test_a_gradient_through_the_prefix_that_is_cut_off_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

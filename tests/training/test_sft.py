@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from finrank.ranker.encoding import encode
 from finrank.ranker.saving import find_model, load_model
@@ -23,6 +24,7 @@ from finrank.records import RewardedPool
 from finrank.stages import evaluate, sft
 from finrank.store import UserError, load_records
 from finrank.training import runs
+from finrank.training import sft as sft_training
 from tests.conftest import REPOSITORY
 from tests.pools import write_pools
 from tests.tiny import save_tiny_base
@@ -167,6 +169,38 @@ def test_packed_and_naive_training_give_the_same_curve(tmp_path: Path, config: s
     assert abs(naive[0][1] - naive[-1][1]) > 0.01  # a curve that stands still would prove nothing
     for packed in (mask, split, in_passes):
         np.testing.assert_allclose(packed, naive, atol=1e-4)
+
+
+class Elsewhere:
+    """Trainer's arguments, with another device's name."""
+
+    def __init__(self, arguments: TrainingArguments, device: str) -> None:
+        self.device = torch.device(device)
+        self.gradient_accumulation_steps = arguments.gradient_accumulation_steps
+
+
+def test_on_a_gpu_accumulated_batches_are_joined_and_a_step_learns_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pools(tmp_path / "data", train=8)  # one step per epoch: its questions are the same however they are batched
+    still = ["lora.dropout=0", "score_head.dropout=0", "learning_rate=1e-2", "trainer.num_train_epochs=6"]
+    apart = train(tmp_path, "minilm.yaml", "bert", *still, "trainer.gradient_accumulation_steps=2")
+    real = sft_training._filling_a_gpu
+    monkeypatch.setattr(sft_training, "_filling_a_gpu", lambda *own: real(*own[:3], Elsewhere(own[3], "cuda")))
+    joined = train(tmp_path, "minilm.yaml", "bert", *still, "trainer.gradient_accumulation_steps=2")
+    assert "batches hold 8 questions, not 4, and gradients are accumulated over 1 of them, not 2" in said(capsys)
+    manifest = json.loads((joined / "training_manifest.json").read_text())
+    assert (manifest["config"]["batch_size"], manifest["batch_size_on_device"]) == (4, 8)
+    assert [step for step, _ in losses(joined)] == list(range(1, 7))
+    np.testing.assert_allclose(losses(joined), losses(apart), atol=1e-4)
+    capsys.readouterr()
+    single = train(tmp_path, "minilm.yaml", "bert", *still, "trainer.gradient_accumulation_steps=1")
+    assert "batches hold" not in said(capsys)
+    assert len(losses(single)) == 12  # two steps per epoch, as the config says
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
 
 
 def test_a_pool_is_learned(tmp_path: Path) -> None:

@@ -42,16 +42,25 @@ def split_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pool
 
 
 def cached_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
-    """The same from two kinds of pass: all prefixes, then candidates in chunks; in one pass where all is short.
+    """The same for inference: in one pass where all is short, else in two kinds of pass."""
+    kind = encoder.device.type
+    if sum(pool.length for pool in pools) <= _ONE_PASS_TOKENS.get(kind, _ONE_PASS_TOKENS["cuda"]):
+        return split_vectors(encoder, pools, causal, pooling)
+    chunk = _CHUNK_TOKENS.get(kind, _CHUNK_TOKENS["cuda"])
+    return two_pass_vectors(encoder, pools, causal, pooling, chunk_tokens=chunk)
+
+
+def two_pass_vectors(
+    encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str, *, chunk_tokens: int
+) -> Tensor:
+    """The same from two kinds of pass: all prefixes, then candidates in chunks of so many tokens.
 
     For inference: nothing of it is meant to have gradients.
     """
     device = encoder.device
-    if sum(pool.length for pool in pools) <= _ONE_PASS_TOKENS.get(device.type, _ONE_PASS_TOKENS["cuda"]):
-        return split_vectors(encoder, pools, causal, pooling)
     cache, prefixes = _encode_prefixes(encoder, pools, causal)
     vectors = []
-    for chunk in _chunks(pools, _CHUNK_TOKENS.get(device.type, _CHUNK_TOKENS["cuda"])):
+    for chunk in _chunks(pools, chunk_tokens):
         tokens: list[int] = []
         positions: list[int] = []
         groups: list[list[Group]] = []

@@ -155,15 +155,34 @@ def batch_plan(data: PoolDataset, order: Iterable[int], batch_size: int, most: i
     return f"{computed / len(batches):,.0f} tokens per batch on average, {padding:.1%} of them padding{several}"
 
 
-def too_small_for_a_gpu(data: PoolDataset, batch_size: int) -> str | None:
-    """What to say where a batch holds fewer tokens than keep a GPU busy; None where it holds enough."""
-    tokens = batch_size * sum(item.pool.length for item in data.pools) / len(data)
-    if tokens >= _GPU_TOKENS:
+def batches_to_join(data: PoolDataset, batch_size: int, accumulation: int, most: int, route: RouteName) -> int:
+    """How many accumulated batches a GPU should compute as one: the fewest that keep it busy within `most` tokens.
+
+    Where none do, as many as fit; an optimizer step's gradient is the mean over as many questions either way.
+
+    >>> pools = [TrainingPool(EncodedPool(f"q{n}", [1] * 500, [[1] * 12]), [0]) for n in range(32)]  # 512 tokens each
+    >>> batches_to_join(PoolDataset(pools, 0), 4, accumulation=6, most=16384, route="mask")
+    2
+    """
+    one = batch_size * _tokens(data, route)
+    fitting = [number for number in range(2, accumulation + 1) if accumulation % number == 0 and number * one <= most]
+    return next((number for number in (1, *fitting) if number * one >= _GPU_TOKENS), [1, *fitting][-1])
+
+
+def too_small_for_a_gpu(data: PoolDataset, batch_size: int, most: int, route: RouteName) -> str | None:
+    """What to say where a batch holds fewer tokens than keep a GPU busy; None where it holds enough, or `most`."""
+    tokens = batch_size * _tokens(data, route)
+    if tokens >= min(_GPU_TOKENS, most):
         return None
     return (
-        f"a batch of {batch_size} questions is {tokens:,.0f} tokens, too few to keep a GPU busy: raise the batch size "
-        f"to {math.ceil(batch_size * _GPU_TOKENS / tokens)}, and accumulate gradients over as many fewer batches"
+        f"a batch of {batch_size} questions is {tokens:,.0f} tokens, too few to keep a GPU busy: "
+        f"{math.ceil(batch_size * _GPU_TOKENS / tokens)} would, but a step then learns from more questions"
     )
+
+
+def _tokens(data: PoolDataset, route: RouteName) -> float:
+    """Tokens that a question costs on this route, on average and without padding for others."""
+    return sum(cost([item.pool], route) for item in data.pools) / len(data)
 
 
 def _in_batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -93,10 +93,11 @@ def train(
     most = max(len(pool.candidates) for pool in splits["train"].pools)
     route, scoring = training_routes(model, most)
     say(f"SFT model: {start}")
-    say_what_is_trained(model, config, route)
+    say_what_is_trained(model, config, route, scoring)
     dataset, rewards = learnable(splits["train"], config.ppo, config.seed)
     say_splits(splits)
-    say_batches(dataset, RolloutSampler(dataset, config.ppo), config.ppo.batch_size, config.tokens_per_pass, route.name)
+    order, size = RolloutSampler(dataset, config.ppo), config.ppo.batch_size
+    say_batches(dataset, order, size, config.tokens_per_pass, route.name, early.device)
     if resume:
         stage = runs.unfinished_stage(output_dir, STAGE, started, unless="sft_model")
     else:

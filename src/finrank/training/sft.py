@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from finrank.console import say
 from finrank.ranker.model import CandidateRankingModel
@@ -25,7 +25,7 @@ from finrank.store import UserError, available_splits
 from finrank.training import runs
 from finrank.training.config import TrainingConfig
 from finrank.training.finish import train_to_the_end
-from finrank.training.pools import LengthBucketSampler, PoolDataset
+from finrank.training.pools import LengthBucketSampler, PoolDataset, batches_to_join
 from finrank.training.splits import Split, read_splits, say_batches, say_splits, say_what_is_trained, selection_metrics
 from finrank.training.trainer import RankingTrainer, to_training_device, training_arguments
 
@@ -71,16 +71,17 @@ def train(
     to_training_device(model, arguments)
     most = max(len(pool.candidates) for pool in splits["train"].pools)
     route, scoring = training_routes(model, most)
-    say_what_is_trained(model, config, route)
+    say_what_is_trained(model, config, route, scoring)
     say_splits(splits)
     dataset = _answerable(splits["train"], config.seed)
+    config = _filling_a_gpu(config, dataset, route.name, arguments)
     order = LengthBucketSampler(dataset, config.batch_size)
-    say_batches(dataset, order, config.batch_size, config.tokens_per_pass, route.name)
+    say_batches(dataset, order, config.batch_size, config.tokens_per_pass, route.name, arguments.device)
     stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
     say(f"writing to {stage}")
     with runs.lock(stage):
         trainer = _make_trainer(model, config, stage, dataset, splits, tokenizer, (route.name, scoring), quick_test)
-        facts = {"stage": "sft", **started, "seed": config.seed}
+        facts = {"stage": "sft", **started, "seed": config.seed, "batch_size_on_device": config.batch_size}
         train_to_the_end(trainer, stage, splits, scoring, facts, began=began, resume=resume)
     return stage
 
@@ -91,6 +92,25 @@ def _answerable(train: Split, seed: int) -> PoolDataset:
     if left_out := len(train.pools) - len(pools):
         say(f"{left_out} train pools without a correct candidate stay out of the loss")
     return PoolDataset(pools, seed)
+
+
+def _filling_a_gpu(
+    config: TrainingConfig, data: PoolDataset, route: RouteName, arguments: TrainingArguments
+) -> TrainingConfig:
+    """On a GPU, the config with accumulated batches joined until one fills it; a step learns from as many questions."""
+    accumulation = arguments.gradient_accumulation_steps
+    joined = 1
+    if arguments.device.type == "cuda":
+        joined = batches_to_join(data, config.batch_size, accumulation, config.tokens_per_pass, route)
+    if joined == 1:
+        return config
+    size, times = config.batch_size * joined, accumulation // joined
+    say(
+        f"to keep the GPU busy, batches hold {size} questions, not {config.batch_size}, and gradients are accumulated "
+        f"over {times} of them, not {accumulation}: a step learns from as many"
+    )
+    trainer = {**config.trainer, "gradient_accumulation_steps": times}
+    return config.model_copy(update={"batch_size": size, "trainer": trainer})
 
 
 def _make_trainer(

@@ -62,10 +62,13 @@ def read_splits(input_dir: Path, prompt: PromptSettings, tokenizer: Any, quick_t
     return splits
 
 
-def say_what_is_trained(model: CandidateRankingModel, config: TrainingConfig, route: Route) -> None:
-    """Device, route, precision and sizes, each with its reason."""
+def say_what_is_trained(model: CandidateRankingModel, config: TrainingConfig, route: Route, scoring: RouteName) -> None:
+    """Device, routes, precision and sizes, each with its reason."""
     bf16, why = use_bf16(config)
-    say(f"device: {runs.environment()['device']}; attention route: {route.name} ({route.reason})")
+    say(
+        f"device: {runs.environment()['device']}; attention route: {route.name} in training ({route.reason}), "
+        f"{scoring} in scoring"
+    )
     say(f"precision: {'bfloat16 autocast' if bf16 else config.dtype} in training ({why}), float32 scores")
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     everything = sum(value.numel() for value in model.parameters())
@@ -75,10 +78,12 @@ def say_what_is_trained(model: CandidateRankingModel, config: TrainingConfig, ro
     )
 
 
-def say_batches(data: PoolDataset, order: Iterable[int], batch_size: int, most: int, route: RouteName) -> None:
+def say_batches(
+    data: PoolDataset, order: Iterable[int], batch_size: int, most: int, route: RouteName, device: torch.device
+) -> None:
     """What a batch costs, and whether it is too little for the GPU that it runs on."""
     say(f"train batches: {batch_plan(data, order, batch_size, most, route)}")
-    small = too_small_for_a_gpu(data, batch_size) if torch.cuda.is_available() else None
+    small = too_small_for_a_gpu(data, batch_size, most, route) if device.type == "cuda" else None
     if small:
         warn(small)
 

@@ -133,7 +133,11 @@ def scores_in_passes(model: nn.Module, pools: Sequence[EncodedPool], route: Rout
     passes = cut_into_passes(pools, most, route)
     if len(passes) == 1:
         return pad_scores(model(passes[0], route), pools)
-    scores = [checkpoint(model, parts, route, use_reentrant=False) for parts in passes]
+    # checkpoint keeps the random state of the devices of its tensor arguments, and pools are none.
+    on_device = torch.empty(0, device=next(model.parameters()).device)
+    scores = [
+        checkpoint(lambda parts, _: model(parts, route), parts, on_device, use_reentrant=False) for parts in passes
+    ]
     return pad_scores(torch.cat(scores), pools)
 
 
