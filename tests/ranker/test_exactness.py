@@ -181,10 +181,20 @@ def test_short_pools_take_one_pass_with_the_same_scores(monkeypatch: pytest.Monk
     torch.testing.assert_close(scores_of(model, POOLS, "cached"), two, atol=1e-5, rtol=0)
 
 
-def test_the_check_at_load_takes_two_passes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", ONE_PASS_TOKENS)
+@pytest.mark.parametrize("one_pass", [ONE_PASS_TOKENS, {"cpu": 10**6, "cuda": 10**6}])
+def test_the_check_at_load_takes_two_passes_by_itself(one_pass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", one_pass)
     monkeypatch.setattr(stream, "_encode_prefixes", shifted_prefixes)
     assert checked_route(make_model("bert")).name == "naive"
+
+
+def test_the_check_at_load_sees_vectors_that_are_not_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lone = shared_prefix._lone_candidate
+    monkeypatch.setattr(shared_prefix, "_lone_candidate", lambda *given: lone(*given) * float("nan"))
+    assert checked_route(make_model("bert")).name == "naive"
+    assert "differ from naive ones by nan" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
@@ -229,6 +239,33 @@ def test_a_route_rounds_in_bfloat16_at_most_twice_as_much_as_the_naive_one(famil
         rounded = make_model(family, dtype="bfloat16")
         own, naive = ((rounded.candidate_vectors(pools, name) - exact).norm() for name in (route, "naive"))
     assert own <= 2 * naive
+
+
+def autocast_errors(family: str, route: RouteName, pools: list[EncodedPool]) -> tuple[float, float]:
+    """How far a route's vectors and naive ones are from the naive ones in float32, as mixed precision computes both."""
+    model = make_model(family)
+    with torch.no_grad():
+        exact = model.candidate_vectors(pools, "naive")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            own, naive = ((model.candidate_vectors(pools, name) - exact).norm().item() for name in (route, "naive"))
+    assert naive > 1e-3 * exact.norm()  # autocast was on
+    return own, naive
+
+
+@pytest.mark.parametrize("route", PACKED)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_route_rounds_under_autocast_at_most_twice_as_much_as_the_naive_one(family: str, route: RouteName) -> None:
+    pools = [random_pool(f"pool {n}", 20 + n, 3, 8, 5, 12, 1, 9) for n in range(20)]
+    own, naive = autocast_errors(family, route, pools)
+    assert own <= 2 * naive
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_broken_route_is_seen_under_autocast_too(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    route, *patch = BREAKS[broken]
+    monkeypatch.setattr(*patch)
+    own, naive = autocast_errors("bert" if broken == "padding of blocks seen" else "llama", route, [POOL])
+    assert own > 4 * naive
 
 
 def test_mask_and_pooling_of_a_small_batch() -> None:

@@ -12,25 +12,27 @@ from torch import nn
 
 import finrank.ranker.shared_prefix as shared_prefix
 import finrank.ranker.stream as stream
+from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.packing import EncodedPool
 from finrank.ranker.routes import RouteName
-from tests.ranker.models import DIFFERENTIABLE, FAMILIES, POOLS, make_model, random_pool, scores_of
+from tests.ranker.models import DIFFERENTIABLE, FAMILIES, PACKED, POOLS, make_model, random_pool, scores_of
+from tests.tiny import tiny_encoder
 
 EVEN = [random_pool("even 1", 7, 3, 2), random_pool("even 2", 5, 1, 6)]  # 12 tokens each: no padding on any route
 TOKENS, CANDIDATES, CANDIDATE_TOKENS = 24, 4, 12
 
 
-def rows_by_layer(family: str, pools: list[EncodedPool], route: RouteName) -> list[int]:
+def rows_by_layer(model: CandidateRankingModel, pools: list[EncodedPool], route: RouteName) -> list[int]:
     """Tokens that went through each layer's feed-forward block."""
-    model = make_model(family)
     base = model.encoder.get_base_model()
+    bert = base.config.model_type == "bert"
     rows: list[int] = []
 
     def count(_: nn.Module, args: Any) -> None:
         rows.append(args[0].shape[:-1].numel())
 
-    for layer in base.encoder.layer if family == "bert" else base.layers:
-        block = layer.intermediate.dense if family == "bert" else layer.mlp.up_proj
+    for layer in base.encoder.layer if bert else base.layers:
+        block = layer.intermediate.dense if bert else layer.mlp.up_proj
         block.register_forward_pre_hook(count)
     scores_of(model, pools, route)
     return rows
@@ -40,17 +42,66 @@ def rows_by_layer(family: str, pools: list[EncodedPool], route: RouteName) -> li
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_pooled_tokens_reach_the_last_block(family: str, route: RouteName) -> None:
     pooled = CANDIDATE_TOKENS if family == "bert" else CANDIDATES  # BERT pools a mean, the causal ones their last token
-    assert rows_by_layer(family, EVEN, route) == [TOKENS, pooled]
+    assert rows_by_layer(make_model(family), EVEN, route) == [TOKENS, pooled]
 
 
 def test_chunks_of_candidates_pool_their_last_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
-    assert rows_by_layer("llama", EVEN, "cached") == [TOKENS - CANDIDATE_TOKENS, CANDIDATE_TOKENS, CANDIDATES]
+    rows = rows_by_layer(make_model("llama"), EVEN, "cached")
+    assert rows == [TOKENS - CANDIDATE_TOKENS, CANDIDATE_TOKENS, CANDIDATES]
+
+
+def pooled_otherwise(family: str, pooling: str) -> CandidateRankingModel:
+    """`make_model` without LoRA's effect, and with this pooling in its settings."""
+    settings = make_model(family).settings.model_copy(update={"pooling": pooling})
+    return CandidateRankingModel.new(settings, tiny_encoder(family)).eval()
+
+
+def score_alone(model: CandidateRankingModel, pool: EncodedPool, pooling: str) -> list[float]:
+    """Scores of each candidate by itself, without any code of the routes; the prefix does not see the candidate."""
+    scores = []
+    prefix = len(pool.prefix)
+    for candidate in pool.candidates:
+        ids = torch.tensor([pool.prefix + candidate])
+        seen = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool)
+        seen[:, :, :prefix, prefix:] = False
+        hidden = model.encoder(input_ids=ids, attention_mask=seen.tril() if model.causal else seen).last_hidden_state[0]
+        scores.append(model.score_head(hidden[-1] if pooling == "last" else hidden[prefix:].mean(dim=0)).item())
+    return scores
+
+
+OTHERWISE = [("llama", "mean"), ("bert", "last")]  # what `pooling: auto` does not choose
+
+
+@pytest.mark.parametrize("route", [*PACKED, "naive"])
+@pytest.mark.parametrize(("family", "pooling"), OTHERWISE)
+def test_the_other_pooling_gives_the_scores_of_each_candidate_alone(
+    family: str, pooling: str, route: RouteName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
+    model = pooled_otherwise(family, pooling)
+    with torch.no_grad():
+        alone = torch.tensor([score for pool in POOLS for score in score_alone(model, pool, pooling)])
+    torch.testing.assert_close(scores_of(model, POOLS, route), alone, atol=1e-5, rtol=0)
+    auto = scores_of(pooled_otherwise(family, "auto"), POOLS, route)
+    assert (auto - alone).abs().max() > 1e-2  # the pooling matters
+
+
+@pytest.mark.parametrize(("family", "pooling"), OTHERWISE)
+def test_only_tokens_of_the_other_pooling_reach_the_last_block(
+    family: str, pooling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
+    pooled = CANDIDATE_TOKENS if pooling == "mean" else CANDIDATES
+    for route in DIFFERENTIABLE:
+        assert rows_by_layer(pooled_otherwise(family, pooling), EVEN, route) == [TOKENS, pooled]
+    cached = rows_by_layer(pooled_otherwise(family, pooling), EVEN, "cached")
+    assert cached == [TOKENS - CANDIDATE_TOKENS, CANDIDATE_TOKENS, pooled]
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_the_naive_route_stays_the_architecture_itself(family: str) -> None:
-    assert rows_by_layer(family, EVEN[:1], "naive") == [2 * 10, 2 * 10]
+    assert rows_by_layer(make_model(family), EVEN[:1], "naive") == [2 * 10, 2 * 10]
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
@@ -80,6 +131,11 @@ def test_threads_that_share_a_model_do_not_mix_their_pools(family: str) -> None:
 def test_the_last_layer_leaves_out_the_prefix_attending_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     attend = shared_prefix._prefix_to_itself
-    monkeypatch.setattr(shared_prefix, "_prefix_to_itself", lambda *given: calls.append(1) or attend(*given))
+
+    def counted(*given: Any) -> torch.Tensor:
+        calls.append(1)
+        return attend(*given)
+
+    monkeypatch.setattr(shared_prefix, "_prefix_to_itself", counted)
     scores_of(make_model("llama"), EVEN, "split")
     assert len(calls) == len(EVEN)  # of two layers, the first
