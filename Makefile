@@ -3,8 +3,8 @@
 #   make demo   stages 00 to 04 on the embedded sample, with a results table (about 7 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
-#   make bench  inference_cpu, training_cpu, growth, service: tables into docs/benchmarks.md (about an hour on 2 cores);
-#               not the benchmarks that need pools, FinQA or a GPU
+#   make bench  inference_cpu, training_cpu, routes_cpu, growth, service: tables into docs/benchmarks.md, figures into
+#               benchmarks/results/ (80 minutes on 2 cores); not the benchmarks that need pools, FinQA or a GPU
 #   make finqa FINQA=DIR   the commands behind the README's FinQA table, on the official files in DIR (2 cores: about 20
 #               minutes for the README's 1,109 train questions; the whole train file takes five times as long to train)
 SHELL := /bin/bash
@@ -45,11 +45,14 @@ test: lint
 bench-setup: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 
+# inference_cpu and training_cpu go on where an earlier run was stopped: they keep the rows that their file in
+# benchmarks/results/ holds. After a change of the code remove that folder first, or old rows stand in the new tables.
 bench: bench-setup
-	$(BIN)/python benchmarks/inference_cpu.py --write_docs
-	$(BIN)/python benchmarks/training_cpu.py --write_docs
-	$(BIN)/python benchmarks/growth.py --write_docs
-	$(BIN)/python benchmarks/service.py --write_docs
+	$(BIN)/python benchmarks/inference_cpu.py --json benchmarks/results/inference_cpu.json --write_docs
+	$(BIN)/python benchmarks/training_cpu.py --json benchmarks/results/training_cpu.json --write_docs
+	$(BIN)/python benchmarks/routes_cpu.py --json benchmarks/results/routes_cpu.json --write_docs
+	$(BIN)/python benchmarks/growth.py --json benchmarks/results/growth.json --write_docs
+	$(BIN)/python benchmarks/service.py --json benchmarks/results/service.json --write_docs
 
 clean:
 	rm -rf $(VENV) $(DEMO) build .pytest_cache .mypy_cache .ruff_cache

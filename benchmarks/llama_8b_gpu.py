@@ -67,6 +67,7 @@ SIZES, QUICK_SIZES = (1, 2, 4, 8, 16), (1, 2)  # questions per step
 CANDIDATES, QUICK_CANDIDATES = (8, 100, 1000), (8, 100)
 STEPS, QUICK_STEPS = 10, 3
 NAIVE_CANDIDATES = 128
+MOST_BYTES = 80e9  # of the fastest point
 SLOW_S = 10.0  # a ranking that takes longer is timed once
 RANKING: tuple[RouteName, ...] = ("naive", "cached", "split", "mask")
 
@@ -81,6 +82,9 @@ def main() -> None:
     if device.type == "cpu" and shape != "toy":
         raise SystemExit(f"--shape {shape} needs a CUDA device, and there is none: on a CPU give --shape toy")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    if device.type == "cuda":  # the fastest batch is looked for within the memory that it may take
+        total = torch.cuda.get_device_properties().total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, MOST_BYTES / total))
     peak = options.peak_tflops or peak_tflops(name)
     bench = make_bench(shape, device, options.seed, peak, began + options.budget_s)
     print(f"{name}, torch {torch.__version__}, {shape}, built in {time.monotonic() - began:.0f} s", flush=True)
@@ -266,11 +270,15 @@ def cell(value: object) -> str:
 def goals(rows: Sequence[Row]) -> list[Row]:
     """The goals of the two points, each with what was measured on the best packed route, and whether it is met.
 
-    GB are 10^9 bytes, the stricter reading.
+    GB are 10^9 bytes, the stricter reading. The fastest point may take any memory up to 80 GB; a route that took more
+    does not count.
     """
-    packed = [row for row in rows if row["what"] == "training" and row["route"] in PACKED]
-    fastest = max((r for r in packed if r["point"] == "fastest"), key=lambda r: r["questions_per_s"], default={})
-    peaks = [row["peak_gib"] for row in packed if row["point"] == "leanest" and row["peak_gib"] is not None]
+    packed = [
+        row for row in rows if row["what"] == "training" and row["route"] in PACKED and row["peak_gib"] is not None
+    ]
+    fast = [row for row in packed if row["point"] == "fastest" and row["peak_gib"] * 2**30 <= MOST_BYTES]
+    fastest = max(fast, key=lambda row: row["questions_per_s"], default={})
+    peaks = [row["peak_gib"] for row in packed if row["point"] == "leanest"]
     wanted: list[tuple[str, float | None, Callable[[float], bool]]] = [
         ("epoch of 6,251 questions <= 8 min", fastest.get("epoch_min"), lambda value: value <= 8),
         ("utilisation >= 0.41", fastest.get("utilisation"), lambda value: value >= 0.41),

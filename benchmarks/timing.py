@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from finrank.console import say
+
 Row = dict[str, Any]
 _PAUSE = 0.1  # seconds: threads of the contender before, which wait for more work, go to sleep
 TABLES = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -70,6 +72,15 @@ def quartiles(values: Sequence[float]) -> list[float]:
     return [first, third]
 
 
+def with_quartiles(middle: float, around: Sequence[float], digits: int = 2) -> str:
+    """A median with its quartiles, as the tables show it.
+
+    >>> with_quartiles(2.0, [1.504, 2.5])
+    '2.00 (1.50-2.50)'
+    """
+    return f"{middle:.{digits}f} ({around[0]:.{digits}f}-{around[1]:.{digits}f})"
+
+
 def peak_above_start(run: Callable[[], object]) -> float:
     """How far resident memory rises over its start while `run` runs, in MiB; nan where the system does not tell."""
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -109,21 +120,25 @@ def device() -> str:
 
 
 def write_results(path: Path | None, rows: Sequence[Row], **facts: Any) -> None:
-    """Write rows and facts as JSON, where a path was given."""
+    """Write rows and facts as JSON, where a path was given; its folder is made where it is missing."""
     if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
             json.dumps({"device": device(), **facts, "rows": list(rows)}, indent=2) + "\n", encoding="utf-8"
         )
 
 
-def measured_before(path: Path | None) -> list[Row]:
-    """The rows of an earlier run on the same device."""
+def measured_before(path: Path | None, rounds: int) -> list[Row]:
+    """The rows of an earlier run on the same device, those of at least so many rounds."""
     if path is None or not path.exists():
         return []
     earlier = json.loads(path.read_text(encoding="utf-8"))
     if earlier["device"] != device():
         raise SystemExit(f"{path} was measured on {earlier['device']}: give another file")
-    return list(earlier["rows"])
+    kept = [row for row in earlier["rows"] if row.get("rounds", 0) >= rounds]
+    if kept:
+        say(f"{path}: {len(kept)} rows of an earlier run are kept; remove the file to measure them again")
+    return kept
 
 
 def write_section(name: str, text: str, path: Path = TABLES) -> None:

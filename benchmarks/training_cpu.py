@@ -28,7 +28,18 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from timing import Row, device, measured_before, ratios, table, take_turns, use_the_cpu, write_results, write_section
+from timing import (
+    Row,
+    device,
+    measured_before,
+    ratios,
+    table,
+    take_turns,
+    use_the_cpu,
+    with_quartiles,
+    write_results,
+    write_section,
+)
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 from finrank.console import say
@@ -46,7 +57,6 @@ N, QUESTIONS, PER_STEP = 8, 8, 4
 SHAPES, QUICK_SHAPES = ((400, 24), (100, 24)), ((60, 12),)
 ROUNDS, QUICK_ROUNDS = 10, 3
 CURVE_STEPS, QUICK_CURVE_STEPS = 40, 4
-GOAL = 4.0
 
 
 class Work:
@@ -218,10 +228,10 @@ def measure(work: Work, rounds: int, folder: Path) -> list[Row]:
     timed = take_turns(contenders, rounds)
     ours = timed.pop("finrank")
     bound = N * (work.prefix + work.candidate) / (work.prefix + N * work.candidate)
-    rows = []
+    rows: list[Row] = []
     for name, other in timed.items():
         ratio, spread = ratios(other.seconds, ours.seconds)
-        row = {
+        row: Row = {
             "n": N,
             "prefix": work.prefix,
             "candidate": work.candidate,
@@ -234,6 +244,7 @@ def measure(work: Work, rounds: int, folder: Path) -> list[Row]:
             "bound": round(bound, 2),
             "ours_peak_mib": round(ours.peak_mib, 1),
             "peer_peak_mib": round(other.peak_mib, 1),
+            "rounds": rounds,
         }
         rows.append(row)
         say(
@@ -271,7 +282,7 @@ def main() -> None:
     """Measure, print a line per contender, compare the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short questions, 3 rounds, 4 steps of the curves")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file; rows that it holds are not measured")
     parser.add_argument(
         "--write_docs", action="store_true", help="replace the table in docs/benchmarks.md, and its picture"
     )
@@ -280,46 +291,50 @@ def main() -> None:
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     tokenizer = AutoTokenizer.from_pretrained(locate(MODEL))
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
-    rows: list[Row] = []
+    rows = measured_before(options.json, rounds)
     with tempfile.TemporaryDirectory() as folder:
-        rows += measured_before(options.json)
         done = {(row["prefix"], row["candidate"]) for row in rows}
         for prefix, candidate in QUICK_SHAPES if options.quick else SHAPES:
             if (prefix, candidate) in done:
                 continue
             work = Work(tokenizer, prefix, candidate, QUESTIONS)
             rows += measure(work, rounds, Path(folder))
-            write_results(options.json, rows, rounds=rounds)
+            write_results(options.json, rows)
         found = curves(
             Work(tokenizer, 60, 12, 4 * QUESTIONS), QUICK_CURVE_STEPS if options.quick else CURVE_STEPS, Path(folder)
         )
     apart = max(abs(one - other) for one, other in zip(found["split"], found["naive"], strict=True))
     say(f"loss curves over {len(found['split'])} steps: at most {apart:.2g} apart")
-    write_results(options.json, rows, rounds=rounds, curves=found, curves_apart=apart)
+    write_results(options.json, rows, curves=found, curves_apart=apart)
     if options.write_docs:
         from timing import TABLES
 
         draw_curves(found, TABLES.parent / "training_curves.png")
-        write_section("training_cpu", docs(rows, rounds, found, apart))
+        write_section("training_cpu", docs(rows, found, apart))
 
 
-def docs(rows: list[Row], rounds: int, found: dict[str, list[float]], apart: float) -> str:
-    """The table of docs/benchmarks.md."""
+def docs(rows: list[Row], found: dict[str, list[float]], apart: float) -> str:
+    """The table of docs/benchmarks.md, and its picture."""
     lines = [
         [
             row["prefix"],
             row["candidate"],
             row["peer"],
-            "{:.2f} ({:.2f}-{:.2f})".format(row["ratio"], *row["ratio_quartiles"]),
+            with_quartiles(row["ratio"], row["ratio_quartiles"]),
             f"{row['bound']:.1f}",
+            f"{row['ours_s']:.3f}",
+            f"{row['peer_s']:.3f}",
             f"{row['ours_peak_mib']:.0f}",
             f"{row['peer_peak_mib']:.0f}",
         ]
         for row in rows
     ]
-    heads = ["P", "C", "over", "questions per second, ratio", "bound", "our MiB", "its MiB"]
+    heads = ["P", "C", "over", "questions per second, ratio", "bound", "our s a question", "its s a question"]
+    heads += ["our MiB", "its MiB"]
+    rounds = min(row["rounds"] for row in rows)
     return (
-        f"{device()}; 8 candidates, float32; median and quartiles of {rounds} rounds.\n\n{table(heads, lines)}\n\n"
+        f"{device()}; {N} candidates, float32; median and quartiles of {rounds} rounds, seconds are medians.\n\n"
+        f"{table(heads, lines)}\n\n"
         f"Loss curves of packed and naive training over {len(found['split'])} steps, at most {apart:.2g} apart:\n\n"
         "![both curves](training_curves.png)"
     )

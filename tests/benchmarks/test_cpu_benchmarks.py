@@ -25,10 +25,15 @@ NEEDS_PEERS = pytest.mark.skipif(
 )
 
 
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A benchmark's module, found as when a script runs."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module(name)
+
+
 @pytest.fixture
 def timing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    module = importlib.import_module("timing")
+    module = load("timing", monkeypatch)
     monkeypatch.setattr(module, "_PAUSE", 0.0)
     return module
 
@@ -47,6 +52,7 @@ def run(name: str, report: Path, *options: str) -> dict[str, Any]:
 def test_a_ratio_is_that_of_each_round(timing: ModuleType) -> None:
     assert timing.ratios([2.0, 9.0, 8.0], [1.0, 3.0, 2.0]) == (3.0, [2.5, 3.5])
     assert timing.quartiles([5.0]) == [5.0, 5.0]
+    assert timing.with_quartiles(3.0, [2.504, 3.5]) == "3.00 (2.50-3.50)"
 
 
 def test_contenders_take_turns_and_the_order_turns_round(timing: ModuleType) -> None:
@@ -74,14 +80,39 @@ def test_a_section_of_the_page_is_replaced_and_nothing_else(timing: ModuleType, 
         timing.write_section("y", "text", page)
 
 
-def test_rows_of_an_earlier_run_count_on_the_same_device_only(timing: ModuleType, tmp_path: Path) -> None:
-    path = tmp_path / "rows.json"
-    assert timing.measured_before(path) == []
-    timing.write_results(path, [{"n": 1}])
-    assert timing.measured_before(path) == [{"n": 1}]
+def test_rows_of_an_earlier_run_count_on_the_same_device_only(
+    timing: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a folder/of results/rows.json"
+    assert timing.measured_before(path, 3) == []
+    timing.write_results(path, [{"n": 1, "rounds": 3}])
+    assert timing.measured_before(path, 3) == [{"n": 1, "rounds": 3}]
+    assert "1 rows of an earlier run are kept" in " ".join("".join(capsys.readouterr()).split())
     path.write_text(path.read_text().replace(timing.device(), "another"))
     with pytest.raises(SystemExit, match="was measured on another: give another file"):
-        timing.measured_before(path)
+        timing.measured_before(path, 3)
+
+
+def test_rows_of_fewer_rounds_are_measured_again(timing: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    timing.write_results(path, [{"n": 1, "rounds": 3}, {"n": 2, "rounds": 10}, {"n": 3}])
+    assert [row["n"] for row in timing.measured_before(path, 10)] == [2]
+
+
+def test_the_table_of_inference_marks_what_was_taken_on_a_part_of_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {
+        "prefix": 400, "candidate": 24, "dtype": "float32", "bound": 17.4, "ours_s": 0.5, "peer_s": 8.25,
+        "ratio": 16.5, "ratio_quartiles": [16.0, 17.0], "ours_peak_mib": 60.4, "peer_peak_mib": 343.6, "rounds": 10,
+    }  # fmt: skip
+    rows = [
+        row | {"n": 1000, "peer": "CrossEncoder", "peer_pairs_timed": 32},
+        row | {"n": 100, "peer": "CrossEncoder", "peer_pairs_timed": 100},
+        row | {"n": 100, "peer": "ONNX fp32", "peer_pairs_timed": 32},
+    ]
+    whole, part = load("inference_cpu", monkeypatch).docs(rows).splitlines()[-2:]
+    start, ratio = "400 | 24 | float32 | 17.4", "16.50 (16.00-17.00)"
+    assert whole == f"| 100 | {start} | {ratio} | {ratio} * | 0.500 | 8.250 | 60 | 344 |"
+    assert part == f"| 1000 | {start} | {ratio} * |  | 0.500 | 8.250 * | 60 | 344 * |"
 
 
 @pytest.mark.slow
@@ -106,10 +137,53 @@ def test_training_runs_beside_its_peers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_growth_runs(tmp_path: Path) -> None:
+def test_growth_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("growth.py", tmp_path / "report.json")
-    assert [row["n"] for row in result["rows"]] == [8, 32, 64, 100, 400]
+    rows = result["rows"]
+    assert [row["n"] for row in rows] == [8, 32, 64, 100, 400]
     assert result["slope"]["ms"] > 0
+    for row in rows[:3]:
+        assert row["ours_quartiles"][0] <= row["ours_s"] <= row["ours_quartiles"][1]
+        assert row["without_prefix_quartiles"][0] <= row["without_prefix_s"] <= row["without_prefix_quartiles"][1]
+    rows[0] |= {"ours_s": 0.12, "ours_quartiles": [0.1104, 0.131]}
+    page = load("growth", monkeypatch).docs(rows[:3], result["slope"], rows[3:], 3)
+    assert "| 8 | 0.120 (0.110-0.131) | " in page
+
+
+@pytest.mark.slow
+def test_every_route_runs_beside_naive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = run("routes_cpu.py", tmp_path / "report.json")["rows"]
+    scoring = ["naive", "mask", "split", "cached", "cached, two passes"]
+    assert [(row["what"], row["n"], row["route"]) for row in rows] == [
+        *(("scoring", n, route) for n in (2, 8) for route in scoring),
+        *(("training", 8, route) for route in ("naive", "mask", "split")),
+    ]
+    for row in rows:
+        assert row["quartiles"][0] <= row["seconds"] <= row["quartiles"][1]
+        assert 0 < row["ratio_quartiles"][0] <= row["ratio"] <= row["ratio_quartiles"][1]
+        assert row["route"] != "naive" or row["ratio"] == 1
+        assert row["rounds"] == 3
+    page = load("routes_cpu", monkeypatch).docs(rows)
+    assert "| N | P | naive, s | mask | split | cached | cached, two passes | MiB |" in page
+    assert "| N | P | naive, s | mask | split | MiB |" in page
+    assert page.count("\n| 8 | 40 | ") == 2
+
+
+def test_two_passes_are_taken_however_short_a_pool_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    routes_cpu = load("routes_cpu", monkeypatch)
+    stream = routes_cpu.stream
+    calls: list[str] = []
+    prefixes, score_pools = stream._encode_prefixes, routes_cpu.score_pools
+    monkeypatch.setattr(stream, "_encode_prefixes", lambda *all: (calls.append("prefix"), prefixes(*all))[1])
+    torch.manual_seed(0)
+    model = routes_cpu.CandidateRankingModel.new(routes_cpu.SETTINGS).eval()
+    (pool,) = routes_cpu.make_pools(1, 2, 20)
+    contenders = routes_cpu.scoring_contenders(model, pool)
+    (expected,) = score_pools(model, [pool], route="naive")
+    for name, run_it in contenders.items():
+        (scores,) = run_it()
+        assert scores == pytest.approx(expected, abs=1e-5), name
+        assert calls == (["prefix"] if name == "cached, two passes" else [])
 
 
 @pytest.mark.slow

@@ -277,5 +277,9 @@ def test_goals() -> None:
     goals = script.goals(rows)
     assert [goal["met"] for goal in goals] == [True, False, True, False, True]
     assert goals[-1]["value"] == pytest.approx(20 * 2**30 / 1e9)
+    over = fast | {"route": "split", "questions_per_s": 25.0, "ratio": 5.0, "utilisation": 0.5}
+    assert script.goals([*rows, over | {"peak_gib": 74.6}])[1]["met"] is False  # 80.1 GB
+    assert script.goals([*rows, over | {"peak_gib": 74.5}])[1]["met"] is True  # 79.99 GB
+    assert script.goals([over | {"peak_gib": 74.6}])[1]["met"] is None
     assert script.goals(rows[:-1])[-1]["met"] is None  # of one estimator nothing is known
     assert [goal["met"] for goal in script.goals([])] == [None] * 5
