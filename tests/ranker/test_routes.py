@@ -115,7 +115,7 @@ def test_linear_attention_cannot_be_packed() -> None:
 @pytest.mark.parametrize(
     ("asked", "training", "taken", "reason"),
     [
-        ("auto", True, "split", "the fastest for training on a CPU"),
+        ("auto", True, "split", "the fastest for training with a page in the prefix on a CPU"),
         ("auto", False, "cached", "memory does not grow with the candidates"),
         ("cached", True, "split", "cached, which is for inference"),
         ("mask", True, "mask", "the config says so"),
@@ -153,3 +153,15 @@ def test_emulated_bfloat16_is_told(
     encoder = weights.load_encoder(RankerSettings(base_model=str(base), dtype="bfloat16"))
     assert encoder.dtype == torch.bfloat16
     assert ("which this machine emulates" in capsys.readouterr().err) == told
+
+
+def test_a_pin_that_cannot_be_checked_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, shards = save_tiny_base(tmp_path / "base", "bert"), tmp_path / "shards"
+    AutoModel.from_pretrained(base).save_pretrained(shards, max_shard_size="20KB")
+    assert not (shards / "model.safetensors").exists()
+    weights.load_encoder(RankerSettings(base_model=str(shards)))
+    assert "not checked" not in capsys.readouterr().err
+    weights.load_encoder(RankerSettings(base_model=str(shards), base_model_sha256="0" * 64))
+    assert "base_model_sha256 is not checked" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UserError, match="the config pins 0000"):
+        weights.load_encoder(RankerSettings(base_model=str(base), base_model_sha256="0" * 64))

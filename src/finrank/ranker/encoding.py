@@ -58,6 +58,7 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The tokens that begin a prefix and end a part: [CLS] and [SEP] where there are such, else BOS and EOS.
 
     A prefix must not be empty (a control with nothing in it still has a token), so EOS begins it when nothing else can.
+    Raises UserError for a tokenizer that has none of them.
     """
     begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id

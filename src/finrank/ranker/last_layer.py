@@ -7,6 +7,8 @@ needs keys and values; its feed-forward block, two thirds of a layer's products 
 
 The packed routes hand the places of the pooled tokens through the model as a keyword argument, `pooled`, which hooks on
 the last layer read. Without it (the route `naive`) the layer is as it was.
+
+Legend of shape suffixes: B rows of the batch, T tokens of a row, R pooled tokens of the whole batch, D width.
 """
 
 from __future__ import annotations
@@ -39,10 +41,10 @@ def gather(hidden_BTD: Tensor, pooled: Tensor) -> Tensor:
     return hidden_BTD.flatten(0, 1)[pooled].unsqueeze(0)
 
 
-def scatter(rows_1PD: Tensor, pooled: Tensor, batch: int, tokens: int) -> Tensor:
+def scatter(rows_1RD: Tensor, pooled: Tensor, batch: int, tokens: int) -> Tensor:
     """The rows at their places among zeros, [batch, tokens, width]."""
-    empty_SD = rows_1PD.new_zeros(batch * tokens, rows_1PD.shape[-1])
-    return empty_SD.index_copy(0, pooled, rows_1PD[0]).view(batch, tokens, -1)
+    empty_TD = rows_1RD.new_zeros(batch * tokens, rows_1RD.shape[-1])
+    return empty_TD.index_copy(0, pooled, rows_1RD[0]).view(batch, tokens, -1)
 
 
 def _gather_attention(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:

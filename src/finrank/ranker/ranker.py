@@ -196,12 +196,16 @@ class Ranker:
         """`rank` for many questions, batched: each request holds question, candidates and, where there are such, table
         and text.
 
-        Warns once when pools are of another size or origin than those the probabilities were calibrated on.
+        Warns once when pools are of another size or origin than those the probabilities were calibrated on. Raises
+        UserError for malformed input, naming the request by its number.
         """
         return list(self.rank_stream(requests))
 
     def rank_stream(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[Ranking]:
         """`rank_many` for any number of requests: takes some at a time, so that memory does not grow with them.
+
+        A malformed request ends the stream with its UserError, after the rankings of the blocks before it;
+        `finrank rank` sets such requests aside and goes on.
 
         >>> for ranking in ranker.rank_stream(map(json.loads, open("pools.jsonl"))): ...  # doctest: +SKIP
         """

@@ -78,14 +78,17 @@ def choose_route(model: CandidateRankingModel, *, training: bool = False, candid
     if not training:
         return Route("cached", "the prefix is encoded once, and memory does not grow with the candidates")
     if device == "cpu":
-        return Route("split", "no padding, and the fastest for training on a CPU")
+        return Route("split", "no padding, and the fastest for training with a page in the prefix on a CPU")
     if candidates > _MASK_CANDIDATES:
         return Route("split", f"a mask over rows of more than {_MASK_CANDIDATES} candidates costs more than it saves")
     return Route("mask", f"one kernel per layer on {device}, up to {_MASK_CANDIDATES} candidates")
 
 
 def checked_route(model: CandidateRankingModel, *, training: bool = False, candidates: int = 8) -> Route:
-    """`choose_route`, after comparing its vectors with the naive route's; warns and gives naive where they differ."""
+    """`choose_route`, after comparing its vectors with the naive route's; warns and gives naive where they differ.
+
+    Raises UserError as `choose_route` does.
+    """
     route = choose_route(model, training=training, candidates=candidates)
     if model.why_not_packed and model.settings.attention_route == "auto":
         warn(f"{model.why_not_packed}: every candidate is encoded with its own prefix, which is slower, and right")

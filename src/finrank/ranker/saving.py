@@ -84,7 +84,10 @@ def find_model(directory: Path) -> Path:
 
 
 def read_settings(directory: Path) -> RankerSettings:
-    """The settings of a saved model, after checking that every part is there and is the one that was saved with it."""
+    """The settings of a saved model, after checking that every part is there and is the one that was saved with it.
+
+    Raises UserError where that does not hold.
+    """
     stored = read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION)
     try:
         return RankerSettings.model_validate(stored)
@@ -123,7 +126,7 @@ def read_whole(directory: Path, config: str, names: Sequence[str], prompt_versio
 
 
 def load_weights(model: CandidateRankingModel, directory: Path) -> None:
-    """Replace adapter and head by those saved in `directory`; every tensor must be there and of the same shape."""
+    """Replace adapter and head by those saved in `directory`; UserError unless every tensor fits by name and shape."""
     wanted = get_peft_model_state_dict(model.encoder)
     saved = load_file(directory / ADAPTER[1])
     odd = sorted(name for name in wanted | saved if _shape(wanted, name) != _shape(saved, name))

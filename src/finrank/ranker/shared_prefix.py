@@ -17,7 +17,7 @@ of every layer, stops as soon as those of the last one are known, and then score
 Everything reaches the layers through transformers' AttentionInterface and one keyword argument, `layout`.
 
 Legend of shape suffixes: H heads, K key heads, G heads per key head, T tokens, P prefix tokens, N candidates, C tokens
-of the longest candidate, E width of a head.
+of the longest candidate, X keys that a token sees (prefix and own), E width of a head.
 """
 
 from __future__ import annotations

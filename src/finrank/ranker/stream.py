@@ -3,6 +3,8 @@
 `split` is differentiable and works under activation checkpointing. `cached` is for inference: the prefix pass ends at
 the last layer's keys and values (nobody pools the prefix), and candidates follow in chunks, so that memory does not
 grow with their number.
+
+Legend of shape suffixes: T tokens of the stream, N candidates, C tokens of the longest candidate, D width.
 """
 
 from __future__ import annotations

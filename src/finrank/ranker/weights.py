@@ -25,7 +25,7 @@ def locate(base_model: str, pinned_sha256: str | None = None) -> str:
     """Where transformers finds the base model: a folder for `package:NAME/FOLDER`, else the name as given.
 
     The package is located, not imported: its import can pull in far more than weights. Raises UserError when the
-    package is not installed or `model.safetensors` is not the pinned file.
+    package is not installed or a local `model.safetensors` is not the pinned file.
     """
     place = base_model
     if base_model.startswith(_PACKAGE):
@@ -90,6 +90,8 @@ def load_causal_lm(settings: RankerSettings) -> Any:
 def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     """The frozen base model as this class of transformers has it, and the names of weights that were not there."""
     place = locate(settings.base_model, settings.base_model_sha256)
+    if settings.base_model_sha256 and not (Path(place) / "model.safetensors").is_file():
+        warn(f"{settings.base_model} is no local model.safetensors: base_model_sha256 is not checked")
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "attn_implementation": "sdpa"}
     if settings.dtype == "bfloat16" and not multiplies_bfloat16():
         warn(

@@ -23,6 +23,10 @@ _OURS = {
     "resume_from_checkpoint": "--resume",
     "bf16": "mixed_precision",
     "fp16": "mixed_precision",
+    "use_cpu": "the environment (CUDA_VISIBLE_DEVICES= hides all GPUs)",
+    "metric_for_best_model": "finrank (it chooses the best checkpoint)",
+    "greater_is_better": "finrank (it chooses the best checkpoint)",
+    "remove_unused_columns": "finrank (pools have no columns)",
     "save_strategy": "trainer.eval_strategy (a checkpoint at every evaluation)",
     "save_steps": "trainer.eval_steps (a checkpoint at every evaluation)",
 }
