@@ -45,7 +45,7 @@ def test_the_default_models_weights_are_pinned_and_intact() -> None:
         ("dtype=float16", r"dtype: .*'float32' or 'bfloat16'"),
         ("batch_size", r"expected key=value"),
         ("trainer.num_train_epochs=many", r"trainer.num_train_epochs must be a number, not 'many'"),
-        ("trainer.use_cpu=true", r"trainer.use_cpu is set by the environment"),
+        ("trainer.use_cpu=true", r"trainer.use_cpu is set by CUDA_VISIBLE_DEVICES"),
         ("trainer.metric_for_best_model=loss", r"trainer.metric_for_best_model is set by finrank"),
         ("trainer.save_steps=10", r"trainer.save_steps is set by trainer.eval_steps"),
         ("lora.target_modules=[a", r"\[a is not valid YAML"),
