@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from finrank.ranker.adapters import with_adapters
 from finrank.ranker.last_layer import compute_only_pooled
 from finrank.ranker.packing import EncodedPool, mask_vectors, naive_vectors
 from finrank.ranker.routes import RouteName, why_not_packed
@@ -53,14 +52,6 @@ class CandidateRankingModel(nn.Module):
 
         The caller seeds torch. Raises UserError when the base weights cannot be had, or have too few positions.
         """
-        lora = settings.lora
-        adapter = LoraConfig(
-            task_type="FEATURE_EXTRACTION",
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-        )
         encoder = encoder if encoder is not None else load_encoder(settings)
         most = positions(encoder.config)
         if most is not None and settings.prompt.max_length > most:
@@ -68,10 +59,7 @@ class CandidateRankingModel(nn.Module):
                 f"prompt.max_length {settings.prompt.max_length} is over the {most} positions of "
                 f"{settings.base_model}: lower it in the config"
             )
-        with warnings.catch_warnings():
-            # peft 0.21 reads an attribute that transformers 5.23 renamed; delete this when peft has followed.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            model = cls(get_peft_model(encoder, adapter), settings)
+        model = cls(with_adapters(encoder, settings.lora, "FEATURE_EXTRACTION"), settings)
         model.score_head.to(model.device)  # a quantized base is placed when it is loaded
         return model
 

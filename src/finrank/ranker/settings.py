@@ -16,7 +16,7 @@ class LoraSettings(BaseModel):
 
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1, description="the adapter's output is scaled by alpha / rank")
-    dropout: float = Field(default=0.05, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str | list[str] = Field(
         default="all-linear", description="names of the linear layers, or all-linear"
     )

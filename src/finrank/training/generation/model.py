@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import GenerationConfig
 
+from finrank.ranker.adapters import with_adapters
 from finrank.ranker.weights import load_causal_lm, load_tokenizer, positions
 from finrank.records import Question
 from finrank.store import UserError
@@ -35,18 +35,7 @@ def new_generator(settings: GeneratorSettings) -> PeftModel:
         )
     # What a hub model stores here (a temperature, a penalty, further end tokens) would change how it answers.
     base.generation_config = GenerationConfig()
-    lora = settings.lora
-    adapter = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-    )
-    with warnings.catch_warnings():
-        # peft 0.21 reads an attribute that transformers 5.23 renamed; delete this when peft has followed.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        model = get_peft_model(base, adapter)
+    model = with_adapters(base, settings.lora, "CAUSAL_LM")
     # With a frozen embedding nothing would need gradients at the first activation checkpoint, and adapters get none.
     base.enable_input_require_grads()
     return model
