@@ -23,7 +23,7 @@ from finrank.candidates.completion import write_completion
 from finrank.candidates.pool import NoPool, gold_of
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import check_route, checked_route, choose_route
+from finrank.ranker.routes import training_routes
 from finrank.ranker.scoring import score_pass
 from finrank.records import RewardedPool
 from finrank.training.config import TrainingConfig
@@ -135,8 +135,8 @@ class Classification:
         self.model = CandidateRankingModel.new(config.ranker_settings()).to(device)
         self.work, self.size, self.most = work, size, config.tokens_per_pass
         self.optimizer = optimizer_of(self.model)
-        self.route = checked_route(self.model, training=True, candidates=N).name
-        self.scoring = check_route(self.model, choose_route(self.model)).name
+        route, self.scoring = training_routes(self.model, [item.pool for item in work.pools])
+        self.route = route.name
         if size.lean:
             self.model.activation_checkpointing_enable()
 

@@ -3,7 +3,7 @@
 The work of a round: 8 questions with 8 candidates each, in steps of 4 questions, forward, backward and an update of
 LoRA adapters on all linear layers of all-MiniLM-L6-v2 and of a head; float32, nothing dropped out, the same token ids.
 
-    finrank              `RankingTrainer`, route split
+    finrank              `RankingTrainer`, on the route that it takes for these pools: mask at P = 100, split at P = 400
     CrossEncoderTrainer  sentence-transformers' trainer, pairs with binary cross-entropy, 32 pairs a step
     listwise loop        transformers' AutoModelForSequenceClassification, a plain loop with the listwise loss
 
@@ -45,7 +45,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 from finrank.console import say
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.packing import EncodedPool
-from finrank.ranker.routes import RouteName
+from finrank.ranker.routes import RouteName, training_routes
 from finrank.ranker.weights import locate
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
@@ -81,9 +81,9 @@ class Work:
 
 
 def finrank_trainer(
-    work: Work, route: RouteName, folder: Path, steps: int, logging_steps: int = 10**6
+    work: Work, route: RouteName | None, folder: Path, steps: int, logging_steps: int = 10**6
 ) -> RankingTrainer:
-    """finrank's own trainer on the pools, for so many steps."""
+    """finrank's own trainer on the pools, for so many steps; without a route, on the one that it takes by itself."""
     config = TrainingConfig.model_validate(
         {
             "base_model": MODEL,
@@ -102,12 +102,13 @@ def finrank_trainer(
         }
     )
     torch.manual_seed(0)
+    model = CandidateRankingModel.new(config.ranker_settings())
     return RankingTrainer(
-        CandidateRankingModel.new(config.ranker_settings()),
+        model,
         training_arguments(config, folder / "ours"),
         dataset=PoolDataset(work.pools, seed=0),
         tokenizer=work.tokenizer,
-        route=route,
+        route=route or training_routes(model, [item.pool for item in work.pools])[0].name,
         tokens_per_pass=config.tokens_per_pass,
         head_learning_rate=config.learning_rate,
         evaluator=lambda _: {},
@@ -221,7 +222,7 @@ def measure(work: Work, rounds: int, folder: Path) -> list[Row]:
     steps = questions // PER_STEP
     peer = cross_encoder_trainer(work, folder, steps)
     contenders: dict[str, Callable[[], object]] = {
-        "finrank": timed_training(finrank_trainer(work, "split", folder, steps)),
+        "finrank": timed_training(finrank_trainer(work, None, folder, steps)),
         "CrossEncoderTrainer": timed_training(peer),
         "listwise loop": listwise_loop(work, steps),
     }

@@ -20,7 +20,7 @@ from transformers import (
 import finrank.ranker.weights as weights
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.packing import EncodedPool
-from finrank.ranker.routes import checked_route, choose_route, why_not_packed
+from finrank.ranker.routes import checked_route, choose_route, training_routes, why_not_packed
 from finrank.ranker.settings import RankerSettings
 from finrank.ranker.weights import load_encoder
 from finrank.store import UserError
@@ -115,7 +115,7 @@ def test_linear_attention_cannot_be_packed() -> None:
 @pytest.mark.parametrize(
     ("asked", "training", "taken", "reason"),
     [
-        ("auto", True, "split", "the fastest for training with a page in the prefix on a CPU"),
+        ("auto", True, "mask", "the faster one in training on a CPU for rows of up to 512 tokens"),
         ("auto", False, "cached", "memory does not grow with the candidates"),
         ("cached", True, "split", "cached, which is for inference"),
         ("mask", True, "mask", "the config says so"),
@@ -126,6 +126,19 @@ def test_the_choice_comes_with_its_reason(asked: str, training: bool, taken: str
     route = checked_route(make_model("bert", route=asked), training=training)
     assert route.name == taken
     assert reason in route.reason
+
+
+def test_training_on_a_cpu_takes_its_route_by_the_rows_at_hand() -> None:
+    model = make_model("bert")
+
+    def pools(*lengths: int) -> list[EncodedPool]:
+        return [EncodedPool(str(n), [5] * (n - 8), [[6] * 2] * 4) for n in lengths]
+
+    assert training_routes(model, pools(30, 512, 900))[0].name == "mask"
+    route, scoring = training_routes(model, pools(30, 513, 900))
+    assert (route.name, scoring) == ("split", "cached")
+    assert "more than 512 tokens" in route.reason
+    assert training_routes(make_model("bert", route="split"), pools(30))[0].name == "split"
 
 
 def test_on_a_gpu_the_mask_gives_way_with_many_candidates(monkeypatch: pytest.MonkeyPatch) -> None:

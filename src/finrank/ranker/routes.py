@@ -1,4 +1,4 @@
-"""Which attention route a model takes: chosen from device, architecture and number of candidates, and checked.
+"""Which attention route a model takes: chosen from device, architecture and sizes of pools, and checked.
 
     naive    every candidate with its own prefix: the reference, and the fallback for what cannot be packed
     mask     one packed row per question under a boolean mask
@@ -11,6 +11,7 @@ All give the same scores up to rounding. `check_route` holds the chosen one agai
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +34,9 @@ _Way = Callable[[Sequence[EncodedPool]], Tensor]
 _PACKABLE = frozenset({"bert", "llama", "mistral", "qwen2", "qwen3"})
 # On a GPU the mask has (tokens of the packed row)^2 entries; beyond this many candidates they outweigh the rest.
 _MASK_CANDIDATES = 64
+# On a CPU training is faster with a mask up to about this many tokens in a packed row, and takes less memory; beyond,
+# attention over whole rows costs more than cutting them apart (docs/experiments.md).
+_MASK_TOKENS = 512
 # Packed and naive vectors of one input may differ by this much of their length before the packed route is given up:
 # rounding alone gives about 1e-6 and 2e-2, a route broken on purpose 0.2 and more.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 8e-2}
@@ -60,9 +64,12 @@ def why_not_packed(config: Any, max_length: int) -> str | None:
     return None
 
 
-def choose_route(model: CandidateRankingModel, *, training: bool = False, candidates: int = 8) -> Route:
-    """The route for this model on its device; `candidates` is the size of the largest pools in training.
+def choose_route(
+    model: CandidateRankingModel, *, training: bool = False, candidates: int = 8, tokens: int = _MASK_TOKENS
+) -> Route:
+    """The route for this model on its device.
 
+    In training `candidates` is the size of the largest pools, `tokens` the median length of a packed row.
     The config's `attention_route` decides where it names one. Raises UserError when it names one that this architecture
     cannot take.
     """
@@ -78,26 +85,32 @@ def choose_route(model: CandidateRankingModel, *, training: bool = False, candid
     if not training:
         return Route("cached", "the prefix is encoded once, and memory does not grow with the candidates")
     if device == "cpu":
-        return Route("split", "no padding, and the fastest for training with a page in the prefix on a CPU")
+        if tokens <= _MASK_TOKENS:
+            return Route("mask", f"the faster one in training on a CPU for rows of up to {_MASK_TOKENS} tokens")
+        return Route("split", f"the faster one in training on a CPU for rows of more than {_MASK_TOKENS} tokens")
     if candidates > _MASK_CANDIDATES:
         return Route("split", f"a mask over rows of more than {_MASK_CANDIDATES} candidates costs more than it saves")
     return Route("mask", f"one kernel per layer on {device}, up to {_MASK_CANDIDATES} candidates")
 
 
-def checked_route(model: CandidateRankingModel, *, training: bool = False, candidates: int = 8) -> Route:
+def checked_route(
+    model: CandidateRankingModel, *, training: bool = False, candidates: int = 8, tokens: int = _MASK_TOKENS
+) -> Route:
     """`choose_route`, after comparing its vectors with the naive route's; warns and gives naive where they differ.
 
     Raises UserError as `choose_route` does.
     """
-    route = choose_route(model, training=training, candidates=candidates)
+    route = choose_route(model, training=training, candidates=candidates, tokens=tokens)
     if model.why_not_packed and model.settings.attention_route == "auto":
         warn(f"{model.why_not_packed}: every candidate is encoded with its own prefix, which is slower, and right")
     return check_route(model, route)
 
 
-def training_routes(model: CandidateRankingModel, candidates: int) -> tuple[Route, RouteName]:
-    """The checked route of training steps over pools of up to so many candidates, and that of the scoring between."""
-    route = checked_route(model, training=True, candidates=candidates)
+def training_routes(model: CandidateRankingModel, pools: Sequence[EncodedPool]) -> tuple[Route, RouteName]:
+    """The checked route of training steps over these pools, and that of the scoring between."""
+    most = max(len(pool.candidates) for pool in pools)
+    tokens = round(statistics.median(pool.length for pool in pools))
+    route = checked_route(model, training=True, candidates=most, tokens=tokens)
     scoring: RouteName = "naive" if route.name == "naive" else check_route(model, choose_route(model)).name
     return route, scoring
 

@@ -69,8 +69,7 @@ def train(
     if init_model:
         load_weights(model, find_model(init_model))
     to_training_device(model, arguments)
-    most = max(len(pool.candidates) for pool in splits["train"].pools)
-    route, scoring = training_routes(model, most)
+    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded.pools])
     say_what_is_trained(model, config, route, scoring)
     say_splits(splits)
     dataset = _answerable(splits["train"], config.seed)
