@@ -1,6 +1,6 @@
 # Each target sets up what it needs; a second run finds the set-up done.
 #   make setup  .venv with everything that the commands need
-#   make demo   stages 00 to 04 on the embedded sample, with a results table (about 7 minutes on 2 cores)
+#   make demo   stages 00 to 04 on the embedded sample, with a results table (about 6 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
 #   make bench  inference_cpu, training_cpu, routes_cpu, growth, service: tables into docs/benchmarks.md, figures into
