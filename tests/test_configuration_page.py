@@ -10,12 +10,10 @@ import yaml
 from pydantic import BaseModel
 
 from finrank.training.config import _OURS, TrainingConfig
-from finrank.training.settings import PPOSettings
 from finrank.training.trainer import training_arguments
 from tests.conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
-PPO_PAGE = (REPOSITORY / "docs" / "ppo.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([\w.]+)` \| (.+?) \| (.+?) \|$", re.MULTILINE)
 
 
@@ -54,10 +52,6 @@ def differences(page: dict[str, Any], code: dict[str, Any]) -> dict[str, tuple[A
 def test_the_page_has_every_key_with_its_default() -> None:
     page = {key: value for key, value in told(PAGE).items() if not key.startswith("trainer.")}
     assert differences(page, defaults(TrainingConfig)) == {}
-
-
-def test_the_page_of_ppo_has_every_key_with_its_default() -> None:
-    assert differences(told(PPO_PAGE), defaults(PPOSettings)) == {}
 
 
 def test_the_page_has_the_trainers_defaults(tmp_path: Path) -> None:
