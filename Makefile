@@ -3,7 +3,8 @@
 #   make demo   stages 00 to 04 on the embedded sample, with a results table (about 6 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
-#   make bench  inference_cpu, training_cpu, routes_cpu, growth, service: tables into docs/benchmarks.md, figures into
+#   make map    docs/map.md from the docstrings
+#   make bench  inference_cpu, training_cpu, growth, service: tables into docs/benchmarks.md, figures into
 #               benchmarks/results/ (80 minutes on 2 cores); not the benchmarks that need pools, FinQA or a GPU
 #   make finqa FINQA=DIR   the commands behind the README's FinQA table, on the official files in DIR (2 cores: about 20
 #               minutes for the README's 1,109 train questions; the whole train file takes five times as long to train)
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: setup demo finqa test lint bench bench-setup clean
+.PHONY: setup demo finqa test lint map bench bench-setup clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (once, a few minutes)"
@@ -37,6 +38,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+map: $(READY)
+	$(BIN)/python scripts/write_map.py
+
 # Two worker processes with one thread each: as fast as two threads, and no test waits for another's threads.
 test: lint
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2
@@ -50,7 +54,6 @@ bench-setup: $(READY)
 bench: bench-setup
 	$(BIN)/python benchmarks/inference_cpu.py --json benchmarks/results/inference_cpu.json --write_docs
 	$(BIN)/python benchmarks/training_cpu.py --json benchmarks/results/training_cpu.json --write_docs
-	$(BIN)/python benchmarks/routes_cpu.py --json benchmarks/results/routes_cpu.json --write_docs
 	$(BIN)/python benchmarks/growth.py --json benchmarks/results/growth.json --write_docs
 	$(BIN)/python benchmarks/service.py --json benchmarks/results/service.json --write_docs
 

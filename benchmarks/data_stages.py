@@ -30,10 +30,10 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from finrank.commands import candidates, prepare, rewards
 from finrank.programs import execute, parse
 from finrank.sources.finqa import Example, read_examples
-from finrank.sources.sample import generate
-from finrank.stages import candidates, prepare, rewards
+from finrank.sources.made_up import generate
 from finrank.store import REJECTS, sha256
 
 STAGES: dict[str, Callable[..., None]] = {"prepare": prepare.run, "candidates": candidates.run, "rewards": rewards.run}

@@ -15,25 +15,25 @@ from typing import Any
 import numpy as np
 import torch
 from llama_ppo import policy_step
-from llama_shapes import SHAPES
+from shared.llama_shapes import SHAPES
 from torch import Tensor
 from transformers import DataCollatorForSeq2Seq, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from finrank.candidates.completion import write_completion
-from finrank.candidates.pool import NoPool, gold_of
+from finrank.generator.data import IGNORED, Example
+from finrank.generator.evaluation import judge
+from finrank.generator.model import new_generator, write_greedily
+from finrank.generator.settings import generator_settings
+from finrank.generator.text import TooLong, write_prompt, write_target
+from finrank.pools.completion import write_completion
+from finrank.pools.pool import NoPool, gold_of
+from finrank.ranker.attention.routes import training_routes
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import training_routes
 from finrank.ranker.scoring import score_pass
 from finrank.records import RewardedPool
+from finrank.training.batches import TrainingPool, collate
 from finrank.training.config import TrainingConfig
-from finrank.training.generation.data import IGNORED, Example
-from finrank.training.generation.evaluation import judge
-from finrank.training.generation.model import new_generator, write_greedily
-from finrank.training.generation.settings import generator_settings
-from finrank.training.generation.text import TooLong, write_prompt, write_target
 from finrank.training.losses import listwise_loss
-from finrank.training.pools import TrainingPool, collate
 from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 

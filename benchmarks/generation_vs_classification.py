@@ -39,7 +39,7 @@ from typing import Any
 
 import torch
 from generation_sides import SIZES, Classification, Generation, N, Size, Work, make_work, save_base, trained
-from timing import (
+from shared.timing import (
     Row,
     Timed,
     device,
@@ -53,10 +53,10 @@ from timing import (
 from torch.profiler import ProfilerActivity, profile
 from transformers.utils import logging as transformers_logging
 
+from finrank.commands import candidates, prepare, rewards, sample_data
 from finrank.console import say
-from finrank.ranker.weights import load_tokenizer, locate
+from finrank.ranker.base_model import load_tokenizer, locate
 from finrank.records import RewardedPool
-from finrank.stages import candidates, prepare, rewards, sample_data
 from finrank.store import load_records
 from finrank.training.config import TrainingConfig, load_config
 

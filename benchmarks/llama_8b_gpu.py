@@ -45,7 +45,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from llama_shapes import SHAPES, Bench, make_bench, packed_tokens, peak_tflops, redundant_tokens
 from llama_training import (
     ESTIMATORS,
     PACKED,
@@ -58,9 +57,10 @@ from llama_training import (
     training_rows,
     within_memory,
 )
+from shared.llama_shapes import SHAPES, Bench, make_bench, packed_tokens, peak_tflops, redundant_tokens
 
-from finrank.ranker.packing import EncodedPool
-from finrank.ranker.routes import Route, RouteName, check_route
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.attention.routes import Route, RouteName, check_route
 from finrank.ranker.scoring import score_pools
 
 SIZES, QUICK_SIZES = (1, 2, 4, 8, 16), (1, 2)  # questions per step

@@ -1,7 +1,7 @@
 """A PPO step of stage 05 on a batch of pools, for `llama_8b_gpu.py` and `generation_vs_classification.py`.
 
-It is made of what `finrank.training.ppo_trainer` is made of, in its order: with `estimator: sampled` the policy scores
-the pools without gradients (`log_policy`) and draws its actions; then follow `epochs_per_rollout` updates on the
+It does what `finrank.training.ppo.ppo_trainer` does, in its order: with `estimator: sampled` the policy scores the
+pools without gradients (`log_policy`) and draws its actions; then follow `epochs_per_rollout` updates on the
 objective, less the KL penalty. Rollouts are the batch itself. The SFT policy, which stage 05 keeps as one number per
 candidate, is taken to be uniform: its values cost nothing. `ppo.py` of finrank tells the algorithm.
 """
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.packing import EncodedPool
-from finrank.ranker.routes import RouteName
-from finrank.training import policy_loss
-from finrank.training.ppo_trainer import log_policy
-from finrank.training.rollouts import PerCandidate, actions_in_batch_order, draw_actions, in_batch_order
+from finrank.training.ppo import objectives as policy_loss
+from finrank.training.ppo.ppo_trainer import log_policy
+from finrank.training.ppo.rollouts import PerCandidate, actions_in_batch_order, draw_actions, in_batch_order
 from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 

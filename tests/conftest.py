@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from finrank.records import Question
+from finrank.sources.finqa import Example
+from finrank.sources.made_up import generate
+from tests.helpers.evaluated_pools import MakePool, _make_pool
+from tests.helpers.questions import Questions, as_questions, finqa_questions
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -18,3 +24,25 @@ def finqa_dir() -> Path:
         if place and (Path(place) / "dev.json").is_file():
             return Path(place)
     pytest.skip(f"real FinQA not found: set FINQA_DIR, or put it in {looked[1]}")
+
+
+@pytest.fixture(scope="session")
+def sample() -> Questions:
+    """400 train and 200 dev questions of the embedded sample."""
+    splits = generate(train=400, dev=200, test=0)
+    return Questions(*(as_questions(map(Example.model_validate, splits[split])) for split in ("train", "dev")))
+
+
+@pytest.fixture(scope="session")
+def finqa_dev(finqa_dir: Path) -> list[Question]:
+    """The dev questions of real FinQA."""
+    return finqa_questions(finqa_dir / "dev.json")
+
+
+@pytest.fixture(scope="session")
+def make_pool() -> MakePool:
+    """`make_pool(answers, correct)`: a pool with reward 1.0 for the correct and 0.2 for the others.
+
+    Further fields of the question (`program`, `answer`, `table`, `text`) go by their names.
+    """
+    return _make_pool

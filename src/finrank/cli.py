@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from finrank import cli_data, cli_evaluation, cli_sample, cli_training, cli_use
-from finrank.store import UserError
+from finrank.errors import UserError
 
 app = typer.Typer(
     add_completion=False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from finrank.cli_options import CANDIDATES, MINILM, PROCESSED, RAW, REWARDED, Seed, Workers
+from finrank.commands.options import CANDIDATES, MINILM, PROCESSED, RAW, REWARDED, Seed, Workers
 
 
 def check(
@@ -32,7 +32,7 @@ def check(
     Example:
       finrank check --input_dir datasets/finqa_raw --json check.json
     """
-    from finrank.stages import check as stage
+    from finrank.commands import check as stage
 
     configs = [Path(name) for name in config or [] if name != "none"]
     if config is None:
@@ -58,7 +58,7 @@ def prepare(
     Example:
       finrank prepare --input_dir datasets/finqa_raw --output_dir datasets/finqa_processed
     """
-    from finrank.stages import prepare as stage
+    from finrank.commands import prepare as stage
 
     stage.run(input_dir, output_dir, selection_share=selection_share, seed=seed, workers=workers)
 
@@ -95,7 +95,7 @@ def candidates(
     Example:
       finrank candidates --num_candidates 8 --corruption_rate 0.5
     """
-    from finrank.stages import candidates as stage
+    from finrank.commands import candidates as stage
 
     stage.run(
         input_dir,
@@ -131,8 +131,8 @@ def rewards(
     Example:
       finrank rewards --input_dir datasets/finqa_candidates --output_dir datasets/finqa_with_rewards
     """
-    from finrank.rewards import load_weights
-    from finrank.stages import rewards as stage
+    from finrank.commands import rewards as stage
+    from finrank.pools.rewards import load_weights
 
     stage.run(input_dir, output_dir, weights=load_weights(config) if config else None, seed=seed, workers=workers)
 
@@ -154,7 +154,7 @@ def sample_data(
     Example:
       finrank sample-data --output_dir datasets/finqa_raw --train 600 --dev 150 --test 150
     """
-    from finrank.stages import sample_data as stage
+    from finrank.commands import sample_data as stage
 
     stage.run(output_dir, train=train, dev=dev, test=test, seed=seed)
 

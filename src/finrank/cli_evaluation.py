@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from finrank.cli_options import (
+from finrank.commands.options import (
     MINILM,
     PROCESSED,
     REWARDED,
@@ -59,7 +59,7 @@ def evaluate(
     Example:
       finrank evaluate --model outputs/run_001 --split dev --json dev.json --html dev.html
     """
-    from finrank.stages import evaluate as stage
+    from finrank.commands import evaluate as stage
 
     stage.run(
         model,
@@ -101,7 +101,7 @@ def report(
     Example:
       finrank report outputs/run_001
     """
-    from finrank.stages import report as stage
+    from finrank.commands import report as stage
 
     stage.run(
         run_dir,
@@ -137,7 +137,7 @@ def import_predictions(
     Example:
       finrank import --predictions a.jsonl b.jsonl --split dev --output_dir datasets/imported
     """
-    from finrank.stages import import_predictions as stage
+    from finrank.commands import import_predictions as stage
 
     stage.run([*predictions, *(more or [])], data, output_dir, split=split, seed=seed)
 
@@ -157,7 +157,7 @@ def score_predictions(
     Example:
       finrank score-predictions predictions.json --split dev --json scores.json
     """
-    from finrank.stages import score_predictions as stage
+    from finrank.commands import score_predictions as stage
 
     stage.run(file, data, split=split, json_path=json_path, seed=seed)
 
@@ -189,7 +189,7 @@ def audit(
     Example:
       finrank audit --input_dir datasets/finqa_with_rewards --split dev --candidate_only skip
     """
-    from finrank.stages import audit as stage
+    from finrank.commands import audit as stage
 
     stage.run(
         input_dir,

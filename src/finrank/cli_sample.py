@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from finrank.cli_options import PROCESSED, BaseModel, Seed
-from finrank.store import UserError
+from finrank.commands.options import PROCESSED, BaseModel, Seed
+from finrank.errors import UserError
 
 SAMPLED = Path("datasets/finqa_sampled")
 
@@ -103,8 +103,8 @@ def sample(
       finrank sample --model outputs/run_002 --num_candidates 8
       finrank sample --endpoint http://127.0.0.1:8000/v1 --model my-llm --split dev --limit 20
     """
-    from finrank.stages import sample as stage
-    from finrank.stages.sample_sources import EndpointOptions, Sampling
+    from finrank.sampling import gather as stage
+    from finrank.sampling.askers import EndpointOptions, Sampling
 
     asking = {
         "max_tokens": max_tokens,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from finrank.cli_options import (
+from finrank.commands.options import (
     OUTPUTS,
     REWARDED,
     BaseModel,
@@ -47,7 +47,7 @@ def sft(
       finrank sft --config configs/models/minilm.yaml --quick_test
       finrank sft --config configs/models/minilm.yaml --set batch_size=2 --set trainer.num_train_epochs=1
     """
-    from finrank.stages import sft as stage
+    from finrank.commands import sft as stage
 
     stage.run(
         config,
@@ -91,7 +91,7 @@ def ppo(
       finrank ppo --config configs/models/minilm.yaml
       finrank ppo --config configs/models/minilm.yaml --set ppo.estimator=sampled --set ppo.kl_coefficient=0.1
     """
-    from finrank.stages import ppo as stage
+    from finrank.commands import ppo as stage
 
     stage.run(
         config,
@@ -126,7 +126,7 @@ def generation(
       finrank generation --config configs/models/qwen3-0.6b.yaml --quick_test
       finrank generation --config configs/models/llama-3-8b.yaml --set generation.evaluation_questions=100
     """
-    from finrank.stages import generation as stage
+    from finrank.commands import generation as stage
 
     stage.run(
         config,

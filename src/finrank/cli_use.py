@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from finrank.cli_options import BaseModel, ModelOrHubId
+from finrank.commands.options import BaseModel, ModelOrHubId
 
 
 def rank(
@@ -46,7 +46,7 @@ def rank(
     Example:
       finrank rank --model outputs/run_001 --input datasets/finqa_with_rewards/dev.jsonl --output ranked.jsonl
     """
-    from finrank.stages import rank as stage
+    from finrank.commands import rank as stage
 
     stage.run(model, input_path, output_path, overwrite=overwrite, revision=revision, base_model=base_model)
 
@@ -127,6 +127,6 @@ def doctor(
     Example:
       finrank doctor --model outputs/run_001
     """
-    from finrank.stages import doctor as stage
+    from finrank.commands import doctor as stage
 
     raise typer.Exit(stage.run(model=model, json_path=json_path))

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from tests.pools import write_pools
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 NEEDS_PEERS = pytest.mark.skipif(
@@ -33,7 +32,7 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def timing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = load("timing", monkeypatch)
+    module = load("shared.timing", monkeypatch)
     monkeypatch.setattr(module, "_PAUSE", 0.0)
     return module
 
@@ -148,49 +147,3 @@ def test_growth_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows[0] |= {"ours_s": 0.12, "ours_quartiles": [0.1104, 0.131]}
     page = load("growth", monkeypatch).docs(rows[:3], result["slope"], rows[3:], 3)
     assert "| 8 | 0.120 (0.110-0.131) | " in page
-
-
-@pytest.mark.slow
-def test_every_route_runs_beside_naive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = run("routes_cpu.py", tmp_path / "report.json")["rows"]
-    scoring = ["naive", "mask", "split", "cached", "cached, two passes"]
-    assert [(row["what"], row["n"], row["route"]) for row in rows] == [
-        *(("scoring", n, route) for n in (2, 8) for route in scoring),
-        *(("training", 8, route) for route in ("naive", "mask", "split")),
-    ]
-    for row in rows:
-        assert row["quartiles"][0] <= row["seconds"] <= row["quartiles"][1]
-        assert 0 < row["ratio_quartiles"][0] <= row["ratio"] <= row["ratio_quartiles"][1]
-        assert row["route"] != "naive" or row["ratio"] == 1
-        assert row["rounds"] == 3
-    page = load("routes_cpu", monkeypatch).docs(rows)
-    assert "| N | P | naive, s | mask | split | cached | cached, two passes | MiB |" in page
-    assert "| N | P | naive, s | mask | split | MiB |" in page
-    assert page.count("\n| 8 | 40 | ") == 2
-
-
-def test_two_passes_are_taken_however_short_a_pool_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    routes_cpu = load("routes_cpu", monkeypatch)
-    stream = routes_cpu.stream
-    calls: list[str] = []
-    prefixes, score_pools = stream._encode_prefixes, routes_cpu.score_pools
-    monkeypatch.setattr(stream, "_encode_prefixes", lambda *all: (calls.append("prefix"), prefixes(*all))[1])
-    torch.manual_seed(0)
-    model = routes_cpu.CandidateRankingModel.new(routes_cpu.SETTINGS).eval()
-    (pool,) = routes_cpu.make_pools(1, 2, 20)
-    contenders = routes_cpu.scoring_contenders(model, pool)
-    (expected,) = score_pools(model, [pool], route="naive")
-    for name, run_it in contenders.items():
-        (scores,) = run_it()
-        assert scores == pytest.approx(expected, abs=1e-5), name
-        assert calls == (["prefix"] if name == "cached, two passes" else [])
-
-
-@pytest.mark.slow
-def test_the_encoder_question_trains_and_compares_both(tmp_path: Path) -> None:
-    data = write_pools(tmp_path / "data")
-    (row,) = run("encoder_question.py", tmp_path / "report.json", "--input_dir", str(data))["rows"]
-    assert row["n"] == 8
-    assert row["settings"] == ["trainer.max_steps=1", "seed=0"]
-    assert 0 <= row["shared_accuracy"] <= 1
-    assert row["paired"]["difference"] == pytest.approx(row["shared_accuracy"] - row["full_accuracy"], abs=1e-3)

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from finrank.ranker.weights import load_tokenizer, locate
+from finrank.ranker.base_model import load_tokenizer, locate
 from finrank.training.config import load_config
 from tests.conftest import REPOSITORY
-from tests.pools import make_pool
+from tests.helpers.pools import make_pool
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 
@@ -77,7 +77,7 @@ def test_the_benchmark_at_toy_size(tmp_path: Path) -> None:
 
 
 def test_the_ratio_is_what_the_two_times_say(script: ModuleType) -> None:
-    timing = load("timing")
+    timing = load("shared.timing")
     timed = {"classification": timing.Timed([1.0, 2.0, 4.0], 10.0), "generation": timing.Timed([5.0, 20.0, 60.0], 30.0)}
     row = script.task_row("x", 2, timed, {"classification": 10.0, "generation": 30.0}, dict.fromkeys(timed, 70.0))
     assert (row["classification_s"], row["generation_s"]) == (1.0, 10.0)

@@ -16,12 +16,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from finrank.ranker.packing import EncodedPool
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.training.batches import PoolDataset, TrainingPool, collate
 from finrank.training.config import load_config
-from finrank.training.pools import PoolDataset, TrainingPool, collate
-from finrank.training.ppo import without_dropout
-from finrank.training.ppo_trainer import PPOTrainer
-from finrank.training.rollouts import PPOState
+from finrank.training.ppo.ppo import without_dropout
+from finrank.training.ppo.ppo_trainer import PPOTrainer
+from finrank.training.ppo.rollouts import PPOState
 from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes, training_arguments
 from tests.conftest import REPOSITORY
@@ -32,7 +32,7 @@ ROUTES = ("naive", "mask", "split")
 
 @pytest.fixture(scope="module")
 def shapes() -> ModuleType:
-    return load("llama_shapes")
+    return load("shared.llama_shapes")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from finrank.evaluation.gold_places import chi_square_p_value
+from finrank.evaluation.audit.gold_places import chi_square_p_value
 from finrank.evaluation.intervals import subset_intervals
 from finrank.evaluation.metrics import FloatArray, Metric, pick_probabilities
 from finrank.records import RewardedPool

@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from finrank.equal_answers import group_equal_answers
 from finrank.evaluation.ranks import best_discounted_gain, discounted_gain, reciprocal_rank, tie_groups
 from finrank.programs import equal
+from finrank.ranker.answers import group_equal_answers
 from finrank.records import Candidate, RewardedPool, answer_key
 
 FloatArray = NDArray[np.float64]

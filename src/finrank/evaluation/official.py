@@ -22,15 +22,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finrank.console import warn
+from finrank.errors import UserError
 from finrank.evaluation.intervals import page_intervals
 from finrank.evaluation.metrics import Metric, checked_scores
-from finrank.json_lines import BadLine
+from finrank.pools.rewards import executed_value
 from finrank.programs import OPERATIONS, Program, ProgramError, Step, equal, parse
 from finrank.records import Pool, Question, answer_key
-from finrank.rewards import executed_value
 from finrank.sources import predictions
 from finrank.sources.predictions import END
-from finrank.store import UserError
+from finrank.store.json_lines import BadLine
 
 METRICS = ("execution_accuracy", "program_accuracy")
 # What is written where there is no program: the official evaluator counts it as wrong, and goes on.

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from finrank.equal_answers import group_equal_answers, temper
 from finrank.evaluation.metrics import FloatArray
+from finrank.ranker.answers import group_equal_answers, temper
 from finrank.records import RewardedPool
 
 MOST_MISTAKES = 50

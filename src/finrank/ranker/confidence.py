@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from finrank.errors import UserError
 from finrank.ranker.saving import HEAD, find_model
 from finrank.records import Candidate
-from finrank.store import UserError, describe, dump, sha256, write_json
+from finrank.store import describe, dump, sha256, write_json
 
 CONFIDENCE = "confidence.json"
 # Pools this many times smaller or larger than any that it was fitted on are called different.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finrank.prompt import PromptSettings, Survival, choose_context, gold_number_survival, write_candidates
-from finrank.ranker.packing import EncodedPool
+from finrank.errors import UserError
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.prompt import PromptSettings, Survival, choose_context, gold_number_survival, write_candidates
 from finrank.records import Candidate, Question
-from finrank.store import UserError
 
 
 @dataclass(frozen=True)

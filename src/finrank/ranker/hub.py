@@ -17,9 +17,9 @@ from huggingface_hub.errors import (
 )
 
 from finrank.console import warn
+from finrank.errors import UserError
 from finrank.ranker.confidence import CONFIDENCE
 from finrank.ranker.saving import ADAPTER, CONFIG, HEAD, TOKENIZER
-from finrank.store import UserError
 
 CARD = "README.md"
 # Nothing else is fetched, whatever a repository holds.

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finrank.ranker.adapters import with_adapters
-from finrank.ranker.last_layer import compute_only_pooled
-from finrank.ranker.packing import EncodedPool, mask_vectors, naive_vectors
-from finrank.ranker.routes import RouteName, why_not_packed
+from finrank.errors import UserError
+from finrank.ranker.attention.last_layer import compute_only_pooled
+from finrank.ranker.attention.packed_row import EncodedPool, mask_vectors, naive_vectors
+from finrank.ranker.attention.routes import RouteName, why_not_packed
+from finrank.ranker.attention.shared_prefix import ATTENTION
+from finrank.ranker.attention.stream import cached_vectors, split_vectors
+from finrank.ranker.base_model import is_causal, load_encoder, positions
+from finrank.ranker.lora import with_adapters
 from finrank.ranker.settings import RankerSettings
-from finrank.ranker.shared_prefix import ATTENTION
-from finrank.ranker.stream import cached_vectors, split_vectors
-from finrank.ranker.weights import is_causal, load_encoder, positions
-from finrank.store import UserError
 
 
 class CandidateRankingModel(nn.Module):

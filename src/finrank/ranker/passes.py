@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from finrank.ranker.packing import EncodedPool
-from finrank.ranker.routes import RouteName
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.attention.routes import RouteName
 
 
 def cut_into_passes(pools: Sequence[EncodedPool], most: int, route: RouteName) -> list[list[EncodedPool]]:

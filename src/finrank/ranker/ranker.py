@@ -16,11 +16,11 @@ from huggingface_hub import CommitInfo
 from numpy.typing import NDArray
 
 from finrank.console import warn
-from finrank.equal_answers import group_equal_answers, temper
 from finrank.ranker import hub
+from finrank.ranker.answers import group_equal_answers, temper
+from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.confidence import Confidence, copy_confidence, load_confidence, unlike_fitted
 from finrank.ranker.encoding import encode
-from finrank.ranker.packing import EncodedPool
 from finrank.ranker.requests import read_request
 from finrank.ranker.saving import LoadedModel, find_model, load_model, save_model
 from finrank.ranker.scoring import score_pools

@@ -16,11 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finrank.json_lines import shorten
+from finrank.errors import UserError
 from finrank.programs import ProgramError, execute, parse
 from finrank.records import Answer, Candidate, Question
 from finrank.sources.predictions import read_answer
-from finrank.store import UserError, describe
+from finrank.store import describe
+from finrank.store.json_lines import shorten
 
 _NEEDED = ("question", "candidates")
 _LONGEST_PROGRAM = (

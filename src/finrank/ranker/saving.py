@@ -21,12 +21,13 @@ from peft import get_peft_model_state_dict
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from finrank.prompt import PROMPT_VERSION
+from finrank.errors import UserError
+from finrank.ranker.attention.routes import RouteName, checked_route
+from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import RouteName, checked_route
+from finrank.ranker.prompt import PROMPT_VERSION
 from finrank.ranker.settings import RankerSettings
-from finrank.ranker.weights import load_tokenizer
-from finrank.store import UserError, describe, sha256, write_json
+from finrank.store import describe, sha256, write_json
 
 CONFIG = "ranker_config.json"
 HEAD = "score_head.safetensors"

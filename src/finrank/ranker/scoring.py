@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from finrank.console import track
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.packing import EncodedPool
 from finrank.ranker.passes import cut_into_passes
-from finrank.ranker.routes import RouteName
 
 # Tokens (padding included) per forward pass: enough to fill the device, few enough for a CPU's caches.
 _TOKENS_PER_PASS = {"cpu": 2048, "cuda": 32768}

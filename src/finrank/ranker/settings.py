@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from finrank.prompt import PromptSettings
+from finrank.ranker.prompt import PromptSettings
 
 
 class LoraSettings(BaseModel):

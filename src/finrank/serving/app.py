@@ -13,12 +13,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.staticfiles import StaticFiles
 
-from finrank.program_places import PagePlaces
+from finrank.errors import UserError
+from finrank.page.places import PagePlaces
 from finrank.serving.batching import Batcher, Scores
 from finrank.serving.bodies import checked_route
 from finrank.serving.docs_page import PAGE, write_docs
 from finrank.serving.documents import ranking_request, rerank_results
-from finrank.serving.errors import ErrorResponses, add_error_handlers, of_candidate
+from finrank.serving.error_responses import ErrorResponses, add_error_handlers, of_candidate
 from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import Limits
 from finrank.serving.schemas import (
@@ -34,7 +35,6 @@ from finrank.serving.schemas import (
     Tokens,
     Usage,
 )
-from finrank.store import UserError
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from finrank.serving.errors import ServiceError
+from finrank.serving.error_responses import ServiceError
 from finrank.serving.limits import Limits
 
 # In one object; each unknown one is a fault of its own for pydantic.

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from finrank.serving.errors import ServiceError
+from finrank.serving.error_responses import ServiceError
 from finrank.serving.keys import check_key
 from finrank.serving.limits import Limits
 

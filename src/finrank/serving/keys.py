@@ -6,8 +6,8 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 
-from finrank.serving.errors import ServiceError
-from finrank.store import UserError
+from finrank.errors import UserError
+from finrank.serving.error_responses import ServiceError
 
 VARIABLE = "FINRANK_API_KEY"
 

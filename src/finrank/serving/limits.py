@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finrank.serving.errors import ServiceError
+from finrank.serving.error_responses import ServiceError
 
 
 @dataclass(frozen=True)

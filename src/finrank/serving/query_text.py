@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from finrank.serving.errors import ServiceError
+from finrank.serving.error_responses import ServiceError
 
 _BAR = re.compile(r"(?<!\\)\|")
 _DASHES = re.compile(r"[\s|:]*-[\s|:-]*")

@@ -16,11 +16,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from finrank.console import say
+from finrank.errors import UserError
 from finrank.serving.app import make_app
 from finrank.serving.guard import Traffic
 from finrank.serving.keys import VARIABLE, read_key
 from finrank.serving.limits import Limits
-from finrank.store import UserError
 
 _SECONDS_BEYOND_LIMIT = 10.0  # how much longer than one request may take a shutdown waits for those it has accepted
 _SECONDS_FOR_LAST_BYTES = 5  # for answers that are on their way when everything else is done

@@ -10,8 +10,9 @@ import urllib.request
 from pathlib import Path
 
 from finrank.console import say
+from finrank.errors import UserError
 from finrank.sources.finqa import FILES
-from finrank.store import MANIFEST, UserError
+from finrank.store import MANIFEST
 
 OFFICIAL = "https://raw.githubusercontent.com/czyssrs/FinQA/main/dataset"
 _TIMEOUT = 60.0  # seconds without any answer

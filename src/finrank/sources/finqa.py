@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from finrank.console import Reading
-from finrank.json_lines import describe
+from finrank.errors import missing_data
 from finrank.programs import ProgramError, execute, parse
 from finrank.records import Answer, Question
-from finrank.sources.json_list import BrokenList, Malformed, stream_list
-from finrank.store import missing_data
+from finrank.store.json_lines import describe
+from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 # The official files, in the order in which they are listed.
 FILES = {split: f"{split}.json" for split in ("train", "dev", "test")}

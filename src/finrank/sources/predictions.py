@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finrank.console import Reading
-from finrank.json_lines import LONGEST_LINE, BadLine, KeyCheckingDecoder, Line, describe, read_lines, shorten
+from finrank.errors import UserError
 from finrank.records import Answer
 from finrank.sources.finqa import Filled, Text
-from finrank.sources.json_list import BrokenList, Malformed, stream_list
-from finrank.store import UserError
+from finrank.store.json_lines import LONGEST_LINE, BadLine, KeyCheckingDecoder, Line, describe, read_lines, shorten
+from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 END = "EOF"  # the last token of every official prediction
 _LONGEST_ANSWER = 100  # characters; a longer text is no answer

@@ -1,7 +1,7 @@
 """The quirks of one FinQA example: what is odd in its table, text, question and program, and still no fault.
 
 `quirks_of` is what `finrank check` counts; every other function looks for one group of quirks. None of them changes
-anything: what the pipeline does about each quirk stands in `stages/findings.py`.
+anything: what the pipeline does about each quirk stands in `sources/findings.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from finrank.page.broken_characters import broken_characters, dash_cells, report_year
 from finrank.programs import (
     CONSTANTS,
     Program,
@@ -23,7 +24,6 @@ from finrank.programs import (
     referenced_step,
     table_rows,
 )
-from finrank.sources.broken_characters import broken_characters, dash_cells, report_year
 from finrank.sources.finqa import Example
 
 LONGEST_READ = 20_000  # characters of a cell or sentence, ten times as many as any in FinQA

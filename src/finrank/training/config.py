@@ -10,8 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from finrank.errors import UserError
 from finrank.ranker.settings import RankerSettings
-from finrank.store import UserError
 from finrank.training.settings import GenerationSettings, PPOSettings
 
 # Trainer arguments that finrank decides; setting them in a config would be silently overruled, so it is an error.

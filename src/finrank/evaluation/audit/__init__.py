@@ -1,0 +1,1 @@
+"""What pools give away to attackers that read neither question nor page."""

@@ -1,0 +1,304 @@
+"""How far a probability can be believed, and when to answer at all: calibration and the threshold to abstain by.
+
+1. The probability of a pool's top answer is that of the ranking: equal answers pool theirs (`ranker/answers.py`).
+2. One temperature for all pools makes it milder or sharper: p_i^(1/T), normalised (temperature scaling: Guo et al.,
+   "On Calibration of Modern Neural Networks", ICML 2017). T minimises the negative log-likelihood of the right
+   answer. A pool without a right answer has no such likelihood and stays out of the fit, as it stays out of the
+   training loss; everywhere below it counts as wrong. T changes no order, so accuracy stays what it was.
+3. All figures about calibration are out of fold: pages are cut into two halves, and each half gets the temperature
+   of the other. The temperature that ships is fitted on all pools.
+4. The threshold is the lowest probability above which accuracy is at least the wanted one, with 95 % confidence in
+   spite of the search (`abstention_threshold`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, checked_scores
+from finrank.ranker.answers import group_equal_answers, temper
+from finrank.records import RewardedPool
+
+BINS = 10
+COVERAGES = (0.5, 0.8, 0.95)
+# The promise of the threshold may be wrong in this share of data sets.
+LEVEL = 0.05
+_THRESHOLD_DECIMALS = 6
+# The search for a threshold starts where it should if accuracy were this much below what the probabilities say: the
+# surest ones are mostly a little too sure, and a start that fails ends the search.
+_CAUTION = 0.02
+_HOTTEST = 100.0  # temperatures are searched between 1 / 100 and 100
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_SEARCH_STEPS = 60  # each leaves 0.618 of the interval
+
+
+class Answers(NamedTuple):
+    """The distinct answers of many pools, most probable first."""
+
+    log_probabilities: FloatArray  # [pools, answers], -inf where a pool has fewer answers
+    right: NDArray[np.bool_]  # [pools, answers]
+
+    def confidence(self, temperature: float | FloatArray) -> FloatArray:
+        """Probability [pools] of the top answer at a temperature, or at one for each pool."""
+        temperatures = np.broadcast_to(temperature, len(self.right))
+        return np.exp(temper(self.log_probabilities, temperatures[:, None])[:, 0])
+
+    def top_is_right(self) -> FloatArray:
+        """Whether [pools] the top answer is right; where several are on top, the share of right ones among them."""
+        top = self.log_probabilities == self.log_probabilities[:, :1]
+        return (top & self.right).sum(axis=1) / top.sum(axis=1)
+
+
+def confidence_figures(
+    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], *, wanted_accuracy: float = 0.9, seed: int = 0
+) -> dict[str, Any]:
+    """All figures about a scorer's probabilities on these pools, as JSON values; `seed` draws the halves of the pages.
+
+    "temperature" ships, fitted on all pools. "ece" and "ece_uncalibrated" (expected calibration error with and without
+    temperature), "reliability", "risk_coverage" and "accuracy_at" a share of the pools answered, the surest first, are
+    out of fold. "threshold" is for the shipped temperature, or None where `wanted_accuracy` is out of reach.
+    "pool_sizes" and "origins" count pools by number of candidates, and candidates by origin.
+
+    Raises ValueError without pools, for a wanted accuracy not between 0 and 1, and for bad scores as `pool_metrics`.
+    """
+    if not pools or len(pools) != len(scores):
+        raise ValueError(f"{len(pools)} pools and scores for {len(scores)}: expected at least one, and as many of both")
+    if not 0 < wanted_accuracy < 1:
+        raise ValueError(f"wanted_accuracy must be between 0 and 1 (0.9: nine of ten right), got {wanted_accuracy}")
+    answers = distinct_answers(pools, scores)
+    pages = [pool.page for pool in pools]
+    temperature = fit_temperature(answers)
+    right = answers.top_is_right()
+    before, after = answers.confidence(1.0), answers.confidence(out_of_fold_temperatures(answers, pages, seed))
+    curve = risk_coverage(after, right)
+    return {
+        "temperature": temperature,
+        "ece_uncalibrated": calibration_error(reliability(before, right)),
+        "ece": calibration_error(reliability(after, right)),
+        "reliability": reliability(after, right),
+        "risk_coverage": curve,
+        "accuracy_at": {str(share): next(point[1] for point in curve if point[0] >= share) for share in COVERAGES},
+        "wanted_accuracy": wanted_accuracy,
+        "threshold": abstention_threshold(answers.confidence(temperature), right, pages, wanted_accuracy),
+        "pool_sizes": {
+            str(size): count for size, count in sorted(Counter(len(pool.candidates) for pool in pools).items())
+        },
+        "origins": dict(sorted(Counter(one.origin for pool in pools for one in pool.candidates).items())),
+    }
+
+
+def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> Answers:
+    """The distinct answers of each pool as `Ranker` ranks them; an answer is right if a correct candidate gives it."""
+    grouped = [
+        group_equal_answers(pool.candidates, checked_scores(own, len(pool.candidates), pool.id))
+        for pool, own in zip(pools, scores, strict=True)
+    ]
+    shape = (len(pools), max(len(groups) for groups in grouped))
+    log_probabilities, right = np.full(shape, -np.inf), np.zeros(shape, dtype=bool)
+    for row, (pool, groups) in enumerate(zip(pools, grouped, strict=True)):
+        log_probabilities[row, : len(groups)] = [group.log_probability for group in groups]
+        right[row, : len(groups)] = [not set(pool.correct).isdisjoint(group.indices) for group in groups]
+    return Answers(log_probabilities, right)
+
+
+def fit_temperature(answers: Answers) -> float:
+    """The temperature with the least negative log-likelihood of the right answers; 1.0 where it makes no difference.
+
+    With one right answer per pool the likelihood is convex in 1 / T, so a golden-section search finds it. A scorer
+    that is always right, or worse than chance, ends at 1/100 or 100.
+    """
+    answerable = answers.right.any(axis=1)
+    log_probabilities, right = answers.log_probabilities[answerable], answers.right[answerable]
+    if not len(right):
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        tempered = temper(log_probabilities, math.exp(log_temperature))
+        return -float(np.logaddexp.reduce(np.where(right, tempered, -np.inf), axis=1).mean())
+
+    best = _golden_section(loss, -math.log(_HOTTEST), math.log(_HOTTEST))
+    return round(math.exp(best), FIGURE_DECIMALS) if loss(best) < loss(0.0) - 1e-12 else 1.0
+
+
+def _golden_section(loss: Callable[[float], float], low: float, high: float) -> float:
+    """Where a loss with one minimum between `low` and `high` has it (Kiefer, 1953)."""
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    for _ in range(_SEARCH_STEPS):
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = loss(right)
+    return (low + high) / 2
+
+
+def out_of_fold_temperatures(answers: Answers, pages: Sequence[str], seed: int) -> FloatArray:
+    """A temperature for each pool, fitted on the half of the pages in which its own page is not."""
+    names, page_of_pool = np.unique(np.asarray(pages), return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    in_first = order[page_of_pool] < len(names) / 2
+    halves = [Answers(answers.log_probabilities[chosen], answers.right[chosen]) for chosen in (in_first, ~in_first)]
+    first, second = (fit_temperature(half) for half in halves)
+    return np.where(in_first, second, first)
+
+
+def reliability(confidence: FloatArray, right: FloatArray) -> list[dict[str, float]]:
+    """Mean confidence and accuracy in up to 10 bins of equally many pools, confidence ascending.
+
+    Bins of equal mass judge calibration with less bias than those of equal width (Roelofs et al., "Mitigating Bias in
+    Calibration Error Estimation", AISTATS 2022). Equal confidences share a bin, so bins may differ in size.
+    """
+    ascending = np.sort(confidence)
+    starts = np.unique(ascending[np.arange(BINS) * len(ascending) // BINS])
+    bin_of_pool = np.searchsorted(starts, confidence, side="right") - 1
+    bins = []
+    for number in range(len(starts)):
+        own = bin_of_pool == number
+        figures = {
+            "low": confidence[own].min(),
+            "high": confidence[own].max(),
+            "confidence": confidence[own].mean(),
+            "accuracy": right[own].mean(),
+        }
+        rounded = {name: round(float(value), FIGURE_DECIMALS) for name, value in figures.items()}
+        bins.append({"n": int(own.sum()), **rounded})
+    return bins
+
+
+def calibration_error(bins: Sequence[dict[str, float]]) -> float:
+    """Expected calibration error: the mean of |accuracy - confidence| over bins, weighted by their pools.
+
+    >>> calibration_error([{"n": 3, "confidence": 0.5, "accuracy": 0.6}, {"n": 1, "confidence": 0.9, "accuracy": 0.5}])
+    0.175
+    """
+    gaps = sum(one["n"] * abs(one["accuracy"] - one["confidence"]) for one in bins)
+    return round(gaps / sum(one["n"] for one in bins), FIGURE_DECIMALS)
+
+
+def risk_coverage(confidence: FloatArray, right: FloatArray) -> list[list[float]]:
+    """[coverage, accuracy] when only the surest pools are answered, per percent: at most 100 points, the last at 1.0.
+
+    Of pools with the same confidence each is as likely to be among the answered: their mean counts (El-Yaniv and
+    Wiener, "On the Foundations of Noise-free Selective Classification", JMLR 2010, name the curve).
+    """
+    levels, level_of_pool = np.unique(-confidence, return_inverse=True)
+    means = np.bincount(level_of_pool, weights=right, minlength=len(levels)) / np.bincount(level_of_pool)
+    accuracies = np.cumsum(means[np.sort(level_of_pool)]) / np.arange(1, len(confidence) + 1)
+    counts = sorted({_pools_at(percent, len(confidence)) for percent in range(1, 101)})
+    return [
+        [round(count / len(confidence), FIGURE_DECIMALS), round(float(accuracies[count - 1]), FIGURE_DECIMALS)]
+        for count in counts
+    ]
+
+
+def _pools_at(percent: int, n: int) -> int:
+    """How many of n pools are this many percent of them, rounded up."""
+    return -(-percent * n // 100)
+
+
+def abstention_threshold(
+    confidence: FloatArray, right: FloatArray, pages: Sequence[str], wanted_accuracy: float
+) -> dict[str, float] | None:
+    """The lowest threshold above which accuracy is certainly (95 %) the wanted one; None where none is certain.
+
+    Taking the best of many thresholds by its accuracy breaks that promise in more than three of ten simulated data
+    sets: the luckiest one wins. Here each must reject "accuracy is below the wanted one" (`accuracy_bound`), and they
+    are tried in an order that does not look at right and wrong: first where the test would pass most clearly if the
+    probabilities were (nearly) true, then one percent more of the pools at each step, up to the first that fails. No
+    correction for their number is then needed (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021).
+    Probabilities that are not true cost coverage, not the promise.
+    """
+    n = len(confidence)
+    descending = np.sort(confidence)[::-1]
+    # Rounded down before the test, so that the value that is stored is the value that was tested.
+    scale = 10.0**_THRESHOLD_DECIMALS
+    values = [math.floor(descending[_pools_at(percent, n) - 1] * scale) / scale for percent in range(1, 101)]
+    correlation = page_correlation(right - confidence, pages)
+    _, page_of_pool = np.unique(np.asarray(pages), return_inverse=True)
+    found = None
+    for value in values[_surest_test(confidence, values, wanted_accuracy) :]:
+        chosen = confidence >= value
+        accuracy = float(right[chosen].mean())
+        bound = accuracy_bound(accuracy, effective_size(page_of_pool[chosen], correlation), LEVEL)
+        if bound < wanted_accuracy:
+            break
+        found = {
+            "wanted_accuracy": wanted_accuracy,
+            "value": value,
+            "coverage": round(float(chosen.mean()), FIGURE_DECIMALS),
+            "accuracy": round(accuracy, FIGURE_DECIMALS),
+            "lower_bound": round(bound, FIGURE_DECIMALS),
+        }
+    return found
+
+
+def _surest_test(confidence: FloatArray, values: Sequence[float], wanted_accuracy: float) -> int:
+    """Which threshold would pass most clearly by what the probabilities say; the lowest if none can pass at all."""
+    best, clearest = len(values) - 1, -math.inf
+    for number, value in enumerate(values):
+        chosen = confidence >= value
+        if wanted_accuracy ** int(chosen.sum()) > LEVEL:
+            continue  # too few for certainty, even if all were right
+        clearness = (float(confidence[chosen].mean()) - _CAUTION - wanted_accuracy) * math.sqrt(chosen.sum())
+        if clearness > clearest:
+            best, clearest = number, clearness
+    return best
+
+
+def page_correlation(residuals: FloatArray, pages: Sequence[str]) -> float:
+    """Correlation, 0 to 1, of the residuals [pools] (right - confidence) of two questions on one page."""
+    _, page_of_pool, sizes = np.unique(np.asarray(pages), return_inverse=True, return_counts=True)
+    pairs, square = (sizes * (sizes - 1)).sum(), (residuals**2).mean()
+    if not pairs or not square:
+        return 0.0
+    sums = np.bincount(page_of_pool, weights=residuals)
+    products = (sums**2).sum() - (residuals**2).sum()  # over ordered pairs on one page
+    return float(np.clip(products / pairs / square, 0.0, 1.0))
+
+
+def effective_size(pages: ArrayLike, correlation: float) -> float:
+    """How many independent questions these are worth: questions on a page are right or wrong together.
+
+    n / (1 + correlation * (b - 1)), where b is the mean, over questions, of how many stand on their page (Kish,
+    "Survey Sampling", 1965, section 5.4).
+
+    >>> effective_size(["a", "a", "b", "b"], correlation=1.0)
+    2.0
+    """
+    _, sizes = np.unique(np.asarray(pages), return_counts=True)
+    return float(sizes.sum() / (1 + correlation * ((sizes**2).sum() / sizes.sum() - 1)))
+
+
+def accuracy_bound(accuracy: float, effective: float, level: float) -> float:
+    """One-sided lower bound of Clopper and Pearson (1934): it is above the true accuracy with probability `level`.
+
+    Whole numbers go into it: the effective number of questions is rounded down, the wrong ones among them up.
+    """
+    n = math.floor(effective + 1e-9)
+    wrong = math.ceil((1 - accuracy) * n - 1e-9)
+    if wrong >= n:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(wrong, n, 1 - middle) <= level else (low, middle)
+    return low
+
+
+def _at_most(wrong: int, n: int, rate: float) -> float:
+    """Probability of at most so many wrong of n, where each is wrong with probability `rate` (binomial)."""
+    if rate in (0.0, 1.0):
+        return float(rate == 0.0 or wrong >= n)
+    counts = np.arange(wrong + 1)
+    log_choices = np.concatenate([[0.0], np.cumsum(np.log((n - counts[1:] + 1) / counts[1:]))])
+    return float(np.exp(log_choices + counts * math.log(rate) + (n - counts) * math.log1p(-rate)).sum())

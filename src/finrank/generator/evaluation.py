@@ -1,0 +1,118 @@
+"""How good a generator is: how likely it finds the gold completions, and what its own are worth.
+
+perplexity       exp of the mean negative log-likelihood of a gold completion's token, end token included
+parse_rate       share of questions whose completion is JSON with a program or an answer
+execution_rate   share whose completion has a program with a finite value
+accuracy         share whose completion has the gold answer as its value (as candidates of pools count as correct)
+average_reward   mean reward of the completion as a candidate (`rewards.py`, default weights); 0 where none can be read
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftModel
+from rich.table import Table
+from transformers import DataCollatorForSeq2Seq
+
+from finrank.console import console, track
+from finrank.errors import UserError
+from finrank.generator.data import IGNORED, Example
+from finrank.generator.model import write_greedily
+from finrank.pools.completion import Unparsable, as_candidate
+from finrank.pools.rewards import reward_pool
+from finrank.records import Pool, Question
+
+_ROWS = ("perplexity", "parse_rate", "execution_rate", "accuracy", "average_reward")
+
+
+class Outcome(NamedTuple):
+    """What one completion is worth."""
+
+    parsed: bool
+    executed: bool
+    correct: bool
+    reward: float
+
+
+def evaluate_generator(
+    model: PeftModel,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    description: str = "",
+) -> dict[str, float]:
+    """The figures that the top of this file tells, with `n`, the questions that they are of; greedy decoding.
+
+    Raises UserError when the model's likelihoods are not finite any more.
+    """
+    perplexity = perplexity_of(model, tokenizer, examples, batch_size)
+    outcomes: list[Outcome] = []
+    for batch in track(_batches(examples, batch_size), description, total=math.ceil(len(examples) / batch_size)):
+        texts = write_greedily(model, tokenizer, [one.prompt for one in batch], max_new_tokens)
+        outcomes += [judge(text, one) for text, one in zip(texts, batch, strict=True)]
+    n = len(outcomes)
+    return {
+        "n": n,
+        "perplexity": perplexity,
+        "parse_rate": sum(one.parsed for one in outcomes) / n,
+        "execution_rate": sum(one.executed for one in outcomes) / n,
+        "accuracy": sum(one.correct for one in outcomes) / n,
+        "average_reward": sum(one.reward for one in outcomes) / n,
+    }
+
+
+def judge(text: str, example: Example) -> Outcome:
+    """What a completion is worth as the answer to an example's question."""
+    try:
+        candidate = as_candidate(text, example.question.table)
+    except Unparsable:
+        return Outcome(parsed=False, executed=False, correct=False, reward=0.0)
+    fields = {name: getattr(example.question, name) for name in Question.model_fields}
+    rewarded = reward_pool(Pool(**{**fields, "answer": example.gold}, candidates=[candidate]))
+    executed = candidate.program is not None and candidate.answer is not None
+    return Outcome(True, executed, bool(rewarded.correct), rewarded.rewards[0])
+
+
+def perplexity_of(model: PeftModel, tokenizer: Any, examples: Sequence[Example], batch_size: int) -> float:
+    """exp of the mean negative log-likelihood of the gold completions' tokens; infinite where that overflows."""
+    collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+    total, tokens = 0.0, 0
+    for batch in _batches(examples, batch_size):
+        rows = collate([one.features() for one in batch]).to(model.device)
+        with torch.no_grad():
+            loss = model.get_base_model()(**rows).loss.item()  # a mean over the completions' tokens
+        count = sum(len(one.completion) for one in batch)
+        total, tokens = total + loss * count, tokens + count
+    if not math.isfinite(total):
+        raise UserError("training diverged: likelihoods are not finite any more; lower learning_rate and train again")
+    try:
+        return math.exp(total / tokens)
+    except OverflowError:
+        return math.inf
+
+
+def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+    return (examples[start : start + size] for start in range(0, len(examples), size))
+
+
+def summary_line(figures: dict[str, float]) -> str:
+    """The figures in a line, for evaluations during training."""
+    shown = ", ".join(f"{name.replace('_', ' ')} {figures[name]:.3f}" for name in _ROWS)
+    return f"{shown} ({figures['n']} questions)"
+
+
+def print_table(metrics: dict[str, dict[str, float]], title: str) -> None:
+    """The figures of each split on the screen."""
+    table = Table("", *metrics, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("questions", *(f"{figures['n']}" for figures in metrics.values()), end_section=True)
+    for name in _ROWS:
+        table.add_row(name.replace("_", " "), *(f"{figures[name]:.3f}" for figures in metrics.values()))
+    console.print(table)

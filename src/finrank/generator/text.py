@@ -1,0 +1,71 @@
+"""What a generator reads and writes.
+
+    table : 2009 | 2008 ;
+    revenue : 5829 | 5735 ;
+    question : what is the percent change in revenue ?
+    {"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}
+
+All lines but the last are the prompt, the last is the completion (`pools/completion.py`) and ends with the end
+token. Page and gold meet nowhere before that line: which rows and sentences are written depends on question and page
+alone (`page/relevance.py`). Prompt and completion are tokenized apart, so that training and generating see
+the same tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finrank.errors import UserError
+from finrank.generator.settings import GeneratorSettings
+from finrank.pools.completion import write_completion
+from finrank.ranker.encoding import tokenize
+from finrank.ranker.prompt import choose_context
+from finrank.records import Answer, Question
+
+# Raised whenever the same question would give another prompt; a saved generator refuses to run under another version.
+PROMPT_VERSION = 1
+
+
+class TooLong(UserError):
+    """A question or a gold completion that cannot fit; names the question and the key to raise."""
+
+
+def write_prompt(question: Question, tokenizer: Any, settings: GeneratorSettings) -> list[int]:
+    """The token ids of a question's prompt, at most `prompt.max_length - max_new_tokens`.
+
+    The question is always whole; of the page as much is there as fits, the most relevant first. Raises TooLong when the
+    question alone does not fit.
+    """
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    asked = tokenize([f"question : {question.question}\n"], tokenizer)[0]
+    budget = settings.prompt.max_length - settings.max_new_tokens - len(begin) - len(asked)
+    if budget < 0:
+        raise TooLong(
+            f"{question.id}: the question ({len(asked)} tokens) and a completion of {settings.max_new_tokens} tokens "
+            f"do not fit prompt.max_length {settings.prompt.max_length}: raise it in the config"
+        )
+    context = choose_context(
+        question, budget, settings.prompt, lambda texts: [len(line) for line in _lines(texts, tokenizer)]
+    )
+    page = [token for line in _lines([item.text for item in context], tokenizer) for token in line]
+    return [*begin, *page, *asked]
+
+
+def _lines(texts: Any, tokenizer: Any) -> list[list[int]]:
+    return tokenize([f"{text}\n" for text in texts], tokenizer)
+
+
+def write_target(
+    question_id: str, program: str, answer: Answer, tokenizer: Any, settings: GeneratorSettings
+) -> list[int]:
+    """The token ids that a generator learns to write for a gold program, with the end token; never cut.
+
+    Raises TooLong when they are over `max_new_tokens`.
+    """
+    target = [*tokenize([write_completion(program, answer)], tokenizer)[0], tokenizer.eos_token_id]
+    if len(target) > settings.max_new_tokens:
+        raise TooLong(
+            f"{question_id}: its gold completion has {len(target)} tokens, over generation.max_new_tokens "
+            f"{settings.max_new_tokens}: raise it in the config"
+        )
+    return target

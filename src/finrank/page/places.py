@@ -1,0 +1,73 @@
+"""Where on a page the numbers of a program stand: cells, sentences, and rows that it reads whole.
+
+What is shown to people as the evidence of an answer; the model never sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finrank.page.labels import number_key, number_keys
+from finrank.programs import ProgramError, is_constant, operands, parse, table_rows
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a program takes from a page: keys of numbers (`labels.number_key`), labels of rows that it reads whole."""
+
+    numbers: frozenset[str]
+    rows: frozenset[str]
+
+
+def used_by(program: str | None) -> Used:
+    """What a program takes from its page; one that is None or cannot be read takes nothing."""
+    try:
+        parsed = parse(program) if program else None
+    except ProgramError:
+        parsed = None
+    if parsed is None:
+        return Used(frozenset(), frozenset())
+    numbers = {number_key(operand) for operand in operands(parsed) if not is_constant(operand)}
+    return Used(frozenset(key for key in numbers if key), frozenset(table_rows(parsed)))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Cells as (row, column), row 0 being the header, and indices of sentences; both ascending."""
+
+    cells: list[tuple[int, int]]
+    sentences: list[int]
+
+
+class PagePlaces:
+    """The places of all numbers on a page, looked up per program.
+
+    >>> page = PagePlaces([["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]], ["it rose to 5,829 ."])
+    >>> page.of("subtract(5829, 5735)")
+    Places(cells=[(1, 1), (1, 2)], sentences=[0])
+    >>> page.of("table_sum(revenue, none)")
+    Places(cells=[(1, 0), (1, 1), (1, 2)], sentences=[])
+    """
+
+    def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
+        self._cells: dict[str, list[tuple[int, int]]] = {}
+        self._rows: dict[str, list[tuple[int, int]]] = {}
+        self._sentences: dict[str, list[int]] = {}
+        for row, cells in enumerate(table[1:], start=1):
+            for column, cell in enumerate(cells):
+                key = number_key(cell)
+                if column and key is not None:  # column 0 holds labels
+                    self._cells.setdefault(key, []).append((row, column))
+                self._rows.setdefault(cells[0], []).append((row, column))
+        for index, sentence in enumerate(text):
+            for key in dict.fromkeys(number_keys(sentence)):
+                self._sentences.setdefault(key, []).append(index)
+
+    def of(self, program: str | None) -> Places:
+        """The cells and sentences that hold what the program takes, wherever on the page the number stands."""
+        used = used_by(program)
+        cells = [place for key in used.numbers for place in self._cells.get(key, [])]
+        cells += [place for label in used.rows for place in self._rows.get(label, [])]
+        sentences = {index for key in used.numbers for index in self._sentences.get(key, [])}
+        return Places(sorted(set(cells)), sorted(sentences))

@@ -1,0 +1,162 @@
+"""Making one wrong program out of another, so that it looks like what an annotator could have written.
+
+The algorithm: apply an edit; with chance `rate` apply another, and so on. An edit is drawn by weight and kept with
+chance min(1, density of the new program / density of the old one): the rule of Metropolis et al. (1953), under which
+edited programs keep looking like gold programs (`likeness.py`) instead of drifting away from them. Departure: where an
+edit is not kept another is drawn, so that every step of the walk moves.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+from finrank.page.page import Page
+from finrank.pools import number_edits, structure_edits
+from finrank.pools.likeness import Feature, Likeness, PageLikeness, draw_weighted, shape_features
+from finrank.pools.refill import refill
+from finrank.programs import Program, ProgramError, Step, execute
+from finrank.programs.shape import shape_of
+from finrank.records import Answer
+
+Edit = Callable[[Program, Page, random.Random], Program | None]
+
+# Every edit by the name it has in a candidate's `edits`, with how often it is drawn; "refill" is the one more.
+EDITS: dict[str, tuple[Edit, float]] = {
+    "operand": (number_edits.operand, 6.0),
+    "row": (number_edits.row, 4.0),
+    "column": (number_edits.column, 3.0),
+    "sign": (number_edits.sign, 0.5),
+    "operation": (structure_edits.operation, 1.0),
+    "swap": (structure_edits.swap, 1.0),
+    "denominator": (structure_edits.denominator, 1.0),
+    "drop_step": (structure_edits.drop_step, 2.0),
+    "add_step": (structure_edits.add_step, 1.5),
+    "scale": (structure_edits.scale, 0.75),
+}
+_REFILL = 8.0
+_NAMES = [*EDITS, "refill"]
+_CUMULATIVE = list(accumulate([*(weight for _, weight in EDITS.values()), _REFILL]))
+_TRIES = 25
+_MOST_GAIN = 3.0
+
+
+class Value(NamedTuple):
+    """What a program computes, or why it computes nothing (non-finite values count as nothing)."""
+
+    answer: Answer | None
+    error: str | None = None
+
+
+def evaluate(program: Program, table: list[list[str]]) -> Value:
+    """Execute a program for a candidate record."""
+    try:
+        value = execute(program, table)
+    except ProgramError as error:
+        return Value(None, str(error))
+    if isinstance(value, float):
+        return Value(value) if math.isfinite(value) else Value(None, f"the value is {value}")
+    return Value("yes" if value == "yes" else "no")
+
+
+class Draft(NamedTuple):
+    """A program on its way to be a candidate: its value, the edits that led to it, and how gold-like it looks."""
+
+    program: Program
+    value: Value
+    edits: tuple[str, ...]
+    of_shape: float
+    of_numbers: float
+
+
+@dataclass(slots=True)
+class _Look:
+    """How gold-like an edited program looks; its value and numbers are looked at only where its shape gives hope."""
+
+    of_shape: float
+    value: Value | None = None
+    of_numbers: float = 0.0
+
+
+class Corruptor:
+    """Corrupts programs on one page, by a likeness to gold."""
+
+    def __init__(self, table: list[list[str]], text: list[str], likeness: Likeness) -> None:
+        self.page = Page(table, text)
+        self._table = table
+        self._likeness = likeness
+        self._on_page = PageLikeness(self.page, likeness)
+        # By a program's steps: a third of all edits make a program that was made before.
+        self._looks: dict[tuple[Step, ...], _Look] = {}
+
+    def draft(self, program: Program) -> Draft:
+        """A program as the start of corruption."""
+        value = evaluate(program, self._table)
+        of_shape = self._likeness.of_shape(shape_of(program), program)
+        return Draft(program, value, (), of_shape, self._on_page.score(program, value.answer))
+
+    def features(self, draft: Draft) -> list[Feature]:
+        """All features whose weights make up the draft's likeness."""
+        program, answer = draft.program, draft.value.answer
+        return shape_features(shape_of(program), program) + self._on_page.features(program, answer)
+
+    def corrupt(self, start: Draft, rng: random.Random, rate: float) -> Draft | None:
+        """A corrupted program, the names of its edits after those of `start`; None where no edit is possible.
+
+        `rate` in [0, 1) is the chance of a further edit after each one: the number of edits is geometric with mean
+        1 / (1 - rate). The program has a value, which may be that of another one.
+        """
+        draft = start
+        while draft is start or rng.random() < rate:
+            edited = self._edit_once(draft, rng)
+            if edited is None:
+                break
+            draft = edited
+        return None if draft is start else draft
+
+    def _edit_once(self, draft: Draft, rng: random.Random) -> Draft | None:
+        """One edit, kept by the rule of Metropolis; where `_TRIES` draws keep none, the last that has a value."""
+        possible = None
+        for _ in range(_TRIES):
+            name = draw_weighted(_NAMES, _CUMULATIVE, rng)
+            edited = self._edit(name, draft.program, rng)
+            if edited is None or edited.steps == draft.program.steps:
+                continue
+            look = self._look(edited)
+            threshold = math.log(1.0 - rng.random())
+            gain = look.of_shape - draft.of_shape
+            # Hopeless by its shape: not worth executing.
+            if gain + _MOST_GAIN < threshold and possible is not None:
+                continue
+            value = look.value or self._execute(edited, look)
+            if value.answer is None:
+                continue
+            possible = name, edited, value, look
+            if gain + look.of_numbers - draft.of_numbers >= threshold:
+                break
+        if possible is None:
+            return None
+        name, edited, value, look = possible
+        return Draft(edited, value, (*draft.edits, name), look.of_shape, look.of_numbers)
+
+    def _look(self, program: Program) -> _Look:
+        look = self._looks.get(program.steps)
+        if look is None:
+            of_shape = self._likeness.of_shape(shape_of(program), program)
+            look = self._looks[program.steps] = _Look(of_shape)
+        return look
+
+    def _execute(self, program: Program, look: _Look) -> Value:
+        value = look.value = evaluate(program, self._table)
+        if value.answer is not None:
+            look.of_numbers = self._on_page.score(program, value.answer)
+        return value
+
+    def _edit(self, name: str, program: Program, rng: random.Random) -> Program | None:
+        if name == "refill":
+            return refill(program, self.page, rng, self._likeness.draw_shape(rng))
+        return EDITS[name][0](program, self.page, rng)

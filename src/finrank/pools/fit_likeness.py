@@ -1,0 +1,99 @@
+"""Fitting the likeness to gold, so that corrupted programs have every feature as often as gold programs have.
+
+Contrastive divergence (Hinton 2002): from each gold program make a pool of wrong ones by the present weights, raise the
+weights of the features that gold has and lower those of the wrong ones, on average over the pool. Where no weight moves
+any more, no feature tells gold from the others. Steps are those of AdaGrad (Duchi et al. 2011).
+
+Fitted twice, each time on half of the pages: a question's wrong candidates are made by the likeness that was fitted on
+the other half (cross-fitting), so that nothing of a question's own gold program can have slipped into them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from finrank.console import track
+from finrank.pools.corrupt import Corruptor
+from finrank.pools.likeness import Feature, Likeness
+from finrank.pools.trees import grow
+from finrank.programs import parse
+from finrank.programs.shape import count_shapes
+from finrank.records import Question
+
+FOLDS = 2
+MOST_QUESTIONS = 600  # per fold
+FEWEST_QUESTIONS = 50
+_PASSES = 2
+# Of the pools made while fitting, whatever the size of those made later: larger ones cost, and say no more.
+_CANDIDATES = 8
+_STEP = 0.3
+_DAMPING = 100.0
+
+
+@dataclass
+class CrossFitted:
+    """A likeness per fold of pages, and on how many questions of the other fold each was fitted (0: not at all)."""
+
+    likenesses: list[Likeness]
+    questions: list[int]
+
+    def of(self, page: str) -> Likeness:
+        """The likeness that has not seen this page."""
+        return self.likenesses[fold_of(page)]
+
+
+def fold_of(page: str) -> int:
+    """The fold of a page, the same everywhere and always."""
+    return hashlib.sha256(page.encode()).digest()[0] % FOLDS
+
+
+def cross_fit(questions: Iterable[Question], *, rate: float, seed: int) -> CrossFitted:
+    """Fit a likeness for each fold of pages on the questions of the other one, all of which have a gold program.
+
+    Where one fold has fewer than 50 questions nothing is fitted: FinQA's shapes serve alone, in all pools alike.
+    """
+    folds: list[list[Question]] = [[] for _ in range(FOLDS)]
+    for question in questions:
+        folds[fold_of(question.page)].append(question)
+    if min(map(len, folds)) < FEWEST_QUESTIONS:
+        return CrossFitted([Likeness() for _ in range(FOLDS)], [0] * FOLDS)
+    others = [[one for other in range(FOLDS) if other != fold for one in folds[other]] for fold in range(FOLDS)]
+    return CrossFitted([fit(one, rate, seed) for one in others], [min(len(one), MOST_QUESTIONS) for one in others])
+
+
+def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
+    """The likeness to the gold programs of these questions, or of a sample of them; their order counts."""
+    rng = random.Random(f"calibration:{seed}")
+    likeness = Likeness(shapes=count_shapes(parse(question.program or "") for question in questions))
+    chosen = rng.sample(questions, min(len(questions), MOST_QUESTIONS))
+    squares: defaultdict[Feature, float] = defaultdict(float)
+    for _ in range(_PASSES):
+        rng.shuffle(chosen)
+        for question in track(chosen, "learning what gold programs look like"):
+            corruptor = Corruptor(question.table, question.text, likeness)
+            gold = corruptor.draft(parse(question.program or ""))
+            wrong = grow(corruptor, gold, _CANDIDATES, rate, rng)
+            if wrong:
+                likeness.change(_steps(corruptor.features(gold), [corruptor.features(one) for one in wrong], squares))
+    # Rounded, so that the last bits of a machine's logarithms decide nothing later; anew, so that no score is kept.
+    return Likeness(likeness.shapes, {feature: round(weight, 3) for feature, weight in likeness.weights.items()})
+
+
+def _steps(
+    gold: list[Feature], wrong: list[list[Feature]], squares: defaultdict[Feature, float]
+) -> dict[Feature, float]:
+    """How far to move each weight: up along gold's features and down along those of the wrong programs, on average."""
+    slopes: defaultdict[Feature, float] = defaultdict(float)
+    for feature in gold:
+        slopes[feature] += 1.0
+    for features in wrong:
+        for feature in features:
+            slopes[feature] -= 1.0 / len(wrong)
+    for feature, slope in slopes.items():
+        squares[feature] += slope * slope
+    return {feature: _STEP * slope / math.sqrt(_DAMPING + squares[feature]) for feature, slope in slopes.items()}

@@ -1,0 +1,279 @@
+"""How much a program looks like a gold one: a log-linear model of what can be seen without reading the question.
+
+    log density = log(count of the program's shape among gold programs) + the weights of its features
+
+Features say how its numbers are written, where on the page they stand and how they lie to each other, which constants
+it uses, and what its value looks like. This is the maximum entropy form (Berger et al. 1996): with the weights that
+`calibration.py` fits, corrupted programs have each feature as often as gold programs have, so that none of them gives
+gold away. Corruption keeps or drops an edit by this density (`corrupt.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
+
+from finrank.page.page import Cell, Kind, Page
+from finrank.programs import TABLE_OPERATIONS, Program, is_constant
+from finrank.programs.shape import FINQA_SHAPES, numbers_of
+from finrank.records import Answer
+
+Feature = tuple[Hashable, ...]
+
+_MOST_SIGHTS = 5000
+_MOST_ROWS, _MOST_COLUMNS = 6, 4
+_LAST_TWO = "last two"  # the role of a pair that is looked at for no operation
+
+
+@dataclass
+class Likeness:
+    """The counts of gold shapes and the weights of features; all weights 0 is the density of shapes alone."""
+
+    shapes: dict[str, float] = field(default_factory=lambda: dict(FINQA_SHAPES))
+    weights: dict[Feature, float] = field(default_factory=dict)
+    _of_shape: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _of_sight: dict[Sight, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _drawn: tuple[list[str], list[float]] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def of_shape(self, shape: str, program: Program) -> float:
+        """The part of a program's log density that its shape decides. A shape never seen counts as seen once."""
+        score = self._of_shape.get(shape)
+        if score is None:
+            score = math.log(self.shapes.get(shape, 1.0)) + self.weigh(shape_features(shape, program))
+            if len(self._of_shape) > _MOST_SIGHTS:
+                self._of_shape.clear()
+            self._of_shape[shape] = score
+        return score
+
+    def of_sight(self, sight: Sight) -> float:
+        """The sum of the weights of all that is seen in a number, in two numbers or in a value."""
+        score = self._of_sight.get(sight)
+        if score is None:
+            if len(self._of_sight) > _MOST_SIGHTS:
+                self._of_sight.clear()  # memory stays flat, however many pages there are
+            score = self._of_sight[sight] = self.weigh(sight.features())
+        return score
+
+    def weigh(self, features: Iterable[Feature]) -> float:
+        """The sum of the features' weights."""
+        return sum([self.weights.get(feature, 0.0) for feature in features])
+
+    def draw_shape(self, rng: random.Random) -> str:
+        """A shape of gold programs, as often as it occurs."""
+        if self._drawn is None:
+            self._drawn = list(self.shapes), list(accumulate(self.shapes.values()))
+        shapes, cumulative = self._drawn
+        return draw_weighted(shapes, cumulative, rng)
+
+    def change(self, steps: dict[Feature, float]) -> None:
+        """Add to the weights. A PageLikeness made before has the old ones."""
+        for feature, step in steps.items():
+            self.weights[feature] = self.weights.get(feature, 0.0) + step
+        self._of_shape.clear()
+        self._of_sight.clear()
+
+
+def draw_weighted(names: Sequence[str], cumulative: Sequence[float], rng: random.Random) -> str:
+    """What `rng.choices(names, cum_weights=cumulative)` draws, without its checks, which take most of its time."""
+    return names[bisect(cumulative, rng.random() * cumulative[-1], 0, len(names) - 1)]
+
+
+def shape_features(shape: str, program: Program) -> list[Feature]:
+    """The features that all programs of one shape share."""
+    features: list[Feature] = [("shape", shape), ("steps", len(program.steps))]
+    for operation, arguments in program.steps:
+        features.append(("operation", operation))
+        if operation not in TABLE_OPERATIONS:
+            features += [("constant", argument, operation) for argument in arguments if is_constant(argument)]
+    return features
+
+
+class NumberSight(NamedTuple):
+    """How a number is written, and where it stands: its first cell, (-1, -1) for none."""
+
+    size: int
+    decimals: int
+    kind: Kind
+    negative: bool
+    percent: bool
+    zeros: int
+    leading_digit: str
+    stands: int
+    row: int
+    column: int
+    in_last_row: bool
+
+    def features(self) -> list[Feature]:
+        """What its weights belong to."""
+        features: list[Feature] = [
+            ("size", self.size),
+            ("decimals", self.decimals),
+            ("kind", self.kind),
+            ("written", self.negative, self.percent),
+            ("zeros", self.zeros),
+            ("leading digit", self.leading_digit),
+            ("stands", self.stands),
+        ]
+        if self.stands:
+            features += [("row", self.row), ("column", self.column), ("last row", self.in_last_row)]
+        return features
+
+
+class PairSight(NamedTuple):
+    """How two numbers of a program lie to each other: by size, by digits, and on the page."""
+
+    role: str
+    ratio: int | None
+    first_is_larger: bool | None
+    decimals_alike: bool
+    relation: tuple[str | bool, int | bool]
+
+    def features(self) -> list[Feature]:
+        """What its weights belong to: each for its role, and but for the last two numbers for any role."""
+        features: list[Feature] = [
+            ("ratio", self.ratio),
+            ("first is larger", self.first_is_larger),
+            ("decimals alike", self.decimals_alike),
+            ("relation", self.relation),
+        ]
+        of_role: list[Feature] = [(self.role, *feature) for feature in features]
+        return of_role if self.role == _LAST_TWO else features + of_role
+
+
+class ValueSight(NamedTuple):
+    """What a number that a program computes looks like."""
+
+    operation: str
+    size: int
+    negative: bool
+    decimals: int
+    whole: bool
+
+    def features(self) -> list[Feature]:
+        """What its weights belong to."""
+        return [
+            ("value size", self.size),
+            ("value", self.operation, self.size // 2, self.negative),
+            ("value decimals", self.decimals),
+            ("value is whole", self.whole),
+        ]
+
+
+class WordSight(NamedTuple):
+    """A value that is no number: yes, no or none."""
+
+    answer: str | None
+
+    def features(self) -> list[Feature]:
+        """What its weight belongs to."""
+        return [("value", self.answer)]
+
+
+Sight = NumberSight | PairSight | ValueSight | WordSight
+
+
+class PageLikeness:
+    """The likeness of programs on one page. What is known of a number, or of two, is worked out once."""
+
+    def __init__(self, page: Page, likeness: Likeness) -> None:
+        self._page = page
+        self._likeness = likeness
+        self._of_number: dict[str, float] = {}
+        self._of_pair: dict[tuple[str, str, str], float] = {}
+
+    def score(self, program: Program, answer: Answer | None) -> float:
+        """The part of the log density that the program's numbers and its value decide."""
+        numbers = numbers_of(program)
+        total = self._likeness.of_sight(_see_value(answer, program.steps[-1].operation))
+        for text in numbers:
+            score = self._of_number.get(text)
+            if score is None:
+                score = self._of_number[text] = self._likeness.of_sight(self._see_number(text))
+            total += score
+        for pair in _pairs(program, numbers):
+            score = self._of_pair.get(pair)
+            if score is None:
+                score = self._of_pair[pair] = self._likeness.of_sight(self._see_pair(*pair))
+            total += score
+        return total
+
+    def features(self, program: Program, answer: Answer | None) -> list[Feature]:
+        """The features behind `score`, repeats included."""
+        numbers = numbers_of(program)
+        sights: list[Sight] = [
+            _see_value(answer, program.steps[-1].operation),
+            *map(self._see_number, numbers),
+            *(self._see_pair(*pair) for pair in _pairs(program, numbers)),
+        ]
+        return [feature for sight in sights for feature in sight.features()]
+
+    def _see_number(self, text: str) -> NumberSight:
+        operand = self._page.operand(text)
+        digits = text.lstrip("-").rstrip("%")
+        whole, _, decimals = digits.partition(".")
+        row, column = operand.places[0] if operand.places else (-1, -1)
+        return NumberSight(
+            size=_half_decades(operand.size),
+            decimals=len(decimals),
+            kind=operand.kind,
+            negative=text[:1] == "-",
+            percent=text[-1:] == "%",
+            zeros=len(whole) - len(whole.rstrip("0")) if len(whole) > 2 else 0,
+            leading_digit=digits.lstrip("0.")[:1],
+            stands=min(len(operand.places), 3),
+            row=min(row, _MOST_ROWS),
+            column=min(column, _MOST_COLUMNS),
+            in_last_row=row == self._page.last_row,
+        )
+
+    def _see_pair(self, role: str, first: str, second: str) -> PairSight:
+        one, two = self._page.operand(first), self._page.operand(second)
+        quotient = one.size / two.size if two.size > 0.0 else 0.0
+        ratio = _half_decades(quotient) if 0.0 < quotient < math.inf else None
+        return PairSight(
+            role,
+            ratio,
+            one.size > two.size if ratio in (-1, 0) else None,
+            len(first.partition(".")[2]) == len(second.partition(".")[2]),
+            _relation(one.places, two.places),
+        )
+
+
+def _relation(places: Sequence[Cell], others: Sequence[Cell]) -> tuple[str | bool, int | bool]:
+    """Same row or column, and how many cells apart (at most 3); else which of the two numbers stand in the table."""
+    for row, column in places:
+        for other_row, other_column in others:
+            if row == other_row:
+                return "row", max(-3, min(3, column - other_column))
+    for row, column in places:
+        for other_row, other_column in others:
+            if column == other_column:
+                return "column", max(-3, min(3, row - other_row))
+    return bool(places), bool(others)
+
+
+def _pairs(program: Program, numbers: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """The program's first two numbers by its first operation, and of three or more its last two."""
+    if len(numbers) < 2:
+        return []
+    pairs = [(program.steps[0].operation, numbers[0], numbers[1])]
+    if len(numbers) > 2:
+        pairs.append((_LAST_TWO, numbers[-2], numbers[-1]))
+    return pairs
+
+
+def _see_value(answer: Answer | None, operation: str) -> ValueSight | WordSight:
+    if answer is None or isinstance(answer, str):
+        return WordSight(answer)
+    size = max(-10, min(16, _half_decades(abs(answer))))
+    return ValueSight(operation, size, answer < 0.0, len(repr(answer).partition(".")[2]), answer.is_integer())
+
+
+def _half_decades(size: float) -> int:
+    """The order of magnitude in steps of sqrt(10): 0 for 1 to 3.16, 1 for 3.16 to 10, -1 for 0.316 to 1."""
+    return math.floor(2.0 * math.log10(size)) if 0.0 < size < math.inf else -99

@@ -1,0 +1,188 @@
+"""Edits that change the calculation: operations, the order of arguments, steps, constants.
+
+Each takes a program, its page and a random generator, and gives the edited program or None where it does not apply.
+"""
+
+from __future__ import annotations
+
+import random
+
+from finrank.page.page import Page
+from finrank.pools.number_edits import number_near, replace_operands
+from finrank.programs import (
+    TABLE_OPERATIONS,
+    Program,
+    Step,
+    is_operand,
+    is_reference,
+    operands,
+    reference,
+    referenced_step,
+)
+from finrank.programs.shape import numbers_of
+
+_OTHER_OPERATIONS = {
+    "add": ("subtract", "divide"),
+    "subtract": ("add", "divide"),
+    "multiply": ("divide", "add"),
+    "divide": ("multiply", "subtract"),
+    "exp": ("multiply",),
+    "greater": ("subtract", "divide"),
+    **{name: tuple(other for other in TABLE_OPERATIONS if other != name) for name in TABLE_OPERATIONS},
+}
+_ORDER_MATTERS = ("subtract", "divide", "greater", "exp")
+# Constants that could be taken for each other: units, and numbers of years.
+_LIKE_CONSTANTS = (
+    ("const_100", "const_1000", "const_1000000"),
+    ("const_1", "const_2", "const_3", "const_4", "const_5", "const_6", "const_7", "const_8", "const_9", "const_10"),
+)
+# The neighbours of each among those: nobody takes 2 for 9.
+_NEAR_CONSTANTS = {
+    constant: [*group[max(0, place - 1) : place], *group[place + 1 : place + 2]]
+    for group in _LIKE_CONSTANTS
+    for place, constant in enumerate(group)
+}
+
+
+def operation(program: Program, page: Page, rng: random.Random) -> Program | None:
+    """One operation becomes another that takes the same arguments."""
+    index = rng.randrange(len(program.steps))
+    step = program.steps[index]
+    return _with_step(program, index, Step(rng.choice(_OTHER_OPERATIONS[step.operation]), step.arguments))
+
+
+def swap(program: Program, page: Page, rng: random.Random) -> Program | None:
+    """Two arguments of one step change places, or two operands do wherever they occur (new and old year)."""
+    ordered = [index for index, step in enumerate(program.steps) if step.operation in _ORDER_MATTERS]
+    if not ordered:
+        return None
+    index = rng.choice(ordered)
+    step = program.steps[index]
+    first, second = step.arguments
+    if is_operand(first) and is_operand(second) and rng.random() < 0.5:
+        return replace_operands(program, {first: second, second: first})
+    return _with_step(program, index, Step(step.operation, (second, first)))
+
+
+def denominator(program: Program, page: Page, rng: random.Random) -> Program | None:
+    """A division by a number is by another one: of the program, or of the page."""
+    divisions = [
+        index
+        for index, step in enumerate(program.steps)
+        if step.operation == "divide" and is_operand(step.arguments[1])
+    ]
+    if not divisions:
+        return None
+    index = rng.choice(divisions)
+    numerator, old = program.steps[index].arguments
+    others = [text for text in numbers_of(program) if text not in (old, numerator)]
+    new = rng.choice(others) if others and rng.random() < 0.7 else number_near(old, page, rng)
+    return _with_step(program, index, Step("divide", (numerator, new))) if new is not None else None
+
+
+def drop_step(program: Program, page: Page, rng: random.Random) -> Program | None:
+    """One step is left out, one of its arguments standing for its result; a program ends a step earlier so."""
+    arithmetic = [index for index, step in enumerate(program.steps) if step.operation not in TABLE_OPERATIONS]
+    if len(program.steps) < 2 or not arithmetic:
+        return None
+    dropped = rng.choice(arithmetic)
+    step = program.steps[dropped]
+    if dropped == len(program.steps) - 1:
+        references = [referenced_step(argument) for argument in step.arguments if is_reference(argument)]
+        return _needed(program.steps, rng.choice(references)) if references else None
+    instead = rng.choice(step.arguments)
+    steps = [
+        _with_arguments(later, {reference(dropped): instead}) if later.operation not in TABLE_OPERATIONS else later
+        for later in program.steps
+    ]
+    return _needed(tuple(steps), len(steps) - 1)
+
+
+def add_step(program: Program, page: Page, rng: random.Random) -> Program | None:
+    """One more step: on the result (a share, a change, an average, one more number), or before the last one."""
+    last = program.steps[-1]
+    own = operands(program)
+    if last.operation == "greater" or not own:
+        return None
+    another = number_near(rng.choice(own), page, rng)
+    if another in own:
+        another = None
+    of_numbers = last.operation == "divide" and all(map(is_operand, last.arguments))
+    if of_numbers and rng.random() < 0.6:
+        return _divide_a_change(program, rng)
+    further = _further_steps(last.operation, program, own, another)
+    return Program((*program.steps, rng.choice(further))) if further else None
+
+
+def _further_steps(name: str, program: Program, own: list[str], another: str | None) -> list[Step]:
+    """What annotators do with the result of an operation; `another` is a number that the program has not."""
+    result = reference(len(program.steps) - 1)
+    if name == "divide":
+        return [Step("subtract", (result, "const_1")), Step("multiply", (result, "const_100"))]
+    if name == "subtract":
+        further = [Step("divide", (result, own[-1])), Step("divide", (result, own[0]))]
+        return [*further, Step("divide", (another, result))] if another is not None else further
+    if name == "add":
+        further = [Step("divide", (result, f"const_{_summands(program)}"))]
+        if another is not None:
+            further += [Step("add", (result, another)), Step("divide", (result, another))]
+            further.append(Step("divide", (another, result)))
+        return further
+    return []
+
+
+def scale(program: Program, page: Page, rng: random.Random) -> Program | None:
+    """A constant becomes another of its kind, or the result is brought to another unit."""
+    places = [
+        (index, argument)
+        for index, step in enumerate(program.steps)
+        for argument in step.arguments
+        if argument in _NEAR_CONSTANTS
+    ]
+    if places:
+        index, old = rng.choice(places)
+        new = rng.choice(_NEAR_CONSTANTS[old])
+        return _with_step(program, index, _with_arguments(program.steps[index], {old: new}))
+    if program.steps[-1].operation == "greater":
+        return None
+    name, constant = rng.choice(
+        (("multiply", "const_100"), ("multiply", "const_1000"), ("divide", "const_1000"), ("divide", "const_1000000"))
+    )
+    return Program((*program.steps, Step(name, (reference(len(program.steps) - 1), constant))))
+
+
+def _divide_a_change(program: Program, rng: random.Random) -> Program:
+    """divide(a, b) becomes subtract(a, b), divide(#n, b), or the same with add."""
+    *before, last = program.steps
+    name = rng.choice(("subtract", "subtract", "add"))
+    numerator, below = last.arguments
+    return Program((*before, Step(name, (numerator, below)), Step("divide", (reference(len(before)), below))))
+
+
+def _summands(program: Program) -> int:
+    return 1 + sum(step.operation == "add" for step in program.steps)
+
+
+def _with_step(program: Program, index: int, step: Step) -> Program:
+    return Program((*program.steps[:index], step, *program.steps[index + 1 :]))
+
+
+def _with_arguments(step: Step, replacements: dict[str, str]) -> Step:
+    first, second = step.arguments
+    return Step(step.operation, (replacements.get(first, first), replacements.get(second, second)))
+
+
+def _needed(steps: tuple[Step, ...], last: int) -> Program:
+    """The program that ends with step `last`: the steps it needs, in order, renumbered."""
+    wanted = {last}
+    for index in range(last, -1, -1):
+        if index in wanted and steps[index].operation not in TABLE_OPERATIONS:
+            wanted.update(referenced_step(text) for text in steps[index].arguments if is_reference(text))
+    kept = sorted(wanted)
+    numbers = {reference(old): reference(new) for new, old in enumerate(kept)}
+    return Program(
+        tuple(
+            steps[index] if steps[index].operation in TABLE_OPERATIONS else _with_arguments(steps[index], numbers)
+            for index in kept
+        )
+    )

@@ -1,0 +1,1 @@
+"""How the candidates of a question share one prefix."""

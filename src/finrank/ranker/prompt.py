@@ -1,0 +1,257 @@
+"""How a question, its page and a candidate are written as text for the model. No other room knows this format.
+
+    prefix     what is the change in revenue ? [SEP] table : 2009 | 2008 ; revenue : 5829 | 5735 ; [SEP]
+    candidate  percent change : ( revenue 2009 5829 - revenue 2008 5735 ) / 5735 = 0.01639 ( 1.6 % )
+
+The program is written as the expression that it is, `#0` replaced by its step, with what people call such a calculation
+before it; the first time a number stands there, its label from the page stands before it (`labels.py`). With
+`candidate_only`, the control that measures what pools give away, the prefix is empty and the candidate is its own
+program and value without labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from finrank.page.labels import PageLabels, number_key, number_keys
+from finrank.page.relevance import DEFAULT_CHOICES, Choices, Evidence, page_evidence, select_evidence
+from finrank.programs import (
+    TABLE_OPERATIONS,
+    Program,
+    ProgramError,
+    is_constant,
+    is_reference,
+    operands,
+    parse,
+    referenced_step,
+    table_rows,
+)
+from finrank.programs.shape import shape_of
+from finrank.records import Answer, Candidate, Question
+
+# Raised whenever the same pool would give other text; a saved model refuses to run under another version.
+PROMPT_VERSION = 2
+
+_SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "exp": "^", "greater": ">"}
+# What people call the commonest calculations: a question asks for a "percentage change", never for a quotient of a
+# difference, and a small model cannot be expected to know that they are one.
+_CALLED = {
+    "subtract(a, b), divide(#0, b)": "percent change",
+    "divide(a, b), subtract(#0, const_1)": "percent change",
+    "subtract(a, b), divide(#0, b), multiply(#1, const_100)": "percent change",
+    "subtract(a, const_100), divide(#0, const_100)": "percent return",
+    "subtract(a, b)": "change difference",
+    "divide(a, b)": "percent share ratio",
+    "divide(a, b), multiply(#0, const_100)": "percent share ratio",
+    "add(a, b)": "total sum",
+    "add(a, b), add(#0, c)": "total sum",
+    "add(a, b), add(#0, c), add(#1, d)": "total sum",
+    "add(a, b), divide(#0, const_2)": "average",
+    "add(a, b), add(#0, c), divide(#1, const_3)": "average",
+    "multiply(a, b)": "product",
+    "greater(a, b)": "greater",
+}
+# Writing references out doubles a program like add(#0, #0) at every step; past this many numbers it is written step
+# by step.
+_MAX_EXPRESSION = 24
+
+
+class PromptSettings(BaseModel):
+    """What goes into the text. Stored with the model, so that ranking writes what training wrote."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_length: int = Field(default=384, ge=16, description="tokens of prefix and longest candidate together")
+    context_tokens: int | None = Field(
+        default=None, ge=0, description="at most this many tokens of page in the prefix (null: all that fit)"
+    )
+    labels: bool = Field(default=True, description="write each operand with its row and column, or the words before it")
+    program_style: Literal["described", "expression", "steps"] = Field(
+        default="described", description="an expression with its common name before it, without it, or step by step"
+    )
+    candidate_only: bool = Field(
+        default=False,
+        description="hide question, page and labels: measures what the pools give away by themselves",
+    )
+
+
+def write_candidates(question: Question, candidates: Sequence[Candidate], settings: PromptSettings) -> list[str]:
+    """One text per candidate."""
+    labelled = settings.labels and not settings.candidate_only
+    page = PageLabels(question.table, question.text) if labelled else None
+    return [_write_candidate(candidate, _labeller(page, question.question), settings) for candidate in candidates]
+
+
+def _labeller(page: PageLabels | None, question: str) -> Callable[[str], str | None]:
+    """Gives a number's label the first time it is asked for it: an operand that comes again needs no second one."""
+    written: set[str] = set()
+
+    def label(operand: str) -> str | None:
+        if page is None or operand in written:
+            return None
+        written.add(operand)
+        return page.of(operand, question)
+
+    return label
+
+
+def _write_candidate(candidate: Candidate, label: Callable[[str], str | None], settings: PromptSettings) -> str:
+    value = write_value(candidate.answer)
+    if candidate.program is None:
+        found = label(value) if isinstance(candidate.answer, float) else None
+        return f"= {value} {found or ''}".strip()
+    try:
+        return f"{_write_program(parse(candidate.program), label, settings)} = {value}"
+    except ProgramError:
+        return f"{candidate.program} = {value}"
+
+
+def _write_program(program: Program, label: Callable[[str], str | None], settings: PromptSettings) -> str:
+    row_label = "row" if settings.candidate_only else None
+    expression = None if settings.program_style == "steps" else _write_expression(program, label, row_label)
+    if expression is None:
+        return _write_steps(program, label, row_label)
+    called = _CALLED.get(shape_of(program)) if settings.program_style == "described" else None
+    return f"{called} : {expression}" if called else expression
+
+
+def write_value(answer: Answer | None) -> str:
+    """A value as the model reads it: at most five significant digits, a fraction also as a percentage.
+
+    >>> write_value(127.4), write_value(0.01639), write_value("yes"), write_value(None)
+    ('127.4', '0.01639 ( 1.6 % )', 'yes', 'none')
+    """
+    if answer is None:
+        return "none"
+    if isinstance(answer, str):
+        return answer
+    text = f"{answer:.5g}" if abs(answer) < 1e5 else f"{answer:.0f}"
+    return f"{text} ( {100 * answer:.1f} % )" if 0 < abs(answer) < 2 else text
+
+
+def _write_steps(program: Program, label: Callable[[str], str | None], row_label: str | None) -> str:
+    steps = []
+    for step in program.steps:
+        if step.operation in TABLE_OPERATIONS:
+            steps.append(f"{step.operation} ( {row_label or step.arguments[0]} )")
+        else:
+            steps.append(f"{step.operation} ( {' , '.join(_write_argument(one, label) for one in step.arguments)} )")
+    return " , ".join(steps)
+
+
+def _write_expression(program: Program, label: Callable[[str], str | None], row_label: str | None) -> str | None:
+    """The program as one expression; None where its references make it too long."""
+    if _expression_length(program) > _MAX_EXPRESSION:
+        return None
+    written: list[str] = []
+    for step in program.steps:
+        if step.operation in TABLE_OPERATIONS:
+            written.append(f"{step.operation.removeprefix('table_')} of {row_label or step.arguments[0]}")
+            continue
+        left, right = (
+            f"( {written[referenced_step(argument)]} )"
+            if _looks_back(argument, written)
+            else _write_argument(argument, label)
+            for argument in step.arguments
+        )
+        written.append(f"{left} {_SYMBOLS[step.operation]} {right}")
+    return written[-1]
+
+
+def _expression_length(program: Program) -> int:
+    """Numbers in the expression once its references are written out."""
+    counts: list[int] = []
+    for step in program.steps:
+        counts.append(sum(counts[referenced_step(one)] if _looks_back(one, counts) else 1 for one in step.arguments))
+    return max(counts)
+
+
+def _looks_back(argument: str, earlier: Sequence[object]) -> bool:
+    return is_reference(argument) and referenced_step(argument) < len(earlier)
+
+
+def _write_argument(argument: str, label: Callable[[str], str | None]) -> str:
+    if is_constant(argument):
+        return argument.removeprefix("const_").replace("m1", "-1")
+    if is_reference(argument) or number_key(argument) is None:
+        return argument
+    found = label(argument)
+    return f"{found} {argument}" if found else argument
+
+
+def choose_context(
+    question: Question,
+    budget: int,
+    settings: PromptSettings,
+    count_tokens: Callable[[Sequence[str]], list[int]],
+    choices: Choices = DEFAULT_CHOICES,
+) -> list[Evidence]:
+    """The rows and sentences of the page that go into the prefix: within `budget` tokens and the settings' own cap."""
+    cap = budget if settings.context_tokens is None else min(budget, settings.context_tokens)
+    if settings.candidate_only or cap <= 0:
+        return []
+    page = page_evidence(question.table, question.text, choices.header)
+    return select_evidence(question.question, page, cap, count_tokens, choices)
+
+
+class GoldOperand(NamedTuple):
+    """A number of the gold program, or the label of a row that it reads whole, and whether the model sees it."""
+
+    operand: str
+    origin: Literal["table", "text", "nowhere"]
+    """table: in a cell (and perhaps in a sentence too); text: in sentences only; nowhere: not on the page."""
+    in_prefix: bool
+    reached: bool
+    """In the prefix, or named beside a candidate's number by its label (a candidate names its rows itself)."""
+
+
+def gold_operands(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> list[GoldOperand]:
+    """What became of the distinct operands of the gold program, constants left out, when `kept` is in the prefix.
+
+    For measurements: the choice of evidence never sees the gold program. A number counts as kept wherever it stands in
+    the prefix. Empty without a gold program, or when question and page are hidden.
+    """
+    if question.program is None or settings.candidate_only:
+        return []
+    try:
+        program = parse(question.program)
+    except ProgramError:
+        return []
+    in_cells = {key for row in question.table for cell in row for key in number_keys(cell)}
+    in_text = {key for sentence in question.text for key in number_keys(sentence)}
+    in_prefix = {key for item in kept for key in number_keys(item.text)}
+    labels = PageLabels(question.table, question.text)
+    found = []
+    for key in dict.fromkeys(key for operand in operands(program) if (key := number_key(operand)) is not None):
+        origin: Literal["table", "text", "nowhere"] = (
+            "table" if key in in_cells else "text" if key in in_text else "nowhere"
+        )
+        named = settings.labels and bool(labels.of(key, question.question))
+        found.append(GoldOperand(key, origin, key in in_prefix, key in in_prefix or named))
+    rows_kept = {item.label for item in kept if item.kind == "row"}
+    rows = {row[0] for row in question.table if row}
+    for label in dict.fromkeys(table_rows(program)):
+        is_kept = label in rows_kept
+        origin = "table" if label in rows else "nowhere"
+        found.append(GoldOperand(label, origin, is_kept, is_kept or settings.labels))
+    return found
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What of a gold program's operands that stand on the page reaches the model; counts of distinct operands."""
+
+    on_page: int = 0
+    in_prefix: int = 0
+    reached: int = 0
+    """In the prefix, or named by a label beside an operand."""
+
+
+def gold_number_survival(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> Survival:
+    """Counts for reports, from the evidence that was kept (see `gold_operands`)."""
+    found = [operand for operand in gold_operands(question, kept, settings) if operand.origin != "nowhere"]
+    return Survival(len(found), sum(one.in_prefix for one in found), sum(one.reached for one in found))

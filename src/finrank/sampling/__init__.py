@@ -1,0 +1,1 @@
+"""Pools out of what a language model writes."""

@@ -1,0 +1,201 @@
+"""Stage directories: streamed JSONL, rejects, a manifest, and publishing by one rename.
+
+A stage directory holds `train.jsonl`, `dev.jsonl`, ... (those that exist), `rejects.jsonl` (every record left out, with
+the reason) and `manifest.json` (stage, arguments, seed, versions, sha256 of inputs and outputs, counts). It is written
+beside its place and renamed into it at the end, so a stage that dies leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from finrank.errors import UserError, missing_data
+from finrank.records import Record
+from finrank.store.json_lines import BadLine, encode, read_lines, read_record, shorten
+from finrank.store.json_lines import describe as describe
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+# The order in which splits are listed everywhere; `selection` is the part of train kept for choosing checkpoints.
+SPLITS = ("train", "selection", "dev", "test")
+REJECTS = "rejects.jsonl"
+MANIFEST = "manifest.json"
+_LONGEST_ID, _LONGEST_REASON = 200, 500  # characters in rejects.jsonl
+
+
+def available_splits(directory: Path, expected: str | None = None) -> list[str]:
+    """Names of the split files in a stage directory, in the order of `SPLITS`; a missing folder raises UserError."""
+    splits = [split for split in SPLITS if (directory / f"{split}.jsonl").is_file()]
+    if not splits:
+        raise missing_data(directory, expected)
+    return splits
+
+
+def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine]:
+    """Stream a JSONL file; every line gives a record or a `BadLine` that says what is wrong with it.
+
+    Blank lines are skipped. Raises UserError when the file is missing.
+    """
+    if not path.is_file():
+        raise missing_data(path.parent)
+    return (read_record(line, model) for line in read_lines(path))
+
+
+def load_records(path: Path, model: type[RecordT]) -> list[RecordT]:
+    """All records of a JSONL file; the first bad line raises UserError with file, line and reason.
+
+    For readers that cannot leave records out (training, evaluation); stages stream with `read_records`.
+    """
+    records: list[RecordT] = []
+    for record in read_records(path, model):
+        if isinstance(record, BadLine):
+            raise UserError(f"{record.file}:{record.line} (id {record.id}): {record.reason}")
+        records.append(record)
+    return records
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Versions of Python, finrank and the named distributions, for manifests."""
+    found = {"python": platform.python_version()}
+    for name in ("finrank", *distributions):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one readable JSON file whole or not at all; NaN is refused (ValueError)."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+class StageWriter(Generic[RecordT]):
+    """Writes one stage directory; use as a context manager.
+
+    Records go to the split's file as they come, rejected ones to `rejects.jsonl`. Leaving the block without an error
+    writes the manifest and renames the directory into place, replacing an earlier result of a stage; with an error
+    everything written is removed and what stood there before stays.
+
+    >>> with StageWriter(Path("out"), stage="prepare", arguments={}, seed=0, inputs=[]) as out:  # doctest: +SKIP
+    ...     out.write("train", record)
+    ...     out.reject("dev.json", 17, "V/2008/page_17.pdf-1", "no program")
+    """
+
+    def __init__(
+        self, directory: Path, *, stage: str, arguments: dict[str, Any], seed: int, inputs: Iterable[Path]
+    ) -> None:
+        """`inputs` are the files read, whose sha256 goes into the manifest; `arguments` as the user gave them.
+
+        Raises UserError when `directory` exists and is not the result of a stage (it would be replaced).
+        """
+        directory = directory.resolve()
+        if directory.exists() and not directory.is_dir():
+            raise UserError(f"{directory} is a file: --output_dir must be a folder")
+        if directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
+            raise UserError(
+                f"{directory} exists and is no stage directory (it has no {MANIFEST}): "
+                "choose another --output_dir, or remove it"
+            )
+        self._inputs = list(inputs)
+        if any(path.resolve().parent == directory for path in self._inputs):
+            raise UserError(f"--output_dir {directory} is the input folder and would be replaced: choose another")
+        self.directory = directory
+        self.rejected = 0
+        self.counts: Counter[str] = Counter()
+        self.extra: dict[str, Any] = {}
+        self._header = {"stage": stage, "arguments": arguments, "seed": seed, "versions": versions()}
+        self._files: dict[str, IO[bytes]] = {}
+
+    def __enter__(self) -> StageWriter[RecordT]:
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = self.directory.with_name(f".{self.directory.name}.partial")
+        # What a killed run left behind; it never had the final name.
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir()
+        self._open(REJECTS)
+        return self
+
+    def write(self, split: str, record: RecordT) -> None:
+        """Append a record to `{split}.jsonl`."""
+        self.write_encoded(split, encode(record))
+
+    def write_encoded(self, split: str, line: bytes) -> None:
+        """Append a record that `encode` has made a line of, in another process perhaps."""
+        self._open(f"{split}.jsonl").write(line)
+        self.counts[split] += 1
+
+    def reject(self, file: str, line: int | None, identifier: str | None, reason: str) -> None:
+        """Append a left-out record to `rejects.jsonl`: the file and line (or list index) it came from, and why.
+
+        Long ids and reasons are shortened, so that the file stays small whatever the record holds.
+        """
+        short = None if identifier is None else shorten(identifier, _LONGEST_ID)
+        row = {"file": file, "line": line, "id": short, "reason": shorten(reason, _LONGEST_REASON)}
+        # A lone surrogate cannot be UTF-8; JSON can name it.
+        self._open(REJECTS).write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+        self.rejected += 1
+
+    def _open(self, name: str) -> IO[bytes]:
+        if name not in self._files:
+            self._files[name] = (self._partial / name).open("wb", buffering=1 << 18)
+        return self._files[name]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for stream in self._files.values():
+            stream.close()
+        if error is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            return
+        write_json(self._partial / MANIFEST, self._manifest())
+        publish(self._partial, self.directory)
+
+    def _manifest(self) -> dict[str, Any]:
+        outputs = {path.name: sha256(path) for path in sorted(self._partial.glob("*.jsonl"))}
+        return {
+            **self._header,
+            "inputs": {path.name: sha256(path) for path in self._inputs},
+            "outputs": outputs,
+            "counts": {**{split: self.counts[split] for split in SPLITS if split in self.counts}},
+            "rejected": self.rejected,
+            **self.extra,
+        }
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Move a finished directory into its place by rename, replacing what stood there."""
+    if final.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
+        final.rename(old / "replaced")
+        partial.rename(final)
+        shutil.rmtree(old)
+    else:
+        partial.rename(final)
+
+
+def dump(record: BaseModel) -> dict[str, Any]:
+    """A record as plain JSON values."""
+    return record.model_dump(mode="json")

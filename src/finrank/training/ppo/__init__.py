@@ -1,0 +1,1 @@
+"""Stage 05: PPO over the candidates of a pool."""

@@ -1,0 +1,164 @@
+"""What PPO remembers beside the model: the order of its pools, the SFT policy, and the rollout that is learned from.
+
+Log-probabilities and actions are kept per candidate as stored, not per position: batches hold candidates shuffled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch.utils.data import Sampler
+
+from finrank.training.batches import PoolDataset, seeded_random
+from finrank.training.settings import PPOSettings
+
+PerCandidate = dict[str, np.ndarray]
+"""Pool id -> one number per stored candidate."""
+
+_FILE = "ppo_state.safetensors"
+
+
+class RolloutSampler(Sampler[int]):
+    """Indices of pools: rollout after rollout, each visited `epochs_per_rollout` times, in batches of similar length.
+
+    The order depends on the dataset's (seed, epoch) alone. Two pools a rollout, one pool a batch, two passes:
+
+        rollout 0: 3 1, 1 3    rollout 1: 0 2, 0 2
+
+    Every batch is full: the few pools left over in an epoch, fewer than a batch, are other ones in the next.
+    """
+
+    def __init__(self, dataset: PoolDataset, settings: PPOSettings) -> None:
+        self.dataset = dataset
+        self.settings = settings
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of an epoch, also after a resume."""
+        self.dataset.epoch = epoch
+
+    def _visited(self) -> int:
+        """Pools that an epoch visits: whole batches of them."""
+        return len(self.dataset) // self.settings.batch_size * self.settings.batch_size or len(self.dataset)
+
+    def __len__(self) -> int:
+        return self._visited() * self.settings.epochs_per_rollout
+
+    def rollouts(self, epoch: int) -> list[list[int]]:
+        """The pools of each rollout of an epoch; the last one may be shorter."""
+        order = list(range(len(self.dataset)))
+        seeded_random(self.dataset.seed, epoch, "rollouts").shuffle(order)
+        order = order[: self._visited()]
+        size = self.settings.rollout_size
+        return [order[start : start + size] for start in range(0, self._visited(), size)]
+
+    def rollout_of(self, step: int) -> tuple[int, int]:
+        """Epoch and number of the rollout that the batch of this step (counted from 0) belongs to."""
+        size, passes = self.settings.batch_size, self.settings.epochs_per_rollout
+        epoch, step = divmod(step, -(-len(self) // size))
+        return epoch, step * size // (self.settings.rollout_size * passes)
+
+    def __iter__(self) -> Iterator[int]:
+        size = self.settings.batch_size
+        for number, pools in enumerate(self.rollouts(self.dataset.epoch)):
+            by_length = sorted(pools, key=lambda index: -self.dataset.pools[index].pool.length)
+            batches = [by_length[start : start + size] for start in range(0, len(by_length), size)]
+            draw = seeded_random(self.dataset.seed, self.dataset.epoch, "batches", number)
+            for _ in range(self.settings.epochs_per_rollout):
+                draw.shuffle(batches)
+                yield from (index for batch in batches for index in batch)
+
+
+def draw_actions(old: PerCandidate, draws: int, *key: object) -> PerCandidate:
+    """Actions [draws] of each pool from its log-probabilities; they depend on the key and the pool's id alone."""
+    actions = {}
+    for name, logp in old.items():
+        weights = np.exp(logp.astype(np.float64))
+        drawn = seeded_random(*key, name, "actions").choices(range(len(weights)), weights=weights.tolist(), k=draws)
+        actions[name] = np.array(drawn)
+    return actions
+
+
+@dataclass
+class PPOState:
+    """Everything beside weights, optimizer and random state that a resumed run needs to go on as if never stopped."""
+
+    reference: PerCandidate
+    """Log-probabilities of the SFT policy, for all train pools."""
+    kl_coefficient: float
+    rollout: tuple[int, int] = (-1, -1)
+    """Epoch and number of the rollout at hand."""
+    old: PerCandidate = field(default_factory=dict)
+    """Log-probabilities, of the rollout's pools, of the policy that drew its actions."""
+    actions: PerCandidate = field(default_factory=dict)
+    kl_sum: float = 0.0
+    """Of the KL divergences seen in this rollout's updates, and how many pools they are of."""
+    kl_count: int = 0
+    stopped: bool = False
+    """Whether the KL divergence ran away: a resumed run must not go on either."""
+
+    def mean_kl(self) -> float:
+        """Mean KL divergence from the SFT policy in this rollout's updates so far, in nats."""
+        return self.kl_sum / max(self.kl_count, 1)
+
+    def save(self, directory: Path) -> None:
+        """Write it beside a checkpoint's weights."""
+        arrays = {}
+        for name in ("reference", "old", "actions"):
+            for pool, values in getattr(self, name).items():
+                arrays[f"{name}/{pool}"] = values
+        facts = {
+            "kl_coefficient": repr(self.kl_coefficient),
+            "rollout": f"{self.rollout[0]} {self.rollout[1]}",
+            "kl_sum": repr(self.kl_sum),
+            "kl_count": str(self.kl_count),
+            "stopped": "yes" if self.stopped else "no",
+        }
+        save_file(arrays, directory / _FILE, facts)
+
+    @classmethod
+    def load(cls, directory: Path) -> PPOState:
+        """Read what `save` wrote."""
+        kept: dict[str, PerCandidate] = {"reference": {}, "old": {}, "actions": {}}
+        with safe_open(directory / _FILE, "numpy") as stream:
+            facts = stream.metadata()
+            for key in stream.keys():  # noqa: SIM118 - no mapping
+                name, _, pool = key.partition("/")
+                kept[name][pool] = stream.get_tensor(key)
+        epoch, number = map(int, facts["rollout"].split())
+        return cls(
+            kept["reference"],
+            float(facts["kl_coefficient"]),
+            (epoch, number),
+            kept["old"],
+            kept["actions"],
+            float(facts["kl_sum"]),
+            int(facts["kl_count"]),
+            facts["stopped"] == "yes",
+        )
+
+
+def in_batch_order(values: PerCandidate, pools: Sequence[str], orders: Sequence[list[int]]) -> torch.Tensor:
+    """Rows [pools, candidates] of a batch whose candidates are shuffled; minus infinity where there is no candidate.
+
+    >>> in_batch_order({"a": np.array([0.1, 0.2, 0.3]), "b": np.array([0.4])}, ["a", "b"], [[2, 0, 1], [0]])
+    tensor([[0.3000, 0.1000, 0.2000],
+            [0.4000,   -inf,   -inf]])
+    """
+    rows = [torch.from_numpy(values[name][order]).float() for name, order in zip(pools, orders, strict=True)]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=float("-inf"))
+
+
+def actions_in_batch_order(actions: PerCandidate, pools: Sequence[str], orders: Sequence[list[int]]) -> torch.Tensor:
+    """Positions [pools, draws] in a shuffled batch of actions that name stored candidates.
+
+    >>> actions_in_batch_order({"a": np.array([2, 2, 0])}, ["a"], [[2, 0, 1]])
+    tensor([[0, 0, 1]])
+    """
+    rows = [[order.index(action) for action in actions[name]] for name, order in zip(pools, orders, strict=True)]
+    return torch.tensor(rows)

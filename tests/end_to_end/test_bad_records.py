@@ -1,0 +1,179 @@
+"""Bad records never stop a stage: each is rejected with file, place and reason, and the good ones go through."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finrank.commands import candidates, prepare, rewards
+from finrank.evaluation.audit.features import features_of
+from finrank.ranker.prompt import PromptSettings, choose_context, write_candidates
+from finrank.records import Candidate, Pool, Question, RewardedPool
+from finrank.store import load_records
+from finrank.store.json_lines import LONGEST_LINE
+
+HUGE = "9" * 50_000_000
+NESTED = "[" * 100_000 + "]" * 100_000
+
+EXAMPLE: dict[str, Any] = {
+    "id": "good",
+    "filename": "page",
+    "pre_text": ["we paid 40 of 50 ."],
+    "post_text": [],
+    "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
+    "qa": {"question": "what ?", "program": "subtract(5829, 5735)", "exe_ans": 94.0},
+}
+QUESTION = Question(
+    id="good",
+    page="page",
+    question="what ?",
+    table=EXAMPLE["table"],
+    text=EXAMPLE["pre_text"],
+    program="subtract(5829, 5735)",
+    answer=94.0,
+)
+POOL = Pool(
+    **dict(QUESTION),
+    candidates=[
+        Candidate(program="subtract(5829, 5735)", answer=94.0, origin="gold"),
+        Candidate(program="add(5829, 5735)", answer=11564.0, origin="corrupted"),
+    ],
+)
+
+
+def _text(**changes: Any) -> bytes:
+    return json.dumps(EXAMPLE | {"id": "bad"} | changes).encode()
+
+
+# Elements of a raw file, and what the reason says.
+BAD_ELEMENTS: dict[str, tuple[bytes, str]] = {
+    "wrong type": (_text(table="5829"), "table: Input should be a valid list"),
+    "missing table": (_text().replace(b'"table"', b'"elbat"'), "table: Field required"),
+    "NaN cell": (_text(table=[["", float("nan")]]), "table.0.1"),
+    "infinite answer": (_text(qa=EXAMPLE["qa"] | {"exe_ans": float("inf")}), "qa.exe_ans"),
+    "endless number": (_text().replace(b"94.0", b"9" * 5000), "qa.exe_ans"),
+    "huge cell": (_text(table=[["", HUGE]]), "table.0.1: String should have at most 100000 characters"),
+    "huge sentence": (_text(pre_text=[HUGE[:200_000]]), "pre_text.0: String should have at most 100000"),
+    "huge id": (_text(id=HUGE), "id: String should have at most 100000"),
+    "huge page": (_text(pre_text=["9" * 90_000] * 20), "more than the 1000000 that a record may have"),
+    "many faults": (_text(pre_text=[1] * 10_000), "(and 9997 more)"),
+    "wrong encoding": (_text(pre_text=["caf@"]).replace(b"@", b"\xe9"), "pre_text.0"),
+    "lone surrogate": (_text(pre_text=["\ud800"]), "pre_text.0"),
+    "surrogate in the id": (_text(id="\ud800"), "id: "),
+    "duplicate key": (_text().replace(b'{"id"', b'{"id": "first", "id"'), "the key 'id' occurs twice"),
+    "deep nesting": (_text().replace(b"94.0", NESTED.encode()), "nested too deeply"),
+    "no JSON": (_text().replace(b"94.0", b"ninety"), "not JSON at character"),
+    "no object": (b"null", "record: Input should be"),
+}
+
+
+def _lines(good: Question) -> dict[str, tuple[bytes, str]]:
+    """Lines that stages 02 and 03 cannot use, made from a good one, and what the reason says."""
+    line = good.model_dump_json().encode().replace(b'"good"', b'"bad"')
+
+    def put(old: bytes, new: bytes) -> bytes:
+        assert old in line
+        return line.replace(old, new, 1)
+
+    too_long = f"more than the {LONGEST_LINE} that a record may have"
+    return {
+        "wrong type": (put(b'"$ 5829"', b"5829"), "table.1.1: Input should be a valid string"),
+        "missing table": (put(b'"table"', b'"elbat"'), "table: Field required"),
+        "NaN answer": (put(b'"answer":94.0', b'"answer":NaN'), "answer"),
+        "infinite answer": (put(b'"answer":94.0', b'"answer":Infinity'), "answer"),
+        "overflowing answer": (put(b'"answer":94.0', b'"answer":1e999'), "answer"),
+        "endless number": (put(b'"answer":94.0', b'"answer":' + b"9" * 5000), "Invalid JSON: number out"),
+        "huge cell": (put(b"$ 5829", HUGE.encode()), too_long),
+        "huge id": (put(b'"bad"', b'"' + HUGE.encode() + b'"'), too_long),
+        "huge key": (put(b'"table"', b'"' + HUGE[:500_000].encode() + b'"'), "table: Field required"),
+        "many faults": (put(b'["we paid 40 of 50 ."]', json.dumps([1] * 10_000).encode()), "(and 9997 more)"),
+        "truncated": (line[: len(line) // 2], "Invalid JSON"),
+        "wrong encoding": (put(b"paid", b"p\xe9id"), "Invalid JSON"),
+        "lone surrogate": (put(b"paid", b"\\ud800"), "Invalid JSON"),
+        "surrogate in the id": (put(b'"bad"', b'"\\ud800"'), "Invalid JSON"),
+        "duplicate key": (put(b'{"id"', b'{"id":"first", "id" '), "the key 'id' occurs twice"),
+        "deep nesting": (put(b'"$ 5829"', NESTED.encode()), "Invalid JSON: recursion limit exceeded"),
+        "no object": (b"null", "record: Input should be an object"),
+    }
+
+
+def _rejects(directory: Path) -> list[dict[str, Any]]:
+    """The rejects, none of which is long whatever its record holds."""
+    lines = (directory / "rejects.jsonl").read_bytes().splitlines()
+    assert max(map(len, lines)) < 1000
+    return [json.loads(line) for line in lines]
+
+
+def _check(rejects: list[dict[str, Any]], file: str, places: Sequence[int], reasons: Sequence[str]) -> None:
+    assert [(row["file"], row["line"]) for row in rejects] == [(file, place) for place in places]
+    for row, reason in zip(rejects, reasons, strict=True):
+        assert reason in row["reason"], row
+
+
+def test_stage_01_rejects_bad_elements_and_a_file_that_breaks_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [json.dumps(EXAMPLE | {"id": f"good-{number}"}).encode() for number in range(len(BAD_ELEMENTS))]
+    elements = [part for pair in zip(good, (text for text, _ in BAD_ELEMENTS.values()), strict=True) for part in pair]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "dev.json").write_bytes(b"[" + b",\n".join([*elements, _text()[:100]]))
+    prepare.run(tmp_path / "raw", tmp_path / "out")
+    written = (tmp_path / "out" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in written] == [f"good-{number}" for number in range(len(good))]
+    places = [*range(1, 2 * len(good), 2), 2 * len(good)]
+    reasons = [*(reason for _, reason in BAD_ELEMENTS.values()), "nothing from this element on was read"]
+    _check(_rejects(tmp_path / "out"), "dev.json", places, reasons)
+    assert "a file breaks off" in capsys.readouterr().err
+
+
+# Longer than the texts that Python's int() takes, and than the numbers that a float holds.
+LONG = "9" * 5_000
+LONG_NUMBERS: dict[str, dict[str, Any]] = {
+    "sentence": {"pre_text": [f"we paid {LONG} of $ {LONG} in 2009 and {'9' * 80_000} ."]},
+    "cell": {"table": [*EXAMPLE["table"], ["costs", f"$ {LONG}", f"-{LONG} ( {LONG} )"]]},
+    "header": {"table": [["", LONG, "2008"], EXAMPLE["table"][1]]},
+    "label": {"table": [*EXAMPLE["table"], [LONG, "7", "8"]]},
+    "question": {"qa": EXAMPLE["qa"] | {"question": f"what is {LONG} ?"}},
+    "operand": {"qa": {"question": "what ?", "program": f"greater({LONG}, 5829)", "exe_ans": "yes"}},
+    "operand twice": {"qa": {"question": "what ?", "program": f"divide(5829, {LONG}), add(#0, 5735)", "exe_ans": 5735}},
+    "small operand": {"qa": {"question": "what ?", "program": f"add(5829, 0.{'0' * 5_000}1)", "exe_ans": 5829.0}},
+}
+
+
+@pytest.mark.parametrize("place", LONG_NUMBERS)
+def test_numbers_of_thousands_of_digits_go_through_all_stages(tmp_path: Path, place: str) -> None:
+    examples = [EXAMPLE | {"id": "long"} | LONG_NUMBERS[place], EXAMPLE | {"filename": "other page"}]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "dev.json").write_text(json.dumps(examples), encoding="utf-8")
+    prepare.run(tmp_path / "raw", tmp_path / "questions")
+    candidates.run(tmp_path / "questions", tmp_path / "pools")
+    rewards.run(tmp_path / "pools", tmp_path / "rewarded")
+    pools = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
+    assert [pool.id for pool in pools] == ["long", "good"]
+    for pool in pools:
+        written = write_candidates(pool, pool.candidates, PromptSettings())
+        assert len(written) == len([features_of(candidate) for candidate in pool.candidates]) >= 2
+        assert choose_context(pool, 50, PromptSettings(), lambda texts: [len(text) for text in texts])
+
+
+@pytest.mark.parametrize(("stage", "good"), [(candidates.run, QUESTION), (rewards.run, POOL)], ids=["02", "03"])
+def test_stages_02_and_03_reject_bad_lines(tmp_path: Path, stage: Callable[..., None], good: Question) -> None:
+    bad = _lines(good)
+    line = good.model_dump_json().encode()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "dev.jsonl").write_bytes(b"".join(text + b"\n" + line + b"\n\n" for text, _ in bad.values()))
+    stage(tmp_path / "in", tmp_path / "out")
+    written = (tmp_path / "out" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(text)["id"] for text in written] == ["good"] * len(bad)
+    rejects = _rejects(tmp_path / "out")
+    _check(rejects, "dev.jsonl", range(1, 3 * len(bad), 3), [reason for _, reason in bad.values()])
+    named = {name: row["id"] for name, row in zip(bad, rejects, strict=True)}
+    assert {name for name, identifier in named.items() if identifier == "bad"} >= {
+        "huge cell",
+        "truncated",
+        "NaN answer",
+    }

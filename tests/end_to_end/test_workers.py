@@ -1,0 +1,113 @@
+"""Stages 01 to 03 with several workers: the same files, a clean end, and memory that does not grow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finrank.commands import candidates, prepare, rewards
+from finrank.errors import UserError
+from finrank.sources.made_up import generate
+from tests.conftest import REPOSITORY
+
+STAGES: dict[str, Callable[..., None]] = {"raw": prepare.run, "prepared": candidates.run, "pools": rewards.run}
+
+
+def _raw(directory: Path, count: int) -> None:
+    """A raw folder of so many train questions, a few of them bad, and some of dev."""
+    directory.mkdir()
+    sample = generate(train=60, dev=20, test=0)
+    train = [dict(sample["train"][number % 60], id=f"q{number}") for number in range(count)]
+    bad: list[dict[str, Any]] = [
+        {"id": "no example"},
+        train[0],
+        {**train[0], "id": "x", "qa": {"question": "no gold ?"}},
+    ]
+    (directory / "train.json").write_text(json.dumps(train + bad), encoding="utf-8")
+    (directory / "dev.json").write_text(json.dumps(sample["dev"]), encoding="utf-8")
+
+
+def _files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_any_number_of_workers_makes_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _raw(tmp_path / "raw", 100)
+    monkeypatch.chdir(tmp_path)  # so that the folders in the manifests have the same names
+    made: list[list[dict[str, bytes]]] = []
+    for workers in (1, 2):
+        folders = [Path("raw"), Path("prepared"), Path("pools"), Path("rewarded")]
+        for number, stage in enumerate(STAGES.values()):
+            stage(folders[number], folders[number + 1], workers=workers)
+        made.append([_files(folder) for folder in folders[1:]])
+    assert made[0] == made[1]
+    assert len(made[0][0]["rejects.jsonl"].splitlines()) == 2
+    assert len(made[0][1]["rejects.jsonl"].splitlines()) == 1
+
+
+def _killing_build(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_leaves_no_half_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _raw(tmp_path / "raw", 20)
+    prepare.run(tmp_path / "raw", tmp_path / "prepared")
+    before = sorted(tmp_path.iterdir())
+    # a partial of the stage takes its function to the workers
+    monkeypatch.setattr(candidates, "build_pool", _killing_build)
+    with pytest.raises(UserError, match="nothing was written"):
+        candidates.run(tmp_path / "prepared", tmp_path / "pools", workers=2)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_ends_a_stage_at_once_and_leaves_nothing(tmp_path: Path, workers: int) -> None:
+    _raw(tmp_path / "raw", 20_000)
+    script = REPOSITORY / "01_prepare_dataset.py"
+    command = [sys.executable, str(script), "--input_dir", "raw", "--output_dir", "out", "--workers", str(workers)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    partial = tmp_path / ".out.partial" / "dev.jsonl"
+    while process.poll() is None and not partial.exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize(("stage", "few"), [("raw", 800), ("prepared", 100), ("pools", 100)])
+def test_memory_does_not_grow_with_the_number_of_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, few: int
+) -> None:
+    """Four times as many questions: less than what the file grows by may be held."""
+    # stage 02 learns from so many questions at most, and holds those
+    monkeypatch.setattr(candidates, "_LINES_TO_LEARN_FROM", few // 2)
+    settings = {"num_candidates": 3} if stage == "prepared" else {}
+    for count in (few, 4 * few):
+        folders = [tmp_path / str(count) / name for name in STAGES]
+        folders[0].parent.mkdir()
+        _raw(folders[0], count)
+        for number, name in enumerate(list(STAGES)[: list(STAGES).index(stage)]):
+            STAGES[name](folders[number], folders[number + 1])
+    # what is remembered (numbers, compiled patterns) is remembered before it is measured
+    STAGES[stage](tmp_path / str(4 * few) / stage, tmp_path / "out", **settings)
+    peaks, sizes = [], []
+    for count in (few, 4 * few):
+        source = tmp_path / str(count) / stage
+        sizes.append(sum(path.stat().st_size for path in source.iterdir()))
+        tracemalloc.start()
+        STAGES[stage](source, tmp_path / "out", **settings)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < sizes[1] - sizes[0]  # records in memory take several times their text

@@ -1,0 +1,44 @@
+"""A server that listens on loopback in a thread of this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from finrank.serving.app import Service
+from finrank.serving.server import DrainingServer, bind
+
+
+@dataclass(frozen=True)
+class Live:
+    """A server that listens on loopback in a thread of this process."""
+
+    url: str
+    server: DrainingServer
+    thread: threading.Thread
+    service: Service
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[Live]:
+    """Serve the app on a free port until the block ends."""
+    opened = bind("127.0.0.1", 0)
+    server = DrainingServer(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
+    thread.start()
+    until = time.monotonic() + 20
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.started
+    try:
+        yield Live(f"http://127.0.0.1:{opened.getsockname()[1]}", server, thread, app.state.service)
+    finally:
+        server.handle_exit(15, None)
+        thread.join(20)
+        opened.close()
+        assert not thread.is_alive(), "the server did not stop"

@@ -1,0 +1,110 @@
+"""Pools under attack: scorers that see neither question nor page find gold little more often than chance does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from finrank.evaluation.audit import attackers
+from finrank.pools.fit_likeness import cross_fit
+from finrank.pools.likeness import Likeness
+from finrank.pools.pool import build_pool
+from finrank.records import Pool, Question
+from tests.helpers.questions import RATE, N, Questions, finqa_questions, star_pool
+
+# The most that an attacker may reach; chance is 0.125.
+BOUND = 0.35
+
+
+class Pools(NamedTuple):
+    """Pools of two splits that share no page; the likeness was fitted on train."""
+
+    train: list[Pool]
+    dev: list[Pool]
+
+
+def make_pools(train: list[Question], dev: list[Question], likeness_of: Callable[[str], Likeness]) -> Pools:
+    return Pools(
+        *(
+            [
+                build_pool(
+                    question,
+                    num_candidates=N,
+                    corruption_rate=RATE,
+                    failing_share=0.02,
+                    likeness=likeness_of(question.page),
+                    seed=0,
+                )
+                for question in questions
+            ]
+            for questions in (train, dev)
+        )
+    )
+
+
+def medoids(pools: Sequence[Pool], kind: str) -> list[float]:
+    return list(attackers.medoid_accuracies(pools)[kind].values())
+
+
+def combined_accuracy(pools: Pools) -> float:
+    return float(np.mean(attackers.accuracies(pools.dev, attackers.combined_scores(*pools))))
+
+
+@pytest.fixture(scope="module")
+def likeness_of(sample: Questions) -> Callable[[str], Likeness]:
+    return cross_fit(sample.train, rate=RATE, seed=0).of
+
+
+@pytest.fixture(scope="module")
+def pools(sample: Questions, likeness_of: Callable[[str], Likeness]) -> Pools:
+    return make_pools(*sample, likeness_of)
+
+
+def test_the_linear_attacker_does_not_find_gold_in_pools_of_the_sample(pools: Pools) -> None:
+    assert {len(pool.candidates) for pool in pools.dev} == {N}
+    assert attackers.linear_accuracy(*pools) < BOUND
+
+
+def test_it_finds_gold_where_wrong_candidates_do_not_look_like_gold(sample: Questions) -> None:
+    longer = Likeness(weights={("steps", 3): 6.0})
+    train, dev = sample
+    assert attackers.linear_accuracy(*make_pools(train[:120], dev[:60], lambda page: longer)) > 0.5
+
+
+@pytest.mark.parametrize("kind", ["value", "text"])
+def test_no_medoid_finds_gold_in_pools_of_the_sample(pools: Pools, kind: str) -> None:
+    assert max(medoids(pools.dev, kind)) < BOUND
+    assert max(attackers.medoid_accuracies(pools.dev, anti=True)[kind].values()) < BOUND
+
+
+def test_the_text_medoid_finds_gold_where_each_wrong_candidate_is_gold_with_one_edit(
+    sample: Questions, likeness_of: Callable[[str], Likeness]
+) -> None:
+    stars = [star_pool(question, likeness_of(question.page)) for question in sample.dev]
+    assert {len(pool.candidates) for pool in stars} == {N}
+    assert min(medoids(stars, "text")) > 0.4
+
+
+@pytest.mark.slow
+def test_both_together_do_not_find_gold_in_pools_of_the_sample(pools: Pools) -> None:
+    assert combined_accuracy(pools) < BOUND
+
+
+@pytest.mark.slow
+def test_attackers_do_not_find_gold_in_pools_of_finqa(finqa_dir: Path, finqa_dev: list[Question]) -> None:
+    train = finqa_questions(finqa_dir / "train.json")
+    fitted = cross_fit(train, rate=RATE, seed=0)
+    pools = make_pools(train, finqa_dev, fitted.of)
+    figures = {
+        "linear": attackers.linear_accuracy(*pools),
+        "medoid by value": max(medoids(pools.dev, "value")),
+        "medoid by text": max(medoids(pools.dev, "text")),
+        "combined": combined_accuracy(pools),
+    }
+    assert max(figures.values()) <= BOUND, figures
+    stars = [star_pool(question, fitted.of(question.page)) for question in finqa_dev[::4]]
+    assert max(medoids(stars, "text")) > 0.4

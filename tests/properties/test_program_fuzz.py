@@ -1,0 +1,131 @@
+"""Damaged programs and tables: whatever comes in, a value or a ProgramError comes out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from finrank.programs import ProgramError, equal, execute, parse
+from finrank.programs import execution as execution_module
+from finrank.sources import made_up as sample
+from tests.helpers.mutations import ODD_TABLES, mutated, reordered
+
+ROUNDS = 100_000
+LONGEST_MESSAGE = 400
+
+Case = tuple[str, Any]
+
+
+@pytest.fixture(scope="module", params=["embedded sample", "official cases"])
+def cases(request: pytest.FixtureRequest) -> list[Case]:
+    """Programs with their tables."""
+    if request.param == "embedded sample":
+        examples = sample.generate(train=150, dev=0, test=0)["train"]
+        return [(example["qa"]["program"], example["table"]) for example in examples]
+    folder = request.getfixturevalue("finqa_dir")
+    tables = {example["id"]: example["table"] for example in json.loads((folder / "dev.json").read_text())}
+    official = json.loads((folder / "evaluator_cases.json").read_text())
+    return [(case["program"], tables[case["id"]]) for case in official]
+
+
+def reason(error: ProgramError) -> str:
+    """The error's message, which must be one short line that any file and terminal can hold."""
+    message = str(error)
+    assert 0 < len(message) <= LONGEST_MESSAGE
+    assert message.isprintable()
+    return message
+
+
+def outcome(text: str, table: Any) -> tuple[str, str]:
+    """What a text comes to, with the value or the reason; anything but a ProgramError fails the test."""
+    try:
+        program = parse(text)
+    except ProgramError as error:
+        return "no program", reason(error)
+    assert parse(str(program)) == program
+    try:
+        value = execute(program, table)
+    except ProgramError as error:
+        return "no value", reason(error)
+    assert type(value) is float or value in ("yes", "no")
+    return "value", str(value)
+
+
+def damaged(cases: Sequence[Case], rounds: int) -> list[Case]:
+    """Programs with small changes, some of them on a table that is none."""
+    rng = random.Random(0)
+    pairs = []
+    for _ in range(rounds):
+        text, table = rng.choice(cases)
+        pairs.append((mutated(text, rng), rng.choice(ODD_TABLES) if rng.random() < 0.2 else table))
+    return pairs
+
+
+def test_damaged_programs_have_a_value_or_a_program_error(cases: list[Case]) -> None:
+    tables = repr([table for _, table in cases]), repr(ODD_TABLES)
+    outcomes = Counter(outcome(text, table)[0] for text, table in damaged(cases, ROUNDS))
+    assert outcomes.total() == ROUNDS
+    assert min(outcomes[kind] for kind in ("no program", "no value", "value")) > ROUNDS // 50
+    assert (repr([table for _, table in cases]), repr(ODD_TABLES)) == tables
+
+
+def test_outcomes_and_messages_are_the_same_each_time(cases: list[Case]) -> None:
+    pairs = damaged(cases, 3000)
+    first = [outcome(text, table) for text, table in pairs]
+    random.Random(1).shuffle(pairs)  # nothing remembered from one program shows in the next
+    again = {(text, id(table)): outcome(text, table) for text, table in pairs}
+    assert first == [again[text, id(table)] for text, table in damaged(cases, 3000)]
+
+
+def test_an_error_that_gets_out_is_seen(cases: list[Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution_module, "_answer", float)
+    with pytest.raises((TypeError, ValueError)):
+        Counter(outcome(text, table) for text, table in damaged(cases, 3000))
+
+
+def test_equality_of_damaged_programs_is_a_plain_yes_or_no(cases: list[Case]) -> None:
+    rng = random.Random(2)
+    answers: Counter[bool] = Counter()
+    for _ in range(300):
+        gold, _ = rng.choice(cases)
+        other = mutated(gold, rng) if rng.random() < 0.5 else reordered(gold, rng)
+        answer = equal(gold, other)
+        assert type(answer) is bool
+        assert type(equal(other, gold)) is bool
+        answers[answer] += 1
+    assert answers[True] > 20
+    assert answers[False] > 20
+
+
+CHARACTERS = "9a()#|$ ,\0\n\ud800\U0001f600\u0661"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "add({}, 1)",
+        "add(1, #{})",
+        "{}(1, 2)",
+        "add(1, 2), {}",
+        "add(1, {}%)",
+        "table_max({}, none)",
+        "add(1, const_{})",
+    ],
+)
+def test_long_texts_have_short_messages(text: str) -> None:
+    for character in CHARACTERS:
+        outcome(text.format(character * 1_000), [["", "1"]])
+        outcome(text.format(character * 200_000), [["", "1"]])
+
+
+def test_long_cells_and_labels_have_short_messages() -> None:
+    for character in CHARACTERS:
+        long = character * 1_000_000
+        outcome("table_max(a, none)", [["a", long]])
+        outcome("table_max(b, none)", [[long, "1"], ["b", "x"]])

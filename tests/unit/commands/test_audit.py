@@ -1,0 +1,170 @@
+"""`finrank audit`: what it reads, what it writes, and the control."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from finrank.cli import app
+from finrank.commands import audit, candidates, prepare, rewards, sample_data, sft
+from finrank.errors import UserError
+from finrank.records import Pool, RewardedPool
+from finrank.store import load_records
+from tests.helpers.pools import make_pool, write_pools
+
+KEYS = {"n", "linear", "combined", "medoid", "medoid_value", "medoid_text", "anti_medoid_value", "anti_medoid_text",
+        "candidate_only", "chance", "intervals", "cues"}  # fmt: skip
+
+
+def skipping(data: Path, **options: Any) -> dict[str, Any]:
+    return audit.run(data, candidate_only="skip", **options)
+
+
+def without_rewards(data: Path) -> Path:
+    """The same pools as stage 02 writes them."""
+    plain = data.parent / "plain"
+    plain.mkdir()
+    for path in data.glob("*.jsonl"):
+        pools = load_records(path, RewardedPool)
+        lines = [
+            Pool(**pool.model_dump(exclude={"rewards", "components", "correct"})).model_dump_json() for pool in pools
+        ]
+        (plain / path.name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return plain
+
+
+def test_the_command_writes_all_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_pools(tmp_path / "data")
+    arguments = ["audit", "--input_dir", str(data), "--json", str(tmp_path / "out" / "audit.json")]
+    shown = CliRunner().invoke(app, [*arguments, "--candidate_only", "skip"])
+    assert shown.exit_code == 0
+    result = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert result.keys() >= KEYS
+    assert result["n"] == 8
+    assert result["linear"] == 1.0  # gold adds, all others subtract
+    assert result["medoid"] == max(result["medoid_value"], result["medoid_text"])
+    assert result["chance"] == 0.25
+    assert result["intervals"]["linear"] == [1.0, 1.0]
+    assert result["candidate_only"] is None
+    assert result["fitted_on"] == "train"
+    assert result["pools"] == {"largest": 4, "smaller": 0, "failed_share": 0.0}
+
+
+def test_it_says_what_the_pools_give_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    skipping(write_pools(tmp_path / "data"))
+    shown = capsys.readouterr()
+    assert "pools give themselves away: linear finds gold in 1.000" in shown.err
+    assert "positions of gold: 2 2 2 2" in shown.out
+    assert "candidate-only control: none, because it was skipped" in shown.out
+
+
+def test_pools_of_stage_02_give_the_same_figures(tmp_path: Path) -> None:
+    data = write_pools(tmp_path / "data")
+    assert skipping(without_rewards(data)) == skipping(data)
+
+
+def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
+    data = write_pools(tmp_path / "data")
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for path in files:
+        skipping(data, json_path=path)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_without_other_train_pools_attackers_are_cross_fitted(
+    tmp_path: Path, split: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pools(tmp_path / "data")
+    if split == "dev":
+        (data / "train.jsonl").unlink()
+    result = audit.run(data, split=split, json_path=tmp_path / "audit.json")  # the control says why it is not there
+    assert result["linear"] == 1.0
+    written = json.loads((tmp_path / "audit.json").read_text())
+    assert written["fitted_on"] == f"other pages of {split} (cross-fitted)"
+    assert written["candidate_only"] is None
+    why = {"train": "it would be trained on the audited pools", "dev": "has no train.jsonl to train it with"}[split]
+    assert why in written["no_candidate_only"]
+    assert why in " ".join(capsys.readouterr().out.split())
+
+
+def test_train_pools_of_audited_pages_are_not_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_pools(tmp_path / "data")
+    pools = load_records(data / "dev.jsonl", RewardedPool)
+    with (data / "train.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(pools[0].model_copy(update={"id": "again"}).model_dump_json() + "\n")
+    skipping(data)
+    assert "1 train pools are of pages that dev has too" in capsys.readouterr().err
+
+
+def test_faults_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"03_build_rewards.py"):
+        skipping(tmp_path / "nowhere")
+    data = write_pools(tmp_path / "data")
+    with pytest.raises(UserError, match=r"has no test.jsonl; it has: train, selection, dev"):
+        skipping(data, split="test")
+    (data / "dev.jsonl").write_text('{"id": "x"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"dev.jsonl:1 \(id x\)"):
+        skipping(data)
+    (data / "dev.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="no pools to audit"):
+        skipping(data)
+
+
+def small_config(folder: Path) -> Path:
+    """A config that trains a tiny random model in seconds."""
+    from tests.helpers.tiny_models import save_tiny_base
+
+    config = {
+        "base_model": str(save_tiny_base(folder / "base", "bert")),
+        "dtype": "float32",
+        "mixed_precision": "float32",
+        "prompt": {"max_length": 256},
+        "lora": {"rank": 4, "alpha": 8, "target_modules": "all-linear"},
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+def test_the_control_is_trained_on_the_spot_or_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, config = write_pools(tmp_path / "data"), small_config(tmp_path)
+    trained = audit.run(data, config_path=config)
+    assert 0.0 <= trained["candidate_only"] <= 1.0
+    assert trained["intervals"]["candidate_only"] is not None
+    assert "this may take minutes" in capsys.readouterr().out
+    assert not list(tmp_path.glob("**/run_*"))  # nothing is left of it
+    overrides = ["trainer.num_train_epochs=1"]
+    control = sft.run(config, data, tmp_path / "outputs", overrides=overrides, candidate_only=True)
+    assert audit.run(data, candidate_only=str(control))["candidate_only"] == trained["candidate_only"]
+
+
+def test_a_model_that_reads_the_question_is_no_control(tmp_path: Path) -> None:
+    data = write_pools(tmp_path / "data")
+    model = sft.run(small_config(tmp_path), data, tmp_path / "outputs", quick_test=True)
+    with pytest.raises(UserError, match=r"reads question and page: give a control.*--candidate_only"):
+        audit.run(data, candidate_only=str(model))
+
+
+def test_the_control_of_pools_without_rewards_gets_them_first(tmp_path: Path) -> None:
+    data = write_pools(tmp_path / "data")
+    bad = make_pool(99).model_copy(update={"id": "left out by stage 03", "program": None, "answer": None})
+    with (data / "dev.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(bad.model_dump_json() + "\n")
+    plain = without_rewards(data)
+    result = audit.run(plain, config_path=small_config(tmp_path))
+    assert result["n"] == 9
+    assert result["candidate_only"] is not None
+
+
+def test_the_sample_from_stage_02_on(tmp_path: Path) -> None:
+    sample_data.run(tmp_path / "raw", train=60, dev=30, test=5)
+    prepare.run(tmp_path / "raw", tmp_path / "questions")
+    candidates.run(tmp_path / "questions", tmp_path / "pools", num_candidates=4)
+    rewards.run(tmp_path / "pools", tmp_path / "rewarded")
+    assert skipping(tmp_path / "pools") == skipping(tmp_path / "rewarded")

@@ -1,0 +1,160 @@
+"""Stage 02: pools from questions, rejects, the manifest, the same bytes for the same seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finrank.commands import candidates
+from finrank.errors import UserError
+from finrank.records import Pool, Question
+from finrank.store import REJECTS, load_records
+
+TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["costs", "$ 310", "$ 290"]]
+
+
+def _question(name: str, program: str | None, answer: float | str | None) -> Question:
+    return Question(
+        id=name, page="p", question="?", table=TABLE, text=["we paid 40 of 50 ."], program=program, answer=answer
+    )
+
+
+QUESTIONS = [
+    _question("change", "subtract(5829, 5735), divide(#0, 5735)", 0.01639),
+    _question("ratio", "divide(310, 290)", 1.06897),
+    _question("unknown", None, 3.0),
+    _question("wrong", "divide(310, 290)", 5.0),
+    _question("greater", "greater(310, 290)", "yes"),
+]
+
+
+@pytest.fixture
+def processed(tmp_path: Path) -> Path:
+    directory = tmp_path / "finqa_processed"
+    directory.mkdir()
+    lines = [question.model_dump_json() for question in QUESTIONS]
+    (directory / "train.jsonl").write_text("\n".join([*lines, '{"id": "broken"}']) + "\n")
+    (directory / "dev.jsonl").write_text(lines[0] + "\n")
+    return directory
+
+
+def _rejects(directory: Path) -> dict[str, tuple[int, str]]:
+    rows = [json.loads(line) for line in (directory / REJECTS).read_text().splitlines()]
+    return {row["id"]: (row["line"], row["reason"]) for row in rows}
+
+
+def test_pools_and_rejects(processed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "pools"
+    candidates.run(processed, out)
+    pools = load_records(out / "train.jsonl", Pool)
+    assert [pool.id for pool in pools] == ["change", "ratio", "greater"]
+    assert [len(pool.candidates) for pool in pools] == [8, 8, 8]
+    rejects = _rejects(out)
+    assert rejects["unknown"] == (3, "no program")
+    assert rejects["wrong"] == (4, "the gold program does not give the answer: 1.06897, not 5.0")
+    assert rejects["broken"][0] == 6
+    assert "unreadable line: page: Field required" in rejects["broken"][1]
+    printed = capsys.readouterr().out
+    assert "train: 3 pools, left out: 1 no program, 1 the gold program does not give the answer" in printed
+    assert "dev: 1 pools, left out: none" in printed
+
+
+def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pools"
+    candidates.run(processed, out, num_candidates=4, corruption_rate=0.0, seed=3)
+    made = [one for pool in load_records(out / "train.jsonl", Pool) for one in pool.candidates if one.edits]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["seed"] == 3
+    assert manifest["arguments"]["num_candidates"] == 4
+    facts = manifest["candidates"]["train"]
+    assert facts["pools"] == sum(facts["gold_positions"]) == 3
+    assert facts["mean_edits"] == round(sum(len(one.edits) for one in made) / len(made), 4)
+    assert manifest["likeness_fitted_on"] == {"split": "train", "questions_per_fold": [0, 0]}
+    assert facts["rejects"]["no program"] == 1
+
+
+def test_same_seed_same_bytes_and_no_pool_depends_on_its_neighbours(processed: Path, tmp_path: Path) -> None:
+    candidates.run(processed, tmp_path / "one")
+    candidates.run(processed, tmp_path / "two")
+    assert (tmp_path / "one" / "train.jsonl").read_bytes() == (tmp_path / "two" / "train.jsonl").read_bytes()
+    lines = (processed / "train.jsonl").read_text().splitlines()
+    (processed / "train.jsonl").write_text("\n".join(reversed(lines)) + "\n")
+    candidates.run(processed, tmp_path / "three")
+    first = (tmp_path / "one" / "train.jsonl").read_bytes().splitlines()
+    assert first == (tmp_path / "three" / "train.jsonl").read_bytes().splitlines()[::-1]
+    candidates.run(processed, tmp_path / "four", seed=1)
+    assert first != (tmp_path / "four" / "train.jsonl").read_bytes().splitlines()[::-1]
+
+
+def test_smaller_pools_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = Question(id="bare", page="p", question="?", table=[], text=[], program="greater(5, 4)", answer="yes")
+    (tmp_path / "dev.jsonl").write_text(bare.model_dump_json() + "\n")
+    candidates.run(tmp_path, tmp_path / "pools", num_candidates=40, corruption_rate=0.0)
+    assert "1 pools have fewer than 40 candidates" in capsys.readouterr().err
+    facts = json.loads((tmp_path / "pools" / "manifest.json").read_text())["candidates"]["dev"]
+    assert facts["smaller_pools"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"num_candidates": 1}, "num_candidates is 1"),
+        ({"corruption_rate": 1.0}, "corruption_rate is 1.0"),
+        ({"corruption_rate": -0.1}, "corruption_rate is -0.1"),
+        ({"corruption_rate": float("nan")}, "corruption_rate is nan"),
+    ],
+)
+def test_settings_out_of_range(processed: Path, tmp_path: Path, settings: dict, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        candidates.run(processed, tmp_path / "pools", **settings)
+    assert not (tmp_path / "pools").exists()
+
+
+def test_missing_input_names_the_steps(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"01_prepare_dataset\.py|step 01"):
+        candidates.run(tmp_path / "nothing", tmp_path / "pools")
+
+
+def test_further_train_pools_have_other_wrong_candidates_and_leave_the_first_as_it_was(
+    processed: Path, tmp_path: Path
+) -> None:
+    candidates.run(processed, tmp_path / "one")
+    candidates.run(processed, tmp_path / "three", train_pools=3)
+    first = load_records(tmp_path / "one" / "train.jsonl", Pool)
+    more = {pool.id: pool for pool in load_records(tmp_path / "three" / "train.jsonl", Pool)}
+    assert list(more) == [f"{name}{end}" for name in ("change", "ratio", "greater") for end in ("", "#2", "#3")]
+    assert [more[pool.id] for pool in first] == first
+    programs = [{candidate.program for candidate in more[name].candidates} for name in ("change", "change#2")]
+    assert programs[0] != programs[1]
+    assert "subtract(5829, 5735), divide(#0, 5735)" in programs[0] & programs[1]
+    assert len(load_records(tmp_path / "three" / "dev.jsonl", Pool)) == 1
+    assert _rejects(tmp_path / "three") == _rejects(tmp_path / "one")
+    with pytest.raises(UserError, match="train_pools is 0"):
+        candidates.run(processed, tmp_path / "none", train_pools=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_the_share_that_fails_is_as_asked(share: float, processed: Path, tmp_path: Path) -> None:
+    candidates.run(processed, tmp_path / "pools", failing_share=share)
+    failing = json.loads((tmp_path / "pools" / "manifest.json").read_text())["candidates"]["train"]["failing_share"]
+    assert failing == 0.0 if share == 0.0 else failing > 0.5
+
+
+def test_a_share_out_of_range_is_refused(processed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="failing_share"):
+        candidates.run(processed, tmp_path / "pools", failing_share=1.0)
+
+
+def test_a_folder_that_gives_no_pool_is_refused(processed: Path, tmp_path: Path) -> None:
+    (processed / "train.jsonl").write_text("")
+    (processed / "dev.jsonl").write_text(_question("unknown", None, 3.0).model_dump_json() + "\n")
+    with pytest.raises(UserError, match=r"no pool could be made .*1 no program"):
+        candidates.run(processed, tmp_path / "pools")
+    assert not (tmp_path / "pools").exists()
+
+
+def test_a_wrong_number_of_workers_is_refused(processed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="workers"):
+        candidates.run(processed, tmp_path / "pools", workers=-1)

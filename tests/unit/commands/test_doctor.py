@@ -1,0 +1,113 @@
+"""`finrank doctor`: what it finds, and that it sees what is broken."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from finrank.commands import doctor
+from finrank.ranker import base_model as weights
+from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.saving import save_model
+from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from tests.conftest import REPOSITORY
+from tests.helpers.tiny_models import save_tiny_base
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("doctor")
+    base = save_tiny_base(folder / "base", "bert")
+    settings = RankerSettings(base_model=str(base), lora=LoraSettings(rank=4), score_head=HeadSettings(hidden_size=16))
+    torch.manual_seed(0)
+    save_model(CandidateRankingModel.new(settings), load_tokenizer(str(base)), folder / "model")
+    return folder / "model"
+
+
+def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.run(model=str(model), json_path=tmp_path / "doctor.json") == 0
+    found = json.loads((tmp_path / "doctor.json").read_text())
+    assert found["broken"] == []
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
+    assert set(found["versions"]) == {
+        "python", "finrank", "torch", "transformers", "peft", "accelerate", "tokenizers"
+    }  # fmt: skip
+    assert found["device"]["device"].startswith("cuda" if torch.cuda.is_available() else "cpu")
+    assert found["dtypes"]["bfloat16"].startswith(("yes", "emulated"))
+    assert found["default model"]["sha256"] == "as pinned"
+    assert found["default model"]["route in ranking"].partition(":")[0] in ("cached", "split", "mask")
+    assert found["model"]["abstains"] == "never"
+    assert set(found["optional extras"]) == set(doctor.EXTRAS)
+    shown = capsys.readouterr().out
+    assert "everything that finrank needs is here" in shown
+    columns = {line.index(line[2:].split(maxsplit=1)[0]) for line in shown.splitlines() if line.startswith("  ")}
+    assert columns == {2}
+
+
+def test_it_speaks_of_the_default_config_and_the_real_extras() -> None:
+    config = yaml.safe_load((REPOSITORY / "configs/models/minilm.yaml").read_text())
+    assert (config["base_model"], config["base_model_sha256"]) == (doctor.DEFAULT_BASE, doctor.DEFAULT_BASE_SHA256)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert set(project["optional-dependencies"]) == set(doctor.EXTRAS)
+    for extra, (module, _) in doctor.EXTRAS.items():
+        assert any(
+            requirement.startswith(module.replace("_", "-")) for requirement in project["optional-dependencies"][extra]
+        )
+
+
+def test_other_weights_are_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(weights, "sha256", lambda path: "0" * 64)
+    assert doctor.run() == 1
+    shown = capsys.readouterr().out
+    assert f"BROKEN: {Path(weights.locate(doctor.DEFAULT_BASE)) / 'model.safetensors'} has sha256 000" in shown
+    assert f"BROKEN: default model: {doctor.DEFAULT_BASE}" in shown
+
+
+def test_missing_and_old_packages_are_seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = ["torch>=99", "no-such-package>=1", "not-needed>=1; extra == 'dev'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
+    monkeypatch.setattr(doctor, "_importable", lambda: False)
+    assert doctor.run(json_path=tmp_path / "doctor.json") == 1
+    found = json.loads((tmp_path / "doctor.json").read_text())
+    assert found["broken"] == ["versions: torch", "versions: no-such-package"]
+    assert found["versions"]["no-such-package"] == "not installed: pip install no-such-package>=1"
+    assert "finrank needs >=99: pip install 'torch>=99'" in found["versions"]["torch"]
+    assert "device" not in found
+    assert "BROKEN: versions: torch, versions: no-such-package" in capsys.readouterr().out
+
+
+def test_a_broken_torch_is_reported_and_not_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("raise OSError('libcudart.so.12: cannot open shared object file')")
+    command = [sys.executable, "-m", "finrank", "doctor", "--json", str(tmp_path / "doctor.json")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "BROKEN: OSError: libcudart.so.12" in done.stdout
+    found = json.loads((tmp_path / "doctor.json").read_text())
+    assert found["broken"][:2] == ["device: device", "dtypes: dtypes"]
+    assert set(found["optional extras"]) == set(doctor.EXTRAS)  # sections behind the broken ones come out too
+
+
+def test_a_damaged_or_missing_model_is_seen(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model").mkdir()
+    for path in model.iterdir():
+        (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "model" / "score_head.safetensors").unlink()
+    assert doctor.run(model=str(tmp_path / "model")) == 1
+    assert "score_head.safetensors missing" in capsys.readouterr().out
+    assert doctor.run(model=str(tmp_path / "nowhere")) == 1
+    assert "No model in" in capsys.readouterr().out

@@ -1,0 +1,377 @@
+"""`finrank rank`: what it writes, what it rejects, and that nothing is lost or repeated however often it is cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finrank import Ranker
+from finrank.commands import rank
+from finrank.errors import UserError
+from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.confidence import save_confidence
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.saving import save_model
+from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from finrank.store import growing_file as ranked_files
+from tests.helpers.pools import make_pool
+from tests.helpers.tiny_models import save_tiny_base
+
+REQUEST: dict[str, Any] = {
+    "question": "what is the change in revenue ?",
+    "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
+    "text": [],
+    "candidates": ["subtract(5829, 5735)", "94.0", {"program": "divide(1, 0)"}, "yes"],
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rank")
+    base = save_tiny_base(folder / "base", "bert")
+    settings = RankerSettings(base_model=str(base), lora=LoraSettings(rank=4), score_head=HeadSettings(hidden_size=16))
+    torch.manual_seed(0)
+    save_model(CandidateRankingModel.new(settings), load_tokenizer(str(base)), folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank, "_LINES_PER_BLOCK", 8)
+
+
+def write_input(path: Path, count: int, bad_every: int = 0) -> Path:
+    lines = [make_pool(number).model_dump_json() for number in range(count)]
+    for number in range(0, count, bad_every) if bad_every else ():
+        lines[number] = f'{{"id": "bad-{number}", "question": '
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_pool_gets_the_line_that_the_ranker_would_give(model: Path, tmp_path: Path) -> None:
+    pools = [make_pool(number).model_dump(mode="json") for number in range(20)]
+    mine = [{"id": 7, **REQUEST}, {**REQUEST, "note": "other keys are ignored"}]
+    source = tmp_path / "pools.jsonl"
+    source.write_text("\n\n".join(json.dumps(line) for line in [*mine, *pools]), encoding="utf-8")
+    counts = rank.run(str(model), source, tmp_path / "ranked.jsonl")
+    assert counts == {"ranked": 22, "abstained": 0, "rejected": 0}
+    assert not (tmp_path / "ranked.rejects.jsonl").exists()
+    written = read(tmp_path / "ranked.jsonl")
+    assert [line["id"] for line in written] == ["7", "3", *(pool["id"] for pool in pools)]
+    assert {key for line in written for key in line} == {"id", "answers", "abstain"}
+    rankings = Ranker.from_pretrained(model).rank_many([*mine, *pools])
+    for line, ranking in zip(written, rankings, strict=True):
+        assert line["abstain"] is False
+        for found, answer in zip(line["answers"], ranking, strict=True):
+            assert list(found)[:6] == ["answer", "probability", "score", "index", "indices", "programs"]
+            assert (found["answer"], found["index"], found["indices"], found["programs"], found.get("error")) == (
+                answer.answer, answer.index, answer.indices, answer.programs, answer.error
+            )  # fmt: skip
+            assert found["probability"] == pytest.approx(answer.probability, abs=1e-5)
+            assert found["score"] == pytest.approx(answer.score, abs=1e-5)
+    failed = [found for found in written[0]["answers"] if "error" in found]
+    assert [found["index"] for found in failed] == [2]
+    assert [found["indices"] for found in written[0]["answers"] if found["answer"] == 94.0] == [[0, 1]]
+
+
+def test_the_model_abstains_and_judges_pools_by_their_real_origins(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Ranker.from_pretrained(model).save_pretrained(tmp_path / "model")
+    threshold = {"wanted_accuracy": 0.9, "value": 0.999, "coverage": 0.5, "accuracy": 0.95, "lower_bound": 0.91}
+    figures = {"temperature": 1.0, "threshold": threshold, "pool_sizes": {4: 9}, "origins": {"gold": 9, "corrupted": 9}}
+    save_confidence(tmp_path / "model", figures)
+    counts = rank.run(str(tmp_path / "model"), write_input(tmp_path / "in.jsonl", 5), tmp_path / "out.jsonl")
+    assert counts["abstained"] == 5
+    assert all(line["abstain"] for line in read(tmp_path / "out.jsonl"))
+    assert "warning" not in capsys.readouterr().err
+    (tmp_path / "mine.jsonl").write_text(f"{json.dumps(REQUEST)}\n" * 2)
+    rank.run(str(tmp_path / "model"), tmp_path / "mine.jsonl", tmp_path / "out2.jsonl")
+    assert capsys.readouterr().err.count("here are imported ones") == 1
+
+
+def test_bad_lines_are_told_with_their_number_and_reason(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = {
+        b'{"id": "torn", "question': "not JSON",
+        b"\xff\xfe{}": "not JSON",
+        b"[" * 100_000: "nested too deeply",
+        b"[1, 2]": "expected an object",
+        b'{"id": "a", "id": "b"}': "the key 'id' occurs twice",
+        json.dumps({**REQUEST, "id": 1.5}).encode(): "id: expected a text or a whole number",
+        json.dumps({**REQUEST, "id": "\ud800"}).encode(): "id: half a surrogate pair",
+        json.dumps({**REQUEST, "id": "x", "candidates": []}).encode(): "no candidates",
+        json.dumps({**REQUEST, "id": "x", "candidates": [{"answer": float("nan")}]}).encode(): "no finite number",
+        json.dumps({**REQUEST, "id": "x", "question": "what is revenue ? " * 400}).encode(): "do not fit max_length",
+        json.dumps({"id": "x", "question": "what ?"}).encode(): "no candidates: expected question",
+        b'{"question": "' + b"a" * 1_100_000 + b'"}': "1100017 bytes, more than the 1000000",
+    }
+    good = json.dumps(REQUEST).encode()
+    source = tmp_path / "pools.jsonl"
+    source.write_bytes(b"\n".join([good, b"", *bad, good]) + b"\n")
+    counts = rank.run(str(model), source, tmp_path / "ranked.jsonl")
+    assert counts == {"ranked": 2, "abstained": 0, "rejected": len(bad)}
+    rejects = read(tmp_path / "ranked.rejects.jsonl")
+    assert [reject["line"] for reject in rejects] == list(range(3, 3 + len(bad)))
+    for reject, reason in zip(rejects, bad.values(), strict=True):
+        assert reason in reject["reason"], reject
+        assert set(reject) == {"file", "line", "id", "reason"}
+    assert [line["id"] for line in read(tmp_path / "ranked.jsonl")] == ["1", str(3 + len(bad))]
+    shown = capsys.readouterr()
+    assert f"{len(bad)} lines could not be ranked" in shown.err
+    assert f"2 ranked, 0 of them abstain, {len(bad)} rejected" in shown.out
+    source.write_bytes(b"\n".join(bad))
+    with pytest.raises(UserError, match=f"not one of {len(bad)} lines"):
+        rank.run(str(model), source, tmp_path / "none.jsonl")
+
+
+@pytest.mark.slow  # three processes, each of which imports torch
+def test_a_killed_run_goes_on_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    source = write_input(tmp_path / "pools.jsonl", 250, bad_every=20)
+    outputs = {name: tmp_path / name / "ranked.jsonl" for name in ("whole", "again", "killed")}
+    command = [sys.executable, "-m", "finrank", "rank", "--model", str(model), "--input", str(source), "--output"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, str(outputs["killed"])], env=environment, stderr=subprocess.DEVNULL)
+    manifest = outputs["killed"].with_name("ranked.jsonl.manifest.json")
+    while process.poll() is None and not (manifest.exists() and json.loads(manifest.read_text())["lines"]):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert json.loads(manifest.read_text())["complete"] is False
+    assert 0 < len(read(outputs["killed"])) < 200
+    done = subprocess.run([*command, str(outputs["killed"])], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "going on after line" in done.stdout
+    subprocess.run([*command, str(outputs["whole"])], env=environment, capture_output=True, check=True)
+    for name in ("ranked.jsonl", "ranked.rejects.jsonl"):
+        killed, whole = (outputs[run].with_name(name).read_bytes() for run in ("killed", "whole"))
+        assert killed == whole
+    assert len(read(outputs["whole"])) == 250 - 13
+    assert len(read(outputs["whole"].with_name("ranked.rejects.jsonl"))) == 13
+
+
+class _Cut(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("after", [0, 16])
+@pytest.mark.parametrize("left", ["before the block", "a torn line", "the block, not yet counted"])
+def test_whatever_a_run_leaves_behind_is_mended(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, after: int
+) -> None:
+    source = write_input(tmp_path / "pools.jsonl", 40, bad_every=5)
+    rank.run(str(model), source, tmp_path / "whole.jsonl")
+    cut_off = tmp_path / "cut.jsonl"
+    append = ranked_files.RankedFiles.append
+
+    def killed(files: ranked_files.RankedFiles, ranked: list[bytes], rejects: list[bytes], **done: int) -> None:
+        if files.lines < after:
+            return append(files, ranked, rejects, **done)
+        if left != "before the block":
+            torn = {"a torn line": -20, "the block, not yet counted": None}[left]
+            for path, rows in ((files.output_path, ranked), (files.rejects_path, rejects)):
+                with path.open("ab") as stream:
+                    stream.write(b"".join(rows)[:torn])
+        raise _Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ranked_files.RankedFiles, "append", killed)
+        with pytest.raises(_Cut):
+            rank.run(str(model), source, cut_off)
+    assert cut_off.read_bytes() != (tmp_path / "whole.jsonl").read_bytes()
+    rank.run(str(model), source, cut_off)
+    assert cut_off.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    rejects = [(tmp_path / f"{name}.rejects.jsonl").read_bytes() for name in ("cut", "whole")]
+    assert rejects[0] == rejects[1] != b""
+
+
+def test_a_complete_output_is_left_alone_and_a_longer_input_goes_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = write_input(tmp_path / "pools.jsonl", 10), tmp_path / "ranked.jsonl"
+    first = rank.run(str(model), source, output)
+    before = output.stat().st_mtime_ns, output.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(rank, "_rank", None)
+        assert rank.run(str(model), source, output) == first
+    assert (output.stat().st_mtime_ns, output.read_bytes()) == before
+    assert "is complete (10 ranked" in capsys.readouterr().out
+    write_input(source, 13)
+    assert rank.run(str(model), source, output)["ranked"] == 13
+    assert output.read_bytes().startswith(before[1])
+    assert [line["id"] for line in read(output)] == [make_pool(number).id for number in range(13)]
+
+
+def _change_input(source: Path, output: Path, model: Path) -> None:
+    source.write_text(source.read_text().replace("item 2", "item x", 1))
+
+
+def _shorten_input(source: Path, output: Path, model: Path) -> None:
+    source.write_text("".join(source.read_text().splitlines(keepends=True)[:-1]))
+
+
+def _lengthen_last_line(source: Path, output: Path, model: Path) -> None:
+    source.write_text(source.read_text().removesuffix("\n"))
+    rank.run(str(model), source, output, overwrite=True)
+    source.write_text(source.read_text() + " ")
+
+
+def _change_output(source: Path, output: Path, model: Path) -> None:
+    output.write_text(output.read_text().replace('"abstain": false', '"abstain": true ', 1))
+
+
+def _add_to_output(source: Path, output: Path, model: Path) -> None:
+    output.write_text(output.read_text() + "{}\n")
+
+
+def _shorten_output(source: Path, output: Path, model: Path) -> None:
+    output.write_text("".join(output.read_text().splitlines(keepends=True)[:-1]))
+
+
+def _change_model(source: Path, output: Path, model: Path) -> None:
+    save_confidence(model, {"temperature": 2.0, "threshold": None, "pool_sizes": {4: 9}, "origins": {"gold": 9}})
+
+
+def _damage_manifest(source: Path, output: Path, model: Path) -> None:
+    output.with_name("ranked.jsonl.manifest.json").write_text('{"stage": "rank"')
+
+
+def _mangle_manifest(source: Path, output: Path, model: Path) -> None:
+    manifest = output.with_name("ranked.jsonl.manifest.json")
+    manifest.write_text(manifest.read_text().replace('"bytes": ', '"bytes": "many", "b": '))
+
+
+def _remove_output_and_manifest(source: Path, output: Path, model: Path) -> None:
+    output.write_bytes(b"")  # the rejects are still there
+    output.with_name("ranked.jsonl.manifest.json").unlink()
+
+
+def _remove_manifest(source: Path, output: Path, model: Path) -> None:
+    output.with_name("ranked.jsonl.manifest.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_change_input, "is not what .* was made from"),
+        (_shorten_input, "is not what .* was made from"),
+        (_lengthen_last_line, "is not what .* was made from"),
+        (_change_output, "was changed since"),
+        (_add_to_output, "was changed since"),
+        (_shorten_output, "was changed since"),
+        (_change_model, "was ranked with another model"),
+        (_damage_manifest, "is damaged"),
+        (_mangle_manifest, "is damaged: a count is no number"),
+        (_remove_output_and_manifest, "is no result of finrank rank"),
+        (_remove_manifest, "is no result of finrank rank"),
+    ],
+)
+def test_results_are_never_mixed(
+    model: Path, tmp_path: Path, change: Callable[[Path, Path, Path], None], message: str
+) -> None:
+    own = tmp_path / "model"
+    Ranker.from_pretrained(model).save_pretrained(own)
+    source, output = write_input(tmp_path / "pools.jsonl", 10, bad_every=4), tmp_path / "ranked.jsonl"
+    rank.run(str(own), source, output)
+    change(source, output, own)
+    before = output.read_bytes()
+    with pytest.raises(UserError, match=f"{message}.*start over with --overwrite"):
+        rank.run(str(own), source, output)
+    assert output.read_bytes() == before
+    counts = rank.run(str(own), source, output, overwrite=True)
+    assert len(read(output)) == counts["ranked"]
+    assert len(read(tmp_path / "ranked.rejects.jsonl")) == counts["rejected"] == 3
+
+
+def test_another_base_version_or_device_is_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = write_input(tmp_path / "pools.jsonl", 3), tmp_path / "ranked.jsonl"
+    rank.run(str(model), source, output)
+    with pytest.raises(UserError, match=r"base model given: none, now /elsewhere .*--overwrite"):
+        rank.run(str(model), source, output, base_model="/elsewhere")
+    manifest = output.with_name("ranked.jsonl.manifest.json")
+    stored = json.loads(manifest.read_text())
+    assert stored["made_with"]["base model of the model"] == str(model.parent / "base")
+    for name in ("torch", "transformers", "finrank", "device"):
+        changed = {**stored, "made_with": {**stored["made_with"], name: "other"}}
+        manifest.write_text(json.dumps(changed))
+        with pytest.raises(UserError, match=f"on another machine: {name}: other, now .*--overwrite"):
+            rank.run(str(model), source, output)
+    manifest.write_text(json.dumps(stored))
+    assert rank.run(str(model), source, output)["ranked"] == 3
+
+
+def test_unlike_pools_are_warned_of_once_per_kind(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Ranker.from_pretrained(model).save_pretrained(tmp_path / "model")
+    figures = {"temperature": 1.0, "threshold": None, "pool_sizes": {60: 9}, "origins": {"imported": 9}}
+    save_confidence(tmp_path / "model", figures)
+    lines = [{**REQUEST, "candidates": [f"add({n}, 1)" for n in range(size)]} for size in (2, 3, 4)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rank.run(str(tmp_path / "model"), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    shown = capsys.readouterr().err
+    assert shown.count("were fitted on pools of 60 candidates") == 1
+    assert "Loading weights" not in shown
+
+
+def test_faults_of_the_paths_are_told(model: Path, tmp_path: Path) -> None:
+    source, output = write_input(tmp_path / "pools.jsonl", 3), tmp_path / "ranked.jsonl"
+    with pytest.raises(UserError, match="no such file"):
+        rank.run(str(model), tmp_path / "none.jsonl", output)
+    with pytest.raises(UserError, match="would replace the input"):
+        rank.run(str(model), source, source)
+    with pytest.raises(UserError, match="cannot be written"):
+        rank.run(str(model), source, source / "ranked.jsonl")
+    with (
+        ranked_files.RankedFiles(source, output, rank._made_with(model, None), overwrite=False),
+        pytest.raises(UserError, match="another finrank rank is writing"),
+    ):
+        rank.run(str(model), source, output)
+    assert rank.run(str(model), source, output)["ranked"] == 3
+    output.unlink()
+    assert rank.run(str(model), source, output)["ranked"] == 3  # whoever removes the output wants it anew
+
+
+def test_the_size_of_blocks_changes_rounding_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_input(tmp_path / "pools.jsonl", 40)
+    written = []
+    for size in (1, 8, 8, 40):
+        monkeypatch.setattr(rank, "_LINES_PER_BLOCK", size)
+        rank.run(str(model), source, tmp_path / "ranked.jsonl", overwrite=True)
+        written.append(read(tmp_path / "ranked.jsonl"))
+    assert written[1] == written[2]
+    for lines in zip(*written, strict=True):
+        scores = [{answer["index"]: answer["score"] for answer in line["answers"]} for line in lines]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+        assert scores[0] == pytest.approx(scores[3], abs=1e-5)
+
+
+def test_memory_does_not_grow_with_the_pools(model: Path, tmp_path: Path) -> None:
+    peaks = []
+    for count in (16, 16, 160):  # the first fills caches
+        source = write_input(tmp_path / "pools.jsonl", count)
+        tracemalloc.start()
+        rank.run(str(model), source, tmp_path / "ranked.jsonl", overwrite=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.5 * peaks[1]

@@ -1,0 +1,140 @@
+"""Stage 03 on small directories: what is written, what is rejected, what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finrank.commands.rewards import reward_bin, run
+from finrank.errors import UserError
+from finrank.pools.rewards import RewardWeights
+from finrank.records import Candidate, Pool, RewardedPool
+from finrank.store import load_records
+
+GOLD = Candidate(program="divide(637, const_5)", answer=127.4, origin="gold")
+WRONG = Candidate(program="divide(637, const_10)", answer=63.7, origin="corrupted", edits=["operand"])
+FAILED = Candidate(program="divide(637, 0)", error="division by zero", origin="corrupted", edits=["operand"])
+LYING = Candidate(program="divide(637, const_10)", answer=127.4, origin="imported")
+
+
+def pool(identifier: str, *candidates: Candidate, answer: float | None = 127.4) -> Pool:
+    return Pool(
+        id=identifier,
+        page="V/2008/page_17.pdf",
+        question="what is revenue over five ?",
+        table=[["", "2008"], ["revenue", "$ 637"]],
+        text=["a sentence ."],
+        program="divide(637, const_5)",
+        answer=answer,
+        candidates=list(candidates),
+    )
+
+
+@pytest.fixture
+def candidates_dir(tmp_path: Path) -> Path:
+    directory = tmp_path / "finqa_candidates"
+    directory.mkdir()
+    train = [pool("a", WRONG, GOLD), pool("unknown", GOLD, answer=None), pool("b", FAILED, WRONG)]
+    lines = [record.model_dump_json() for record in train]
+    (directory / "train.jsonl").write_text("\n".join([*lines, '{"id": "broken"}']) + "\n", encoding="utf-8")
+    dev = [pool("lying", GOLD, LYING), pool("same", FAILED, FAILED), pool("two", GOLD, GOLD, FAILED)]
+    dev_lines = "".join(record.model_dump_json() + "\n" for record in dev)
+    (directory / "dev.jsonl").write_text(dev_lines, encoding="utf-8")
+    return directory
+
+
+def test_pools_get_rewards_and_nothing_disappears(candidates_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "finqa_with_rewards"
+    run(candidates_dir, output)
+    train = load_records(output / "train.jsonl", RewardedPool)
+    dev = load_records(output / "dev.jsonl", RewardedPool)
+    assert [record.id for record in train] == ["a", "b"]
+    assert [record.correct for record in train] == [[1], []]
+    assert [record.id for record in dev] == ["same", "two"]
+    assert train[0].candidates == [WRONG, GOLD]
+    rejects = [json.loads(line) for line in (output / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["file"], row["line"], row["id"]) for row in rejects] == [
+        ("train.jsonl", 2, "unknown"),
+        ("train.jsonl", 4, "broken"),
+        ("dev.jsonl", 1, "lying"),
+    ]
+    assert "gold answer unknown" in rejects[0]["reason"]
+    assert "candidate 1" in rejects[2]["reason"]
+
+
+def test_the_manifest_holds_the_printed_numbers(
+    candidates_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(candidates_dir, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    facts = manifest["rewards"]
+    assert facts["pools"] == 4
+    assert facts["candidates"] == 9
+    assert facts["rewards"] == {
+        "0": 4, "0.0-0.1": 0, "0.1-0.2": 0, "0.2-0.3": 0, "0.3-0.4": 0, "0.4-0.5": 2, "1": 3
+    }  # fmt: skip
+    assert facts["mean_best"] == pytest.approx((1 + 0.416667 + 0 + 1) / 4, abs=1e-6)
+    assert facts["mean_of_others"] == pytest.approx((0.416667 + 0 + 0 + 1 + 0) / 5, abs=1e-6)
+    assert facts["pools_tied_at_top"] == 2
+    assert facts["pools_with_several_correct"] == 1
+    assert facts["pools_without_correct"] == 2
+    assert facts["first_ids_without_spread"] == ["same"]
+    assert manifest["rejected"] == 3
+    printed = capsys.readouterr().err
+    assert "1 pools have no spread" in printed
+    assert "first ids: same" in printed
+
+
+def test_the_same_input_gives_the_same_bytes(candidates_dir: Path, tmp_path: Path) -> None:
+    run(candidates_dir, tmp_path / "one")
+    run(candidates_dir, tmp_path / "two")
+    for name in ("train.jsonl", "dev.jsonl", "rejects.jsonl"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_weights_reach_rewards_and_manifest(candidates_dir: Path, tmp_path: Path) -> None:
+    run(candidates_dir, tmp_path / "out", weights=RewardWeights(closeness=0, operations=0, execution=1))
+    assert load_records(tmp_path / "out" / "train.jsonl", RewardedPool)[0].rewards == [0.5, 1.0]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["arguments"]["weights"] == {"closeness": 0.0, "operations": 0.0, "execution": 1.0}
+
+
+def test_missing_input_names_the_steps_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)elsewhere.*02_generate_candidates\.py"):
+        run(tmp_path / "elsewhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_reward_is_an_error_that_says_why(candidates_dir: Path, tmp_path: Path) -> None:
+    (candidates_dir / "train.jsonl").write_text("", encoding="utf-8")
+    (candidates_dir / "dev.jsonl").write_text("\n\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"all files of .*finqa_candidates are empty.*02_generate_candidates\.py"):
+        run(candidates_dir, tmp_path / "out")
+    unknown = pool("unknown", GOLD, answer=None).model_dump_json()
+    (candidates_dir / "dev.jsonl").write_text(f"\n{unknown}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no pool of .* the first, .*dev\.jsonl:2 \(id unknown\): gold answer unknown"):
+        run(candidates_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_crash_leaves_no_half_directory(
+    candidates_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("finrank.commands.rewards.RewardSummary.add", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(candidates_dir, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["finqa_candidates"]
+
+
+def test_bins_include_their_upper_end() -> None:
+    assert [reward_bin(step / 10) for step in range(6)] == [
+        "0", "0.0-0.1", "0.1-0.2", "0.2-0.3", "0.3-0.4", "0.4-0.5"
+    ]  # fmt: skip
+    assert reward_bin(0.000001) == "0.0-0.1"
+    assert reward_bin(0.100001) == "0.1-0.2"
+    assert reward_bin(1.0) == "1"

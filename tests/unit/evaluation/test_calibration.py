@@ -1,0 +1,329 @@
+"""Calibration and the threshold to abstain by: what they promise, checked where the truth is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from finrank.evaluation.calibration import (
+    LEVEL,
+    Answers,
+    abstention_threshold,
+    accuracy_bound,
+    calibration_error,
+    confidence_figures,
+    distinct_answers,
+    effective_size,
+    fit_temperature,
+    out_of_fold_temperatures,
+    page_correlation,
+    reliability,
+    risk_coverage,
+)
+from finrank.evaluation.metrics import FloatArray, pooled_accuracy
+from finrank.records import RewardedPool
+from tests.helpers.evaluated_pools import MakePool
+
+WANTED = 0.9
+
+
+def _simulated(random: np.random.Generator, pools: int, scale: float = 1.0) -> tuple[Answers, FloatArray]:
+    """Answers whose right one is drawn from the true softmax, scores multiplied by `scale`; true chance of the top."""
+    logits = -np.sort(-random.normal(0, 4, (pools, 5)), axis=1)
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    right = random.random((pools, 1)) < true.cumsum(axis=1)
+    right[:, 1:] &= ~right[:, :-1]
+    scores = logits * scale
+    return Answers(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)), right), true[:, 0]
+
+
+def _pools(make_pool: MakePool, n: int, scale: float, seed: int = 0) -> tuple[list[RewardedPool], list[FloatArray]]:
+    """The same as pools of four values, two questions per page."""
+    random = np.random.default_rng(seed)
+    scores = random.normal(0, 3, (n, 4))
+    chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    pools = [
+        make_pool([1.0, 2.0, 3.0, 4.0], [int(random.choice(4, p=own))], page=f"page {number // 2}")
+        for number, own in enumerate(chances)
+    ]
+    return pools, list(scores * scale)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0, 0.5])
+def test_temperature_finds_the_scale_of_the_scores(scale: float) -> None:
+    answers, _ = _simulated(np.random.default_rng(0), 4_000, scale)
+    assert fit_temperature(answers) == pytest.approx(scale, rel=0.05)
+
+
+def test_temperature_is_the_one_of_least_loss() -> None:
+    answers, _ = _simulated(np.random.default_rng(1), 300, 2.0)
+
+    def loss(temperature: float) -> float:
+        probabilities = np.exp(answers.log_probabilities / temperature)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        return -float(np.log(probabilities[answers.right]).mean())
+
+    grid = np.linspace(0.5, 5, 2_000)
+    best = grid[np.argmin([loss(temperature) for temperature in grid])]
+    assert fit_temperature(answers) == pytest.approx(best, abs=0.003)
+
+
+def test_a_calibrated_scorer_has_a_small_error_and_an_overconfident_one_is_mended(make_pool: MakePool) -> None:
+    honest = confidence_figures(*_pools(make_pool, 1_500, 1.0))
+    boastful = confidence_figures(*_pools(make_pool, 1_500, 3.0))
+    assert honest["temperature"] == pytest.approx(1.0, abs=0.1)
+    assert honest["ece"] < 0.04
+    assert honest["ece_uncalibrated"] < 0.04
+    assert boastful["temperature"] == pytest.approx(3 * honest["temperature"], rel=1e-4)
+    assert boastful["ece_uncalibrated"] > 0.1
+    assert boastful["ece"] == pytest.approx(honest["ece"], abs=1e-4)
+
+
+def test_calibration_is_reported_out_of_fold() -> None:
+    answers, _ = _simulated(np.random.default_rng(2), 100)
+    pages = [f"page {number // 3}" for number in range(100)]
+    before = out_of_fold_temperatures(answers, pages, seed=0)
+    assert len(set(before)) == 2
+    assert all(len({before[row] for row in range(100) if pages[row] == page}) == 1 for page in pages)
+    own = before == before[0]  # other right answers in one half change only the temperature of the other half
+    turned = answers.right.copy()
+    turned[own] = np.roll(answers.right[own], 1, axis=1)
+    after = out_of_fold_temperatures(Answers(answers.log_probabilities, turned), pages, seed=0)
+    assert np.array_equal(before[own], after[own])
+    assert (before[~own] != after[~own]).all()
+
+
+def test_probabilities_are_those_of_distinct_answers(make_pool: MakePool) -> None:
+    # 5.0 twice by the same program (one of them counts) and once by another; the pool is answered right by 5.0.
+    pool = make_pool([5.0, 5.0, 5.0, 7.0], [0, 1, 2], programs=["a", "a", "b", "c"])
+    answers = distinct_answers([pool], [[1.0, 1.0, 1.0, 1.0]])
+    assert np.exp(answers.log_probabilities[0]) == pytest.approx([2 / 3, 1 / 3])
+    assert answers.right.tolist() == [[True, False]]
+    assert answers.confidence(2.0)[0] == pytest.approx(math.sqrt(2) / (math.sqrt(2) + 1))
+    assert answers.confidence(np.array([1.0]))[0] == pytest.approx(2 / 3)
+
+
+def test_top_answers_are_right_as_often_as_pooled_accuracy_says(make_pool: MakePool) -> None:
+    random = np.random.default_rng(3)
+    pools = [make_pool(random.integers(0, 3, 5).astype(float).tolist(), [0]) for _ in range(50)]
+    pools = [  # every candidate of the right value is correct
+        make_pool([c.answer for c in pool.candidates], [i for i, c in enumerate(pool.candidates) if c.answer == 0.0])
+        for pool in pools
+    ]
+    scores = [random.integers(0, 2, 5).astype(float) for _ in pools]  # ties on purpose
+    answers = distinct_answers(pools, scores)
+    assert answers.top_is_right().tolist() == pytest.approx(pooled_accuracy(pools, scores).values.tolist())
+
+
+def test_pools_without_a_right_answer_count_as_wrong_and_leave_the_temperature_alone(make_pool: MakePool) -> None:
+    pools, scores = _pools(make_pool, 200, 1.0)
+    lost = [make_pool([1.0, 2.0, 3.0, 4.0], [], page=pool.page) for pool in pools]
+    alone, together = confidence_figures(pools, scores), confidence_figures(pools + lost, scores + scores)
+    assert together["temperature"] == alone["temperature"]
+    assert together["risk_coverage"][-1][1] == pytest.approx(alone["risk_coverage"][-1][1] / 2)
+    assert together["ece"] > alone["ece"] + 0.2
+    nothing = confidence_figures(lost, scores)
+    assert (nothing["temperature"], nothing["threshold"]) == (1.0, None)
+
+
+def test_a_scorer_that_is_always_right_ends_at_the_edge_of_the_search() -> None:
+    answers, _ = _simulated(np.random.default_rng(4), 20)
+    first = np.zeros_like(answers.right)
+    first[:, 0] = True
+    assert fit_temperature(Answers(answers.log_probabilities, first)) == pytest.approx(0.01, rel=1e-6)
+
+
+def test_a_constant_scorer_keeps_temperature_1_and_one_bin(make_pool: MakePool) -> None:
+    pools, scores = _pools(make_pool, 40, 0.0)
+    figures = confidence_figures(pools, scores)
+    assert figures["temperature"] == 1.0
+    assert [(one["n"], one["confidence"], one["accuracy"]) for one in figures["reliability"]] == [(40, 0.25, 0.25)]
+    assert figures["ece"] == 0
+    assert {point[1] for point in figures["risk_coverage"]} == {0.25}
+    assert figures["threshold"] is None
+
+
+def test_bins_hold_equally_many_and_all_pools() -> None:
+    random = np.random.default_rng(5)
+    confidence = random.random(103)
+    bins = reliability(confidence, (random.random(103) < confidence).astype(float))
+    assert len(bins) == 10
+    assert {one["n"] for one in bins} == {10, 11}
+    assert all(one["low"] <= one["confidence"] <= one["high"] for one in bins)
+    assert all(one["high"] < later["low"] for one, later in itertools.pairwise(bins))
+    assert reliability(np.array([0.5, 0.5, 0.9]), np.array([1.0, 0.0, 1.0])) == [
+        {"n": 2, "low": 0.5, "high": 0.5, "confidence": 0.5, "accuracy": 0.5},
+        {"n": 1, "low": 0.9, "high": 0.9, "confidence": 0.9, "accuracy": 1.0},
+    ]
+    two = [{"n": 3, "confidence": 0.5, "accuracy": 0.6}, {"n": 1, "confidence": 0.9, "accuracy": 0.5}]
+    assert calibration_error(two) == pytest.approx(0.175)
+
+
+def test_risk_coverage_answers_the_surest_first_and_ties_by_expectation() -> None:
+    assert risk_coverage(np.array([0.2, 0.9, 0.5, 0.5]), np.array([0.0, 1.0, 1.0, 0.0])) == [
+        [0.25, 1.0],
+        [0.5, 0.75],
+        [0.75, pytest.approx(2 / 3)],
+        [1.0, 0.5],
+    ]
+
+
+def test_risk_coverage_equals_the_mean_over_all_orders_of_tied_pools() -> None:
+    random = np.random.default_rng(6)
+    confidence, right = random.integers(0, 4, 300) / 4, random.integers(0, 2, 300).astype(float)
+    curve = risk_coverage(confidence, right)
+    assert len(curve) == 100
+    drawn = np.zeros(300)
+    for _ in range(2_000):
+        order = np.lexsort([random.random(300), -confidence])
+        drawn += right[order].cumsum() / np.arange(1, 301) / 2_000
+    assert [point[1] for point in curve] == pytest.approx(drawn[2::3].tolist(), abs=0.02)
+
+
+def test_figures_have_the_promised_shape(make_pool: MakePool) -> None:
+    pools, scores = _pools(make_pool, 400, 1.0)
+    figures = confidence_figures(pools, scores, seed=1)
+    curve = dict(figures["risk_coverage"])
+    assert figures["accuracy_at"] == {"0.5": curve[0.5], "0.8": curve[0.8], "0.95": curve[0.95]}
+    assert figures["pool_sizes"] == {"4": 400}
+    assert figures["origins"] == {"corrupted": 1600}
+    assert figures == confidence_figures(pools, scores, seed=1)
+    threshold = figures["threshold"]
+    assert threshold["wanted_accuracy"] == 0.9
+    assert threshold["lower_bound"] >= 0.9
+    answers = distinct_answers(pools, scores)
+    above = answers.confidence(figures["temperature"]) >= threshold["value"]
+    assert threshold["coverage"] == pytest.approx(above.mean())
+    assert threshold["accuracy"] == pytest.approx(answers.top_is_right()[above].mean())
+    assert confidence_figures(pools, scores, wanted_accuracy=0.999)["threshold"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wanted_accuracy": 90}, "wanted_accuracy must be between 0 and 1"),
+        ({"scores": []}, "1 pools and scores for 0"),
+        ({"scores": [[1.0, float("nan")]]}, "pool q: the score of candidate 1 is nan"),
+    ],
+)
+def test_bad_input_is_named(make_pool: MakePool, change: dict[str, object], message: str) -> None:
+    arguments: dict[str, object] = {"pools": [make_pool([1.0, 2.0])], "scores": [[0.0, 1.0]], **change}
+    with pytest.raises(ValueError, match=message):
+        confidence_figures(**arguments)  # type: ignore[arg-type]
+
+
+def test_lower_bound_is_that_of_clopper_and_pearson() -> None:
+    assert accuracy_bound(1.0, 29, 0.05) == pytest.approx(0.05 ** (1 / 29))
+    assert accuracy_bound(0.5, 2, 0.05) == pytest.approx(1 - math.sqrt(0.95))  # one of two: P(at least 1) = 5 %
+    assert accuracy_bound(0.0, 50, 0.05) == 0
+    # 50 of 60 with 1 in 20: of beta's quantile at 0.05 with parameters 50 and 11, as tables have it
+    assert accuracy_bound(50 / 60, 60, 0.05) == pytest.approx(0.7338, abs=5e-4)
+
+
+def test_questions_on_a_page_count_for_less_when_they_go_together() -> None:
+    pages = [f"page {number // 4}" for number in range(400)]
+    random = np.random.default_rng(7)
+    together = np.repeat(random.normal(size=100), 4)
+    assert page_correlation(together, pages) == pytest.approx(1.0)
+    assert page_correlation(random.normal(size=400), pages) < 0.15
+    assert page_correlation(random.normal(size=400), [str(number) for number in range(400)]) == 0
+    assert effective_size(pages, 1.0) == pytest.approx(100)
+    assert effective_size(pages, 0.0) == pytest.approx(400)
+
+
+def _naive_threshold(confidence: FloatArray, right: FloatArray) -> float | None:
+    """The lowest threshold above which the observed accuracy is the wanted one, and nothing more."""
+    order = np.argsort(-confidence)
+    enough = np.flatnonzero(right[order].cumsum() / np.arange(1, len(right) + 1) >= WANTED)
+    return float(confidence[order][enough[-1]]) if len(enough) else None
+
+
+def _correlated(random: np.random.Generator, chances: FloatArray, pages: list[int], share: float) -> FloatArray:
+    """Right and wrong, 1 and 0, with the given chances; in this share of pages its questions go together."""
+    common = random.random(max(pages) + 1)[pages]
+    together = (random.random(max(pages) + 1) < share)[pages]
+    return (np.where(together, common, random.random(len(pages))) < chances).astype(float)
+
+
+def _broken_at_most(sets: int) -> float:
+    """How many of so many data sets may break a promise that holds with 95 %: two standard deviations above 5 %."""
+    return sets * LEVEL + 2 * math.sqrt(sets * LEVEL * (1 - LEVEL))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_promise_of_the_threshold_holds_and_a_naive_one_breaks_it(share: float) -> None:
+    random = np.random.default_rng(8)
+    sets, pools = 200, 300
+    pages = [number // 3 for number in range(pools)]
+    population = random.beta(2, 0.5, 50_000)
+    broken = naive_broken = found = 0
+    for _ in range(sets):
+        confidence = random.beta(2, 0.5, pools)  # is true: each pool is right with this probability
+        right = _correlated(random, confidence, pages, share)
+        threshold = abstention_threshold(confidence, right, [str(page) for page in pages], WANTED)
+        found += threshold is not None
+        broken += threshold is not None and population[population >= threshold["value"]].mean() < WANTED
+        naive = _naive_threshold(confidence, right)
+        naive_broken += naive is not None and population[population >= naive].mean() < WANTED
+    assert found > 0.5 * sets  # a threshold that is never found keeps every promise
+    assert broken <= _broken_at_most(sets)
+    assert naive_broken > 0.3 * sets
+
+
+def test_the_promise_holds_with_the_temperature_fitted_on_the_same_pools() -> None:
+    random = np.random.default_rng(9)
+    sets = 100
+    everyone, chances = _simulated(random, 20_000, 3.0)
+    pages = [str(number) for number in range(300)]
+    broken = found = 0
+    for _ in range(sets):
+        answers, _ = _simulated(random, 300, 3.0)
+        temperature = fit_temperature(answers)
+        threshold = abstention_threshold(answers.confidence(temperature), answers.top_is_right(), pages, WANTED)
+        found += threshold is not None
+        above = threshold is not None and everyone.confidence(temperature) >= threshold["value"]
+        broken += threshold is not None and chances[above].mean() < WANTED
+    assert found > 0.5 * sets
+    assert broken <= _broken_at_most(sets)
+
+
+def test_probabilities_that_are_too_high_cost_coverage_and_not_the_promise() -> None:
+    random = np.random.default_rng(10)
+    sets = 200
+    population = random.beta(2, 0.5, 50_000)
+    pages = [str(number) for number in range(300)]
+    broken = 0
+    for _ in range(sets):
+        confidence = random.beta(2, 0.5, 300)
+        right = (random.random(300) < 0.93 * confidence).astype(float)
+        threshold = abstention_threshold(confidence, right, pages, WANTED)
+        broken += threshold is not None and 0.93 * population[population >= threshold["value"]].mean() < WANTED
+    assert broken <= _broken_at_most(sets)
+
+
+def test_the_threshold_tells_what_it_was_tested_for() -> None:
+    confidence = np.linspace(0.999, 0.2, 400)
+    right = (np.arange(400) < 200).astype(float)
+    threshold = abstention_threshold(confidence, right, [str(number) for number in range(400)], WANTED)
+    assert threshold is not None
+    assert 0.5 <= threshold["coverage"] < 0.56
+    assert threshold["accuracy"] == pytest.approx(right[confidence >= threshold["value"]].mean())
+    # The same on four pages whose questions go together: four observations are not enough.
+    pages = [str(number // 100) for number in range(400)]
+    assert page_correlation(right - confidence, pages) > 0.1
+    assert abstention_threshold(confidence, right, pages, WANTED) is None
+    assert abstention_threshold(confidence[:20], np.ones(20), pages[:20], WANTED) is None  # too few to be sure
+
+
+def test_the_search_ends_at_the_first_threshold_that_fails() -> None:
+    confidence = np.linspace(0.999, 0.2, 1_000)
+    pages = [str(number) for number in range(1_000)]
+    right = np.ones(1_000)
+    assert (abstention_threshold(confidence, right, pages, WANTED) or {})["coverage"] == 1.0
+    right[300:360] = 0.0  # below here accuracy recovers, to 0.94 over all: too late
+    assert 0.3 <= (abstention_threshold(confidence, right, pages, WANTED) or {})["coverage"] < 0.33
+    right[:30] = 0.0  # the surest ones are wrong
+    assert abstention_threshold(confidence, right, pages, WANTED) is None

@@ -1,0 +1,245 @@
+"""The official prediction file: tokens there and back, what is written, what is scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from finrank.errors import UserError
+from finrank.evaluation.official import (
+    outcome,
+    program_of_tokens,
+    program_tokens,
+    read_predictions,
+    score_predictions,
+    write_predictions,
+)
+from finrank.programs import OPERATIONS, ProgramError, parse
+from finrank.records import Candidate, Pool, Question
+from tests.helpers.pools import make_pool
+
+TABLE = [["", "2009", "2008"], ["net sales", "$ 10", "4"]]
+
+
+def question(identifier: str, program: str | None, answer: float | None, page: str = "page") -> Question:
+    return Question(id=identifier, page=page, question="?", table=TABLE, text=[], program=program, answer=answer)
+
+
+def tokens(program: str) -> list[str]:
+    return program_tokens(parse(program))
+
+
+def test_tokens_of_the_official_example() -> None:
+    assert tokens("divide(8.1, 56.0)") == ["divide(", "8.1", "56.0", ")", "EOF"]
+    assert tokens("table_max( , none), add(#0, 1)")[1] == " "
+
+
+@pytest.mark.parametrize(
+    "program", ["add(1, 2)", "subtract(5829, 5735), divide(#0, 5735)", "table_max( , none)", "table_max(net sales,  )"]
+)
+def test_tokens_there_and_back(program: str) -> None:
+    assert program_of_tokens(tokens(program)) == parse(program)
+
+
+def official_steps(given: Sequence[str]) -> list[tuple[str, str, str]] | None:
+    """What the official evaluator makes of tokens, in its own way: joined by "|", cut at brackets; None: no program."""
+    given = given[:-1]
+    for place, token in enumerate(given):
+        if place % 4 == 0 and token.strip("(") not in OPERATIONS:
+            return None
+        if place % 4 == 3 and token != ")":
+            return None
+    if any(token.endswith(")") and token != ")" for token in given):
+        return None  # the one departure: in an unfinished last step the evaluator would read "3)" as 3
+    steps = []
+    for text in "|".join(given).split(")")[:-1]:
+        parts = text.strip().split("(")
+        arguments = parts[1].strip("|").strip().split("|") if len(parts) == 2 else []
+        operation = parts[0].strip("|").strip()
+        if len(arguments) < 2 or operation not in OPERATIONS:
+            return None
+        steps.append((operation, arguments[0].strip(), arguments[1].strip()))
+    return steps or None
+
+
+PIECES = ["add(", "divide(", "table_max(", "1", "#0", "net sales", "a, b", ")", "EOF"]
+ODD_PIECES = ["add", "add((", " add(", "(", "1)", "(2", "", " ", "))"]
+ARGUMENTS = ["1", "#0", "net sales", " ", " x ", "a, b", "", "(2", "3)"]
+STEP = st.tuples(st.sampled_from(PIECES[:3]), *[st.sampled_from(ARGUMENTS)] * 2, st.just(")"))
+
+
+@given(st.lists(STEP, max_size=3), st.lists(st.sampled_from(PIECES + ODD_PIECES), max_size=6), st.booleans())
+@example([("add(", "1", "2", ")")], ["divide(", "#0"], True)
+@settings(max_examples=300, deadline=None)
+def test_tokens_are_read_as_the_official_evaluator_does(
+    whole: list[tuple[str, ...]], more: list[str], ended: bool
+) -> None:
+    given = [token for step in whole for token in step] + more + ["EOF"] * ended
+    expected = official_steps(given)
+    if expected is None:
+        with pytest.raises(ProgramError):
+            program_of_tokens(given)
+    else:
+        read = [(step.operation, *step.arguments) for step in program_of_tokens(given).steps]
+        assert read == expected
+
+
+def test_outcomes() -> None:
+    gold = question("q", "divide(10, 4)", 2.5)
+    assert outcome(parse("divide(10, 4)"), gold) == (True, True, True)
+    assert outcome(parse("divide(10.0, 4)"), gold) == (True, False, True)
+    assert outcome(parse("divide(4, 10)"), gold) == (False, False, True)
+    assert outcome(parse("divide(4, 0)"), gold) == (False, False, False)
+    assert outcome(parse("multiply(nan, 4)"), gold) == (False, False, False)
+    assert outcome(None, gold) == (False, False, False)
+    assert outcome(parse("divide(10, 4)"), question("q", None, None)) == (False, False, True)
+    assert outcome(parse("divide(10, 4)"), question("q", "divide(10, 4)", None)) == (False, True, True)
+
+
+QUESTIONS = [
+    question("right", "divide(10, 4)", 2.5, "one"),
+    question("other way", "add(1, 2)", 3.0, "one"),
+    question("wrong", "add(1, 2)", 3.0, "two"),
+    question("failing", "add(1, 2)", 3.0, "two"),
+    question("missing", "add(1, 2)", 3.0, "three"),
+    question("no gold program", None, 3.0, "three"),
+]
+FOUND = {
+    "right": tokens("divide(10, 4)"),
+    "other way": tokens("subtract(4, 1)"),
+    "wrong": tokens("add(1, 3)"),
+    "failing": ["EOF"],
+    "no gold program": tokens("add(1, 2)"),
+    "unknown": tokens("add(1, 2)"),
+}
+
+
+def test_figures_of_a_small_file() -> None:
+    result = score_predictions(FOUND, QUESTIONS, seed=0)
+    assert result["execution_accuracy"] == pytest.approx(3 / 6)
+    assert result["program_accuracy"] == pytest.approx(1 / 5)
+    assert result["of_predicted"] == {"execution_accuracy": 0.6, "program_accuracy": 0.25}
+    counts = {"n": 6, "gold_answers": 6, "gold_programs": 5, "predicted": 5, "missing": 1}
+    assert counts | {"unknown_ids": 1, "invalid": 1} == {
+        name: result[name] for name in (*counts, "unknown_ids", "invalid")
+    }
+    low, high = result["intervals"]["execution_accuracy"]
+    assert low < 0.5 < high
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert score_predictions(FOUND, QUESTIONS, seed=0) == result
+    assert score_predictions({"right": FOUND["right"]}, QUESTIONS, seed=0)["execution_accuracy"] == pytest.approx(1 / 6)
+
+
+def test_figures_that_do_not_apply_are_none() -> None:
+    result = score_predictions(FOUND, [QUESTIONS[5]], seed=0)
+    assert (result["program_accuracy"], result["intervals"]["program_accuracy"]) == (None, None)
+    assert result["execution_accuracy"] == 1.0
+
+
+def test_what_cannot_be_scored_is_the_users_fault() -> None:
+    with pytest.raises(UserError, match="the split is empty"):
+        score_predictions(FOUND, [], seed=0)
+    with pytest.raises(UserError, match="ids such as 'x', questions such as 'right'"):
+        score_predictions({"x": ["EOF"]}, QUESTIONS, seed=0)
+
+
+def pool_of(*programs: str | None) -> Pool:
+    candidates = [Candidate(program=program, answer=1.0, origin="imported") for program in programs]
+    return Pool(**dict(question("q", "add(1, 2)", 3.0)), candidates=candidates)
+
+
+def written(path: Path, pool: Pool, scores: Sequence[float]) -> list[str]:
+    write_predictions(path, [pool], [scores])
+    ((identifier, predicted),) = ((element["id"], element["predicted"]) for element in json.loads(path.read_text()))
+    assert identifier == pool.id
+    return list(predicted)
+
+
+def test_the_best_candidate_is_written(tmp_path: Path) -> None:
+    pool = pool_of("add(1, 2)", "add(1, 3)", None, "add(1", "add(1, 4)")
+    path = tmp_path / "new" / "predictions.json"
+    assert written(path, pool, [0, 2, 1, 0, 0]) == ["add(", "1", "3", ")", "EOF"]
+    assert written(path, pool, [0, 2, 1, 0, 2]) == ["add(", "1", "3", ")", "EOF"], "the first of equals"
+    assert written(path, pool, [0, 0, 1, 0, 0]) == ["EOF"], "a candidate without a program"
+    assert written(path, pool, [0, 0, 0, 1, 0]) == ["EOF"], "a program that does not parse"
+    with pytest.raises(ValueError, match="candidate 1 is nan"):
+        write_predictions(path, [pool], [[0, np.nan, 0, 0, 0]])
+    assert [file.name for file in path.parent.iterdir()] == ["predictions.json"]
+
+
+def test_a_round_trip_gives_the_figures_of_the_picks(tmp_path: Path) -> None:
+    pools = [make_pool(number) for number in range(60)]
+    scores = np.random.default_rng(0).normal(size=(60, 4))
+    path = tmp_path / "predictions.json"
+    write_predictions(path, pools, list(scores))
+    result = score_predictions(read_predictions(path).tokens, pools, seed=0)
+    right = [int(own.argmax()) in pool.correct for pool, own in zip(pools, scores, strict=True)]
+    assert 0 < sum(right) < 60
+    # every correct candidate of these pools is the gold program itself
+    assert result["execution_accuracy"] == result["program_accuracy"] == pytest.approx(np.mean(right))
+    assert result["missing"] == result["unknown_ids"] == result["invalid"] == 0
+
+
+def test_picks_that_the_file_cannot_hold_are_counted_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pools, path = [pool_of("add(1, 2)", None)] * 3, tmp_path / "picks.json"
+    assert write_predictions(path, pools, [[1, 0]] * 3) == 0
+    assert capsys.readouterr().err == ""
+    assert write_predictions(path, pools, [[0, 1], [1, 0], [0, 1]]) == 2
+    assert "picks.json: 2 of 3 picks have an answer but no program" in capsys.readouterr().err
+    assert [element["predicted"] for element in json.loads(path.read_text())].count(["EOF"]) == 2
+
+
+def test_a_pick_without_an_answer_loses_nothing(tmp_path: Path) -> None:
+    failed = Candidate(program="add(1", error="unfinished", origin="imported")
+    pool = pool_of("add(1, 2)").model_copy(update={"candidates": [failed]})
+    assert write_predictions(tmp_path / "picks.json", [pool], [[0.0]]) == 0
+
+
+def test_what_is_wrong_with_a_file_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.json"
+    elements: list[dict[str, Any]] = [
+        {"id": "a", "predicted": ["add(", "1", "2", ")", "EOF"]},
+        {"id": "a", "predicted": ["EOF"]},
+        {"id": "b", "predicted": ["add(", "1", "2", ")"]},
+        {"id": "c", "program": "add(1, 2)"},
+        {"id": "d", "predicted": [1]},
+        {"id": "e", "predicted": []},
+    ]
+    path.write_text(json.dumps(elements))
+    found = read_predictions(path)
+    assert found.tokens == {"a": elements[0]["predicted"], "b": elements[2]["predicted"], "e": []}
+    assert (found.duplicates, found.without_end) == (1, 2)
+    assert [(bad.line, bad.id) for bad in found.bad] == [(3, "c"), (4, "d")]
+    path.write_text('[{"id": "c", "program": "add(1, 2)"}]')
+    with pytest.raises(UserError, match=r"holds no prediction.*at 0: predicted: the tokens of a program are missing"):
+        read_predictions(path)
+
+
+def test_the_official_evaluators_cases(finqa_dir: Path) -> None:
+    """Every program that it was asked about, as tokens: the same value, validity and equality with gold."""
+    examples = json.loads((finqa_dir / "dev.json").read_text(encoding="utf-8"))
+    by_id = {element["id"]: element for element in examples}
+    wrong = []
+    cases = json.loads((finqa_dir / "evaluator_cases.json").read_text(encoding="utf-8"))
+    for case in cases[::10]:
+        raw = by_id[case["id"]]
+        gold = question("q", raw["qa"]["program"], raw["qa"]["exe_ans"]).model_copy(update={"table": raw["table"]})
+        try:
+            program = program_of_tokens(tokens(case["program"]))
+        except ProgramError:
+            program = None
+        found = outcome(program, gold)
+        expected = not case["invalid"] and case["result"] == raw["qa"]["exe_ans"]
+        if (found.executes, found.same_program) != (expected, case["equals_gold"]):
+            wrong.append((case, found))
+    assert len(cases) > 4000
+    assert wrong == []

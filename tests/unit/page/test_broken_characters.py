@@ -1,0 +1,84 @@
+"""Codes of lost characters, told from years."""
+
+from __future__ import annotations
+
+import pytest
+
+from finrank.page.broken_characters import broken_characters, dash_cells, report_year
+
+
+def test_the_report_year_comes_from_the_page() -> None:
+    assert report_year("V/2008/page_17.pdf") == 2008
+    assert report_year("my-report.pdf") is None
+    assert report_year("page_20081.pdf") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "year"),
+    [
+        ("management 2019s discussion", 2018),
+        ("the so-called 201cnotes 201d", 2020),
+        ("stockholders 2019 equity", 2008),
+        ("financial statements 2014 ( continued )", 2007),
+        ("fuel prices 2013 crude oil prices", 2008),
+        ("market risk 2014country risk", 2019),
+        ("( 2018 2018bndes 2019 2019 )", 2019),
+        ("2022 higher net sales ;", 2008),
+        ("namely : 2022 the primary source", 2015),
+        ("our htc 2122 grid", 2005),
+        ("f0b7 safety", None),
+    ],
+)
+def test_a_character_is_found(text: str, year: int | None) -> None:
+    assert broken_characters(text, year)
+
+
+@pytest.mark.parametrize(
+    ("text", "year"),
+    [
+        ("at december 31 , 2013 .", 2008),
+        ("in 2014 and 2015", 2008),
+        ("2012 2013 2014 thereafter", 2011),
+        ("the february 2014 notes", 2008),
+        ("unsecured 2014 notes", 2008),
+        ("net sales 2014 were high", 2014),
+        ("fiscal 2022and 2023", 2018),
+        ("2026 to 2030", 2010),
+        ("2022 and thereafter", 2016),
+        ("payments due by period ( in thousands ) 2018", 2016),
+        ("on pages 40 201342", 2007),
+        ("net sales 2014 were high", None),
+        ("asu 2014-09 outlines a single model", 2012),
+        ("revenue of 637", 2008),
+    ],
+)
+def test_a_year_is_left_alone(text: str, year: int | None) -> None:
+    assert broken_characters(text, year) == []
+
+
+def test_each_code_comes_with_the_words_beside_it() -> None:
+    found = broken_characters("the company 2019s plan and the 201cnotes 201d", 2008)
+    assert found == ["company 2019s plan", "the 201cnotes 201d", "201cnotes 201d"]
+
+
+@pytest.mark.parametrize("cell", ["$ 2014", "2014", "2013", "2212", "2014% ( 2014 % )", " $ 2013 "])
+def test_a_dash_among_amounts_is_found(cell: str) -> None:
+    assert dash_cells([["", "2008", "2007"], ["notes", cell, "637"], ["bonds", "12", "13"]]) == [(1, 1)]
+
+
+@pytest.mark.parametrize("cell", ["2014.5", "12014", "$ 2,014", "2018", "march 2014", "-", ""])
+def test_other_cells_are_no_dashes(cell: str) -> None:
+    assert dash_cells([["", "2008"], ["notes", cell], ["bonds", "12"]]) == []
+
+
+def test_years_in_a_column_of_years_are_no_dashes() -> None:
+    assert dash_cells([["", "expires"], ["a", "2014"], ["b", "2022 ( 2 )"], ["c", "n/a"], ["d", "2019"]]) == []
+
+
+def test_one_number_that_looks_like_a_year_makes_no_column_of_years() -> None:
+    assert dash_cells([["", "2003"], ["a", "2014"], ["b", "1912"], ["c", "2844"], ["d", "5137"]]) == [(1, 1)]
+
+
+def test_header_and_labels_are_no_cells() -> None:
+    assert dash_cells([["2014", "2014"], ["2014", "5"]]) == []
+    assert dash_cells([]) == []

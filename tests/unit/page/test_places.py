@@ -1,0 +1,33 @@
+"""Where on a page a program's numbers stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from finrank.page.places import PagePlaces, Places
+
+PAGE = PagePlaces(
+    [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5,735.0"], ["costs", "-11 ( 11 )"], [], ["7", "7"]],
+    ["revenue rose to 5829 in 2009 .", "costs were 11 , then 5735 ."],
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "cells", "sentences"),
+    [
+        ("subtract(5829, 5735), divide(#0, 5735)", [(1, 1), (1, 2)], [0, 1]),
+        ("add(11, const_2)", [(2, 1)], [1]),
+        ("table_sum(costs, none)", [(2, 0), (2, 1)], []),
+        ("table_sum(costs, none), add(#0, 11)", [(2, 0), (2, 1)], [1]),
+        ("add(7, 7)", [(4, 1)], []),  # the first column holds labels
+        ("add(2009, 1)", [], [0]),  # the header is named by its columns, not marked
+        ("no program", [], []),
+        (None, [], []),
+    ],
+)
+def test_places(program: str | None, cells: list[tuple[int, int]], sentences: list[int]) -> None:
+    assert PAGE.of(program) == Places(cells, sentences)
+
+
+def test_a_page_without_anything() -> None:
+    assert PagePlaces([], []).of("add(1, 2)") == Places([], [])

@@ -1,0 +1,79 @@
+"""Programs that fail on purpose."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finrank.page.page import Page
+from finrank.pools.breaking import break_program
+from finrank.pools.corrupt import evaluate
+from finrank.pools.pool import build_pool
+from finrank.programs import ARITHMETIC_OPERATIONS, Program, ProgramError, Step, parse
+from tests.helpers.questions import TABLE, TEXT, make_question
+
+PAGE = Page(TABLE, TEXT)
+
+NUMBERS = st.sampled_from(["5829", "310", "-31", "12%", "0", "const_2", "const_100", "#0", "#1"])
+STEPS = st.one_of(
+    st.builds(Step, st.sampled_from(ARITHMETIC_OPERATIONS), st.tuples(NUMBERS, NUMBERS)),
+    st.builds(Step, st.sampled_from(["table_max", "table_sum"]), st.just(("costs", "none"))),
+)
+PROGRAMS = st.lists(STEPS, min_size=1, max_size=5).map(lambda steps: Program(tuple(steps)))
+
+
+def has_value(text: str) -> bool:
+    """Whether a program's text, as the reward stage reads it, gives a value."""
+    try:
+        return evaluate(parse(text), TABLE).answer is not None
+    except ProgramError:
+        return False
+
+
+@given(PROGRAMS, st.integers(0, 2**32))
+def test_a_broken_program_has_no_value(program: Program, seed: int) -> None:
+    broken = break_program(program, PAGE, random.Random(seed))
+    assert evaluate(broken, TABLE).error is not None
+    assert not has_value(str(broken))
+
+
+def test_most_programs_have_a_value_before() -> None:
+    assert has_value("subtract(5829, 5735), divide(#0, 5735)")
+
+
+def test_every_kind_of_fault_is_made_in_every_step() -> None:
+    program = parse("subtract(5829, 5735), divide(#0, 5735)")
+    made = {str(break_program(program, PAGE, random.Random(seed))) for seed in range(100)}
+    label = PAGE.numeric_rows[0]
+    assert made == {
+        "subtract(#2, 5735), divide(#0, 5735)",
+        "divide(5829, 0), divide(#0, 5735)",
+        f"subtract({label}, 5735), divide(#0, 5735)",
+        "subtract(5829, 5735), divide(#2, 5735)",
+        "subtract(5829, 5735), divide(#0, 0)",
+        f"subtract(5829, 5735), divide({label}, 5735)",
+    }
+
+
+def test_a_fault_that_does_no_harm_leaves_the_candidate_as_it_was() -> None:
+    """A row labelled 2008 can be read as a number, so that a fault may leave a value."""
+    table = [["", "a", "b"], ["2008", "5829", "5735"]]
+    program = parse("divide(5829, 5735)")
+    faulty = [break_program(program, Page(table, []), random.Random(seed)) for seed in range(60)]
+    assert any(evaluate(one, table).answer is not None for one in faulty)
+
+    found = Counter[bool]()
+    for number in range(40):
+        question = make_question(f"q {number}", "divide(5829, 5735)", answer=1.01639, table=table, text=[])
+        pool = build_pool(question, num_candidates=3, corruption_rate=0.0, failing_share=1.0, seed=0)
+        for candidate in pool.candidates:
+            fails = candidate.answer is None
+            assert fails == (candidate.edits[-1:] == ["break"])
+            assert candidate.program is not None
+            assert evaluate(parse(candidate.program), table).answer == candidate.answer
+            found[fails] += candidate.origin == "corrupted"
+    assert found[True] > 0
+    assert found[False] > 0

@@ -1,0 +1,203 @@
+"""Edits, each by its name, and how many of them a corrupted program gets."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finrank.page.page import Page
+from finrank.pools.corrupt import EDITS, Corruptor, Draft, evaluate
+from finrank.pools.likeness import Likeness
+from finrank.programs import Program, Step, operands, parse
+from finrank.programs.shape import count_shapes, shape_of
+from finrank.records import Question
+from tests.helpers.questions import TABLE, TEXT
+
+PAGE = Page(TABLE, TEXT)
+CHANGE = "subtract(5829, 5735), divide(#0, 5735)"
+
+
+def every(name: str, text: str) -> set[str]:
+    """Everything that an edit makes of a program."""
+    edited = (EDITS[name][0](parse(text), PAGE, random.Random(seed)) for seed in range(600))
+    return {str(program) for program in edited if program is not None}
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "some"),
+    [
+        ("operand", "divide(5829, 5735)", "divide(5100, 5735)"),
+        ("operand", "divide(310, 5735)", "divide(5829, 5735)"),
+        ("operand", CHANGE, "subtract(5829, 5100), divide(#0, 5100)"),
+        ("operand", "divide(40, 290)", "divide(50, 290)"),
+        ("row", CHANGE, "subtract(310, 290), divide(#0, 290)"),
+        ("row", "divide(31, 29)", "divide(310, 290)"),
+        ("row", "table_max(revenue, none)", "table_max(costs, none)"),
+        ("column", CHANGE, "subtract(5735, 5100), divide(#0, 5100)"),
+        ("sign", "add(-31, 310)", "add(31, 310)"),
+        ("sign", "add(31, 310)", "add(-31, 310)"),
+        ("operation", "divide(5829, 5735)", "multiply(5829, 5735)"),
+        ("operation", "table_sum(costs, none)", "table_average(costs, none)"),
+        ("swap", CHANGE, "subtract(5735, 5829), divide(#0, 5829)"),
+        ("swap", "greater(310, 290)", "greater(290, 310)"),
+        ("denominator", CHANGE, "subtract(5829, 5735), divide(#0, 5829)"),
+        ("drop_step", CHANGE, "subtract(5829, 5735)"),
+        ("drop_step", CHANGE, "divide(5829, 5735)"),
+        ("drop_step", "add(1, 2), add(3, 4), divide(#0, #1)", "add(3, 4)"),
+        ("add_step", "subtract(5829, 5735)", CHANGE),
+        ("add_step", "divide(5829, 5735)", CHANGE),
+        ("add_step", "add(310, 290)", "add(310, 290), divide(#0, const_2)"),
+        ("scale", "divide(40, const_100)", "divide(40, const_1000)"),
+        ("scale", "divide(5829, 5735)", "divide(5829, 5735), multiply(#0, const_100)"),
+    ],
+)
+def test_an_edit_makes_this(name: str, program: str, some: str) -> None:
+    made = every(name, program)
+    assert some in made
+    assert program not in made
+
+
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("operand", "table_max(revenue, none)"),
+        ("operand", "add(const_1, const_2)"),
+        ("row", "divide(40, 50)"),
+        ("column", "divide(40, 50)"),
+        ("sign", "divide(5829, 5735)"),
+        ("swap", "add(1, 2)"),
+        ("denominator", "add(1, 2)"),
+        ("drop_step", "add(1, 2)"),
+        ("add_step", "greater(310, 290)"),
+        ("scale", "greater(310, 290)"),
+    ],
+)
+def test_an_edit_that_does_not_apply_makes_nothing(name: str, program: str) -> None:
+    assert every(name, program) == set()
+
+
+def test_operands_stay_apart_and_of_their_kind() -> None:
+    for text in every("operand", CHANGE):
+        first, second, third = operands(parse(text))
+        assert first != second == third
+    years = {operand for text in every("operand", "subtract(2009, 2008)") for operand in operands(parse(text))}
+    assert years == {"2009", "2008", "2007"}
+
+
+def test_an_operand_s_place_is_mostly_taken_from_its_own_line() -> None:
+    edited = [EDITS["operand"][0](parse("divide(5829, 5735)"), PAGE, random.Random(seed)) for seed in range(600)]
+    taken = Counter(operand for program in edited if program is not None for operand in operands(program))
+    new = {operand: count for operand, count in taken.items() if operand not in ("5829", "5735")}
+    assert new["5100"] > 0.5 * sum(new.values())
+
+
+def test_each_edit_has_a_test() -> None:
+    marks = [*test_an_edit_makes_this.pytestmark]  # type: ignore[attr-defined]
+    assert {case[0] for mark in marks for case in mark.args[1]} == set(EDITS)
+
+
+def corrupted(text: str, rate: float, seeds: int) -> list[Draft]:
+    """What so many seeds make of a program; each is a draft."""
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    start = corruptor.draft(parse(text))
+    made = [corruptor.corrupt(start, random.Random(seed), rate) for seed in range(seeds)]
+    assert None not in made
+    return [draft for draft in made if draft is not None]
+
+
+@pytest.mark.parametrize(("rate", "mean"), [(0.0, 1.0), (0.5, 2.0), (0.75, 4.0)])
+def test_the_number_of_edits_is_geometric(rate: float, mean: float) -> None:
+    counts = [len(draft.edits) for draft in corrupted(CHANGE, rate, 500)]
+    # The standard deviation of the mean is sqrt(rate) / (1 - rate) / sqrt(500), at most 0.16.
+    assert sum(counts) / 500 == pytest.approx(mean, abs=0.5)
+    if rate == 0.0:
+        assert set(counts) == {1}
+
+
+def test_every_edit_and_refills_are_made() -> None:
+    starts = ("add(31, 310), divide(#0, 290)", "add(310, 290), divide(#0, const_2)")
+    names = {name for start in starts for draft in corrupted(start, 0.75, 300) for name in draft.edits}
+    assert names == {*EDITS, "refill"}
+
+
+def test_edits_come_after_those_of_the_start() -> None:
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    first = corruptor.corrupt(corruptor.draft(parse(CHANGE)), random.Random(1), 0.0)
+    assert first is not None
+    second = corruptor.corrupt(first, random.Random(2), 0.5)
+    assert second is not None
+    assert second.edits[: len(first.edits)] == first.edits
+    assert len(second.edits) > len(first.edits)
+
+
+def test_the_same_seed_makes_the_same_whatever_was_made_before() -> None:
+    used = Corruptor(TABLE, TEXT, Likeness())
+    for seed in range(50):
+        used.corrupt(used.draft(parse("add(31, 310), divide(#0, 290)")), random.Random(seed), 0.5)
+    fresh = Corruptor(TABLE, TEXT, Likeness())
+    made = [one.corrupt(one.draft(parse(CHANGE)), random.Random(7), 0.5) for one in (used, fresh)]
+    assert made[0] == made[1]
+
+
+def test_nothing_to_edit_makes_nothing() -> None:
+    corruptor = Corruptor([], [], Likeness(shapes={"divide(a, b)": 1.0}))
+    assert corruptor.corrupt(corruptor.draft(parse("table_max(a, none)")), random.Random(0), 0.5) is None
+
+
+def test_shapes() -> None:
+    assert shape_of(parse(CHANGE)) == "subtract(a, b), divide(#0, b)"
+    assert shape_of(parse("table_max(net sales, none), divide(#0, const_2)")) == "table_max(row), divide(#0, const_2)"
+
+
+ARGUMENT = st.sampled_from(["5829", "-31", "12%", "0", "nan", "inf", "x", "const_100", "const_7", "#0", "2009"])
+PROGRAMS = st.lists(
+    st.builds(Step, st.sampled_from(["add", "divide", "greater", "exp", "table_max"]), st.tuples(ARGUMENT, ARGUMENT)),
+    min_size=1,
+    max_size=4,
+).map(lambda steps: Program(tuple(steps)))
+
+
+@given(PROGRAMS, st.integers(0, 1000))
+def test_any_program_can_be_corrupted_into_programs_with_a_value(program: Program, seed: int) -> None:
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    made = corruptor.corrupt(corruptor.draft(program), random.Random(seed), 0.5)
+    if made is not None:
+        assert parse(str(made.program)) == made.program
+        assert made.value.answer is not None
+        assert evaluate(made.program, TABLE) == made.value
+
+
+def counts_of_shapes_and_years(programs: list[Program]) -> Counter[str]:
+    counts = Counter(map(shape_of, programs))
+    years = (text.isdecimal() and 1900 <= int(text) <= 2100 for program in programs for text in operands(program))
+    counts["years"] = sum(years)
+    return counts
+
+
+def looks_like(made: Counter[str], gold: Counter[str]) -> bool:
+    """Whether gold's most common shapes are about as common, and years no more so."""
+    common = [shape for shape, _ in gold.most_common(5) if shape != "years"][:4]
+    return all(0.5 < made[shape] / gold[shape] < 2.0 for shape in common) and made["years"] <= 1.3 * gold["years"] + 5
+
+
+def test_shapes_and_years_of_wrong_programs_are_those_of_gold(finqa_dev: list[Question]) -> None:
+    gold = [parse(question.program or "") for question in finqa_dev]
+
+    def corrupt_all(likeness: Likeness) -> Counter[str]:
+        rng = random.Random(0)
+        made = []
+        for question, program in zip(finqa_dev, gold, strict=True):
+            corruptor = Corruptor(question.table, question.text, likeness)
+            draft = corruptor.corrupt(corruptor.draft(program), rng, 0.5)
+            assert draft is not None
+            made.append(draft.program)
+        return counts_of_shapes_and_years(made)
+
+    of_gold = counts_of_shapes_and_years(gold)
+    shapes = count_shapes(gold)
+    assert looks_like(corrupt_all(Likeness(shapes)), of_gold)
+    assert not looks_like(corrupt_all(Likeness(dict.fromkeys(shapes, 1.0))), of_gold)

@@ -1,0 +1,128 @@
+"""Fitting the likeness: corrupted programs look like gold ones, and no question's own page has a say."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from finrank.pools.corrupt import Corruptor
+from finrank.pools.fit_likeness import FOLDS, CrossFitted, cross_fit, fit, fold_of
+from finrank.pools.likeness import Feature, Likeness
+from finrank.pools.trees import grow
+from finrank.programs import parse
+from finrank.programs.shape import count_shapes
+from finrank.records import Question
+from tests.helpers.questions import RATE, N, Questions
+
+
+def gap(questions: list[Question], likeness: Likeness) -> float:
+    """Sum of squared differences between a feature's mean number in gold and in wrong programs, over all features."""
+    difference: Counter[Feature] = Counter()
+    for question in questions:
+        corruptor = Corruptor(question.table, question.text, likeness)
+        gold = corruptor.draft(parse(question.program or ""))
+        wrong = grow(corruptor, gold, N, RATE, random.Random(question.id))
+        for feature in corruptor.features(gold):
+            difference[feature] += 1.0  # type: ignore[assignment]
+        for draft in wrong:
+            for feature in corruptor.features(draft):
+                difference[feature] -= 1.0 / len(wrong)  # type: ignore[assignment]
+    return sum((total / len(questions)) ** 2 for total in difference.values())
+
+
+def reversed_weights(likeness: Likeness) -> Likeness:
+    """A likeness that learned the wrong way round."""
+    weights = {feature: -weight for feature, weight in likeness.weights.items()}
+    return Likeness(shapes=likeness.shapes, weights=weights)
+
+
+def test_on_other_pages_of_the_sample_wrong_programs_look_more_like_gold(sample: Questions) -> None:
+    others = sample.dev[:120]
+    fitted = fit(sample.train[:300], RATE, seed=0)
+    before = gap(others, Likeness())
+    assert gap(others, fitted) < before / 2
+    assert gap(others, Likeness(weights=reversed_weights(fitted).weights)) > before / 2
+
+
+def test_on_other_pages_of_finqa_wrong_programs_look_more_like_gold(finqa_dev: list[Question]) -> None:
+    learned = [question for question in finqa_dev if fold_of(question.page) == 0][:300]
+    others = [question for question in finqa_dev if fold_of(question.page) == 1][:150]
+    fitted = fit(learned, RATE, seed=0)
+    # The weights alone do it: the shapes are counted before and after.
+    before = gap(others, Likeness(shapes=fitted.shapes))
+    assert gap(others, fitted) < before / 2
+    assert gap(others, reversed_weights(fitted)) > before / 2
+
+
+def test_the_same_seed_gives_the_same_weights(sample: Questions) -> None:
+    questions = sample.train[:60]
+    first, again, other = (fit(questions, RATE, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert list(first.weights) == list(again.weights)
+    assert first.shapes == other.shapes == count_shapes(parse(question.program or "") for question in questions)
+    assert first.weights != other.weights
+
+
+def test_weights_are_rounded_and_move(sample: Questions) -> None:
+    weights = fit(sample.train[:60], RATE, seed=0).weights
+    assert all(weight == round(weight, 3) for weight in weights.values())
+    assert max(map(abs, weights.values())) > 0.05
+
+
+def test_few_questions_teach_nothing_and_all_pools_are_then_alike(sample: Questions) -> None:
+    by_fold = [[one for one in sample.train if fold_of(one.page) == fold] for fold in range(FOLDS)]
+    few = cross_fit([*by_fold[0][:60], *by_fold[1][:49]], rate=RATE, seed=0)
+    assert (few.likenesses, few.questions) == ([Likeness()] * FOLDS, [0, 0])
+    enough = cross_fit([*by_fold[0][:60], *by_fold[1][:50]], rate=RATE, seed=0)
+    assert Likeness() not in enough.likenesses
+    assert enough.questions == [50, 60]  # each learned from the other fold
+
+
+def test_a_page_has_the_same_fold_everywhere_and_folds_are_even() -> None:
+    assert [fold_of(page) for page in ("V/2008/page_17.pdf", "ADI/2009/page_49.pdf")] == [0, 1]
+    counts = Counter(fold_of(f"page {number}") for number in range(1000))
+    assert set(counts) == set(range(FOLDS))
+    assert min(counts.values()) > 1000 / FOLDS - 80
+
+
+@pytest.fixture(scope="module")
+def questions(sample: Questions) -> list[Question]:
+    """Few questions, but enough of each fold."""
+    few = sample.train[:130]
+    assert min(Counter(fold_of(question.page) for question in few).values()) >= 50
+    return few
+
+
+@pytest.fixture(scope="module")
+def fitted(questions: list[Question]) -> CrossFitted:
+    return cross_fit(questions, rate=RATE, seed=0)
+
+
+def test_a_page_s_likeness_is_fitted_on_the_pages_of_the_other_fold(
+    questions: list[Question], fitted: CrossFitted
+) -> None:
+    for fold in range(FOLDS):
+        others = [question for question in questions if fold_of(question.page) != fold]
+        page = next(question.page for question in questions if fold_of(question.page) == fold)
+        assert fitted.of(page) == fit(others, RATE, seed=0)
+
+
+def with_other_programs(questions: list[Question], page: str) -> list[Question]:
+    """The same questions, with other gold programs on one page."""
+    program = "exp(7, 2), exp(#0, 2)"
+    return [
+        question.model_copy(update={"program": program, "answer": 2401.0}) if question.page == page else question
+        for question in questions
+    ]
+
+
+def test_a_page_s_likeness_knows_nothing_of_the_page(questions: list[Question], fitted: CrossFitted) -> None:
+    page = questions[0].page
+    changed = with_other_programs(questions, page)
+    refitted = cross_fit(changed, rate=RATE, seed=0)
+    assert refitted.of(page) == fitted.of(page)
+    # The other half has seen the page; so would a likeness have that is fitted on all pages.
+    assert sum(one != other for one, other in zip(fitted.likenesses, refitted.likenesses, strict=True)) == FOLDS - 1
+    assert fit(changed, RATE, seed=0).weights != fit(questions, RATE, seed=0).weights

@@ -1,0 +1,186 @@
+"""The likeness to gold: a sum of weights whose caches never tell anything else."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from finrank.pools.corrupt import Corruptor, Draft
+from finrank.pools.likeness import Feature, Likeness, PageLikeness, shape_features
+from finrank.pools.trees import grow
+from finrank.programs import operands, parse
+from finrank.programs.shape import FINQA_SHAPES, count_shapes, shape_of
+from finrank.records import Question
+from tests.helpers.questions import RATE, TABLE, TEXT, N, Questions
+
+# The 0.1 % quantile of chi-square with 4 degrees of freedom.
+CHI_SQUARE_4 = 18.5
+
+
+class Written(NamedTuple):
+    """A question, gold and wrong programs for it, and the features of each."""
+
+    question: Question
+    drafts: list[Draft]
+    features: list[list[Feature]]
+
+
+@pytest.fixture(scope="module")
+def written(sample: Questions) -> list[Written]:
+    """Some 500 programs on 60 pages."""
+    found = []
+    for question in sample.dev[:60]:
+        corruptor = Corruptor(question.table, question.text, Likeness())
+        gold = corruptor.draft(parse(question.program or ""))
+        drafts = [gold, *grow(corruptor, gold, N, RATE, random.Random(question.id))]
+        found.append(Written(question, drafts, [corruptor.features(draft) for draft in drafts]))
+    return found
+
+
+def random_weights(written: list[Written], seed: int) -> dict[Feature, float]:
+    every = sorted({feature for one in written for own in one.features for feature in own}, key=repr)
+    rng = random.Random(seed)
+    return {feature: rng.gauss(0.0, 1.0) for feature in every}
+
+
+Edit = Callable[[list[Feature]], list[Feature]]
+
+
+def share_of_equal_scores(written: list[Written], likeness: Likeness, edit: Edit = list) -> float:
+    """How often the cached scores are the sum of the weights of the features, plus log count; asked twice."""
+    equal = []
+    for question, drafts, features in written:
+        page = Corruptor(question.table, question.text, likeness).page
+        on_page = PageLikeness(page, likeness)
+        for draft, own in [*zip(drafts, features, strict=True)] * 2:
+            program = draft.program
+            shape = shape_of(program)
+            score = likeness.of_shape(shape, program) + on_page.score(program, draft.value.answer)
+            count = math.log(likeness.shapes.get(shape, 1.0))
+            total = count + sum(likeness.weights.get(feature, 0.0) for feature in edit(own))
+            equal.append(math.isclose(score, total, rel_tol=1e-9, abs_tol=1e-9))
+    return sum(equal) / len(equal)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_are_the_sum_of_the_weights_of_all_features(written: list[Written], seed: int) -> None:
+    likeness = Likeness(weights=random_weights(written, seed))
+    assert len(likeness.weights) > 300
+    assert share_of_equal_scores(written, likeness) == 1.0
+
+
+@pytest.mark.parametrize("edit", [lambda features: features[1:], lambda features: features[:-1], set])
+def test_a_feature_left_out_or_a_repeat_lost_would_be_noticed(written: list[Written], edit: Edit) -> None:
+    assert share_of_equal_scores(written, Likeness(weights=random_weights(written, 0)), edit) < 0.9
+
+
+def test_changed_weights_reach_the_scores(written: list[Written]) -> None:
+    likeness = Likeness()
+    assert share_of_equal_scores(written, likeness) == 1.0
+    likeness.change(random_weights(written, 1))
+    assert share_of_equal_scores(written, likeness) == 1.0
+    likeness.change(random_weights(written, 2))
+    assert share_of_equal_scores(written, likeness) == 1.0
+    # Not told of a change, what is remembered of shapes is wrong.
+    likeness.weights.update(random_weights(written, 3))
+    assert share_of_equal_scores(written, likeness) < 0.1
+
+
+def test_change_adds_to_the_weights() -> None:
+    likeness = Likeness(weights={("steps", 1): 0.5})
+    likeness.change({("steps", 1): 0.25, ("steps", 2): -1.0})
+    assert likeness.weights == {("steps", 1): 0.75, ("steps", 2): -1.0}
+    assert likeness.weigh([("steps", 1), ("steps", 2), ("steps", 1), ("unheard of",)]) == 0.5
+
+
+def test_without_weights_a_shape_counts_as_often_as_it_occurs() -> None:
+    likeness = Likeness()
+    for text, count in [
+        ("subtract(5829, 5735), divide(#0, 5735)", FINQA_SHAPES["subtract(a, b), divide(#0, b)"]),
+        ("divide(310, 290)", FINQA_SHAPES["divide(a, b)"]),
+        ("exp(310, 290)", 1.0),  # never seen
+    ]:
+        program = parse(text)
+        assert likeness.of_shape(shape_of(program), program) == pytest.approx(math.log(count))
+    assert PageLikeness(Corruptor(TABLE, TEXT, likeness).page, likeness).score(parse("divide(310, 290)"), 1.06897) == 0
+
+
+def test_shapes_are_drawn_as_often_as_they_occur() -> None:
+    likeness = Likeness(
+        shapes={"divide(a, b)": 5.0, "add(a, b)": 2.0, "exp(a, b)": 1.0, "greater(a, b)": 1.0, "add(a, a)": 1.0}
+    )
+    rng = random.Random(0)
+    drawn = Counter(likeness.draw_shape(rng) for _ in range(2000))
+    assert set(drawn) <= set(likeness.shapes)
+
+    def chi_square(shapes: dict[str, float]) -> float:
+        total = sum(shapes.values())
+        return sum((drawn[shape] - 2000 * n / total) ** 2 / (2000 * n / total) for shape, n in shapes.items())
+
+    assert chi_square(likeness.shapes) < CHI_SQUARE_4
+    assert chi_square(dict.fromkeys(likeness.shapes, 1.0)) > CHI_SQUARE_4
+    first, second = random.Random(3), random.Random(3)
+    assert [Likeness().draw_shape(first) for _ in range(9)] == [Likeness().draw_shape(second) for _ in range(9)]
+
+
+def test_shapes_seen_once_are_not_counted() -> None:
+    texts = ["divide(1, 2)", "divide(3, 4)", "divide(3, 3)", "add(1, const_2)", "table_max(a, none)"]
+    assert count_shapes(map(parse, [*texts, "table_max(b, none)"])) == {"divide(a, b)": 2.0, "table_max(row)": 2.0}
+
+
+def test_features_of_a_shape_are_its_steps_operations_and_constants() -> None:
+    program = parse("add(310, 290), divide(#0, const_2)")
+    features = shape_features(shape_of(program), program)
+    for feature in [("steps", 2), ("operation", "add"), ("operation", "divide"), ("constant", "const_2", "divide")]:
+        assert feature in features
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("divide(310, 290)", "divide(270, 290)"),  # another column
+        ("divide(310, 290)", "divide(5829, 5735)"),  # another row
+        ("add(310, 31)", "add(310, -31)"),  # written otherwise
+        ("divide(310, 290)", "divide(310, 29)"),  # lie otherwise to each other
+        ("divide(310, 290)", "divide(290, 310)"),
+        ("divide(40, 290)", "divide(310, 290)"),  # from the text
+    ],
+)
+def test_features_tell_programs_apart_that_have_one_shape(one: str, other: str) -> None:
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    assert Counter(corruptor.features(corruptor.draft(parse(one)))) != Counter(
+        corruptor.features(corruptor.draft(parse(other)))
+    )
+
+
+def corrupted(likeness: Likeness, count: int, rate: float) -> list[Draft]:
+    """Corruptions of the change in revenue on the small page."""
+    corruptor = Corruptor(TABLE, TEXT, likeness)
+    gold = corruptor.draft(parse("subtract(5829, 5735), divide(#0, 5735)"))
+    made = [corruptor.corrupt(gold, random.Random(seed), rate) for seed in range(count)]
+    return [draft for draft in made if draft is not None]
+
+
+def test_corruption_avoids_what_has_a_low_weight() -> None:
+    def reading_2007(weight: float) -> int:
+        made = corrupted(Likeness(weights={("column", 3): weight}), 400, 0.5)
+        return sum(not {"5100", "270", "-20", "20"}.isdisjoint(operands(draft.program)) for draft in made)
+
+    assert reading_2007(0.0) > 100
+    assert reading_2007(-8.0) < 10
+
+
+def test_shapes_do_not_drift_away_from_those_of_gold() -> None:
+    """After ten edits on average, most programs still have a shape that gold programs often have."""
+
+    def share_of_common_shapes(likeness: Likeness) -> float:
+        shapes = [shape_of(draft.program) for draft in corrupted(likeness, 300, 0.9)]
+        return sum(FINQA_SHAPES.get(shape, 0.0) >= 50.0 for shape in shapes) / len(shapes)
+
+    assert share_of_common_shapes(Likeness()) > 0.6
+    assert share_of_common_shapes(Likeness(shapes=dict.fromkeys(FINQA_SHAPES, 1.0))) < 0.4

@@ -1,0 +1,142 @@
+"""The random tree that a pool grows along: a tree in which gold is no special node."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finrank.pools.corrupt import Corruptor
+from finrank.pools.likeness import Likeness
+from finrank.pools.trees import grow, random_tree
+from finrank.programs import parse
+from finrank.records import answer_key
+from tests.helpers.questions import TABLE, TEXT, N, Questions
+
+Edges = list[tuple[int, int]]
+MakeTree = Callable[[int, random.Random], Edges]
+# The 0.1 % quantile of chi-square with 7 degrees of freedom.
+CHI_SQUARE_7 = 24.3
+TREES = 4000
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32))
+def test_it_is_a_tree_and_every_parent_comes_before_its_children(size: int, seed: int) -> None:
+    edges = random_tree(size, random.Random(seed))
+    assert len(edges) == size - 1
+    if size > 1:
+        reached = {edges[0][0]}
+        for parent, child in edges:
+            assert parent in reached
+            assert child not in reached
+            reached.add(child)
+        assert reached == set(range(size))
+
+
+def test_the_same_seed_gives_the_same_tree() -> None:
+    assert random_tree(4, random.Random(1)) == [(0, 1), (0, 2), (1, 3)]
+    assert random_tree(30, random.Random(5)) == random_tree(30, random.Random(5))
+    assert random_tree(30, random.Random(5)) != random_tree(30, random.Random(6))
+
+
+def rooted_at_0(size: int, rng: random.Random) -> Edges:
+    """A random recursive tree seen from the node that it started with: what `random_tree` must not be."""
+    return [(rng.randrange(node), node) for node in range(1, size)]
+
+
+def star(size: int, rng: random.Random) -> Edges:
+    """What pools grow along when each wrong candidate is an edit of gold."""
+    return [(0, node) for node in range(1, size)]
+
+
+def chi_square_of_roots(make: MakeTree) -> float:
+    roots = Counter(make(N, random.Random(seed))[0][0] for seed in range(TREES))
+    return sum((roots[node] - TREES / N) ** 2 / (TREES / N) for node in range(N))
+
+
+def degrees(make: MakeTree) -> list[tuple[int, list[int]]]:
+    """The number of neighbours of the root, and of every node, for each of many trees."""
+    found = []
+    for seed in range(TREES):
+        edges = make(N, random.Random(seed))
+        counts = Counter(node for edge in edges for node in edge)
+        found.append((counts[edges[0][0]], list(counts.values())))
+    return found
+
+
+def excess(make: MakeTree, has: Callable[[int, list[int]], bool]) -> float:
+    """How much more often the root has a property than nodes have it on average."""
+    of_root, of_all = 0.0, 0.0
+    for root, nodes in degrees(make):
+        of_root += has(root, nodes) / TREES
+        of_all += sum(has(node, nodes) for node in nodes) / N / TREES
+    return of_root - of_all
+
+
+def is_leaf(degree: int, degrees: list[int]) -> bool:
+    return degree == 1
+
+
+def is_centre(degree: int, degrees: list[int]) -> bool:
+    return degree == max(degrees)
+
+
+def test_every_node_is_the_root_equally_often() -> None:
+    assert chi_square_of_roots(random_tree) < CHI_SQUARE_7
+
+
+def test_a_root_in_a_fixed_place_would_be_noticed() -> None:
+    assert chi_square_of_roots(rooted_at_0) > CHI_SQUARE_7
+
+
+@pytest.mark.parametrize("has", [is_leaf, is_centre])
+def test_the_root_is_a_leaf_and_a_centre_as_often_as_any_node(has: Callable[[int, list[int]], bool]) -> None:
+    # The standard deviation of a share over 4000 trees is below 0.008.
+    assert abs(excess(random_tree, has)) < 0.03
+
+
+@pytest.mark.parametrize("make", [rooted_at_0, star])
+def test_a_root_in_the_middle_would_be_noticed(make: MakeTree) -> None:
+    assert excess(make, is_leaf) < -0.2
+    assert excess(make, is_centre) > 0.2
+
+
+def test_grown_candidates_differ_in_value_and_go_on_from_gold_or_each_other() -> None:
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    gold = corruptor.draft(parse("subtract(5829, 5735), divide(#0, 5735)"))
+    for seed in range(30):
+        made = grow(corruptor, gold, N, 0.0, random.Random(seed))
+        assert len(made) == N - 1
+        values = {answer_key(draft.value.answer) for draft in [gold, *made] if draft.value.answer is not None}
+        assert len(values) == N
+        earlier = [gold.edits]
+        for draft in made:
+            assert draft.edits[:-1] in earlier  # at rate 0 there is one edit between neighbours
+            earlier.append(draft.edits)
+
+
+def test_in_grown_pools_gold_has_as_many_neighbours_as_a_node_has(sample: Questions) -> None:
+    """At rate 0 the candidates with one edit are gold's neighbours: often one, seldom seven."""
+    counts = []
+    for question in sample.dev:
+        corruptor = Corruptor(question.table, question.text, Likeness())
+        made = grow(corruptor, corruptor.draft(parse(question.program or "")), N, 0.0, random.Random(question.id))
+        counts.append(sum(len(draft.edits) == 1 for draft in made))
+    # A tree of N nodes has N - 1 edges, so 2 (N - 1) / N = 1.75 neighbours per node; in a star gold has 7.
+    assert sum(counts) / len(counts) == pytest.approx(1.75, abs=0.4)
+    assert counts.count(1) / len(counts) > 0.4
+
+
+def test_nothing_grows_where_no_edit_gives_another_value() -> None:
+    corruptor = Corruptor([["a", "+0"]], [], Likeness())
+    assert grow(corruptor, corruptor.draft(parse("table_max(a, none)")), N, 0.0, random.Random(0)) == []
+
+
+def test_growing_ends_when_nothing_new_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Corruptor, "corrupt", lambda self, start, rng, rate: start)
+    corruptor = Corruptor(TABLE, TEXT, Likeness())
+    assert grow(corruptor, corruptor.draft(parse("divide(310, 290)")), N, 0.0, random.Random(0)) == []

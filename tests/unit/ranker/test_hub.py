@@ -1,0 +1,214 @@
+"""Models on the hub: the real client of huggingface_hub against a hub of a few lines that runs beside the test."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+
+from finrank import Ranker
+from finrank.errors import UserError
+from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.confidence import CONFIDENCE, save_confidence
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.saving import save_model
+from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from tests.helpers.tiny_models import save_tiny_base
+
+ASKED: dict[str, Any] = {
+    "question": "what is the change in revenue ?",
+    "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
+    "text": [],
+    "candidates": ["subtract(5829, 5735)", "add(1, 2)"],
+}
+
+
+class StubHub(ThreadingHTTPServer):
+    """As much of the hub's HTTP interface as creating, committing and fetching a small model repository takes."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repositories: dict[str, dict[str, bytes]] = {}
+        self.private: dict[str, bool] = {}
+        self.messages: list[str] = []
+        self.tokens: set[str | None] = set()
+        self.fetched: list[str] = []
+        self.refuse = False
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StubHub
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.server.tokens.add(self.headers["Authorization"])
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        path = self.path.partition("?")[0]
+        if self.server.refuse:
+            self._json({"error": "forbidden"}, 403)
+        elif path == "/api/repos/create":
+            asked = json.loads(body)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self.server.repositories.setdefault(name, {})
+            self.server.private[name] = asked.get("private", asked.get("visibility") == "private")
+            self._json({"url": f"http://{self.headers['Host']}/{name}"})
+        elif "/preupload/" in path:
+            files = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
+            self._json({"files": files})
+        elif "/commit/" in path:
+            self._commit("/".join(path.split("/")[3:5]), [json.loads(line) for line in body.splitlines()])
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        else:
+            self._json({"error": path}, 404)
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            if line["key"] == "header":
+                self.server.messages.append(line["value"]["summary"])
+            elif line["key"] == "file":
+                self.server.repositories[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            elif line["key"] == "deletedFile":
+                del self.server.repositories[name][line["value"]["path"]]
+        url = f"http://{self.headers['Host']}/{name}/commit/{'0' * 40}"
+        self._json({"success": True, "commitOid": "0" * 40, "commitUrl": url})
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+        files = self.server.repositories.get(name)
+        if files is None:
+            self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        elif parts[4:5] == ["revision"] and parts[5] != "main":
+            self._json({"error": "no revision"}, 404, {"X-Error-Code": "RevisionNotFound"})
+        elif parts[4:5] == ["revision"]:
+            sha = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+            self._json({"id": name, "sha": sha, "siblings": [{"rfilename": file} for file in sorted(files)]})
+        elif parts[4:5] == ["tree"]:
+            tree = [{"type": "file", "path": file, "size": len(files[file]), "oid": "0" * 40} for file in sorted(files)]
+            self._json(tree)
+        elif parts[2:3] == ["resolve"]:
+            content = files["/".join(parts[4:])]
+            self.server.fetched.append(parts[-1])
+            headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": parts[3]}
+            self._reply(content, 200, headers)
+        else:
+            self._json({"error": self.path}, 404)
+
+    def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self._reply(json.dumps(value).encode(), status, {"Content-Type": "application/json", **(headers or {})})
+
+    def _reply(self, content: bytes, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StubHub]:
+    server = StubHub()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.chdir(tmp_path)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hub")
+    base = save_tiny_base(folder / "base", "bert")
+    settings = RankerSettings(base_model=str(base), lora=LoraSettings(rank=4), score_head=HeadSettings(hidden_size=16))
+    torch.manual_seed(0)
+    save_model(CandidateRankingModel.new(settings), load_tokenizer(str(base)), folder / "model")
+    (folder / "model" / "README.md").write_text("# a card\n")
+    figures = {"temperature": 2.0, "threshold": None, "pool_sizes": {4: 9}, "origins": {"imported": 9}}
+    save_confidence(folder / "model", figures)
+    return folder / "model"
+
+
+def test_what_is_pushed_is_loaded_by_its_id(
+    hub: StubHub, model_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranker = Ranker.from_pretrained(model_dir, device="cpu")
+    ranker.push_to_hub("someone/ranker", private=True, commit_message="the first", token="hf_secret")
+    assert (hub.messages, hub.private) == (["the first"], {"someone/ranker": True})
+    assert hub.tokens == {"Bearer hf_secret"}
+    assert "the base weights are a local folder" in capsys.readouterr().err
+    expected = {path.name for path in model_dir.iterdir()}
+    assert {"README.md", CONFIDENCE, "score_head.safetensors"} < expected
+    assert set(hub.repositories["someone/ranker"]) == expected
+    hub.repositories["someone/ranker"]["training.pickle"] = b"never fetched"
+    loaded = Ranker.from_pretrained("someone/ranker", device="cpu", token="hf_secret")
+    assert set(hub.fetched) == expected
+    assert loaded.rank(**ASKED) == ranker.rank(**ASKED)
+    assert loaded.confidence == ranker.confidence
+    # Without a network the cache is enough.
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert Ranker.from_pretrained("someone/ranker", device="cpu").rank(**ASKED) == ranker.rank(**ASKED)
+    with pytest.raises(UserError, match="cannot be reached, and nothing was fetched before"):
+        Ranker.from_pretrained("someone/other")
+
+
+def test_pushing_again_leaves_no_confidence_of_other_weights(hub: StubHub, model_dir: Path, tmp_path: Path) -> None:
+    ranker = Ranker.from_pretrained(model_dir, device="cpu")
+    ranker.push_to_hub("someone/ranker")
+    assert CONFIDENCE in hub.repositories["someone/ranker"]
+    ranker.save_pretrained(tmp_path / "plain")
+    (tmp_path / "plain" / CONFIDENCE).unlink()
+    Ranker.from_pretrained(tmp_path / "plain", device="cpu").push_to_hub("someone/ranker")
+    assert CONFIDENCE not in hub.repositories["someone/ranker"]
+    assert Ranker.from_pretrained("someone/ranker", device="cpu").confidence is None
+
+
+def test_what_cannot_be_had_says_what_to_do(hub: StubHub, model_dir: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder outputs/run_009 here, .* no such model(.|\n)*export HF_TOKEN"):
+        Ranker.from_pretrained("outputs/run_009")
+    ranker = Ranker.from_pretrained(model_dir, device="cpu")
+    ranker.push_to_hub("someone/ranker")
+    with pytest.raises(UserError, match=r"no such revision(.|\n)*another revision than v2"):
+        Ranker.from_pretrained("someone/ranker", revision="v2")
+    with pytest.raises(UserError, match="is no hub id, and only the hub has revisions"):
+        Ranker.from_pretrained(model_dir, revision="v2")
+    del hub.repositories["someone/ranker"]["score_head.safetensors"]
+    with pytest.raises(UserError, match=r"no complete model: score_head.safetensors missing"):
+        Ranker.from_pretrained("someone/ranker")
+    hub.refuse = True
+    with pytest.raises(UserError, match=r"someone/ranker cannot be uploaded: .*(.|\n)*export HF_TOKEN"):
+        ranker.push_to_hub("someone/ranker")
+    with pytest.raises(UserError, match="cannot be uploaded"):
+        ranker.push_to_hub("not/an/id")
+
+
+def test_a_card_is_taken_along_and_never_replaced(model_dir: Path, tmp_path: Path) -> None:
+    ranker = Ranker.from_pretrained(model_dir, device="cpu")
+    ranker.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "# a card\n"
+    (tmp_path / "README.md").write_text("my own\n")
+    ranker.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "my own\n"

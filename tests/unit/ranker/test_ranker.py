@@ -1,0 +1,255 @@
+"""`Ranker`: what it takes, what it gives, what it says to malformed input."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finrank import Ranker
+from finrank.errors import UserError
+from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.saving import save_model
+from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from tests.helpers.pools import make_pool
+from tests.helpers.tiny_models import save_tiny_base
+
+ASKED: dict[str, Any] = {
+    "question": "what is the change in revenue ?",
+    "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
+    "text": ["revenue grew ."],
+}
+
+
+@pytest.fixture(scope="module")
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
+    folder = tmp_path_factory.mktemp("ranker")
+    base = save_tiny_base(folder / "base", "bert")
+    settings = RankerSettings(base_model=str(base), lora=LoraSettings(rank=4), score_head=HeadSettings(hidden_size=16))
+    torch.manual_seed(0)
+    model = CandidateRankingModel.new(settings)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:  # zero at the start of training, when adapters change nothing
+                value.normal_(std=0.1)
+    save_model(model, load_tokenizer(str(base)), folder / "model")
+    return Ranker.from_pretrained(folder / "model", device="cpu")
+
+
+def test_answers_come_best_first_and_equal_values_are_one(ranker: Ranker) -> None:
+    candidates = ["subtract(5829, 5735)", "subtract(5735, 5829)", {"answer": 94}, {"program": "add(5829, 5735)"}]
+    answers = ranker.rank(**ASKED, candidates=candidates)
+    assert {answer.answer: sorted(answer.indices) for answer in answers} == {94.0: [0, 2], -94.0: [1], 11564.0: [3]}
+    assert sum(answer.probability for answer in answers) == pytest.approx(1)
+    assert [answer.probability for answer in answers] == sorted((a.probability for a in answers), reverse=True)
+    together = next(answer for answer in answers if answer.answer == 94.0)
+    assert together.programs == ["subtract(5829, 5735)"]
+    assert together.index in together.indices
+
+
+def test_saving_keeps_a_card_that_is_there_and_leaves_none_of_pefts(ranker: Ranker, tmp_path: Path) -> None:
+    ranker.save_pretrained(tmp_path)
+    assert not (tmp_path / "README.md").exists()
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    mine = b"---\nlicense: [never closed\n---\nmy own words\r\n"  # no card that a library could read
+    (tmp_path / "README.md").write_bytes(mine)
+    ranker.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_bytes() == mine
+    assert Ranker.from_pretrained(tmp_path, device="cpu").rank(**ASKED, candidates=["add(1, 2)"])
+
+
+def test_many_questions_give_what_each_gives_alone(ranker: Ranker) -> None:
+    requests = [
+        {**ASKED, "candidates": ["add(1, 2)", "add(5829, 5735)"]},
+        {**ASKED, "question": "and the total ?", "candidates": ["table_sum(revenue, none)", "add(1, 2)", "yes(1, 2)"]},
+    ]
+    for request, together in zip(requests, ranker.rank_many(requests), strict=True):
+        alone = ranker.rank(**request)
+        assert [answer.index for answer in alone] == [answer.index for answer in together]
+        assert [a.score for a in alone] == pytest.approx([t.score for t in together], abs=1e-5)
+
+
+def test_a_page_may_be_left_out(ranker: Ranker) -> None:
+    request = {"question": "what is 1 plus 2 ?", "candidates": ["add(1, 2)", "subtract(1, 2)"]}
+    expected = ranker.rank(**request, table=[], text=[])
+    assert ranker.rank(**request) == expected
+    assert ranker.rank_many([request]) == [expected]
+
+
+def test_order_of_the_candidates_does_not_matter(ranker: Ranker) -> None:
+    candidates = ["add(1, 2)", "add(5829, 5735)", "subtract(5829, 5735)", "divide(5829, 5735)"]
+    answers = [answer.answer for answer in ranker.rank(**ASKED, candidates=candidates)]
+    assert answers == [answer.answer for answer in ranker.rank(**ASKED, candidates=candidates[::-1])]
+
+
+def test_a_program_that_fails_is_ranked_by_its_text_and_says_so(ranker: Ranker) -> None:
+    answers = ranker.rank(**ASKED, candidates=["divide(1, 0)", "what ?", "add(1, 2)"])
+    failed = {answer.index: answer for answer in answers if answer.answer is None}
+    assert set(failed) == {0, 1}
+    assert all(answer.error for answer in failed.values())
+    assert next(answer for answer in answers if answer.index == 2).error is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"candidates": []}, "request 0: no candidates: give at least one program or answer"),
+        (
+            {"candidates": [{}]},
+            "expected a program, a value, or an object with program, answer or both",
+        ),
+        ({"candidates": ["yes", {"programme": "add(1, 2)"}]}, "candidate 1: expected .*; got the keys programme"),
+        ({"candidates": [None]}, "candidate 0: expected .*; got NoneType"),
+        ({"candidates": [True]}, "candidate 0: expected .*; got bool"),
+        ({"candidates": [{"answer": True}]}, "candidate 0: answer"),
+        ({"candidates": [{"answer": "about 5"}]}, "candidate 0: answer: 'about 5' is no number that can be read"),
+        ({"candidates": [{"answer": 5, "origin": "guessed"}]}, "candidate 0: origin"),
+        ({"candidates": ["add(1, 2), " * 2000]}, "candidate 0: a program of 22000 characters"),
+        ({"candidates": [{"answer": float("nan")}]}, "answer"),
+        ({"candidates": ["\ud800"]}, "candidate 0: its program holds half a surrogate pair"),
+        ({"table": [["a", "\udc00"]], "candidates": ["add(1, 2)"]}, "table or text holds half a surrogate pair"),
+        ({"question": "\ud800", "candidates": ["add(1, 2)"]}, "question: .* unicode"),
+        ({"table": [[1, 2]], "candidates": ["add(1, 2)"]}, "table.0.0"),
+        ({"table": "revenue 5829", "candidates": ["add(1, 2)"]}, "table must be a list, not str"),
+        ({"candidates": "add(1, 2)"}, "candidates must be a list, not str"),
+        ({"table": [["a"], "bc"], "candidates": ["add(1, 2)"]}, "row 1 of the table must be a list, not str"),
+        ({"text": None, "candidates": ["add(1, 2)"]}, "text must be a list, not NoneType"),
+        ({"candidates": [{"answer": 10**400}]}, "request 0: candidate 0: answer: the number is too large"),
+        ({"candidates": [10**5000]}, "request 0: candidate 0: answer: the number is too large"),
+        ({"question": "", "candidates": ["add(1, 2)"]}, "question"),
+    ],
+)
+def test_malformed_input_is_named(ranker: Ranker, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ranker.rank(**{**ASKED, **change})
+
+
+def test_saving_again_gives_the_same_scores(ranker: Ranker, tmp_path: Path) -> None:
+    candidates = ["add(1, 2)", "add(5829, 5735)"]
+    ranker.save_pretrained(tmp_path / "copy")
+    again = Ranker.from_pretrained(tmp_path / "copy", device="cpu")
+    before, after = (one.rank(**ASKED, candidates=candidates) for one in (ranker, again))
+    assert [answer.score for answer in before] == [answer.score for answer in after]
+
+
+def test_a_window_larger_than_the_models_is_refused(tmp_path: Path) -> None:
+    from finrank.ranker.prompt import PromptSettings
+
+    base = save_tiny_base(tmp_path / "base", "bert")
+    settings = RankerSettings(base_model=str(base), prompt=PromptSettings(max_length=5000))
+    with pytest.raises(UserError, match="max_length 5000 is over the 1024 positions"):
+        CandidateRankingModel.new(settings)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "value"),
+    [
+        ("94.0", 94.0),
+        (94, 94.0),
+        ("12.5%", 0.125),
+        ("$ 1,200", 1200.0),
+        (" Yes ", "yes"),
+        ({"answer": "no"}, "no"),
+        ({"answer": "12.5%"}, 0.125),
+        ({"program": "divide(1, 0)", "answer": 5}, 5.0),  # the answer counts where the program fails
+        ({"program": "add(1, 2)", "answer": 5}, 3.0),  # and never against a program that does not
+        ({"program": "94.0"}, None),  # called a program, so it is one, and fails
+        ("const_100", None),
+        ("about 94", None),
+    ],
+)
+def test_a_value_is_read_in_any_of_its_forms(ranker: Ranker, candidate: Any, value: Any) -> None:
+    (answer,) = ranker.rank(**ASKED, candidates=[candidate])
+    assert answer.answer == value
+    assert (answer.error is None) == (value is not None and value != 5.0)
+
+
+def test_a_pool_of_our_own_files_is_a_request(ranker: Ranker) -> None:
+    line = make_pool(3).model_dump(mode="json")
+    ranking = ranker.rank_many([line])[0]
+    programs = [candidate["program"] for candidate in line["candidates"]]
+    assert sorted(answer.programs[0] for answer in ranking) == sorted(programs)
+    # What the file knows of gold changes nothing.
+    blind = {key: line[key] for key in ("question", "table", "text")}
+    assert ranker.rank(**blind, candidates=programs) == ranking
+
+
+def test_a_stream_is_taken_in_pieces(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finrank.ranker.ranker._REQUESTS_AT_A_TIME", 4)
+    taken = 0
+
+    def requests() -> Iterator[dict[str, Any]]:
+        nonlocal taken
+        for number in range(10):
+            taken += 1
+            yield {**ASKED, "candidates": [f"add({number}, 2)", "add(1, 2)"]}
+
+    stream = ranker.rank_stream(requests())
+    assert next(stream)[0].programs
+    assert taken == 4
+    assert len(list(stream)) == 9
+    assert taken == 10
+    with pytest.raises(UserError, match="request 9: no candidates"):
+        ranker.rank_many([*list(requests())[:9], {**ASKED, "candidates": []}])
+
+
+def test_the_steps_of_ranking_give_what_ranking_gives(ranker: Ranker) -> None:
+    request = {**ASKED, "candidates": ["subtract(5829, 5735)", 94, "divide(1, 0)"]}
+    prepared = ranker.prepare(request, "mine")
+    assert prepared.candidates[0].answer == 94.0
+    assert prepared.tokens == len(prepared.pool.prefix) + sum(map(len, prepared.pool.candidates))
+    assert ranker.ranking(prepared, ranker.score([prepared])[0]) == ranker.rank(**request)
+    assert ranker.unlike_fitted(prepared) == []  # nothing was fitted
+    with pytest.raises(UserError, match=r"^mine: no candidates"):
+        ranker.prepare({**ASKED, "candidates": []}, "mine")
+
+
+_TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.text("add(12, )#_ctble5%$|", max_size=30),
+    st.just("table_sum(revenue, none)"),
+    st.sampled_from(["\ud800", "add(#0, 1)", "exp(9999, 9999)", "add(1, 2), add(#0, #0)", "const_m1", ""]),
+)
+_JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**400) | st.floats() | _TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["program", "answer", "x"]), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    request=st.fixed_dictionaries(
+        {
+            "question": _TEXTS | _JUNK,
+            "table": st.lists(st.lists(_TEXTS, max_size=3), max_size=3) | _JUNK,
+            "text": st.lists(_TEXTS, max_size=3) | _JUNK,
+            "candidates": st.lists(_TEXTS | st.fixed_dictionaries({"program": _TEXTS}) | _JUNK, max_size=3) | _JUNK,
+        }
+    )
+)
+def test_whatever_is_asked_gives_a_ranking_or_a_user_error(ranker: Ranker, request: dict[str, Any]) -> None:
+    with contextlib.suppress(UserError):
+        prepared = ranker.prepare(request)
+        assert sum(a.probability for a in ranker.ranking(prepared, ranker.score([prepared])[0])) == pytest.approx(1)
+
+
+def test_merged_adapters_change_rounding_alone_and_can_be_saved(ranker: Ranker, tmp_path: Path) -> None:
+    candidates = ["add(1, 2)", "add(5829, 5735)", "yes"]
+    expected = {answer.index: answer.score for answer in ranker.rank(**ASKED, candidates=candidates)}
+    ranker.save_pretrained(tmp_path / "plain")
+    merged = Ranker.from_pretrained(tmp_path / "plain", device="cpu", merge=True)
+    found = {answer.index: answer.score for answer in merged.rank(**ASKED, candidates=candidates)}
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert found != expected
+    merged.save_pretrained(tmp_path / "saved")
+    again = Ranker.from_pretrained(tmp_path / "saved", device="cpu").rank(**ASKED, candidates=candidates)
+    assert {answer.index: answer.score for answer in again} == expected
+    assert (merged.device.type, merged.route) == ("cpu", ranker.route)

@@ -1,0 +1,146 @@
+"""Sampling from a generator in a folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finrank.commands import rewards
+from finrank.errors import UserError
+from finrank.generator import model, saving
+from finrank.generator.model import load_generation_tokenizer, new_generator
+from finrank.generator.saving import save_generator
+from finrank.generator.settings import GeneratorSettings, generator_settings
+from finrank.generator.text import TooLong
+from finrank.records import Question, RewardedPool
+from finrank.sampling import gather as sample
+from finrank.sampling.askers import Sampling
+from finrank.store import load_records
+from finrank.training.config import load_config
+from tests.helpers.pools import write_pools
+from tests.helpers.sampling import contents, pools, rejects, shorten_waits, write_data
+from tests.helpers.tiny_generator import CONFIG, SMALL, save_tiny_causal_lm, train
+from tests.unit.generator.test_sft import LEARN_BY_HEART
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_waits(monkeypatch)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+@pytest.fixture
+def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A generator in place of the real one; gives the ids that it was asked for."""
+    asked: list[str] = []
+
+    class Fake:
+        def complete(
+            self, questions: list[Question], *, num_samples: int, temperature: float, top_p: float, seed: int
+        ) -> list[list[str]]:
+            asked.extend(one.id for one in questions)
+            if len(asked) == 5:
+                raise KeyboardInterrupt
+            if any(one.id == "d1" for one in questions):
+                raise TooLong("d1: the question does not fit")
+            return [[f'{{"program": "add({place}, {seed})"}}' for place in range(num_samples)] for _ in questions]
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / saving.CONFIG).write_text("{}")
+    monkeypatch.setattr(saving, "read_settings", lambda directory: None)
+    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Fake())
+    return asked
+
+
+def test_a_generators_completions_become_pools_and_an_interrupted_run_goes_on(
+    tmp_path: Path, data: Path, generator: list[str]
+) -> None:
+    def once() -> dict[str, Any]:
+        return sample.run(data, tmp_path / "out", model=str(tmp_path / "model"), sampling=Sampling(2, seed=5))
+
+    with pytest.raises(KeyboardInterrupt):
+        once()
+    assert generator == ["t0", "t1", "d0", "d1", "d2"]
+    result = once()
+    assert generator[5:] == ["d1", "d2", "d3", "d4"]
+    assert [result["splits"][split]["pools"] for split in ("train", "dev")] == [2, 4]
+    assert {one.answer for one in pools(tmp_path / "out")["d3"].candidates} == {5.0, 6.0}
+    assert rejects(tmp_path / "out") == [("dev.jsonl", 2, "d1", "d1: the question does not fit")]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("can't allocate memory")]
+)
+def test_where_memory_runs_out_the_number_of_candidates_is_named(
+    tmp_path: Path, data: Path, generator: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    class Full:
+        def complete(self, *_: Any, **__: Any) -> list[list[str]]:
+            raise error
+
+    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Full())
+    with pytest.raises(UserError, match=r"^Out of memory\. .*\(t0\).* lower --num_candidates"):
+        sample.run(data, tmp_path / "out", model=str(tmp_path / "model"), sampling=Sampling(2))
+
+
+def test_a_fault_that_is_none_of_memory_is_shown_as_it_is(
+    tmp_path: Path, data: Path, generator: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def complete(self, *_: Any, **__: Any) -> list[list[str]]:
+            raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Broken())
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        sample.run(data, tmp_path / "out", model=str(tmp_path / "model"))
+
+
+def test_a_folder_without_a_generator_is_refused(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(UserError, match="No generator in"):
+        sample.run(data, tmp_path / "out", model=str(tmp_path / "nowhere"))
+
+
+def settings_of(base: Path) -> GeneratorSettings:
+    return generator_settings(load_config(CONFIG, SMALL, str(base)))
+
+
+def test_a_real_generator_that_writes_nonsense_makes_no_pool(tmp_path: Path, data: Path) -> None:
+    base = save_tiny_causal_lm(tmp_path / "base")
+    settings = settings_of(base)
+    save_generator(new_generator(settings), load_generation_tokenizer(str(base)), settings, tmp_path / "model")
+
+    def once() -> None:
+        sample.run(data, tmp_path / "out", model=str(tmp_path / "model"), sampling=Sampling(2), limit=1)
+
+    with pytest.raises(UserError, match="no pool could be made: no completion could be read"):
+        once()
+    journal = (tmp_path / "out.journal.jsonl").read_bytes()
+    assert len(journal.splitlines()) == 1 + 2
+    with pytest.raises(UserError, match="no pool could be made"):
+        once()
+    assert (tmp_path / "out.journal.jsonl").read_bytes() == journal
+
+
+@pytest.mark.slow
+def test_a_trained_generator_fills_pools_with_what_it_has_learned(tmp_path: Path) -> None:
+    folder = write_pools(tmp_path / "data", train=20, selection=1, dev=1)
+    shutil.copy(folder / "train.jsonl", folder / "selection.jsonl")
+    stage = train(tmp_path, *LEARN_BY_HEART)
+    for name in ("once", "again"):
+        sample.run(
+            folder, tmp_path / name, model=str(stage.parent), sampling=Sampling(3, temperature=0.5), splits=["train"]
+        )
+    assert contents(tmp_path / "once") == contents(tmp_path / "again")
+    made = pools(tmp_path / "once", "train")
+    assert len(made) == 20
+    rewards.run(tmp_path / "once", tmp_path / "rewarded")
+    rewarded = load_records(tmp_path / "rewarded" / "train.jsonl", RewardedPool)
+    assert sum(bool(pool.correct) for pool in rewarded) >= 18

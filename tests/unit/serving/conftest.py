@@ -1,0 +1,40 @@
+"""A served tiny model: its ranker, an app in this process, and a live server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from finrank import Ranker
+from finrank.serving.app import make_app
+from tests.helpers.live_server import Live, running
+from tests.helpers.serving_model import save_tiny_model
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with random weights."""
+    return save_tiny_model(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="session")
+def ranker(model_dir: Path) -> Ranker:
+    """That model, loaded."""
+    return Ranker.from_pretrained(model_dir, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def client(ranker: Ranker) -> Iterator[TestClient]:
+    """A client of the app with its default limits; an error in the app becomes a 500, as on a real server."""
+    with TestClient(make_app(ranker, "tiny"), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def live(ranker: Ranker) -> Iterator[Live]:
+    """A live server of the tiny model."""
+    with running(make_app(ranker, "tiny")) as served:
+        yield served

@@ -1,0 +1,203 @@
+"""Malformed requests of every kind get a 4xx that says what to do, and never a 5xx."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from finrank.serving.schemas import RankRequest, RerankRequest
+from tests.helpers.serving_model import ASKED, QUERY
+
+JSON = {"content-type": "application/json"}
+
+
+def error_of(response: Any) -> dict[str, Any]:
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"type", "message", "field"}
+    assert body["error"]["message"]
+    return dict(body["error"])
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"question": ""}, "question", "at least 1 character"),
+        ({"question": 5}, "question", "valid string"),
+        ({"question": "\ud800"}, "question", "unicode"),
+        ({"table": "a | b"}, "table", "valid list"),
+        ({"table": [["a", 5]]}, "table.0.1", "valid string"),
+        ({"text": "a sentence ."}, "text", "valid list"),
+        ({"candidates": []}, "candidates", "at least 1 item"),
+        ({"candidates": [True]}, "candidates.0", "expected a program, a value"),
+        ({"candidates": ["yes", {"programme": "add(1, 2)"}]}, "candidates.1", "expected a program, a value"),
+        ({"question": " \n"}, "question", "not blank"),
+        ({"candidates": [None, []], "text": 5}, "text", "and 1 more fault"),
+        ({"candidates": ["yes", {}]}, "candidates.1", "candidates.1: expected a program"),
+        ({"candidates": ["yes", "no", {"answer": "many"}]}, "candidates.2", "many"),
+        ({"candidates": [{"program": "add(1, 2)", "origin": "mine"}]}, "candidates.0", "origin (gold"),
+        ({"candidates": [{"origin": "gold"}]}, "candidates.0", "the keys origin"),
+        ({"candidates": ["add(1, 2) " * 300]}, None, "do not fit max_length"),
+        ({"id": 5}, "id", "valid string"),
+        ({"candidate": "yes"}, "candidate", "Extra inputs"),
+    ],
+)
+def test_a_field_at_fault_is_named(client: TestClient, change: Any, field: str | None, message: str) -> None:
+    body = json.dumps({**ASKED, "candidates": ["yes"], **change})
+    response = client.post("/v1/rank", content=body, headers=JSON)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert (error["type"], error["field"]) == ("invalid_request", field)
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"query": None}, "query", "valid string"),
+        ({"query": "table:\na | b"}, "query", "no question"),
+        ({"query": "how ?\ntable:\na | b\nc"}, "query", "line 4"),
+        ({"documents": [{"title": "x"}]}, "documents.0", 'an object {"text": …}'),
+        ({"documents": "yes"}, "documents", "valid list"),
+        ({"documents": []}, "documents", "at least 1 item"),
+        ({"top_n": -1}, "top_n", "greater than or equal to 0"),
+        ({"top_n": "many"}, "top_n", "valid integer"),
+        ({"top_n": "2"}, "top_n", "valid integer"),
+        ({"top_n": True}, "top_n", "valid integer"),
+        ({"documents": ["yes", "add(1, 2)" * 3000]}, "documents.1", "documents.1: a program of 27000 characters"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v2/rerank"])
+def test_of_a_rerank_request_too(client: TestClient, path: str, change: Any, field: str, message: str) -> None:
+    response = client.post(path, json={"query": QUERY, "documents": ["yes"], **change})
+    assert response.status_code == 400
+    error = error_of(response)
+    assert error["field"] == field
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "Field required"),
+        (b"{", "no JSON"),
+        (b"[]", "dictionary"),
+        (b"\xff\xfe{", "send JSON in UTF-8"),
+        (b"[" * 100_000, "nesting"),
+        (b'{"candidates": [1' + b"0" * 5000 + b"]}", "numbers beyond reason"),
+        (b'{"question": "a", "candidates": [1' + b"0" * 400 + b"]}", "candidates.0"),
+        (b'{"question": "a", "candidates": [NaN]}', "candidates.0"),
+        (b'{"question": "a", "\\ud800": 1, "candidates": ["a"]}', ""),
+        (b'{"question": "a", "question": "b", "candidates": ["a"]}', "'question' stands twice"),
+        (b'{"question": "a", "candidates": [{"answer": 1, "answer": 2}]}', "'answer' stands twice"),
+        (json.dumps({str(number): 1 for number in range(100)}).encode(), "100 names"),
+    ],
+)
+def test_a_body_that_is_no_request(client: TestClient, body: bytes, message: str) -> None:
+    response = client.post("/v1/rank", content=body, headers=JSON)
+    assert response.status_code == 400
+    assert message in error_of(response)["message"]
+
+
+def test_other_paths_methods_and_types(client: TestClient) -> None:
+    for method, path, status, kind in [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("POST", "/v3/rerank", 404, "not_found"),
+        ("GET", "/v1/rank", 405, "method_not_allowed"),
+        ("PUT", "/v1/rerank", 405, "method_not_allowed"),
+        ("POST", "/health", 405, "method_not_allowed"),
+    ]:
+        response = client.request(method, path, headers=JSON)
+        assert (response.status_code, error_of(response)["type"]) == (status, kind)
+    plain = client.post("/v1/rank", content=b"{}", headers={"content-type": "text/plain"})
+    assert plain.status_code == 415
+    assert "application/json" in error_of(plain)["message"]
+    packed = client.post("/v1/rank", content=b"{}", headers={**JSON, "content-encoding": "gzip"})
+    assert packed.status_code == 415
+    assert "'gzip'" in error_of(packed)["message"]
+    plainly = {**JSON, "content-encoding": "identity"}
+    asked = json.dumps({**ASKED, "candidates": ["yes"]})
+    assert client.post("/v1/rank", content=asked, headers=plainly).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["table", "text", "candidates", "documents"])
+def test_faults_without_number_are_not_all_written_down(field: str) -> None:
+    everywhere: list[list[Any]] = [[[]] * 9_000, [5.5] * 9_000, [[5.5] * 9_000], [None] * 9_000]
+    for faults in everywhere:
+        body = {"question": "a", "query": "a", "candidates": ["a"], "documents": ["a"], field: faults}
+        for model in (RankRequest, RerankRequest):
+            relevant = {name: value for name, value in body.items() if name in model.model_fields}
+            assert number_of_faults(model, relevant) <= 5  # the forms of one candidate
+
+
+def number_of_faults(model: type[BaseModel], body: dict[str, Any]) -> int:
+    try:
+        model.model_validate(body)
+        return 0
+    except ValidationError as error:
+        return error.error_count()
+
+
+TEXTS = st.text(max_size=8) | st.sampled_from(
+    [
+        "add(1, 2)",
+        "divide(1, 0)",
+        "exp(9, 99999)",
+        "table_sum(a, none)",
+        "yes",
+        "1e999",
+        "= 5",
+        "a\ntable:\nb",
+        "#0",
+        "",
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+CANDIDATES = st.lists(
+    TEXTS
+    | st.floats()
+    | st.fixed_dictionaries({}, optional={"program": TEXTS | VALUES, "answer": TEXTS | VALUES, "text": TEXTS})
+    | VALUES,
+    max_size=4,
+)
+LIKE_A_REQUEST = st.fixed_dictionaries(
+    {},
+    optional={
+        "question": TEXTS | VALUES,
+        "table": st.lists(st.lists(TEXTS, max_size=3), max_size=3) | VALUES,
+        "text": st.lists(TEXTS, max_size=3) | VALUES,
+        "candidates": CANDIDATES | VALUES,
+        "query": TEXTS | VALUES,
+        "documents": CANDIDATES | VALUES,
+        "top_n": st.integers() | VALUES,
+        "return_documents": VALUES,
+        "id": VALUES,
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(path=st.sampled_from(["/v1/rank", "/v1/rerank", "/v2/rerank"]), body=LIKE_A_REQUEST | VALUES)
+def test_no_body_of_json_breaks_the_server(client: TestClient, path: str, body: Any) -> None:
+    response = client.post(path, content=json.dumps(body), headers=JSON)
+    assert response.status_code in (200, 400), response.text
+    if response.status_code == 400:
+        error_of(response)
+
+
+@settings(max_examples=100, deadline=None)
+@given(body=st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-16")))
+def test_no_bytes_break_the_server(client: TestClient, body: bytes) -> None:
+    response = client.post("/v1/rank", content=body, headers=JSON)
+    assert response.status_code == 400, response.text
+    error_of(response)

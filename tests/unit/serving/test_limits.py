@@ -1,0 +1,242 @@
+"""Each limit, what it says, and that requests below it pass."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from starlette.responses import JSONResponse
+from starlette.types import Message
+
+from finrank import Ranker
+from finrank.serving.app import make_app
+from finrank.serving.batching import Scores
+from finrank.serving.guard import Guard, Traffic
+from finrank.serving.limits import Limits
+from tests.helpers.live_server import running
+
+ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
+
+
+@contextmanager
+def limited(ranker: Ranker, **limits: Any) -> Iterator[TestClient]:
+    with TestClient(make_app(ranker, "tiny", Limits(**limits)), raise_server_exceptions=False) as client:
+        assert client.post("/v1/rank", json=ASKED).status_code == 200
+        yield client
+
+
+def refused(response: Any, status: int, kind: str, *said: str) -> None:
+    error = response.json()["error"]
+    assert (response.status_code, error["type"]) == (status, kind)
+    assert [text for text in said if text not in error["message"]] == []
+
+
+def test_bytes_of_the_body(ranker: Ranker) -> None:
+    long = {**ASKED, "text": ["x" * 500]}
+    with limited(ranker, body_bytes=400) as client:
+        refused(client.post("/v1/rank", json=long), 413, "too_large", "limit of 400 bytes", "--max_body_kib")
+        chunks = (piece for piece in [b'{"question": "', b"x" * 500, b'"}'])
+        chunked = client.post("/v1/rank", content=chunks, headers={"content-type": "application/json"})
+        refused(chunked, 413, "too_large", "limit of 400 bytes")
+
+
+def test_a_body_with_a_wrong_announcement_of_its_length(ranker: Ranker) -> None:
+    with limited(ranker, body_bytes=400) as client:
+        for length in ("9" * 5000, "99999"):
+            headers = {"content-type": "application/json", "content-length": length}
+            refused(client.post("/v1/rank", content=b"{}", headers=headers), 413, "too_large", "400 bytes")
+
+
+def test_candidates(ranker: Ranker) -> None:
+    with limited(ranker, candidates=2) as client:
+        three = ["yes", "no", "5"]
+        refused(
+            client.post("/v1/rank", json={**ASKED, "candidates": three}), 413, "too_large", "3 candidates", "limit of 2"
+        )
+        refused(client.post("/rerank", json={"query": "how ?", "documents": three}), 413, "too_large", "3 documents")
+
+
+def test_candidates_are_counted_before_they_are_validated(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def validated(*_: Any) -> None:
+        pytest.fail("the body was validated")
+
+    monkeypatch.setattr("finrank.serving.error_responses.from_validation", validated)
+    for path, field in (("/v1/rank", "candidates"), ("/rerank", "documents")):
+        body = f'{{"question": "a", "query": "a", "{field}": [{",".join(["[]"] * 300_000)}]}}'
+        response = client.post(path, content=body, headers={"content-type": "application/json"})
+        refused(response, 413, "too_large", f"300000 {field}", "limit of 256")
+        assert response.json()["error"]["field"] == field
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": "x" * 300},
+        {"text": ["x" * 150] * 2},
+        {"text": [""] * 300},
+        {"table": [["x" * 150] * 2]},
+        {"table": [[]] * 300},
+        {"table": [[""] * 300]},
+        {"candidates": [{"program": "x" * 300}]},
+    ],
+)
+def test_characters(ranker: Ranker, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
+    with limited(ranker, characters=300) as client:
+        monkeypatch.setattr(ranker, "prepare", lambda *_: pytest.fail("the page was prepared"))
+        response = client.post("/v1/rank", json={**ASKED, **change})
+        refused(response, 413, "too_large", "more than 300 characters", "--max_characters")
+
+
+def test_a_page_below_the_limit_of_characters_passes(ranker: Ranker) -> None:
+    with limited(ranker, characters=300) as client:
+        assert client.post("/v1/rank", json={**ASKED, "text": ["x" * 150]}).status_code == 200
+
+
+def test_preparing_that_takes_too_long(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    prepare = ranker.prepare
+    monkeypatch.setattr("finrank.serving.app._SECONDS_TO_STOP", 0.2)
+    monkeypatch.setattr(ranker, "prepare", lambda request: go.wait(60) and prepare(request))
+    try:
+        with running(make_app(ranker, "tiny", Limits(seconds=0.3))) as live:
+            refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s")
+            assert httpx.get(f"{live.url}/health").status_code == 200
+            live.server.handle_exit(15, None)
+            live.thread.join(20)
+            assert not live.thread.is_alive(), "the shutdown waited for it"
+            threads = [live.service.batcher._preparing_thread, live.service.batcher._model_thread]
+            assert threads[0].is_alive()
+            assert all(thread.daemon for thread in threads), "the process would wait for it"
+    finally:
+        go.set()
+
+
+def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finrank.serving.guard._SECONDS_TO_SEND", 0.1)
+    traffic = Traffic()
+    guard = Guard(JSONResponse({}), limits=Limits(seconds=0.1), key=None, traffic=traffic)
+    kept: list[int] = []
+
+    async def receive() -> Message:
+        if not kept:
+            kept.append(traffic.waiting)
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+        await asyncio.sleep(60)
+        raise AssertionError("unreachable")
+
+    async def send(_: Message) -> None:
+        await asyncio.sleep(60)
+
+    async def run() -> None:
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+        await asyncio.wait_for(guard(scope, receive, send), 20)
+
+    asyncio.run(run())
+    assert (kept, traffic.waiting) == ([1], 0)
+
+
+def test_tokens(ranker: Ranker) -> None:
+    with limited(ranker, tokens=60) as client:
+        long = {**ASKED, "candidates": [f"add({number}, 2)" for number in range(10)]}
+        refused(client.post("/v1/rank", json=long), 413, "too_large", "limit of 60", "--max_tokens")
+
+
+class SlowScoring:
+    """A stand-in for scoring that waits until it may go on."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self.go = threading.Event()
+        self.begun = threading.Event()
+        self.batches: list[int] = []
+        self._ranker = ranker
+
+    def __call__(self, prepared: Sequence[Any]) -> list[Scores]:
+        self.begun.set()
+        assert self.go.wait(20)
+        self.batches.append(len(prepared))
+        return self._ranker.score(prepared)
+
+
+@pytest.fixture
+def slow(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> SlowScoring:
+    """The ranker scores only when told to."""
+    scoring = SlowScoring(Ranker(ranker._loaded))
+    monkeypatch.setattr(ranker, "score", scoring)
+    return scoring
+
+
+def test_requests_at_once(ranker: Ranker, slow: SlowScoring) -> None:
+    with running(make_app(ranker, "tiny", Limits(waiting=2))) as live:
+        statuses: list[int] = []
+        threads = [ask_in_thread(live.url, statuses) for _ in range(2)]
+        wait_until(lambda: live.service.traffic.waiting == 2)
+        third = httpx.post(f"{live.url}/v1/rank", json=ASKED)
+        refused(third, 503, "overloaded", "2 requests", "--max_waiting")
+        assert third.headers["retry-after"] == "1"
+        slow.go.set()
+        for thread in threads:
+            thread.join(20)
+        assert statuses == [200, 200]
+        assert httpx.post(f"{live.url}/v1/rank", json=ASKED).status_code == 200
+
+
+def test_seconds(ranker: Ranker, slow: SlowScoring) -> None:
+    with running(make_app(ranker, "tiny", Limits(seconds=0.3))) as live:
+        refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s", "--timeout_s")
+        wait_until(lambda: live.service.traffic.waiting == 0)
+        # One more waits behind the first, which holds the model: it leaves the queue and is never scored.
+        refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s")
+        slow.go.set()
+        wait_until(lambda: slow.batches == [1])
+        assert httpx.post(f"{live.url}/v1/rank", json=ASKED).status_code == 200
+        assert slow.batches == [1, 1]
+
+
+def test_a_body_that_does_not_arrive(ranker: Ranker) -> None:
+    def slowly() -> Iterator[bytes]:
+        yield b"{"
+        time.sleep(1)
+        yield b"}"
+
+    with running(make_app(ranker, "tiny", Limits(seconds=0.3))) as live:
+        headers = {"content-type": "application/json"}
+        response = httpx.post(f"{live.url}/v1/rank", content=slowly(), headers=headers, timeout=5)
+        refused(response, 408, "timeout", "within 0.3 s")
+
+
+def test_a_client_that_goes_leaves_the_queue(ranker: Ranker, slow: SlowScoring) -> None:
+    with running(make_app(ranker, "tiny")) as live:
+        statuses: list[int] = []
+        first = ask_in_thread(live.url, statuses)
+        assert slow.begun.wait(20)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{live.url}/v1/rank", json=ASKED, timeout=httpx.Timeout(5, read=0.2))
+        wait_until(lambda: live.service.traffic.waiting == 1)
+        slow.go.set()
+        first.join(20)
+        assert statuses == [200]
+        assert httpx.post(f"{live.url}/v1/rank", json=ASKED).status_code == 200
+        assert slow.batches == [1, 1], "the request of the client that went was scored"
+
+
+def ask_in_thread(url: str, statuses: list[int]) -> threading.Thread:
+    thread = threading.Thread(
+        target=lambda: statuses.append(httpx.post(f"{url}/v1/rank", json=ASKED, timeout=30).status_code)
+    )
+    thread.start()
+    return thread
+
+
+def wait_until(condition: Any) -> None:
+    until = time.monotonic() + 20
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert condition()

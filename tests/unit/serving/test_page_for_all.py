@@ -1,0 +1,298 @@
+"""The page for everybody: keyboard, screen readers, small screens, light and dark; and for nobody: pasted code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from finrank import Ranker
+from finrank.serving.app import make_app
+from tests.helpers.browser import (
+    ASKED,
+    FILES,
+    PHONE,
+    field,
+    fill,
+    focused,
+    launched,
+    marked,
+    needs_chromium,
+    opened,
+    rank,
+)
+from tests.helpers.live_server import running
+
+pytestmark = needs_chromium
+EVIL = "<img src=x onerror=\"window.ran = 'yes'\"><script>window.ran = 'yes'</script>"
+# Of every text that is seen, the contrast to the nearest background behind it (WCAG 2.2, 1.4.3); the lowest come first.
+CONTRASTS = """() => {
+  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = (colour) => {
+    const [r, g, b] = channels(colour).map((one) => one / 255)
+      .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const backgroundOf = (one) => {
+    const colour = getComputedStyle(one).backgroundColor;
+    return channels(colour)[3] === 0 ? backgroundOf(one.parentElement) : colour;
+  };
+  const texts = [...document.body.querySelectorAll("*")].filter((one) => one.checkVisibility()
+    && [...one.childNodes].some((child) => child.nodeType === 3 && child.data.trim() !== "") || one.value);
+  return texts.map((one) => {
+    const [low, high] = [luminance(getComputedStyle(one).color), luminance(backgroundOf(one))].sort((a, b) => a - b);
+    return [(high + 0.05) / (low + 0.05), `${one.tagName} ${one.className} ${one.textContent.slice(0, 30)}`];
+  }).sort((a, b) => a[0] - b[0]);
+}"""
+RESPONSE: dict[str, Any] = {
+    "id": None,
+    "answers": [
+        {"answer": 94.0, "probability": 0.62, "score": 1.0, "index": 0, "indices": [0], "error": None}
+        | {"programs": ["subtract(5829, 5735)"], "evidence": {"cells": [[1, 1]], "sentences": [0]}}
+    ],
+    "abstain": False,
+    "calibrated": True,
+    "threshold": 0.5,
+    "model": "tiny",
+    "usage": {"prompt_tokens": 9, "total_tokens": 9},
+    "warnings": [],
+}
+
+
+@pytest.fixture(scope="module")
+def url(ranker: Ranker) -> Iterator[str]:
+    with running(make_app(ranker, "tiny")) as live:
+        yield live.url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as running_browser:
+        yield running_browser
+
+
+def test_the_keyboard_alone_is_enough(browser: Any, url: str) -> None:
+    page, heard = opened(browser, url)
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")  # the first example
+    while focused(page) != "rank":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.locator(".answer").first.wait_for()
+    assert focused(page) == "result-heading"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.type") == "radio"
+    assert page.locator(".answer").first.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+    page.keyboard.press("ArrowDown")
+    assert page.locator(".answer").nth(1).locator(".evidence").count() == 1
+    assert page.evaluate("document.activeElement.checked")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "The table, used cells marked"
+    while focused(page) != "copy":
+        page.keyboard.press("Tab")
+    assert heard == []
+
+
+def test_control_and_enter_rank_from_any_field(browser: Any, url: str) -> None:
+    page, _ = opened(browser, url)
+    fill(page, ASKED)
+    field(page, "Sentences").press("Control+Enter")
+    page.locator(".answer").first.wait_for()
+
+
+def test_screen_readers_find_names_and_places(browser: Any, url: str) -> None:
+    page, _ = opened(browser, url)
+    rank(page, ASKED)
+    for place in ("banner", "main", "contentinfo"):
+        assert page.get_by_role(place).count() == 1
+    assert page.get_by_role("region", name="Answers").get_by_role("heading", name="Answers").count() == 1
+    assert page.get_by_role("group", name="Examples").get_by_role("button").count() == 3
+    assert page.get_by_role("radio").count() == 4
+    value = page.locator(".value").first.text_content()
+    assert page.get_by_role("radio").first.evaluate("one => one.labels[0].textContent").startswith(f"1.{value}, proba")
+    table = page.get_by_role("region", name="The table, used cells marked").get_by_role("table")
+    assert table.get_by_role("columnheader").all_text_contents() == ["2009", "2008"]
+    assert [text.removesuffix(" (used)") for text in table.get_by_role("rowheader").all_text_contents()] == [
+        "revenue",
+        "costs",
+    ]
+    assert page.locator("html").get_attribute("lang") == "en"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(browser: Any, url: str, scheme: str) -> None:
+    page, _ = opened(browser, url, color_scheme=scheme, reduced_motion="reduce")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert dark == (scheme == "dark")
+    page.route("**/v1/rank", lambda route: route.fulfill(json=RESPONSE | {"abstain": True, "warnings": ["mind this"]}))
+    rank(page, ASKED)
+    page.locator("#key-part").evaluate("one => { one.hidden = false }")
+    fill(page, {"Question": ""})
+    page.get_by_role("button", name="Rank").click()
+    page.get_by_role("alert").wait_for()
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 40
+    assert contrasts[0][0] >= 4.5, contrasts[:3]
+    page.locator("h1").evaluate("one => { one.style.color = 'grey'; one.style.backgroundColor = 'darkgrey' }")
+    assert page.evaluate(CONTRASTS)[0][0] < 4.5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_never_scrolls_sideways(browser: Any, url: str, scheme: str) -> None:
+    page, heard = opened(browser, url, color_scheme=scheme, **PHONE)
+
+    def width() -> int:
+        found: int = page.evaluate("document.documentElement.scrollWidth")
+        return found
+
+    assert width() == 390
+    wide = "\n".join(
+        "\t".join(f"{'label' if column == 0 else '$ 1,234,567'}" for column in range(20)) for _ in range(5)
+    )
+    rank(page, ASKED | {"Table": wide, "Sentences": "long" * 100, "Candidates": f"{'x' * 300}\n{'9' * 80}\nadd(1, 2)"})
+    assert width() == 390
+    for box in page.locator(".scroll").all():
+        assert box.evaluate("one => one.scrollWidth > one.clientWidth")
+    page.locator(".answer").nth(2).locator("label").click()
+    page.get_by_role("button", name="Rank").click()
+    fill(page, {"Candidates": "add(1, 2) = " + "x" * 300})
+    page.get_by_role("button", name="Rank").click()
+    page.get_by_role("alert").wait_for()
+    assert width() == 390
+    assert heard == []
+
+
+def test_still_for_those_who_want_no_motion(browser: Any, url: str) -> None:
+    def durations(motion: str) -> set[str]:
+        page, _ = opened(browser, url, reduced_motion=motion)
+        rank(page, ASKED)
+        found = page.evaluate(
+            "[...document.querySelectorAll('*')].map(one => getComputedStyle(one).transitionDuration)"
+        )
+        return set(found)
+
+    assert durations("reduce") == {"0s"}
+    assert durations("no-preference") != {"0s"}
+
+
+def paste(page: Any, html: str, plain: str) -> bool:
+    """Paste into the table; True when the page read it itself, False when it leaves it to the browser."""
+    taken: bool = page.evaluate(
+        """([html, plain]) => {
+          const clipboardData = new DataTransfer();
+          if (html) clipboardData.setData("text/html", html);
+          clipboardData.setData("text/plain", plain);
+          const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+          return !document.getElementById("table").dispatchEvent(event);
+        }""",
+        [html, plain],
+    )
+    return taken
+
+
+def test_a_pasted_page_fills_table_and_sentences(browser: Any, url: str) -> None:
+    html = "<p>Revenue grew.</p><table><tr><td></td><td>2009</td></tr><tr><td>revenue</td><td>$ 5</td></tr></table>"
+    page, heard = opened(browser, url)
+    assert paste(page, html, "Revenue grew. 2009 revenue $ 5")
+    assert field(page, "Table").input_value() == "\t2009\nrevenue\t$ 5"
+    assert field(page, "Sentences").input_value() == "Revenue grew."
+    assert "1 line around the table went into the sentences" in page.locator("#table-read").inner_text()
+    assert page.locator("#table-preview td").all_text_contents() == ["", "$ 5"]
+    field(page, "Table").fill("")
+    assert paste(page, "", html)  # the source as text
+    assert field(page, "Table").input_value() == "\t2009\nrevenue\t$ 5"
+    assert not paste(page, "<b>bold</b>", "a,b")
+    assert heard == []
+
+
+def test_nothing_that_is_pasted_runs(browser: Any, url: str) -> None:
+    page, heard = opened(browser, url)
+    assert paste(page, f"<table><tr><td>{EVIL}a</td><td>b</td></tr></table>{EVIL}", "")
+    asked = {
+        "Question": EVIL,
+        "Table": f"\t2009\n{EVIL.replace('=', '')}\t{EVIL}5829",
+        "Sentences": f"{EVIL} 5829 .",
+        "Candidates": f"{EVIL}\nadd(5829, 1)\n{EVIL})\ntable_sum({EVIL}, none)",
+    }
+    cards = rank(page, asked)
+    for card in cards:
+        card.locator("label").click()
+    page.wait_for_timeout(300)
+    fill(page, {"Candidates": f"add(1, 2) = {EVIL}"})
+    page.get_by_role("button", name="Rank").click()
+    assert EVIL in page.get_by_role("alert").inner_text()
+    assert page.evaluate("window.ran") is None
+    assert page.locator("body img, body script").count() == 0
+    assert heard == []
+
+
+def test_what_the_service_says_does_not_run_either(browser: Any, url: str) -> None:
+    page, heard = opened(browser, url)
+    answer = RESPONSE["answers"][0] | {"answer": EVIL, "programs": [EVIL], "error": EVIL}
+    evil = RESPONSE | {"answers": [answer], "model": EVIL, "warnings": [EVIL]}
+    page.route("**/v1/rank", lambda route: route.fulfill(body=json.dumps(evil), content_type="application/json"))
+    rank(page, ASKED)
+    assert page.locator(".value").text_content() == EVIL
+    assert page.evaluate("window.ran") is None
+    assert page.locator("body img, body script").count() == 0
+    assert heard == []
+
+
+def test_code_that_did_get_in_would_be_heard_and_stopped(browser: Any, url: str) -> None:
+    """The policy that the service sends is the second line of defence, and the tests above would hear of a breach."""
+    page, heard = opened(browser, url)
+    page.evaluate("html => { document.querySelector('h1').innerHTML = html }", EVIL)
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.ran") is None
+    assert any("Content Security Policy" in message for message in heard)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {},
+            "Sure enough to answer The first answer has a probability of 62.0 %, at or above this model's",
+        ),
+        (
+            {"abstain": True, "threshold": 0.9},
+            "Too unsure to answer The first answer has a probability of 62.0 %, below",
+        ),
+        ({"threshold": None}, "No threshold"),
+        ({"calibrated": False, "threshold": None}, "Confidence unknown"),
+    ],
+)
+def test_confidence_is_said_in_words(browser: Any, url: str, change: dict[str, Any], words: str) -> None:
+    page, _ = opened(browser, url)
+    page.route("**/v1/rank", lambda route: route.fulfill(json=RESPONSE | change | {"warnings": ["mind this"]}))
+    rank(page, ASKED)
+    said = " ".join(page.locator("#answers .message").first.inner_text().split())
+    assert said.startswith(words)
+    assert page.locator("#answers .message li").all_text_contents() == ["mind this"]
+    assert ("Too unsure" in page.get_by_role("status").inner_text()) == bool(change.get("abstain"))
+
+
+def test_many_sentences_are_folded_but_not_the_used_one(browser: Any, url: str) -> None:
+    page, _ = opened(browser, url)
+    sentences = [f"sentence {place} ." for place in range(12)]
+    sentences[7] = "revenue was 5829 ."
+    rank(page, ASKED | {"Sentences": "\n".join(sentences), "Candidates": "subtract(5829, 5735)\nadd(11, 12)"})
+    page.locator(".answer", has=page.get_by_text("94", exact=True)).locator("label").click()
+    assert "revenue was 5829 ." in marked(page)
+    used = page.locator(".sentences li.used")
+    assert (used.count(), used.get_attribute("value"), used.is_visible()) == (1, "8", True)
+    other = page.locator(".sentences li", has_text="sentence 3 .")
+    assert other.is_hidden()
+    page.get_by_text("11 other sentences").click()
+    assert other.is_visible()
+
+
+def test_the_page_is_whole_without_other_hosts() -> None:
+    for path in sorted(FILES.iterdir()):
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text, path
+        assert "https:" not in text, path
+        assert "innerHTML" not in text, path

@@ -1,0 +1,206 @@
+"""How the page reads what people paste: tables from spreadsheets, CSV and HTML, and candidates, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.helpers.browser import FILES, launched, needs_chromium
+
+pytestmark = needs_chromium
+HOST = "http://page.test"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    """A page whose modules can be imported; its files come from the disk, no server runs."""
+
+    def send(route: Any) -> None:
+        route.fulfill(path=FILES / route.request.url.removeprefix(f"{HOST}/"))
+
+    with launched() as browser:
+        page = browser.new_page()
+        page.route(f"{HOST}/blank", lambda route: route.fulfill(body="", content_type="text/html"))
+        page.route(f"{HOST}/*.js", send)
+        page.goto(f"{HOST}/blank")
+        yield page
+
+
+def call(page: Any, module: str, function: str, *arguments: Any) -> Any:
+    """What a function of one of the page's modules gives."""
+    return page.evaluate(
+        "async ([module, name, given]) => (await import(module))[name](...given)",
+        [f"/{module}", function, list(arguments)],
+    )
+
+
+def read_table(page: Any, text: str) -> dict[str, Any]:
+    read: dict[str, Any] = call(page, "table_input.js", "readTable", text)
+    return read
+
+
+REVENUE = [["", "2009", "2008"], ["revenue", "$ 5,829", "(5,735)"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("\t2009\t2008\nrevenue\t$ 5,829\t(5,735)", "tab-separated"),
+        ("\t2009\t2008\r\nrevenue\t$ 5,829\t(5,735)\r\n\r\n", "tab-separated"),
+        (',2009,2008\nrevenue,"$ 5,829","(5,735)"', "CSV"),
+        (', 2009 , 2008\r\n "revenue" , "$ 5,829" , "(5,735)"\r\n', "CSV"),
+        (";2009;2008\nrevenue;$ 5,829;(5,735)", "CSV with semicolons"),
+        (
+            "<table><tr><td></td><td>2009</td><td>2008</td></tr>"
+            "<tr><td>revenue</td><td>$ 5,829</td><td>(5,735)</td></tr></table>",
+            "HTML",
+        ),
+        (
+            "<tr><th><th>2009<th>2008<tr><th scope=row>revenue</th><td><b>$&nbsp;5,829</b><td>\n (5,735) ",
+            "HTML",
+        ),
+    ],
+)
+def test_one_table_in_its_three_forms(page: Any, text: str, form: str) -> None:
+    assert read_table(page, text) == {"rows": REVENUE, "form": form, "notes": []} | (
+        {"around": []} if form == "HTML" else {}
+    )
+
+
+def test_quotes_hold_separators_line_ends_and_quotes(page: Any) -> None:
+    assert read_table(page, 'a,"b\nc","d ""e"""\n"1,000",,2')["rows"] == [["a", "b c", 'd "e"'], ["1,000", "", "2"]]
+    assert read_table(page, 'pipes\tsize\n5" pipes\t"wide')["rows"] == [["pipes", "size"], ['5" pipes', '"wide']]
+
+
+def test_what_looks_wrong_is_said(page: Any) -> None:
+    uneven = read_table(page, ",2009,2008\nrevenue,5,829,5,735")
+    assert "Row 2 has 5 cells" in uneven["notes"][0]
+    assert [len(row) for row in uneven["rows"]] == [5, 5]
+    assert "Only one column" in read_table(page, "revenue 5829")["notes"][0]
+    assert "No cells" in read_table(page, "<table></table>")["notes"][0]
+    assert read_table(page, " \n ") == {"rows": [], "form": "", "notes": []}
+
+
+def test_a_filings_table_becomes_one_column_per_year(page: Any) -> None:
+    """As filings write it: a title, headings over three columns each, "$" and ")" in columns of their own."""
+    html = """<p>Our results follow.</p><table>
+      <tr><td colspan=7>Consolidated results</td></tr>
+      <tr><td></td><td colspan=6>Year ended</td></tr>
+      <tr><td></td><td colspan=3>2009</td><td colspan=3>2008</td></tr>
+      <tr><td>revenue</td><td>$</td><td>5,829</td><td></td><td>$</td><td>5,735</td><td></td></tr>
+      <tr><td>loss</td><td></td><td>(32</td><td>)</td><td colspan=2>4</td><td></td></tr>
+      <tr><td>margin</td><td colspan=2>22</td><td>%</td><td></td><td>21.5</td><td>%</td></tr>
+      <tr><td colspan=7>Segments:</td></tr></table>
+      <p>Revenue<br>grew in
+      all regions.</p>"""
+    read = read_table(page, html)
+    assert read["rows"] == [
+        ["", "Year ended 2009", "Year ended 2008"],
+        ["revenue", "$ 5,829", "$ 5,735"],
+        ["loss", "(32)", "4"],
+        ["margin", "22%", "21.5%"],
+        ["Segments:", "", ""],
+    ]
+    assert read["notes"] == ["Left out as a title: “Consolidated results”."]
+    assert read["around"] == ["Our results follow.", "Revenue", "grew in all regions."]
+
+
+def test_cells_over_several_rows_stand_in_each(page: Any) -> None:
+    html = """<table><thead><tr><th rowspan=2>segment<th rowspan=2>kind<th colspan=2>revenue<tr><th>2009<th>2008</thead>
+      <tr><td rowspan=2>north<td>rail<td>1<td>2<tr><td>road<td>3<td>4</table>"""
+    assert read_table(page, html)["rows"] == [
+        ["segment", "kind", "revenue 2009", "revenue 2008"],
+        ["north", "rail", "1", "2"],
+        ["north", "road", "3", "4"],
+    ]
+
+
+def test_the_largest_of_several_tables_is_taken(page: Any) -> None:
+    small = "<table><tr><td>menu</td></tr></table>"
+    large = "<table><tr><td></td><td>2009</td></tr><tr><td>revenue</td><td>1</td></tr></table>"
+    nested = f"<table><tr><td>{small}</td><td>{large}</td></tr></table>"
+    read = read_table(page, nested)
+    assert read["rows"] == [["", "2009"], ["revenue", "1"]]
+    assert read["notes"] == ["The largest of 2 tables was taken."]
+
+
+def test_endless_spans_end(page: Any) -> None:
+    read = read_table(page, "<table><tr><td>a<td colspan=100000>b<tr><td rowspan=60000>c<td>d</table>")
+    assert read["rows"] == [["a", "b"], ["c", "d"]]
+
+
+def test_nothing_of_the_pasted_html_runs_or_loads(page: Any) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    cell = "a<img src='/gone.png' onerror='window.ran = 1'><script>window.ran = 2</script>"
+    around = "<iframe src='/gone'></iframe><link rel=stylesheet href='/gone.css'>"
+    assert read_table(page, f"<table><tr><td>{cell}</td></tr></table>{around}")["rows"] == [["a"]]
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.ran") is None
+    assert [url for url in asked if "gone" in url] == []
+
+
+def test_rows_written_with_tabs_read_back_the_same(page: Any) -> None:
+    rows = [["", "2009"], ['"quoted" words', '5" pipe'], ["a, b", "$ 1,000"]]
+    assert read_table(page, call(page, "table_input.js", "asTabSeparated", rows))["rows"] == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("94", 94),
+        ("-94.5", -94.5),
+        ("−94", -94),
+        ("$ 1,637.50", 1637.5),
+        ("-$5", -5),
+        ("$ -5", -5),
+        ("(32)", -32),
+        ("$ (32)", -32),
+        ("(-32)", None),
+        ("12%", 0.12),
+        ("12.3 %", 0.123),
+        ("(5 %)", -0.05),
+        ("1e-3", 0.001),
+        (".5", 0.5),
+        ("0", 0),
+        ("Yes", "yes"),
+        ("no", "no"),
+        ("", None),
+        ("1e999", None),
+        ("94 million", None),
+        ("add(1, 2)", None),
+        ("const_100", None),
+    ],
+)
+def test_values_are_read_as_reports_write_them(page: Any, text: str, value: float | str | None) -> None:
+    assert call(page, "candidates_input.js", "readValue", text) == value
+
+
+def test_a_candidate_per_line(page: Any) -> None:
+    text = "add(1, 2)\n\n  12% \r\nadd(1, 2) = 3\ntable_sum(net = (a), none)=(5)\nwhat ?"
+    assert call(page, "candidates_input.js", "readCandidates", text) == {
+        "candidates": [
+            "add(1, 2)",
+            {"answer": 0.12},
+            {"program": "add(1, 2)", "answer": 3},
+            {"program": "table_sum(net = (a), none)", "answer": -5},
+            "what ?",
+        ],
+        "lines": [1, 3, 4, 5, 6],
+        "faults": [],
+    }
+
+
+def test_a_value_that_is_none_is_a_fault_of_its_line(page: Any) -> None:
+    read = call(page, "candidates_input.js", "readCandidates", "add(1, 2)\nadd(1, 2) = three")
+    assert read["faults"] == [{"line": 2, "message": "Line 2: after “=” comes a number, yes or no; found “three”."}]
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(0.7124, "71.2 %"), (0, "0.0 %"), (1, "100.0 %"), (1e-9, "under 0.1 %"), (0.99999, "over 99.9 %")],
+)
+def test_probabilities_in_words(page: Any, probability: float, text: str) -> None:
+    assert call(page, "ranking_view.js", "percent", probability).replace("\u00a0", " ") == text

@@ -1,0 +1,230 @@
+"""Starting and stopping: the key, the port, a bad model, and a shutdown that loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from finrank import Ranker
+from finrank.errors import UserError
+from finrank.serving.app import make_app
+from finrank.serving.keys import check_key, is_loopback, read_key
+from finrank.serving.limits import Limits
+from finrank.serving.server import bind, on_passing_thread, serve
+from tests.helpers.live_server import running
+
+ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+def test_without_a_key_no_other_machine_is_served(host: str) -> None:
+    assert not is_loopback(host)
+    for environment in ({}, {"FINRANK_API_KEY": " "}):
+        with pytest.raises(UserError, match="FINRANK_API_KEY is not set"):
+            read_key(host, environment)
+    assert read_key(host, {"FINRANK_API_KEY": "secret"}) == "secret"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_on_loopback_a_key_is_not_needed_but_kept(host: str) -> None:
+    assert read_key(host, {}) is None
+    assert read_key(host, {"FINRANK_API_KEY": "secret"}) == "secret"
+
+
+@pytest.mark.parametrize("key", ["two words", "schlüssel", "a\nb"])
+def test_a_key_that_no_header_holds_is_refused(key: str) -> None:
+    with pytest.raises(UserError, match="printable ASCII"):
+        read_key("127.0.0.1", {"FINRANK_API_KEY": key})
+
+
+def test_the_key_guards_every_post_and_nothing_else(ranker: Ranker) -> None:
+    with TestClient(make_app(ranker, "tiny", key="secret")) as client:
+        for path in ("/v1/rank", "/v1/rerank", "/rerank", "/v2/rerank", "/nowhere"):
+            for header in (None, "secret", "Bearer", "Bearer secre", "Bearer secret1", "Basic secret", "Bearer \xff"):
+                headers = {} if header is None else {b"authorization": header.encode("latin-1")}
+                response = client.post(path, json=ASKED, headers=headers)
+                assert response.status_code == 401
+                assert response.json()["error"]["type"] == "unauthorized"
+                assert "Bearer KEY" in response.json()["error"]["message"]
+        for header in ("Bearer secret", "bearer secret"):
+            assert client.post("/v1/rank", json=ASKED, headers={"authorization": header}).status_code == 200
+        for path in ("/", "/health", "/docs", "/openapi.json"):
+            assert client.get(path).status_code == 200
+
+
+def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, key: bytes) -> bool:
+        compared.append((given, key))
+        return given == key
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    check_key("secret", "Bearer secret")
+    assert compared == [(b"secret", b"secret")]
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(UserError, match="choose another --port"):
+            bind("127.0.0.1", other.getsockname()[1])
+    with pytest.raises(UserError, match="choose another --port"):
+        bind("127.0.0.1", 99999)
+
+
+def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_head(ranker: Ranker) -> None:
+    with running(make_app(ranker, "tiny")) as live, httpx.Client() as client:
+        assert client.get(f"{live.url}/health").status_code == 200
+        (connection,) = live.server.server_state.connections
+        transport = connection.transport
+        assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_no_thread_computes_beside_the_one_that_scores(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded_on: list[threading.Thread] = []
+    alive_while_serving: list[bool] = []
+    load = Ranker.from_pretrained
+
+    def load_and_note(*args: Any, **options: Any) -> Ranker:
+        loaded_on.append(threading.current_thread())
+        return load(*args, **options)
+
+    monkeypatch.setattr(Ranker, "from_pretrained", load_and_note)
+    monkeypatch.setattr(
+        "finrank.serving.server.DrainingServer.run",
+        lambda server, sockets: alive_while_serving.append(loaded_on[0].is_alive()),
+    )
+    serve(str(model_dir), host="127.0.0.1", port=0, limits=Limits())
+    assert alive_while_serving == [False]
+
+
+def test_what_fails_on_the_passing_thread_is_raised_here() -> None:
+    def fail() -> None:
+        raise UserError("no model")
+
+    with pytest.raises(UserError, match="no model"):
+        on_passing_thread(fail)
+    assert on_passing_thread(lambda: 3) == 3
+
+
+def serve_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "finrank", "serve", "--port", "0", *arguments]
+
+
+def test_a_bad_model_or_a_missing_key_is_an_error_of_one_line(tmp_path: Path, model_dir: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "FINRANK_API_KEY"}
+    for arguments, message in [
+        (["--model", str(tmp_path)], f"No model in {tmp_path}"),
+        (["--model", str(model_dir), "--host", "0.0.0.0"], "FINRANK_API_KEY is not set"),
+    ]:
+        done = subprocess.run(serve_command(*arguments), capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_command_serves_and_ends_well(model_dir: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FINRANK_API_KEY": "secret", "PYTHONUNBUFFERED": "1"}
+    command = serve_command("--model", str(model_dir), "--name", "mine", "--max_candidates", "2")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        try:
+            assert server.stdout is not None
+            first = server.stdout.readline()
+            url = first.split(" is served on ")[1].split()[0]
+            wait_until_up(url)
+            headers = {"authorization": "Bearer secret"}
+            assert httpx.post(f"{url}/v1/rank", json=ASKED).status_code == 401
+            answer = httpx.post(f"{url}/v1/rank", json=ASKED, headers=headers)
+            assert (answer.status_code, answer.json()["model"]) == (200, "mine")
+            three = {**ASKED, "candidates": ["1", "2", "3"]}
+            assert httpx.post(f"{url}/v1/rank", json=three, headers=headers).status_code == 413
+            server.send_signal(signal.SIGTERM)
+            rest, errors = server.communicate(timeout=20)
+        finally:
+            server.kill()
+    assert server.returncode == 0, errors
+    assert rest.splitlines()[-1] == "stopped"
+    assert "Traceback" not in errors
+
+
+def wait_until_up(url: str) -> None:
+    for _ in range(200):
+        try:
+            httpx.get(f"{url}/health")
+            return
+        except httpx.ConnectError:
+            time.sleep(0.05)
+    pytest.fail("the server did not come up")
+
+
+def test_a_shutdown_finishes_what_it_accepted_and_takes_nothing_new(
+    ranker: Ranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    score = ranker.score
+
+    def held(prepared: Sequence[Any]) -> Any:
+        assert go.wait(20)
+        return score(prepared)
+
+    monkeypatch.setattr(ranker, "score", held)
+    with running(make_app(ranker, "tiny")) as live, ThreadPoolExecutor(8) as pool:
+        accepted = [pool.submit(httpx.post, f"{live.url}/v1/rank", json=ASKED, timeout=30) for _ in range(8)]
+        while live.service.traffic.waiting < 8:
+            time.sleep(0.01)
+        live.server.handle_exit(signal.SIGTERM, None)
+        refused = httpx.post(f"{live.url}/v1/rank", json=ASKED)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["type"] == "shutting_down"
+        health = httpx.get(f"{live.url}/health")
+        assert (health.status_code, health.json()["status"]) == (503, "draining")
+        assert live.thread.is_alive()
+        go.set()
+        assert [answer.result().status_code for answer in accepted] == [200] * 8
+        live.thread.join(20)
+        assert not live.thread.is_alive()
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{live.url}/health")
+
+
+def test_a_second_signal_does_not_wait(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    score = ranker.score
+    monkeypatch.setattr(ranker, "score", lambda prepared: go.wait(20) and score(prepared))
+    with running(make_app(ranker, "tiny")) as live, ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(httpx.post, f"{live.url}/v1/rank", json=ASKED, timeout=30)
+        while live.service.traffic.waiting < 1:
+            time.sleep(0.01)
+        live.server.handle_exit(signal.SIGTERM, None)
+        live.server.handle_exit(signal.SIGTERM, None)
+        live.thread.join(5)
+        assert not live.thread.is_alive()
+        go.set()
+        assert lost.result().status_code == 500
+
+
+def test_a_shutdown_does_not_wait_beyond_the_time_limit(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finrank.serving.server._SECONDS_BEYOND_LIMIT", 0.2)
+    with running(make_app(ranker, "tiny", Limits(seconds=0.2))) as live:
+        live.service.traffic.waiting += 1  # a request that never ends
+        live.server.handle_exit(signal.SIGTERM, None)
+        live.thread.join(20)
+        assert not live.thread.is_alive()

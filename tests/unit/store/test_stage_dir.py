@@ -1,0 +1,166 @@
+"""Stage directories: whole or not there, nothing lost, everything accounted for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finrank.errors import UserError
+from finrank.records import Pool, Question
+from finrank.store import BadLine, StageWriter, available_splits, load_records, read_records, sha256
+from finrank.store.json_lines import LONGEST_LINE
+
+QUESTION = Question(id="a", page="p", question="why ?", table=[["", "1"]], text=[], program="add(1, 2)", answer=3.0)
+
+
+def writer(directory: Path, inputs: list[Path] | None = None) -> StageWriter[Question]:
+    return StageWriter(directory, stage="prepare", arguments={"x": 1}, seed=7, inputs=inputs or [])
+
+
+def test_a_stage_directory_accounts_for_everything(tmp_path: Path) -> None:
+    source = tmp_path / "in" / "train.json"
+    source.parent.mkdir()
+    source.write_text("[]")
+    with writer(tmp_path / "out", [source]) as out:
+        out.write("train", QUESTION)
+        out.reject("train.json", 3, "b", "no program")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["stage"], manifest["seed"]) == ("prepare", 7)
+    assert manifest["counts"] == {"train": 1}
+    assert manifest["rejected"] == 1
+    assert manifest["inputs"] == {"train.json": sha256(source)}
+    assert manifest["outputs"]["train.jsonl"] == sha256(tmp_path / "out" / "train.jsonl")
+    (reject,) = (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()
+    assert json.loads(reject) == {"file": "train.json", "line": 3, "id": "b", "reason": "no program"}
+    assert load_records(tmp_path / "out" / "train.jsonl", Question) == [QUESTION]
+
+
+def test_an_error_leaves_what_stood_there_before(tmp_path: Path) -> None:
+    with writer(tmp_path / "out") as out:
+        out.write("train", QUESTION)
+    before = (tmp_path / "out" / "train.jsonl").read_bytes()
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_and_fail(tmp_path / "out")
+    assert (tmp_path / "out" / "train.jsonl").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def write_and_fail(directory: Path) -> None:
+    with writer(directory) as out:
+        out.write("dev", QUESTION)
+        raise RuntimeError("power cut")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.unit.store.test_stage_dir import QUESTION, writer
+with writer(Path(sys.argv[1])) as out:
+    for _ in range(100):
+        out.write("train", QUESTION)
+    os.kill(os.getpid(), signal.{signal})
+"""
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGTERM"])
+def test_a_killed_stage_leaves_no_half_directory_and_runs_again(tmp_path: Path, signal: str) -> None:
+    code = KILLED.format(signal=signal)
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)
+    assert killed.returncode < 0
+    assert not (tmp_path / "out").exists()
+    with writer(tmp_path / "out") as out:
+        out.write("train", QUESTION)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # nothing of the killed run is left
+    assert len(load_records(tmp_path / "out" / "train.jsonl", Question)) == 1
+
+
+def test_a_folder_that_is_no_stage_directory_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="no stage directory"):
+        writer(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_the_input_folder_is_never_replaced(tmp_path: Path) -> None:
+    with writer(tmp_path / "out") as out:
+        out.write("train", QUESTION)
+    with pytest.raises(UserError, match="is the input folder"):
+        writer(tmp_path / "out", [tmp_path / "out" / "train.jsonl"])
+
+
+BAD_LINES = {
+    b'{"id": "a", "page": "p"': "record: Invalid JSON",
+    b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "answer": NaN}': "answer",
+    b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "answer": "12"}': "answer",
+    b'{"id": "a", "page": "p", "question": "q", "table": [[1]], "text": []}': "table.0.0: Input should",
+    b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "more": 1}': "more: Extra inputs",
+    b'{"id": "a", "page": "p", "question": "\xff", "table": [["x"]], "text": []}': "record: Invalid JSON",
+    b"[]": "record: Input should be an object",
+    b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "page": "q"}': "the key 'page' occurs",
+    b'{"id": "a", "page" : "p", "question": "q", "table": [["x"]], "text": [], "p\\u0061ge": "q"}': "the key 'page'",
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_LINES.items())
+def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "train.jsonl"
+    good = QUESTION.model_dump_json().encode()
+    path.write_bytes(good + b"\n\n" + line + b"\n" + good + b"\n")
+    first, bad, last = read_records(path, Question)
+    assert first == last == QUESTION
+    assert isinstance(bad, BadLine)
+    assert (bad.file, bad.line) == (str(path), 3)
+    assert reason in bad.reason
+    with pytest.raises(UserError, match=r"train\.jsonl:3"):
+        load_records(path, Question)
+
+
+def test_missing_data_names_the_folder_the_steps_and_the_commands(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        available_splits(tmp_path / "finqa_with_rewards")
+    text = str(raised.value)
+    assert text.startswith(f"Data not found in {tmp_path / 'finqa_with_rewards'}: run steps 02 and 03 first")
+    assert "python 02_generate_candidates.py --input_dir" in text
+    assert "python 03_build_rewards.py --input_dir" in text
+
+
+def test_a_record_of_the_wrong_stage_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(QUESTION.model_dump_json() + "\n")
+    with pytest.raises(UserError, match="candidates: Field required"):
+        load_records(path, Pool)
+
+
+def test_texts_and_spaces_that_look_like_keys_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    odd = QUESTION.model_copy(update={"question": 'what is "page": in {"id" : 1} ?'})
+    spaced = odd.model_dump_json().replace('"page":', '"page" :', 1)
+    path.write_text(f"{odd.model_dump_json()}\n{spaced}\n")
+    assert load_records(path, Question) == [odd, odd]
+
+
+def test_a_long_line_is_named_by_its_length_and_the_next_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    good = QUESTION.model_dump_json()
+    most = good.replace("why ?", "y" * (LONGEST_LINE - len(good) - 1 + len("why ?")))
+    path.write_text(f"{most}\n{most}y\n{good}\n{'y' * 3 * LONGEST_LINE}")
+    first, long, good_again, last = read_records(path, Question)
+    assert isinstance(first, Question)
+    assert isinstance(long, BadLine)
+    assert (long.line, long.id) == (2, "a")
+    assert f"{LONGEST_LINE + 1} bytes" in long.reason
+    assert good_again == QUESTION
+    assert isinstance(last, BadLine)
+    assert (last.line, last.id) == (4, None)
+
+
+def test_long_ids_and_reasons_are_shortened(tmp_path: Path) -> None:
+    with writer(tmp_path / "out") as out:
+        out.reject("dev.json", None, "i" * 1000 + "\ud800", "r" * 1000)
+    row = json.loads((tmp_path / "out" / "rejects.jsonl").read_text(encoding="utf-8"))
+    assert row["id"] == "i" * 200 + "... (1001 characters)"
+    assert row["reason"] == "r" * 500 + "... (1000 characters)"

@@ -1,0 +1,146 @@
+"""Shuffling and batching: seeded, complete, the same after a resume."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+
+import pytest
+
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.attention.routes import RouteName
+from finrank.training.batches import (
+    LengthBucketSampler,
+    PoolDataset,
+    TrainingPool,
+    batch_plan,
+    batches_to_join,
+    collate,
+    too_small_for_a_gpu,
+)
+from finrank.training.ppo.rollouts import RolloutSampler
+from finrank.training.settings import PPOSettings
+
+
+def dataset(count: int = 103, candidates: int = 8, seed: int = 0) -> PoolDataset:
+    pools = [
+        TrainingPool(EncodedPool(f"q{i}", [1] * (i * 7 % 50 + 2), [[c, c + 100] for c in range(candidates)]), [2])
+        for i in range(count)
+    ]
+    return PoolDataset(pools, seed)
+
+
+def test_the_correct_candidate_stays_correct_and_moves_uniformly() -> None:
+    data = dataset()
+    places: Counter[int] = Counter()
+    for epoch in range(20):
+        data.epoch = epoch
+        for index in range(len(data)):
+            item = data[index]
+            (place,) = item.correct
+            assert item.pool.candidates[place] == [2, 102]
+            places[place] += 1
+    expected = 20 * len(data) / 8
+    chi_square = sum((places[place] - expected) ** 2 / expected for place in range(8))
+    assert chi_square < 24.3  # 7 degrees of freedom, p = 0.001
+
+
+def test_order_depends_on_seed_epoch_and_id_alone() -> None:
+    first, second, other = dataset(), dataset(), dataset(seed=1)
+    assert [first[i].correct for i in range(103)] == [second[i].correct for i in range(103)]
+    assert [first[i].correct for i in range(103)] != [other[i].correct for i in range(103)]
+    second.epoch = 1
+    assert [first[i].correct for i in range(103)] != [second[i].correct for i in range(103)]
+    reversed_data = PoolDataset(first.pools[::-1], seed=0)
+    assert reversed_data[0].correct == first[102].correct
+
+
+def test_the_sampler_visits_everything_once_in_an_order_of_its_epoch() -> None:
+    data = dataset()
+    sampler = LengthBucketSampler(data, batch_size=4)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+        assert data.epoch == epoch
+    assert sorted(orders[0]) == list(range(103))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_batches_hold_similar_lengths() -> None:
+    data = dataset(400)
+    sampler = LengthBucketSampler(data, batch_size=4)
+
+    def padding(order: list[int]) -> float:
+        batches = [order[at : at + 4] for at in range(0, len(order), 4)]
+        lengths = [[data.pools[index].pool.length for index in batch] for batch in batches]
+        return 1 - sum(map(sum, lengths)) / sum(len(batch) * max(batch) for batch in lengths)
+
+    assert padding(list(sampler)) < 0.1 < padding(list(range(400)))
+
+
+def test_a_batch_holds_pools_and_their_correct_candidates() -> None:
+    items = [
+        TrainingPool(EncodedPool("a", [1], [[2], [3], [4]]), [0]),
+        TrainingPool(EncodedPool("b", [1], [[5]]), [0]),
+    ]
+    batch = collate(items)
+    assert [pool.id for pool in batch["pools"]] == ["a", "b"]
+    assert batch["correct"].tolist() == [[True, False, False], [True, False, False]]
+
+
+def test_the_batch_plan_counts_tokens_padding_and_passes() -> None:
+    pools = [EncodedPool("a", [1] * 6, [[1], [1, 1]]), EncodedPool("b", [1, 1], [[1]])]
+    two = PoolDataset([TrainingPool(pool, [0]) for pool in pools], 0)
+    assert batch_plan(two, [0, 1], 2, 100, "split") == "12 tokens per batch on average, 0.0% of them padding"
+    assert batch_plan(two, [0, 1], 2, 100, "mask") == "18 tokens per batch on average, 33.3% of them padding"
+    assert batch_plan(two, [0, 1], 2, 100, "naive") == "24 tokens per batch on average, 25.0% of them padding"
+    cut = "; 1 of 1 batches in several passes (tokens_per_pass)"
+    assert batch_plan(two, [0, 1], 2, 9, "split") == f"12 tokens per batch on average, 0.0% of them padding{cut}"
+    # In passes of their own no row is padded: 9 and 3 tokens, not twice 9.
+    assert batch_plan(two, [0, 1], 2, 9, "mask") == f"12 tokens per batch on average, 0.0% of them padding{cut}"
+
+
+def equal_pools() -> PoolDataset:
+    """Pools of 212 tokens, or twice 206 on the naive route; 20 of them fill a GPU."""
+    pools = [TrainingPool(EncodedPool(f"q{n}", [1] * 200, [[1] * 6, [2] * 6]), [0]) for n in range(9)]
+    return PoolDataset(pools, 0)
+
+
+def test_a_batch_that_leaves_a_gpu_idle_is_told() -> None:
+    told = too_small_for_a_gpu(equal_pools(), 4, 16384, "mask")
+    assert told is not None
+    assert "a batch of 4 questions is 848 tokens" in told
+    assert "20 would," in told
+    assert "10 would," in str(too_small_for_a_gpu(equal_pools(), 4, 16384, "naive"))
+    assert too_small_for_a_gpu(equal_pools(), 20, 16384, "mask") is None
+    assert too_small_for_a_gpu(equal_pools(), 4, 800, "mask") is None  # tokens_per_pass allows no more
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "joined"),
+    [(4, 1, 1), (4, 2, 2), (4, 4, 4), (4, 6, 6), (4, 8, 8), (4, 16, 8), (10, 6, 2), (20, 4, 1), (10, 7, 7)],
+)
+def test_a_gpu_gets_as_few_accumulated_batches_at_once_as_fill_it(
+    batch_size: int, accumulation: int, joined: int
+) -> None:
+    assert batches_to_join(equal_pools(), batch_size, accumulation, 16384, "mask") == joined
+
+
+def test_batches_are_joined_within_the_tokens_of_a_pass() -> None:
+    assert batches_to_join(equal_pools(), 4, 16, 4096, "mask") == 4  # 3,392 tokens; eight would be 6,784
+    assert batches_to_join(equal_pools(), 10, 7, 8192, "mask") == 1  # two would fill it, but seven leave no pairs
+    assert batches_to_join(equal_pools(), 4, 16, 500, "mask") == 1  # a single batch takes several passes already
+    assert batches_to_join(equal_pools(), 4, 16, 16384, "naive") == 4  # 6,592 tokens
+
+
+def test_padding_stays_small() -> None:
+    data = dataset(400)
+    ppo = PPOSettings(batch_size=4)
+    orders = [LengthBucketSampler(data, 4), RolloutSampler(data, ppo)]
+    routes: list[RouteName] = ["mask", "naive"]
+    for route, order in itertools.product(routes, orders):
+        share = re.search(r"([\d.]+)% of them", batch_plan(data, order, 4, 16384, route))
+        assert share is not None
+        assert 0 < float(share[1]) < 10

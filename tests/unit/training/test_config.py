@@ -1,0 +1,90 @@
+"""Configs: every shipped one is valid, faults name the key and the nearest known one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finrank.errors import UserError
+from finrank.training.config import load_config
+from finrank.training.trainer import training_arguments
+from tests.conftest import REPOSITORY
+
+CONFIGS = sorted((REPOSITORY / "configs" / "models").glob("*.yaml"))
+MINILM = REPOSITORY / "configs" / "models" / "minilm.yaml"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    assert config.ranker_settings().base_model == config.base_model
+    assert training_arguments(config, tmp_path).per_device_train_batch_size == config.batch_size
+
+
+def test_the_default_models_weights_are_pinned_and_intact() -> None:
+    from finrank.ranker.base_model import locate
+
+    config = load_config(MINILM)
+    assert config.base_model_sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert Path(locate(config.base_model, config.base_model_sha256)).is_dir()
+    with pytest.raises(UserError, match="the config pins 0000"):
+        locate(config.base_model, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning_rte=1e-3", r"unknown key learning_rte \(did you mean learning_rate\?\)"),
+        ("prompt.max_lenght=128", r"unknown key prompt.max_lenght \(did you mean max_length\?\)"),
+        ("trainer.num_train_epoch=2", r"unknown key trainer.num_train_epoch \(did you mean num_train_epochs\?\)"),
+        ("trainer.seed=3", r"trainer.seed is set by seed"),
+        ("trainer.bf16=true", r"trainer.bf16 is set by mixed_precision"),
+        ("lora.rank=0", r"lora.rank: .*greater than or equal to 1"),
+        ("pooling=middle", r"pooling: .*'auto', 'last' or 'mean'"),
+        ("dtype=float16", r"dtype: .*'float32' or 'bfloat16'"),
+        ("batch_size", r"expected key=value"),
+        ("trainer.num_train_epochs=many", r"trainer.num_train_epochs must be a number, not 'many'"),
+        ("trainer.use_cpu=true", r"trainer.use_cpu is set by CUDA_VISIBLE_DEVICES"),
+        ("trainer.metric_for_best_model=loss", r"trainer.metric_for_best_model is set by finrank"),
+        ("trainer.save_steps=10", r"trainer.save_steps is set by trainer.eval_steps"),
+        ("lora.target_modules=[a", r"\[a is not valid YAML"),
+        ("learning_rate.x=1", r"learning_rate is a value, not a section"),
+    ],
+)
+def test_faults_are_named(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(MINILM, [override])
+
+
+def test_overrides_reach_sections_and_read_numbers_as_people_write_them() -> None:
+    config = load_config(MINILM, ["learning_rate=5e-4", "prompt.context_tokens=7", "trainer.max_steps=3"])
+    assert (config.learning_rate, config.prompt.context_tokens, config.trainer["max_steps"]) == (5e-4, 7, 3)
+
+
+def test_values_that_trainer_refuses_are_user_errors(tmp_path: Path) -> None:
+    for override in ("trainer.eval_strategy=epochs", "trainer.lr_scheduler_type=foo"):
+        with pytest.raises(UserError, match="the trainer section of the config"):
+            training_arguments(load_config(MINILM, [override]), tmp_path)
+
+
+def test_a_bare_no_is_a_strategy(tmp_path: Path) -> None:
+    config = load_config(MINILM, ["trainer.logging_strategy=no"])
+    assert training_arguments(config, tmp_path).logging_strategy == "no"
+
+
+def test_another_base_model_drops_the_pin() -> None:
+    config = load_config(MINILM, base_model="some/model")
+    assert (config.base_model, config.base_model_sha256) == ("some/model", None)
+
+
+def test_a_missing_config_lists_those_that_exist() -> None:
+    with pytest.raises(UserError, match=r"minilm\.yaml"):
+        load_config(MINILM.with_name("mini.yaml"))
+
+
+def test_broken_yaml_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("base_model: [unclosed")
+    with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
+        load_config(broken)
