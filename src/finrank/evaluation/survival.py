@@ -2,8 +2,8 @@
 
 A page is longer than a model's window, so rows and sentences are left out (`page/relevance.py`). An operand survives
 when it stands in what is left, or when a label beside a candidate's number says what it is (`labels.py`). No candidates
-exist yet at stage 00, so CANDIDATE_ROOM tokens of `max_length` are kept for the longest one; question and separators take
-theirs, the page gets the rest.
+exist yet at stage 00, so CANDIDATE_ROOM tokens of `max_length` are kept for the longest one; question and separators
+take theirs, the page gets the rest.
 """
 
 from __future__ import annotations
