@@ -110,7 +110,7 @@ def make_work(pools: Sequence[RewardedPool], tokenizer: Any, config: TrainingCon
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
         except (NoPool, TooLong):
             continue
-        work.pools.append(TrainingPool(encode(pool, pool.candidates, tokenizer, config.prompt).pool, pool.correct))
+        work.pools.append(TrainingPool(encode(pool, pool.candidates, tokenizer, config.prompt), pool.correct))
         work.rewards[pool.id] = np.array(pool.rewards)
         work.examples.append(Example(pool, answer, prompt, completion))
     if len(work.pools) < count:

@@ -183,7 +183,7 @@ def make_workload(model_dir: Path, pools: Sequence[Pool]) -> Workload:
     prompt = read_settings(model_dir).prompt
     ours, peer, prefixes, candidates = [], [], [], []
     for pool in pools:
-        encoded = encode(pool, pool.candidates, tokenizer, prompt).pool
+        encoded = encode(pool, pool.candidates, tokenizer, prompt)
         page = {"question": pool.question, "table": pool.table, "text": pool.text}
         ours.append({**page, "candidates": [candidate.program for candidate in pool.candidates]})
         # [CLS] and the last [SEP] are the peer's own.

@@ -28,10 +28,9 @@ from finrank.evaluation.evaluate import compare_pools, evaluate_pools
 from finrank.ranker import model as model_module
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import load_model
-from finrank.ranker.scoring import score_pools
+from finrank.ranker.scoring import score_records
 from finrank.records import RewardedPool
 from finrank.store import load_records
-from finrank.training.batches import encode_pools
 
 CONFIG = Path(__file__).parents[1] / "configs/models/minilm.yaml"
 FULL = "every token sees every other (a CrossEncoder's function)"
@@ -54,9 +53,7 @@ def train_and_score(full: bool, input_dir: Path, output_dir: Path, overrides: li
     assert isinstance(loaded.model, CandidateRankingModel)
     assert (loaded.route == "naive") == full
     pools = load_records(input_dir / "dev.jsonl", RewardedPool)
-    encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
-    packed = [item.pool for item in encoded.pools]
-    return score_pools(loaded.model, packed, route=loaded.route, description="scoring dev"), seconds
+    return score_records(loaded, pools, "scoring dev"), seconds
 
 
 def compare(seed: int, input_dir: Path, overrides: list[str]) -> Row:

@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
 
 def count_tokens(pool: RewardedPool, tokenizer: Any, prompt: Any) -> tuple[int, list[int]]:
     """Tokens of the prefix, and of each candidate."""
-    encoded = encode(pool, pool.candidates, tokenizer, prompt).pool
+    encoded = encode(pool, pool.candidates, tokenizer, prompt)
     return len(encoded.prefix), [len(candidate) for candidate in encoded.candidates]
 
 

@@ -34,10 +34,9 @@ from finrank.commands import ppo, sft
 from finrank.console import say
 from finrank.evaluation.evaluate import compare_pools
 from finrank.ranker.saving import load_model
-from finrank.ranker.scoring import score_pools
+from finrank.ranker.scoring import score_records
 from finrank.records import RewardedPool
 from finrank.store import load_records
-from finrank.training.batches import encode_pools
 from finrank.training.run import TRAINING_MANIFEST
 
 CONFIG = Path(__file__).parents[1] / "configs/models/minilm.yaml"
@@ -92,8 +91,7 @@ def selection_accuracy(stage: Path) -> float:
 def dev_scores(stage: Path, pools: list[RewardedPool]) -> list[Any]:
     """Scores of a stage's best model."""
     loaded = load_model(stage, merge=True)
-    encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding dev")
-    return score_pools(loaded.model, [one.pool for one in encoded.pools], route=loaded.route, description="scoring dev")
+    return score_records(loaded, pools, "scoring dev")
 
 
 def compare(seed: int, data: Path, work: Path, overrides: list[str], quick: bool) -> list[Row]:

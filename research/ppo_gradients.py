@@ -25,10 +25,9 @@ from shared.timing import Row, table, write_results, write_section
 from torch import Tensor
 
 from finrank.ranker.saving import load_model
-from finrank.ranker.scoring import score_pools
+from finrank.ranker.scoring import score_records
 from finrank.records import RewardedPool
 from finrank.store import load_records
-from finrank.training.batches import encode_pools
 from finrank.training.losses import listwise_loss
 from finrank.training.ppo.objectives import exact_objective
 
@@ -114,8 +113,7 @@ def main() -> None:
     options = parser.parse_args()
     loaded = load_model(options.model, merge=True)
     pools = [pool for pool in load_records(options.data / f"{options.split}.jsonl", RewardedPool) if pool.correct]
-    encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
-    scores = score_pools(loaded.model, [one.pool for one in encoded.pools], route=loaded.route, description="scoring")
+    scores = score_records(loaded, pools, "scoring")
     rows = rows_of([pulls(own, pool.correct, pool.rewards) for own, pool in zip(scores, pools, strict=True)])
     write_results(options.json, rows)
     print(docs(rows))

@@ -161,8 +161,7 @@ def _train_control(data: Path, config_path: Path, folder: Path, seed: int) -> Pa
 def _score(model_dir: Path, pools: list[RewardedPool]) -> list[FloatArray]:
     """Scores [candidates] per pool by a saved control; UserError for a model that reads question and page."""
     from finrank.ranker.saving import find_model, load_model, read_settings
-    from finrank.ranker.scoring import score_pools
-    from finrank.training.batches import encode_pools
+    from finrank.ranker.scoring import score_records
 
     model_dir = find_model(model_dir)
     if not read_settings(model_dir).prompt.candidate_only:
@@ -171,6 +170,4 @@ def _score(model_dir: Path, pools: list[RewardedPool]) -> list[FloatArray]:
             "python 04_sft_train.py --config configs/models/minilm.yaml --candidate_only"
         )
     loaded = load_model(model_dir)
-    encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
-    packed = [item.pool for item in encoded.pools]
-    return score_pools(loaded.model, packed, route=loaded.route, description="scoring control")
+    return score_records(loaded, pools, "scoring control")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,13 @@ from finrank.evaluation.evaluate import compare_pools, evaluate_pools, explain_p
 from finrank.evaluation.metrics import FIGURE_DECIMALS
 from finrank.evaluation.official import write_predictions
 from finrank.evaluation.report import screen as tables
+from finrank.evaluation.survival import Truncation, encode_and_measure
 from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
 from finrank.ranker.confidence import save_confidence as save
 from finrank.ranker.saving import LoadedModel, find_model, load_model, read_settings
 from finrank.ranker.scoring import score_pools
 from finrank.records import Answer, RewardedPool
 from finrank.store import available_splits, load_records, write_json
-from finrank.training.batches import EncodedData, encode_pools
 from finrank.training.run import TRAINING_MANIFEST, data_hashes, environment, explain_out_of_memory
 
 # How far a score may move when the candidates stand in another order: rounding, which depends on what is packed with
@@ -47,10 +48,10 @@ _MEMORY_ADVICE = (
 
 
 class Scored(NamedTuple):
-    """What a model made of the pools: scores [candidates] of each, and the encoded pools."""
+    """What a model made of the pools: scores [candidates] of each, and what truncation left out."""
 
     scores: list[np.ndarray]
-    encoded: EncodedData
+    truncation: Truncation
 
 
 def run(
@@ -149,11 +150,7 @@ def _figures(
         "bias": {**explained["bias"], "order_invariance": {**order, "tolerance": tolerance}},
         "confidence": {**confidence, "shipped": shipped},
         "comparison": None,
-        "truncation": {
-            "numbers_in_prefix": own.encoded.numbers_in_prefix,
-            "numbers_reached": own.encoded.numbers_reached,
-            "questions_losing_numbers": own.encoded.questions_losing_numbers,
-        },
+        "truncation": asdict(own.truncation),
     }
     if "compare" in scores_of:
         compared = compare_pools(pools, own.scores, scores_of["compare"], seed=seed)
@@ -162,10 +159,10 @@ def _figures(
 
 
 def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str) -> Scored:
-    encoded = encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
-    packed = [item.pool for item in encoded.pools]
-    scores = score_pools(loaded.model, packed, route=loaded.route, description=description)
-    return Scored([_tie_copies(pool, own) for pool, own in zip(pools, scores, strict=True)], encoded)
+    settings = loaded.model.settings.prompt
+    encoded, truncation = encode_and_measure(pools, loaded.tokenizer, settings, "encoding")
+    scores = score_pools(loaded.model, encoded, route=loaded.route, description=description)
+    return Scored([_tie_copies(pool, own) for pool, own in zip(pools, scores, strict=True)], truncation)
 
 
 def _tie_copies(pool: RewardedPool, scores: np.ndarray) -> np.ndarray:

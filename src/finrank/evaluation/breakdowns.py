@@ -10,8 +10,9 @@ import numpy as np
 
 from finrank.evaluation.intervals import subset_intervals
 from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric, pick_probabilities
+from finrank.evaluation.survival import gold_operands
 from finrank.programs import OPERATIONS, Program, ProgramError, parse
-from finrank.ranker.prompt import PromptSettings, gold_operands
+from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
 
 _MOST_STEPS = 4  # programs of this many steps and more are one row

@@ -14,18 +14,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
-from finrank.console import console, say, warn
+from finrank.console import console, say, track, warn
 from finrank.errors import UserError
-from finrank.page.relevance import DEFAULT_CHOICES, Choices
-from finrank.ranker.prompt import GoldOperand, PromptSettings, choose_context, gold_operands
-from finrank.records import Question
+from finrank.page.labels import PageLabels, number_key, number_keys
+from finrank.page.relevance import DEFAULT_CHOICES, Choices, Evidence
+from finrank.programs import ProgramError, operands, parse, table_rows
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.encoding import encode_with_page
+from finrank.ranker.prompt import PromptSettings, choose_context
+from finrank.records import Question, RewardedPool
 from finrank.sources.finqa import Example, finqa_files, read_examples, to_question
 from finrank.store.json_lines import describe
 
@@ -38,6 +42,86 @@ CountTokens = Callable[[Sequence[str]], list[int]]
 
 class NoTokenizer(Exception):
     """The tokenizer of a base model is not on this computer; the message says why."""
+
+
+class GoldOperand(NamedTuple):
+    """A number of the gold program, or the label of a row that it reads whole, and whether the model sees it."""
+
+    operand: str
+    origin: Literal["table", "text", "nowhere"]
+    """table: in a cell (and perhaps in a sentence too); text: in sentences only; nowhere: not on the page."""
+    in_prefix: bool
+    reached: bool
+    """In the prefix, or named beside a candidate's number by its label (a candidate names its rows itself)."""
+
+
+def gold_operands(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> list[GoldOperand]:
+    """What became of the distinct operands of the gold program, constants left out, when `kept` is in the prefix.
+
+    For measurements: the choice of evidence never sees the gold program. A number counts as kept wherever it stands in
+    the prefix. Empty without a gold program, or when question and page are hidden.
+    """
+    if question.program is None or settings.candidate_only:
+        return []
+    try:
+        program = parse(question.program)
+    except ProgramError:
+        return []
+    in_cells = {key for row in question.table for cell in row for key in number_keys(cell)}
+    in_text = {key for sentence in question.text for key in number_keys(sentence)}
+    in_prefix = {key for item in kept for key in number_keys(item.text)}
+    labels = PageLabels(question.table, question.text)
+    found = []
+    for key in dict.fromkeys(key for operand in operands(program) if (key := number_key(operand)) is not None):
+        origin: Literal["table", "text", "nowhere"] = (
+            "table" if key in in_cells else "text" if key in in_text else "nowhere"
+        )
+        named = settings.labels and bool(labels.of(key, question.question))
+        found.append(GoldOperand(key, origin, key in in_prefix, key in in_prefix or named))
+    rows_kept = {item.label for item in kept if item.kind == "row"}
+    rows = {row[0] for row in question.table if row}
+    for label in dict.fromkeys(table_rows(program)):
+        is_kept = label in rows_kept
+        origin = "table" if label in rows else "nowhere"
+        found.append(GoldOperand(label, origin, is_kept, is_kept or settings.labels))
+    return found
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Shares of the gold programs' numbers on the page that reach the model.
+
+    None where nothing is known of gold numbers: no gold program, or the candidate-only control.
+    """
+
+    numbers_in_prefix: float | None
+    numbers_reached: float | None
+    """In the prefix, or named by a label beside a candidate's number."""
+    questions_losing_numbers: float | None
+
+
+def encode_and_measure(
+    pools: Sequence[RewardedPool], tokenizer: Any, settings: PromptSettings, description: str
+) -> tuple[list[EncodedPool], Truncation]:
+    """Encode a split under a progress bar, and measure what of the gold programs' numbers is in it.
+
+    Raises UserError naming a question or candidate that cannot fit.
+    """
+    encoded, operands_of = [], []
+    for pool in track(pools, description, total=len(pools)):
+        tokens, kept = encode_with_page(pool, pool.candidates, tokenizer, settings)
+        encoded.append(tokens)
+        found = [one for one in gold_operands(pool, kept, settings) if one.origin != "nowhere"]
+        operands_of += [found] if found else []
+    every = [operand for found in operands_of for operand in found]
+    if not every:
+        return encoded, Truncation(None, None, None)
+    losing = sum(not all(operand.reached for operand in found) for found in operands_of)
+    return encoded, Truncation(
+        sum(operand.in_prefix for operand in every) / len(every),
+        sum(operand.reached for operand in every) / len(every),
+        losing / len(operands_of),
+    )
 
 
 @dataclass

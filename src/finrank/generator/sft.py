@@ -76,7 +76,7 @@ def train(
     measure = _measurer(tokenizer, config)
     stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
     say(f"writing to {stage}")
-    with runs.lock(stage):
+    with runs.lock_stage(stage):
         evaluator = _selection_metrics(measure, evaluated["selection"])
         trainer = _make_trainer(model, config, stage, splits["train"], tokenizer, evaluator, quick_test)
         cpu_seconds = run_trainer(trainer, stage, resume)

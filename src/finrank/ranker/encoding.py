@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from finrank.errors import UserError
+from finrank.page.relevance import Evidence
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.prompt import PromptSettings, Survival, choose_context, gold_number_survival, write_candidates
+from finrank.ranker.prompt import PromptSettings, choose_context, write_candidates
 from finrank.records import Candidate, Question
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """An encoded pool, and what of the gold program's numbers reaches the model."""
-
-    pool: EncodedPool
-    survival: Survival
-
-
-def encode(question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings) -> Encoded:
+def encode(
+    question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings
+) -> EncodedPool:
     """Write and tokenize one question and its candidates.
 
     Truncation removes page context only. Raises UserError naming the question, and the candidate, when the question
-    with its longest candidate is over `max_length` by itself.
+    with its longest candidate exceeds `max_length` by itself.
     """
+    return encode_with_page(question, candidates, tokenizer, settings)[0]
+
+
+def encode_with_page(
+    question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings
+) -> tuple[EncodedPool, list[Evidence]]:
+    """As `encode`, and the rows and sentences of the page that are in the prefix, for those who measure them."""
     begin, end = special_tokens(tokenizer)
     asked = [] if settings.candidate_only else [*tokenize([question.question], tokenizer)[0], *end]
     answers = [[*tokens, *end] for tokens in tokenize(write_candidates(question, candidates, settings), tokenizer)]
@@ -43,7 +44,7 @@ def encode(question: Question, candidates: Sequence[Candidate], tokenizer: Any, 
     )
     page = [token for tokens in tokenize([item.text for item in context], tokenizer) for token in tokens]
     prefix = [*begin, *asked, *page, *(end if page else [])]
-    return Encoded(EncodedPool(question.id, prefix, answers), gold_number_survival(question, context, settings))
+    return EncodedPool(question.id, prefix, answers), context
 
 
 def tokenize(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

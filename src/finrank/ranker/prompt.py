@@ -12,12 +12,11 @@ program and value without labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from finrank.page.labels import PageLabels, number_key, number_keys
+from finrank.page.labels import PageLabels, number_key
 from finrank.page.relevance import DEFAULT_CHOICES, Choices, Evidence, page_evidence, select_evidence
 from finrank.programs import (
     TABLE_OPERATIONS,
@@ -25,10 +24,8 @@ from finrank.programs import (
     ProgramError,
     is_constant,
     is_reference,
-    operands,
     parse,
     referenced_step,
-    table_rows,
 )
 from finrank.programs.shape import shape_of
 from finrank.records import Answer, Candidate, Question
@@ -196,62 +193,3 @@ def choose_context(
         return []
     page = page_evidence(question.table, question.text, choices.header)
     return select_evidence(question.question, page, cap, count_tokens, choices)
-
-
-class GoldOperand(NamedTuple):
-    """A number of the gold program, or the label of a row that it reads whole, and whether the model sees it."""
-
-    operand: str
-    origin: Literal["table", "text", "nowhere"]
-    """table: in a cell (and perhaps in a sentence too); text: in sentences only; nowhere: not on the page."""
-    in_prefix: bool
-    reached: bool
-    """In the prefix, or named beside a candidate's number by its label (a candidate names its rows itself)."""
-
-
-def gold_operands(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> list[GoldOperand]:
-    """What became of the distinct operands of the gold program, constants left out, when `kept` is in the prefix.
-
-    For measurements: the choice of evidence never sees the gold program. A number counts as kept wherever it stands in
-    the prefix. Empty without a gold program, or when question and page are hidden.
-    """
-    if question.program is None or settings.candidate_only:
-        return []
-    try:
-        program = parse(question.program)
-    except ProgramError:
-        return []
-    in_cells = {key for row in question.table for cell in row for key in number_keys(cell)}
-    in_text = {key for sentence in question.text for key in number_keys(sentence)}
-    in_prefix = {key for item in kept for key in number_keys(item.text)}
-    labels = PageLabels(question.table, question.text)
-    found = []
-    for key in dict.fromkeys(key for operand in operands(program) if (key := number_key(operand)) is not None):
-        origin: Literal["table", "text", "nowhere"] = (
-            "table" if key in in_cells else "text" if key in in_text else "nowhere"
-        )
-        named = settings.labels and bool(labels.of(key, question.question))
-        found.append(GoldOperand(key, origin, key in in_prefix, key in in_prefix or named))
-    rows_kept = {item.label for item in kept if item.kind == "row"}
-    rows = {row[0] for row in question.table if row}
-    for label in dict.fromkeys(table_rows(program)):
-        is_kept = label in rows_kept
-        origin = "table" if label in rows else "nowhere"
-        found.append(GoldOperand(label, origin, is_kept, is_kept or settings.labels))
-    return found
-
-
-@dataclass(frozen=True)
-class Survival:
-    """What of a gold program's operands that stand on the page reaches the model; counts of distinct operands."""
-
-    on_page: int = 0
-    in_prefix: int = 0
-    reached: int = 0
-    """In the prefix, or named by a label beside an operand."""
-
-
-def gold_number_survival(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> Survival:
-    """Counts for reports, from the evidence that was kept (see `gold_operands`)."""
-    found = [operand for operand in gold_operands(question, kept, settings) if operand.origin != "nowhere"]
-    return Survival(len(found), sum(one.in_prefix for one in found), sum(one.reached for one in found))

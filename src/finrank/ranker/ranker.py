@@ -223,7 +223,7 @@ class Ranker:
         """
         question, candidates = read_request(request, name)
         encoded = encode(question, candidates, self._loaded.tokenizer, self._loaded.model.settings.prompt)
-        return Prepared(question, candidates, encoded.pool)
+        return Prepared(question, candidates, encoded)
 
     def score(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
         """Scores [candidates] of each request in logits, batched by tokens, in the order given."""

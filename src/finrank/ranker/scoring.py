@@ -10,8 +10,11 @@ import torch
 from finrank.console import track
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.passes import cut_into_passes
+from finrank.ranker.saving import LoadedModel
+from finrank.records import Pool
 
 # Tokens (padding included) per forward pass: enough to fill the device, few enough for a CPU's caches.
 _TOKENS_PER_PASS = {"cpu": 2048, "cuda": 32768}
@@ -43,6 +46,15 @@ def score_pools(
             scores[place].append(own)
             missing -= len(part.candidates)
     return [np.concatenate(own) for own in scores]
+
+
+def score_records(loaded: LoadedModel, pools: Sequence[Pool], description: str) -> list[np.ndarray]:
+    """Encode and score pools of records: scores [candidates] of each in float32, in the order given."""
+    settings = loaded.model.settings.prompt
+    encoded = [
+        encode(pool, pool.candidates, loaded.tokenizer, settings) for pool in track(pools, "encoding", total=len(pools))
+    ]
+    return score_pools(loaded.model, encoded, route=loaded.route, description=description)
 
 
 def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route: RouteName) -> list[np.ndarray]:

@@ -21,8 +21,9 @@ from finrank.errors import UserError
 from finrank.records import Pool, Question
 from finrank.sampling.askers import Asked, EndpointOptions, EndpointSource, ModelSource, Outcome, Sampling
 from finrank.sampling.collect import print_summary, write_pools
-from finrank.sampling.journal import Journal, difference, key_of
+from finrank.sampling.journal import Journal, key_of
 from finrank.store import MANIFEST, StageWriter, available_splits, sha256
+from finrank.store.growing_file import difference
 
 _REFUSALS_AT_START = 10  # questions; a server that has never answered and refuses so many would refuse all
 _ATTEMPTS = 2  # times that a question is asked whose server failed, each with all retries

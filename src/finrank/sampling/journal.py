@@ -9,7 +9,6 @@ off by the next one.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from typing import IO, Any
 
 from finrank.errors import UserError
 from finrank.records import Question
+from finrank.store.growing_file import lock
 
 Completion = tuple[str, str | None]  # its text, and why it ended where that is known
 
@@ -101,12 +101,7 @@ class Journal:
             file = self.path.open("a+b")
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
-        except OSError as error:
-            file.close()
-            raise UserError(f"another finrank sample is writing {self.path}: wait for it, or stop it") from error
-        return file
+        return lock(file, f"another finrank sample is writing {self.path}: wait for it, or stop it")
 
     def _read(self) -> None:
         self._file.seek(0)
@@ -148,11 +143,3 @@ class Journal:
         self._places.setdefault(row["key"], []).append(place)
         for name, tokens in zip(("prompt", "completion"), row["tokens"], strict=True):
             self.tokens[name] += tokens or 0
-
-
-def difference(stored: Any, now: Mapping[str, Any]) -> str:
-    """What differs, each with what it was and what it is: "temperature: 0.7, now 1.0"."""
-    if not isinstance(stored, dict):
-        return "it does not say which"
-    odd = [name for name in {**stored, **now} if stored.get(name) != now.get(name)]
-    return "; ".join(f"{name}: {stored.get(name, 'not noted')}, now {now.get(name, 'none')}" for name in odd)

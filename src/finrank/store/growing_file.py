@@ -18,13 +18,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 
 from finrank.errors import UserError
 from finrank.store import MANIFEST, versions, write_json
 
 _MANIFEST_KEYS = {"input", "output", "rejects", "made_with", "lines", "counts", "complete"}
 _READ = 1 << 20  # bytes read at a time
+
+
+def lock(stream: IO[AnyStr], in_use: str) -> IO[AnyStr]:
+    """Hold a file for this process until it is closed or the process ends; UserError `in_use` if another holds it."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        stream.close()
+        raise UserError(in_use) from error
+    return stream
 
 
 class _FinishedPart:
@@ -160,15 +170,10 @@ class RankedFiles:
     def _locked(self) -> IO[bytes]:
         try:
             self.output_path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self.output_path.open("ab")
+            stream = self.output_path.open("ab")
         except OSError as error:
             raise UserError(f"--output {self.output_path} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
-        except OSError as error:
-            lock.close()
-            raise UserError(f"another finrank rank is writing {self.output_path}: wait for it, or stop it") from error
-        return lock
+        return lock(stream, f"another finrank rank is writing {self.output_path}: wait for it, or stop it")
 
     def _start_over(self) -> None:
         self.manifest_path.unlink(missing_ok=True)
@@ -181,7 +186,7 @@ class RankedFiles:
         if stored["made_with"] != self._made_with:
             raise UserError(
                 f"{self.output_path} was ranked with another model or on another machine: "
-                f"{_difference(stored['made_with'], self._made_with)} ({self._remedy()})"
+                f"{difference(stored['made_with'], self._made_with)} ({self._remedy()})"
             )
         # An input may have grown since, by whole lines.
         if not self._input.matches(stored["input"], may_be_longer=True) or self._input.tears_a_line():
@@ -226,7 +231,7 @@ class RankedFiles:
         write_json(self.manifest_path, manifest)
 
 
-def _difference(stored: Any, now: Mapping[str, Any]) -> str:
+def difference(stored: Any, now: Mapping[str, Any]) -> str:
     """What differs, each with what it was and what it is: "torch: 2.8.0, now 2.9.0"."""
     if not isinstance(stored, dict):
         return "its manifest does not say which"

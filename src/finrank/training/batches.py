@@ -12,13 +12,9 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from finrank.console import track
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.encoding import encode
 from finrank.ranker.passes import cost, cut_into_passes
-from finrank.ranker.prompt import PromptSettings
-from finrank.records import RewardedPool
 
 # Tokens that a batch on a GPU should hold at the least; not measured.
 _GPU_TOKENS = 4096
@@ -32,36 +28,6 @@ class TrainingPool:
     correct: list[int]
     order: list[int] | None = None
     """Position k holds the stored candidate order[k]; None: as stored."""
-
-
-@dataclass(frozen=True)
-class EncodedData:
-    """All pools of a split, encoded, and what of the gold programs' numbers on the page reaches the model (shares).
-
-    The shares are None where nothing is known of gold numbers: no gold program, or the candidate-only control.
-    """
-
-    pools: list[TrainingPool]
-    numbers_in_prefix: float | None
-    numbers_reached: float | None
-    questions_losing_numbers: float | None
-
-
-def encode_pools(
-    pools: Sequence[RewardedPool], tokenizer: Any, settings: PromptSettings, description: str
-) -> EncodedData:
-    """Encode a split under a progress bar; raises UserError naming a question or candidate that cannot fit."""
-    encoded = [
-        encode(pool, pool.candidates, tokenizer, settings) for pool in track(pools, description, total=len(pools))
-    ]
-    known = [item.survival for item in encoded if item.survival.on_page]
-    total = sum(item.on_page for item in known)
-    return EncodedData(
-        [TrainingPool(item.pool, pool.correct) for item, pool in zip(encoded, pools, strict=True)],
-        sum(item.in_prefix for item in known) / total if total else None,
-        sum(item.reached for item in known) / total if total else None,
-        sum(item.reached < item.on_page for item in known) / len(known) if known else None,
-    )
 
 
 class PoolDataset(Dataset[TrainingPool]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -18,6 +17,7 @@ import torch
 
 from finrank.errors import UserError
 from finrank.store import sha256, versions, write_json
+from finrank.store.growing_file import lock
 
 CHECKPOINTS = "checkpoints"
 TRAINING_MANIFEST = "training_manifest.json"
@@ -78,15 +78,10 @@ def refuse_several_devices() -> None:
         raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
 
 
-def lock(directory: Path) -> IO[str]:
+def lock_stage(directory: Path) -> IO[str]:
     """Hold a stage directory for this process until the file is closed; UserError when another one trains in it."""
     stream = (directory / CHECKPOINTS / ".lock").open("w")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        stream.close()
-        raise UserError(f"{directory} is being trained by another process: wait for it, or stop it first") from error
-    return stream
+    return lock(stream, f"{directory} is being trained by another process: wait for it, or stop it first")
 
 
 def last_checkpoint(directory: Path) -> Path | None:

@@ -70,7 +70,7 @@ def train(
     if init_model:
         load_weights(model, find_model(init_model))
     to_training_device(model, arguments)
-    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded.pools])
+    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded])
     say_what_is_trained(model, config, route, scoring)
     say_splits(splits)
     dataset = _answerable(splits["train"], config.seed)
@@ -79,7 +79,7 @@ def train(
     say_batches(dataset, order, config.batch_size, config.tokens_per_pass, route.name, arguments.device)
     stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
     say(f"writing to {stage}")
-    with runs.lock(stage):
+    with runs.lock_stage(stage):
         trainer = _make_trainer(model, config, stage, dataset, splits, tokenizer, (route.name, scoring), quick_test)
         facts = {"stage": "sft", **started, "seed": config.seed, "batch_size_on_device": config.batch_size}
         train_to_the_end(trainer, stage, splits, scoring, facts, began=began, resume=resume)
@@ -88,7 +88,7 @@ def train(
 
 def _answerable(train: Split, seed: int) -> PoolDataset:
     """The train pools with a correct candidate; says how many have none."""
-    pools = [item for item in train.encoded.pools if item.correct]
+    pools = [item for item in train.encoded if item.correct]
     if left_out := len(train.pools) - len(pools):
         say(f"{left_out} train pools without a correct candidate stay out of the loss")
     return PoolDataset(pools, seed)

@@ -14,6 +14,7 @@ from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.evaluation.evaluate import evaluate_pools
 from finrank.evaluation.report.screen import summary_line
+from finrank.evaluation.survival import Truncation, encode_and_measure
 from finrank.ranker.attention.routes import Route, RouteName
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PromptSettings
@@ -21,7 +22,7 @@ from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training import run as runs
-from finrank.training.batches import EncodedData, PoolDataset, batch_plan, encode_pools, too_small_for_a_gpu
+from finrank.training.batches import PoolDataset, TrainingPool, batch_plan, too_small_for_a_gpu
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import mean_listwise_loss
 from finrank.training.trainer import use_bf16
@@ -37,7 +38,15 @@ class Split:
     """The pools of one split as records and as tokens, in the same order."""
 
     pools: list[RewardedPool]
-    encoded: EncodedData
+    encoded: list[TrainingPool]
+    truncation: Truncation
+
+    @classmethod
+    def of(cls, pools: list[RewardedPool], prompt: PromptSettings, tokenizer: Any, description: str) -> Split:
+        """Encode the pools under a progress bar; raises UserError naming a question or candidate that cannot fit."""
+        encoded, truncation = encode_and_measure(pools, tokenizer, prompt, description)
+        items = [TrainingPool(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
+        return cls(pools, items, truncation)
 
 
 def read_splits(input_dir: Path, prompt: PromptSettings, tokenizer: Any, quick_test: bool) -> dict[str, Split]:
@@ -50,7 +59,7 @@ def read_splits(input_dir: Path, prompt: PromptSettings, tokenizer: Any, quick_t
         pools = load_records(path, RewardedPool)
         if quick_test:
             pools = pools[:few]
-        splits[name] = Split(pools, encode_pools(pools, tokenizer, prompt, f"encoding {name}"))
+        splits[name] = Split.of(pools, prompt, tokenizer, f"encoding {name}")
     if "train" not in splits or not any(pool.correct for pool in splits["train"].pools):
         raise UserError(
             f"{input_dir} has no train.jsonl with a correct candidate in it: there is nothing to learn from"
@@ -92,15 +101,15 @@ def say_batches(
 def say_splits(splits: dict[str, Split]) -> None:
     """How many pools there are, how long they are, and what of the gold programs' numbers the model gets to see."""
     for name, split in splits.items():
-        encoded = split.encoded
-        lengths = sorted(item.pool.length for item in encoded.pools)
+        truncation = split.truncation
+        lengths = sorted(item.pool.length for item in split.encoded)
         say(f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens")
-        if encoded.numbers_in_prefix is not None:
+        if truncation.numbers_in_prefix is not None:
             say(
-                f"    of the gold programs' numbers on the page {encoded.numbers_in_prefix:.1%} are in the prefix, "
-                f"{encoded.numbers_reached:.1%} are there or named by a label"
+                f"    of the gold programs' numbers on the page {truncation.numbers_in_prefix:.1%} are in the prefix, "
+                f"{truncation.numbers_reached:.1%} are there or named by a label"
             )
-        lost = encoded.questions_losing_numbers or 0.0
+        lost = truncation.questions_losing_numbers or 0.0
         if name == "train" and lost > _LOST_NUMBERS_WARNING:
             warn(
                 f"{lost:.0%} of the train questions lose a number that their gold program needs: raise "
@@ -129,5 +138,5 @@ def selection_metrics(split: Split, route: RouteName) -> Callable[[CandidateRank
 
 def score_split(model: CandidateRankingModel, split: Split, route: RouteName, description: str) -> list[np.ndarray]:
     """Scores [candidates] of each pool of a split, in its order."""
-    encoded = [item.pool for item in split.encoded.pools]
+    encoded = [item.pool for item in split.encoded]
     return score_pools(model, encoded, route=route, description=description)

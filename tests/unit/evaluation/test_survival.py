@@ -12,7 +12,8 @@ from finrank.cli import main
 from finrank.commands import check
 from finrank.errors import UserError
 from finrank.evaluation import survival
-from finrank.ranker.prompt import GoldOperand, PromptSettings
+from finrank.evaluation.survival import GoldOperand
+from finrank.ranker.prompt import PromptSettings
 from finrank.records import Question
 from finrank.sources.made_up import generate
 

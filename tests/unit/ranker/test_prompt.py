@@ -9,17 +9,14 @@ from pathlib import Path
 import pytest
 
 from finrank.errors import UserError
+from finrank.evaluation.survival import GoldOperand, gold_operands
 from finrank.page.labels import PageLabels, number_key
-from finrank.page.relevance import page_evidence, shorten
+from finrank.page.relevance import Evidence, page_evidence, shorten
 from finrank.programs import parse
 from finrank.ranker.encoding import encode
 from finrank.ranker.prompt import (
-    GoldOperand,
     PromptSettings,
-    Survival,
     choose_context,
-    gold_number_survival,
-    gold_operands,
     write_candidates,
     write_value,
 )
@@ -135,15 +132,19 @@ def test_context_never_depends_on_the_gold() -> None:
     assert choose_context(pool, 20, settings, words_of) == choose_context(blind, 20, settings, words_of)
 
 
-def test_survival_counts_gold_numbers_that_stand_on_the_page() -> None:
+def test_gold_numbers_are_in_the_prefix_named_by_a_label_or_lost() -> None:
     evidence = page_evidence(TABLE, [])
     bare = PromptSettings(labels=False)
     without_revenue = [item for item in evidence if item.label != "revenue"]
-    assert gold_number_survival(QUESTION, evidence, bare) == Survival(on_page=2, in_prefix=2, reached=2)
-    assert gold_number_survival(QUESTION, without_revenue, bare) == Survival(on_page=2, in_prefix=0, reached=0)
-    assert gold_number_survival(QUESTION, [], PromptSettings()) == Survival(on_page=2, in_prefix=0, reached=2)
-    assert gold_number_survival(QUESTION.model_copy(update={"program": None}), evidence, bare) == Survival()
-    assert gold_number_survival(QUESTION, evidence, PromptSettings(candidate_only=True)) == Survival()
+
+    def fates(kept: list[Evidence], settings: PromptSettings) -> list[tuple[bool, bool]]:
+        return [(operand.in_prefix, operand.reached) for operand in gold_operands(QUESTION, kept, settings)]
+
+    assert fates(evidence, bare) == [(True, True)] * 2
+    assert fates(without_revenue, bare) == [(False, False)] * 2
+    assert fates([], PromptSettings()) == [(False, True)] * 2
+    assert fates(evidence, PromptSettings(candidate_only=True)) == []
+    assert gold_operands(QUESTION.model_copy(update={"program": None}), evidence, bare) == []
 
 
 def test_operands_by_origin() -> None:
@@ -175,9 +176,9 @@ def test_operands_by_origin() -> None:
 def test_truncation_takes_the_page_and_never_a_candidate() -> None:
     pool = make_pool(5)
     tokenizer = tiny_tokenizer([pool.question, *pool.text], "bert")
-    whole = encode(pool, pool.candidates, tokenizer, PromptSettings(max_length=512)).pool
+    whole = encode(pool, pool.candidates, tokenizer, PromptSettings(max_length=512))
     tight = PromptSettings(max_length=max(map(len, whole.candidates)) + 30)
-    short = encode(pool, pool.candidates, tokenizer, tight).pool
+    short = encode(pool, pool.candidates, tokenizer, tight)
     assert short.candidates == whole.candidates
     assert len(short.prefix) < len(whole.prefix)
     assert len(short.prefix) + max(map(len, short.candidates)) <= tight.max_length
@@ -197,11 +198,8 @@ def test_the_control_hides_question_and_page() -> None:
     tokenizer = tiny_tokenizer([pool.question], "bert")
     control = PromptSettings(candidate_only=True)
     other = pool.model_copy(update={"question": "something else ?", "table": [["", "x"], ["y", "7"]], "text": []})
-    assert (
-        encode(pool, pool.candidates, tokenizer, control).pool
-        == encode(other, pool.candidates, tokenizer, control).pool
-    )
-    assert encode(pool, pool.candidates, tokenizer, control).pool.prefix == [tokenizer.cls_token_id]
+    assert encode(pool, pool.candidates, tokenizer, control) == encode(other, pool.candidates, tokenizer, control)
+    assert encode(pool, pool.candidates, tokenizer, control).prefix == [tokenizer.cls_token_id]
 
 
 def test_every_gold_program_of_real_data_can_be_written(finqa_dir: Path) -> None:

@@ -50,7 +50,7 @@ def dev_scores(model_dir: Path, data: Path) -> list[np.ndarray]:
     loaded = load_model(model_dir, device="cpu")
     pools = load_records(data / "dev.jsonl", RewardedPool)
     settings = loaded.model.settings.prompt
-    encoded = [encode(pool, pool.candidates, loaded.tokenizer, settings).pool for pool in pools]
+    encoded = [encode(pool, pool.candidates, loaded.tokenizer, settings) for pool in pools]
     return score_pools(loaded.model, encoded, route=loaded.route)
 
 
@@ -283,9 +283,9 @@ def wait_for(condition: Any, child: subprocess.Popen[bytes]) -> None:
 
 def test_two_processes_never_train_in_one_directory(tmp_path: Path) -> None:
     stage = runs.new_stage(tmp_path, "04_sft", {})
-    with runs.lock(stage), pytest.raises(UserError, match="is being trained by another process"):
-        runs.lock(stage)
-    runs.lock(stage).close()
+    with runs.lock_stage(stage), pytest.raises(UserError, match="is being trained by another process"):
+        runs.lock_stage(stage)
+    runs.lock_stage(stage).close()
 
 
 def test_resume_takes_the_run_with_this_config_and_passes_over_others(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def train(
     tokenizer = load_tokenizer(str(start))
     splits = read_splits(input_dir, config.prompt, tokenizer, quick_test)
     model = _policy(config, start, early)
-    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded.pools])
+    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded])
     say(f"SFT model: {start}")
     say_what_is_trained(model, config, route, scoring)
     dataset, rewards = learnable(splits["train"], config.ppo, config.seed)
@@ -104,7 +104,7 @@ def train(
     else:
         stage = runs.new_stage(output_dir, STAGE, started, run_to_join(start, output_dir, quick_test=quick_test))
     say(f"writing to {stage}")
-    with runs.lock(stage):
+    with runs.lock_stage(stage):
         evaluator = selection_metrics(splits["selection"], scoring)
         arguments = _arguments(config, stage, RolloutSampler(dataset, config.ppo), quick_test)
         accuracy = evaluator(model)["accuracy"]
@@ -176,7 +176,7 @@ def learnable(split: Split, settings: PPOSettings, seed: int) -> tuple[PoolDatas
     """
     pools: list[TrainingPool] = []
     rewards: PerCandidate = {}
-    for pool, item in zip(split.pools, split.encoded.pools, strict=True):
+    for pool, item in zip(split.pools, split.encoded, strict=True):
         own = np.array(pool.rewards) if settings.reward == "graded" else np.zeros(len(pool.rewards))
         if settings.reward == "correct":
             own[pool.correct] = 1.0

@@ -20,7 +20,6 @@ from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training import loop as finish
 from finrank.training import run as runs
-from finrank.training.batches import encode_pools
 from finrank.training.config import load_config
 from finrank.training.ppo import ppo_trainer
 from finrank.training.ppo.ppo import learnable, without_dropout
@@ -111,7 +110,7 @@ def test_an_sft_model_that_nothing_beats_stays_the_best_one(root: Path, tmp_path
 def test_pools_of_equal_rewards_stay_out(root: Path) -> None:
     pools = load_records(root / "data" / "train.jsonl", RewardedPool)
     loaded = load_model(root / "outputs" / "run_001", device="cpu")
-    split = Split(pools, encode_pools(pools, loaded.tokenizer, loaded.model.settings.prompt, ""))
+    split = Split.of(pools, loaded.model.settings.prompt, loaded.tokenizer, "")
     dataset, rewards = learnable(split, PPOSettings(), seed=0)
     assert len(dataset) == len(pools) - 1 == len(rewards)
     assert rewards[pools[0].id].tolist() == pools[0].rewards
@@ -122,7 +121,7 @@ def test_pools_of_equal_rewards_stay_out(root: Path) -> None:
 def test_nothing_is_dropped_out(root: Path) -> None:
     loaded = load_model(root / "outputs" / "run_001", device="cpu")
     pools = [make_pool(1), make_pool(2)]
-    encoded = [encode(one, one.candidates, loaded.tokenizer, loaded.model.settings.prompt).pool for one in pools]
+    encoded = [encode(one, one.candidates, loaded.tokenizer, loaded.model.settings.prompt) for one in pools]
     loaded.model.train()
 
     def twice() -> float:
