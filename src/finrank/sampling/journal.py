@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from finrank.errors import UserError
 from finrank.records import Question
-from finrank.store.growing_file import lock
+from finrank.store.growing_file import difference, lock
 
 Completion = tuple[str, str | None]  # its text, and why it ended where that is known
 
