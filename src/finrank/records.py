@@ -32,19 +32,6 @@ Number = Annotated[float, Field(strict=True)]
 Answer = Annotated[Number | Literal["yes", "no"], AfterValidator(_finite)]
 
 
-# The official FinQA evaluator compares values rounded to 5 decimals.
-_ANSWER_DECIMALS = 5
-
-
-def answer_key(answer: Answer) -> float | str:
-    """What two answers share when they count as the same: the number at 5 decimals, or "yes" / "no".
-
-    >>> answer_key(0.1234567), answer_key("yes")
-    (0.12346, 'yes')
-    """
-    return answer if isinstance(answer, str) else round(answer, _ANSWER_DECIMALS)
-
-
 class Record(BaseModel):
     """Shared settings of all records: immutable, no unknown fields."""
 

@@ -14,7 +14,8 @@ from rich.table import Column, Table
 
 from finrank.console import Reading, console, say, track
 from finrank.errors import UserError
-from finrank.records import Answer, answer_key
+from finrank.programs.value import answer_key
+from finrank.records import Answer
 from finrank.sources.answer_text import answer_text_of, compare_answer
 from finrank.sources.findings import KINDS, Finding
 from finrank.sources.finqa import Example, Fault, ProgramProblem, finqa_files, gold_of, read_elements, to_example

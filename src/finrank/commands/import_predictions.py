@@ -7,7 +7,6 @@ the pool, because the number of outputs that agree is what voting counts.
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ from rich.table import Table
 
 from finrank.console import Reading, console, say, track, warn
 from finrank.errors import UserError
-from finrank.programs import ProgramError, execute, parse
-from finrank.records import Candidate, Pool, Question, RewardedPool, answer_key
+from finrank.programs.value import same_answer, value_of
+from finrank.records import Candidate, Pool, Question, RewardedPool
 from finrank.sources.predictions import Prediction, read_predictions
 from finrank.store import REJECTS, StageWriter, available_splits, sha256
 from finrank.store.json_lines import LONGEST_LINE, BadLine, encode, read_lines, read_record, shorten
@@ -55,11 +54,10 @@ class ImportSummary:
 
     def add(self, question: Question, outputs: Sequence[tuple[Prediction, Candidate]]) -> None:
         """Count one pool: the predictions for its question, each with the candidate that it became."""
-        gold = None if question.answer is None else answer_key(question.answer)
         any_correct = False
         for prediction, candidate in outputs:
             failed = candidate.answer is None
-            correct = gold is not None and candidate.answer is not None and answer_key(candidate.answer) == gold
+            correct = same_answer(candidate.answer, question.answer)
             counts = self.models.setdefault(prediction.model or prediction.file, ModelCounts())
             counts.candidates += 1
             counts.failed += failed
@@ -71,8 +69,8 @@ class ImportSummary:
         self.candidates += len(outputs)
         self.duplicates += len(outputs) - len({(candidate.program, candidate.answer) for _, candidate in outputs})
         self.pool_sizes[len(outputs)] += 1
-        self.without_gold += gold is None
-        self.unanswerable += gold is not None and not any_correct
+        self.without_gold += question.answer is None
+        self.unanswerable += question.answer is not None and not any_correct
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
@@ -239,15 +237,7 @@ def to_candidate(prediction: Prediction, table: list[list[str]]) -> Candidate:
     if prediction.program is None:
         return Candidate(answer=prediction.answer, origin="imported")
     text = prediction.program.strip()
-    try:
-        value = execute(parse(text), table)
-    except ProgramError as error:
-        return Candidate(program=text, error=str(error), origin="imported")
-    if isinstance(value, str):
-        return Candidate(program=text, answer="yes" if value == "yes" else "no", origin="imported")
-    if not math.isfinite(value):
-        return Candidate(program=text, error=f"the value is {value}", origin="imported")
-    return Candidate(program=text, answer=value, origin="imported")
+    return Candidate(program=text, **value_of(text, table)._asdict(), origin="imported")
 
 
 def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool:

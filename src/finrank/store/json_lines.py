@@ -22,6 +22,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 # A record of FinQA has 5,000 bytes, 10,000 at most; one above this is damaged, and is not parsed.
 LONGEST_LINE = 1_000_000
+_SHOWN = 60  # characters of a text in a reason
 # The end of a key in JSON; inside a text too, where the quote is escaped.
 _KEY_END = re.compile(rb'"[ \t\r]*:')
 _ID_AT_START = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
@@ -144,6 +145,19 @@ def _where(location: tuple[str | int, ...]) -> str:
     return shorten(".".join(str(part) for part in location), 100) or "record"
 
 
-def shorten(text: str, most: int) -> str:
-    """A text of at most `most` characters as it is; of a longer one the head, and how long it is."""
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+def shorten(text: str, limit: int) -> str:
+    """The text if it has at most `limit` characters, else its head and its length."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def shown(text: str) -> str:
+    """A text as reasons quote it: on one line, in ASCII, shortened."""
+    return ascii(shorten(" ".join(text.split()), _SHOWN))
+
+
+def shown_json(value: Any) -> str:
+    """A JSON value as reasons quote it."""
+    try:
+        return shown(json.dumps(value))
+    except RecursionError:  # what could just be read may be nested too deeply to be written
+        return "deeply nested JSON"
