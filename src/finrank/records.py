@@ -14,7 +14,7 @@ each is one JSON object per line; reading validates it, and unknown or missing f
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -37,6 +37,15 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def of(cls, record: Record, **fields: Any) -> Self:
+        """A wider or narrower record: the fields that `record` has in common with this type, and the given ones.
+
+        Pool.of(question, candidates=[...]) adds candidates, Question.of(pool) leaves them out.
+        """
+        shared = {name: getattr(record, name) for name in cls.model_fields if name in type(record).model_fields}
+        return cls(**{**shared, **fields})
+
 
 class Question(Record):
     """A question about one report page, with its gold program and answer where they are known."""
@@ -58,6 +67,9 @@ class Candidate(Record):
     error: str | None = Field(default=None, description="why the program has no value")
     origin: Origin
     edits: list[str] = Field(default_factory=list, description="names of the corruptions applied, in order")
+
+
+CANDIDATE_KEYS = frozenset(Candidate.model_fields)
 
 
 class Pool(Question):

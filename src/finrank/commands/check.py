@@ -51,7 +51,6 @@ def run(input_dir: Path, *, json_path: Path | None = None, strict: bool = False,
     _show(result)
     result["survival"] = _survival(input_dir, configs)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, result)
     warned = result["warnings"] or any(row["losing_splits"] for row in result["survival"])
     return 1 if result["errors"] or (strict and warned) else 0

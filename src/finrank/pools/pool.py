@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from finrank.pools.breaking import break_program
 from finrank.pools.corrupt import Corruptor, Draft
@@ -51,10 +52,14 @@ def build_pool(
         fails = failing_share > 0.0 and rng.random() < failing_share
         written = {candidate.program for candidate in candidates}
         candidates.append(_broken(draft, question, corruptor, rng, written) if fails else _candidate(draft))
-    # A generator of its own: the order then tells nothing about how the candidates were made.
-    random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
-    fields = {name: getattr(question, name) for name in Question.model_fields}
-    return Pool(**{**fields, "answer": answer}, candidates=candidates)
+    return shuffled_pool(question.model_copy(update={"answer": answer}), candidates, seed)
+
+
+def shuffled_pool(question: Question, candidates: Sequence[Candidate], seed: int) -> Pool:
+    """The pool of these candidates, in an order that depends on the seed and the question's id alone."""
+    order = list(candidates)
+    random.Random(f"order:{seed}:{question.id}").shuffle(order)
+    return Pool.of(question, candidates=order)
 
 
 def _candidate(draft: Draft) -> Candidate:

@@ -85,8 +85,7 @@ def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPoo
             correct.append(index)
         rewards.append(_reward(parts, is_correct, weight_of))
         components.append(parts)
-    fields = {name: getattr(pool, name) for name in Pool.model_fields}
-    return RewardedPool(**fields, rewards=rewards, components=components, correct=correct)
+    return RewardedPool.of(pool, rewards=rewards, components=components, correct=correct)
 
 
 def _parsed(program: str | None) -> Program | None:

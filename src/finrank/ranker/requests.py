@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from finrank.errors import UserError
 from finrank.programs.value import read_answer, value_of
-from finrank.records import Answer, Candidate, Question
+from finrank.records import CANDIDATE_KEYS, Answer, Candidate, Question
 from finrank.store import describe
 from finrank.store.json_lines import shorten
 
@@ -124,7 +124,7 @@ def _by_name(item: Any) -> Mapping[str, Any]:
         return {"answer" if _is_value(item) else "program": item}
     if isinstance(item, int | float) and not isinstance(item, bool):
         return {"answer": item}
-    known = isinstance(item, Mapping) and set(item) <= set(Candidate.model_fields)
+    known = isinstance(item, Mapping) and set(item) <= CANDIDATE_KEYS
     if not known or (item.get("program") is None and item.get("answer") is None):
         got = f"the keys {', '.join(map(str, item)) or '(none)'}" if isinstance(item, Mapping) else type(item).__name__
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from finrank.commands.import_predictions import read_questions
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.pools.completion import Unparsable, as_candidate
+from finrank.pools.pool import shuffled_pool
 from finrank.programs.value import same_answer
 from finrank.records import Candidate, Pool, Question
 from finrank.sampling.askers import Sampling
@@ -126,9 +126,7 @@ def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool | 
     """The pool, its candidates in a seeded order (servers may sort them); or why there is none."""
     if not candidates:
         return "no candidate: none of its completions could be read"
-    random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
-    fields = {name: getattr(question, name) for name in Question.model_fields}
-    pool = Pool(**fields, candidates=candidates)
+    pool = shuffled_pool(question, candidates, seed)
     size = len(encode(pool))
     return pool if size <= LONGEST_LINE else f"the pool has {size} bytes, more than the {LONGEST_LINE} of a record"
 

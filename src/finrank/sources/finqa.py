@@ -20,7 +20,7 @@ from finrank.errors import missing_data
 from finrank.programs import ProgramError, parse
 from finrank.programs.value import read_exe_ans, value_of
 from finrank.records import Answer, Question
-from finrank.store.json_lines import describe
+from finrank.store.json_lines import describe, id_of
 from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 # The official files, in the order in which they are listed.
@@ -135,11 +135,11 @@ def to_example(element: Element) -> Example | Fault:
     if isinstance(value, BrokenList):
         return Fault(file, index, None, str(value), breaks_off=True)
     if isinstance(value, Malformed):
-        return Fault(file, index, _id_of(value.value), value.reason)
+        return Fault(file, index, id_of(value.value), value.reason)
     try:
         return Example.model_validate(value)
     except ValidationError as error:
-        return Fault(file, index, _id_of(value), describe(error))
+        return Fault(file, index, id_of(value), describe(error))
 
 
 def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Example | Fault]:
@@ -148,12 +148,6 @@ def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Exampl
     A file that breaks off gives one last Fault at that point; otherwise as `read_elements`.
     """
     return map(to_example, read_elements(path, reading))
-
-
-def _id_of(element: Any) -> str | None:
-    identifier = element.get("id") if isinstance(element, dict) else None
-    # a file in another encoding has characters that no output file could hold
-    return identifier.encode("utf-8", "replace").decode() if isinstance(identifier, str) else None
 
 
 def gold_of(example: Example) -> Gold:

@@ -23,7 +23,7 @@ from finrank.errors import UserError
 from finrank.programs.value import read_answer
 from finrank.records import Answer
 from finrank.sources.finqa import Filled, Text
-from finrank.store.json_lines import LONGEST_LINE, BadLine, KeyCheckingDecoder, Line, describe, read_lines, shorten
+from finrank.store.json_lines import BadLine, Line, describe, id_of, read_lines, read_value
 from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 END = "EOF"  # the last token of every official prediction
@@ -94,7 +94,7 @@ def _read_list(path: Path, name: str, reading: Reading | None) -> Iterator[Predi
     try:
         for value in stream_list(path, reading=reading):
             if isinstance(value, Malformed):
-                yield BadLine(name, index, _id_of(value.value), value.reason)
+                yield BadLine(name, index, id_of(value.value), value.reason)
             else:
                 yield _prediction(name, index, value)
             index += 1
@@ -109,19 +109,8 @@ def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Pred
 
 
 def _read_line(name: str, line: Line) -> Prediction | BadLine:
-    if line.size > LONGEST_LINE:
-        reason = f"the line has {line.size} bytes, more than the {LONGEST_LINE} that a prediction may have"
-        return BadLine(name, line.number, None, reason)
-    decoder = KeyCheckingDecoder()
-    try:
-        value = decoder.decode(line.content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        reason = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
-        return BadLine(name, line.number, None, f"not JSON: {reason}")
-    if decoder.repeated is not None:
-        reason = f"the key {shorten(decoder.repeated, 60)!r} occurs twice in one object"
-        return BadLine(name, line.number, _id_of(value), reason)
-    return _prediction(name, line.number, value)
+    value = read_value(line, "prediction")
+    return value._replace(file=name) if isinstance(value, BadLine) else _prediction(name, line.number, value)
 
 
 def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
@@ -138,11 +127,5 @@ def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
         answer = read_answer(fields.answer) if program is None and fields.answer is not None else None
     except ValueError as error:  # pydantic's ValidationError is one
         reason = describe(error) if isinstance(error, ValidationError) else str(error)
-        return BadLine(name, place, _id_of(value), reason)
+        return BadLine(name, place, id_of(value), reason)
     return Prediction(name, place, fields.id, program, answer, fields.model, fields.predicted)
-
-
-def _id_of(value: Any) -> str | None:
-    identifier = value.get("id") if isinstance(value, dict) else None
-    # Lone surrogates stand for bytes that were not UTF-8; no output file could hold them.
-    return identifier.encode("utf-8", "replace").decode() if isinstance(identifier, str) else None
