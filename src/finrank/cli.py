@@ -12,7 +12,10 @@ from typing import NoReturn
 
 import typer
 
-from finrank import cli_data, cli_evaluation, cli_sample, cli_training, cli_use
+from finrank import cli_data, cli_evaluation, cli_sample, cli_use
+from finrank.commands.generation import generation
+from finrank.commands.ppo import ppo
+from finrank.commands.sft import sft
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -23,14 +26,14 @@ app = typer.Typer(
     help="Choose the right answer to a question about a financial report from a pool of candidates.",
 )
 # In the order of `finrank --help`.
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., object]] = {
     "check": cli_data.check,
     "prepare": cli_data.prepare,
     "candidates": cli_data.candidates,
     "rewards": cli_data.rewards,
-    "sft": cli_training.sft,
-    "ppo": cli_training.ppo,
-    "generation": cli_training.generation,
+    "sft": sft,
+    "ppo": ppo,
+    "generation": generation,
     "sample": cli_sample.sample,
     "evaluate": cli_evaluation.evaluate,
     "report": cli_evaluation.report,

@@ -110,7 +110,7 @@ def _control(
             return None, "it would be trained on the audited pools"
         if missing := [name for name in ("train", "selection") if name not in splits]:
             return None, f"{input_dir} has no {' and no '.join(f'{name}.jsonl' for name in missing)} to train it with"
-    from finrank.training.run import explain_out_of_memory
+    from finrank.training.memory import explain_out_of_memory
 
     advice = (
         "Training the control takes the most: lower tokens_per_pass and batch_size in a copy of its config and give "
@@ -143,7 +143,7 @@ def _with_rewards(input_dir: Path, split: str, folder: Path) -> Path:
 
 def _train_control(data: Path, config_path: Path, folder: Path, seed: int) -> Path:
     """Train the control on train for one epoch, with the code of stage 04; gives its stage directory."""
-    from finrank.commands import sft
+    from finrank.commands.sft import sft
 
     say(
         "training the candidate-only control for one epoch: this may take minutes (--candidate_only skip leaves it out)"
@@ -153,7 +153,7 @@ def _train_control(data: Path, config_path: Path, folder: Path, seed: int) -> Pa
     for name in ("train", "selection"):  # stage 04 would evaluate on dev too, for nothing
         (seen / f"{name}.jsonl").symlink_to((data / f"{name}.jsonl").resolve())
     overrides = ["trainer.num_train_epochs=1", f"seed={seed}"]
-    stage = sft.run(config_path, seen, folder / "outputs", overrides=overrides, candidate_only=True)
+    stage = sft(config_path, seen, folder / "outputs", overrides=overrides, candidate_only=True)
     say("the control is trained; its folder is a temporary one and goes with the audit")
     return stage
 

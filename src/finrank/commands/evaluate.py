@@ -33,7 +33,8 @@ from finrank.ranker.saving import LoadedModel, find_model, load_model, read_sett
 from finrank.ranker.scoring import score_pools
 from finrank.records import Answer, RewardedPool
 from finrank.store import available_splits, load_records, write_json
-from finrank.training.run import TRAINING_MANIFEST, data_hashes, environment, explain_out_of_memory
+from finrank.training.memory import explain_out_of_memory
+from finrank.training.run import TRAINING_MANIFEST, data_hashes, environment
 
 # How far a score may move when the candidates stand in another order: rounding, which depends on what is packed with
 # what. In bfloat16 a number has 8 significant bits.
