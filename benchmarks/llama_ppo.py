@@ -17,10 +17,10 @@ from torch import Tensor
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
+from finrank.training.config import PPOSettings
 from finrank.training.ppo import objectives as policy_loss
 from finrank.training.ppo.ppo_trainer import log_policy
 from finrank.training.ppo.rollouts import PerCandidate, actions_in_batch_order, draw_actions, in_batch_order
-from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 
 

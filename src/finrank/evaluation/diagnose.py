@@ -54,8 +54,8 @@ def _nothing_to_choose(figures: Figures) -> list[str]:
     assert oracle is not None
     if figures.unanswerable == figures.n:
         return [
-            f"none of the {figures.n} pools has a correct candidate: no scorer can be right, and no accuracy below says "
-            "anything; check the gold answers (step 00), or add candidates (more samples, other models)"
+            f"none of the {figures.n} pools has a correct candidate: no scorer can be right, and no accuracy below "
+            "says anything; check the gold answers (step 00), or add candidates (more samples, other models)"
         ]
     if abs(oracle.accuracy - _chance(figures)) > 1e-9:
         return []

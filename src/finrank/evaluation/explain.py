@@ -125,9 +125,7 @@ def order_invariance(
 def reordered(pool: RewardedPool, order: Sequence[int]) -> RewardedPool:
     """The pool with its candidates in another order, given as their indices in `pool`."""
     lists = {name: [getattr(pool, name)[old] for old in order] for name in ("candidates", "rewards", "components")}
-    return pool.model_copy(
-        update={**lists, "correct": [new for new, old in enumerate(order) if old in pool.correct]}
-    )
+    return pool.model_copy(update={**lists, "correct": [new for new, old in enumerate(order) if old in pool.correct]})
 
 
 def break_down(

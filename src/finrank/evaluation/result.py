@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from finrank.evaluation.intervals import Interval
 from finrank.evaluation.survival import Truncation
-from finrank.ranker.confidence import Threshold
+from finrank.ranker.confidence import Confidence, Threshold
 from finrank.records import Answer
 
 
@@ -262,6 +262,18 @@ class CalibrationFigures:
     origins: dict[str, int]
     """Candidates by origin."""
     shipped: ShippedConfidence | None = None
+
+    def to_ship(self, data_hashes: dict[str, str]) -> Confidence:
+        """Temperature and threshold for the model folder; `data_hashes` names the files they were fitted on."""
+        return Confidence(
+            temperature=self.temperature,
+            threshold=self.threshold,
+            n=sum(self.pool_sizes.values()),
+            pool_sizes=self.pool_sizes,
+            origins=self.origins,
+            data_hashes=data_hashes,
+            score_head="",  # that of the folder it is saved into
+        )
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from finrank.errors import UserError
 from finrank.ranker.settings import RankerSettings
-from finrank.training.settings import GenerationSettings, PPOSettings
 
-# Trainer arguments that finrank decides; setting them in a config would be silently overruled, so it is an error.
-_OURS = {
+# Trainer arguments that finrank decides, and by what; a config that sets one would be silently overruled: an error.
+SET_ELSEWHERE = {
     "output_dir": "--output_dir",
     "seed": "seed",
     "learning_rate": "learning_rate",
@@ -32,8 +31,64 @@ _OURS = {
 }
 
 
+class PPOSettings(BaseModel):
+    """Stage 05: reinforcement learning over the candidates of each pool (the algorithm: `training/ppo/ppo.py`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    estimator: Literal["sampled", "exact"] = Field(
+        default="exact",
+        description="of the policy gradient: from sampled actions, or the closed form over all candidates",
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, description="of adapters and score head, falling linearly to 0")
+    num_epochs: int = Field(default=1, ge=1, description="passes over the train pools")
+    rollout_size: int = Field(
+        default=64, ge=1, description="pools whose actions are drawn from one state of the policy"
+    )
+    epochs_per_rollout: int = Field(default=2, ge=1, description="times that a rollout is learned from")
+    batch_size: int = Field(default=8, ge=1, description="pools per update")
+    samples_per_pool: int = Field(default=4, ge=1, description="actions drawn per pool and rollout (sampled only)")
+    clip_range: float = Field(default=0.2, gt=0, lt=1, description="of the probability ratio (sampled only)")
+    scale_advantages: bool = Field(
+        default=False, description="divide a rollout's advantages by their standard deviation (sampled only)"
+    )
+    entropy_coefficient: float = Field(default=0.0, ge=0, description="of the entropy bonus")
+    kl_coefficient: float = Field(default=0.05, ge=0, description="of the KL divergence from the SFT policy, in nats")
+    kl_target: float | None = Field(
+        default=None, gt=0, description="adapt kl_coefficient until the KL divergence is this many nats (null: fixed)"
+    )
+    kl_stop: float = Field(
+        default=2.0, gt=0, description="stop when a rollout's mean KL divergence is over this, in nats"
+    )
+    reward: Literal["graded", "correct"] = Field(
+        default="graded", description="the pool's rewards as they are, or 1 for correct candidates and 0 for others"
+    )
+    evaluations_per_epoch: int = Field(default=2, ge=1, description="on selection, with a checkpoint each")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> PPOSettings:
+        if self.kl_target is not None and self.kl_coefficient == 0:
+            raise ValueError("ppo.kl_target adapts ppo.kl_coefficient by factors: raise that above 0")
+        if self.rollout_size % self.batch_size:
+            raise ValueError(
+                f"ppo.rollout_size {self.rollout_size} must be a multiple of ppo.batch_size {self.batch_size}"
+            )
+        return self
+
+
+class GenerationSettings(BaseModel):
+    """The generation baseline: how a causal model writes answers (`generator/`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_new_tokens: int = Field(default=96, ge=1, description="tokens of a completion, at most")
+    evaluation_questions: int = Field(
+        default=200, ge=1, description="questions of a split that are answered at every evaluation"
+    )
+
+
 class TrainingConfig(RankerSettings):
-    """One training run: the model that is trained (`RankerSettings`), and how."""
+    """The model that is trained (`RankerSettings`), and how."""
 
     task: Literal["ranking", "generation"] = Field(
         default="ranking", description="choose among candidates, or write the answer (04_sft_train_generation.py)"
@@ -64,8 +119,8 @@ class TrainingConfig(RankerSettings):
 
         known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
         for key, setting in value.items():
-            if key in _OURS:
-                raise ValueError(f"trainer.{key} is set by {_OURS[key]}, not here")
+            if key in SET_ELSEWHERE:
+                raise ValueError(f"trainer.{key} is set by {SET_ELSEWHERE[key]}, not here")
             if key not in known:
                 raise ValueError(f"unknown key trainer.{key}{_nearest(key, set(known))}")
             is_number = isinstance(setting, int | float) and not isinstance(setting, bool)
@@ -78,7 +133,7 @@ class TrainingConfig(RankerSettings):
 
     def ranker_settings(self) -> RankerSettings:
         """The part that is stored with the model."""
-        return RankerSettings(**{name: getattr(self, name) for name in RankerSettings.model_fields})
+        return RankerSettings.model_construct(**dict(self))  # takes its own fields only; they are validated already
 
 
 def load_config(path: Path, overrides: list[str] | None = None, base_model: str | None = None) -> TrainingConfig:
@@ -87,8 +142,8 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
     Raises UserError for a missing file, broken YAML, an unknown key (naming the nearest known one) or a wrong value.
     """
     if not path.is_file():
-        beside = sorted(str(other) for other in path.parent.glob("*.yaml")) or ["configs/models/minilm.yaml"]
-        raise UserError(f"No config {path}; there are: {', '.join(beside)}")
+        neighbours = sorted(str(other) for other in path.parent.glob("*.yaml")) or ["configs/models/minilm.yaml"]
+        raise UserError(f"No config {path}; there are: {', '.join(neighbours)}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -142,10 +197,10 @@ def _explain(error: ValidationError) -> str:
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> set[str]:
-    model: Any = TrainingConfig
+    section: Any = TrainingConfig(base_model="any").model_dump()
     for part in location[:-1]:
-        model = model.model_fields[str(part)].annotation
-    return set(model.model_fields)
+        section = section[part]
+    return set(section)
 
 
 def _nearest(key: str, known: set[str]) -> str:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 
 import pytest
+from finrank.training.settings import PPOSettings
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
@@ -20,7 +21,6 @@ from finrank.training.batches import (
     too_small_for_a_gpu,
 )
 from finrank.training.ppo.rollouts import RolloutSampler
-from finrank.training.settings import PPOSettings
 
 
 def dataset(count: int = 103, candidates: int = 8, seed: int = 0) -> PoolDataset:

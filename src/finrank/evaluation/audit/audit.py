@@ -218,8 +218,8 @@ def print_audit(result: AuditResult, title: str) -> None:
     for kind, by_distance in result.gold_ranks.items():
         _print_places(f"ranks of gold by {_label(kind)}", by_distance[result.best_distance(kind)], ".3f")
     console.print(
-        f"{result.pools.failed_share:.1%} of the candidates have no value; {result.pools.smaller} pools have fewer than "
-        f"{result.pools.largest} candidates"
+        f"{result.pools.failed_share:.1%} of the candidates have no value; {result.pools.smaller} pools have fewer "
+        f"than {result.pools.largest} candidates"
     )
 
 

@@ -1,9 +1,9 @@
-"""Single cues that may point to gold (place, repetition, length, formatting, extremes, shared operands), and its places.
+"""Single cues that may point to gold (place, repetition, length, formatting, extremes, operands), and gold's places.
 
 A measure is a number per candidate; the attacker picks the highest or the lowest, whichever is better on other pages.
 A key is a label per candidate, such as its value; the attacker picks the candidate whose label is most often gold's on
 other pages. Gold's places are its positions in the pool and its ranks under a scorer: a gold that is never in the
-middle gives itself away as much as one that always is.
+middle gives itself away as much as one that always is there.
 """
 
 from __future__ import annotations

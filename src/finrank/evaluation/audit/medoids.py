@@ -114,8 +114,10 @@ MEDOIDS: dict[str, dict[str, Callable[[Pool], FloatArray]]] = {
 
 def medoid_scores(pools: Sequence[Pool]) -> dict[str, dict[str, list[FloatArray]]]:
     """Scores [candidates] per pool of every medoid, by kind and distance."""
-    return {kind: {name: [scorer(pool) for pool in pools] for name, scorer in by_distance.items()}
-            for kind, by_distance in MEDOIDS.items()}
+    return {
+        kind: {name: [scorer(pool) for pool in pools] for name, scorer in by_distance.items()}
+        for kind, by_distance in MEDOIDS.items()
+    }
 
 
 def anti_scores(pools: Sequence[Pool], scores: Sequence[FloatArray]) -> list[FloatArray]:

@@ -81,7 +81,9 @@ def dots(name: str, rows: Sequence[Dot], description: str, axis: str = "accuracy
         for height, row in enumerate(rows):
             colour = _ACCENT if row.strong else _INK
             if row.interval is not None:
-                axes.plot(row.interval, [height, height], color=colour, linewidth=2.4 if row.strong else 1.4, alpha=0.75)
+                axes.plot(
+                    row.interval, [height, height], color=colour, linewidth=2.4 if row.strong else 1.4, alpha=0.75
+                )
             if row.chance is not None:
                 axes.plot([row.chance], [height], "|", color=_MUTED, markersize=12, markeredgewidth=1.6)
             axes.plot([row.value], [height], "o", color=colour, markersize=7 if row.strong else 5)

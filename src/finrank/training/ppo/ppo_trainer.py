@@ -1,16 +1,16 @@
-"""The trainer of stage 05: policy objectives in place of the listwise loss. `ppo.py` tells the algorithm."""
+"""The trainer of stage 05: policy objectives in place of the listwise loss; `ppo.py` explains the algorithm."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import TrainerState, TrainingArguments
 
 from finrank.console import track, warn
 from finrank.errors import UserError
@@ -18,7 +18,6 @@ from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.passes import cut_into_passes
-from finrank.training.batches import PoolDataset
 from finrank.training.ppo import objectives as policy_loss
 from finrank.training.ppo.rollouts import (
     PerCandidate,
@@ -28,46 +27,23 @@ from finrank.training.ppo.rollouts import (
     draw_actions,
     in_batch_order,
 )
-from finrank.training.settings import PPOSettings
-from finrank.training.trainer import RankingTrainer, scores_in_passes
+from finrank.training.trainer import Job, RankingTrainer
 
 
 class PPOTrainer(RankingTrainer):
     """Trains a `CandidateRankingModel` as a policy over the candidates of each pool.
 
-    `rewards` holds those of every pool of `dataset` by its id, `state` the SFT policy's log-probabilities of the same.
+    `rewards` and `state` (the SFT policy's log-probabilities among it) cover every pool of the job's dataset.
     """
 
     def __init__(
-        self,
-        model: CandidateRankingModel,
-        arguments: TrainingArguments,
-        *,
-        settings: PPOSettings,
-        rewards: PerCandidate,
-        state: PPOState,
-        dataset: PoolDataset,
-        tokenizer: Any,
-        route: RouteName,
-        tokens_per_pass: int,
-        evaluator: Callable[[CandidateRankingModel], dict[str, float]],
-        callbacks: list[TrainerCallback],
+        self, job: Job, arguments: TrainingArguments, route: RouteName, rewards: PerCandidate, state: PPOState
     ) -> None:
-        super().__init__(
-            model,
-            arguments,
-            dataset=dataset,
-            tokenizer=tokenizer,
-            route=route,
-            tokens_per_pass=tokens_per_pass,
-            head_learning_rate=settings.learning_rate,
-            evaluator=evaluator,
-            callbacks=callbacks,
-        )
-        self._settings = settings
+        super().__init__(job, arguments, route)
+        self._settings = job.config.ppo
         self._rewards = rewards
         self._ppo = state
-        self._sampler = RolloutSampler(dataset, settings)
+        self._sampler = RolloutSampler(job.dataset, job.config.ppo)
         self._logged: Counter[str] = Counter()  # sums over the pools since the last log
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RolloutSampler:  # type: ignore[override]
@@ -85,7 +61,7 @@ class PPOTrainer(RankingTrainer):
         self._begin_rollout(self._sampler.rollout_of(step))
         pools, orders = inputs["pools"], inputs["orders"]
         ids = [pool.id for pool in pools]
-        scores_BN = scores_in_passes(model, pools, self._route, self._tokens_per_pass)
+        scores_BN = self.scores(model, pools)
         logp_BN = scores_BN.log_softmax(dim=1)
         reference_BN, rewards_BN = (
             in_batch_order(values, ids, orders).to(logp_BN.device) for values in (self._ppo.reference, self._rewards)
@@ -113,7 +89,7 @@ class PPOTrainer(RankingTrainer):
         return policy_loss.clipped_objective(logp_BN, old_BN, actions_BS, advantages_BS, self._settings.clip_range)
 
     def _advantage_scale(self) -> float:
-        """What advantages are divided by: the rollout's standard deviation of them, or 1."""
+        """The divisor of advantages: their standard deviation over the rollout, or 1."""
         if not self._settings.scale_advantages:
             return 1.0
         advantages = [
@@ -123,7 +99,7 @@ class PPOTrainer(RankingTrainer):
         return float(np.concatenate(advantages).std()) or 1.0
 
     def _begin_rollout(self, rollout: tuple[int, int]) -> None:
-        """When a step is the first of its rollout: let the policy act."""
+        """On the first step of a rollout, let the policy act."""
         state = self._ppo
         if rollout == state.rollout:
             return
@@ -131,14 +107,13 @@ class PPOTrainer(RankingTrainer):
         if self._settings.estimator == "exact":
             return  # all actions count, under the policy of the moment: nothing is drawn
         epoch, number = rollout
-        dataset: PoolDataset = self._sampler.dataset
+        dataset, tokens = self._sampler.dataset, self.job.config.tokens_per_pass
         pools = [dataset.pools[index].pool for index in self._sampler.rollouts(epoch)[number]]
-        model: CandidateRankingModel = self.accelerator.unwrap_model(self.model)
-        state.old = log_policy(model, pools, self._route, self._tokens_per_pass, bf16=self.args.bf16)
+        state.old = log_policy(self.job.model, pools, self._route, tokens, bf16=self.args.bf16)
         state.actions = draw_actions(state.old, self._settings.samples_per_pool, dataset.seed, epoch, number)
 
     def _end_rollout(self) -> None:
-        """With the last update of a rollout: stop if the policy ran away, else adapt the penalty to its KL."""
+        """After the last update of a rollout, stop if the policy ran away, else adapt the penalty to its KL."""
         state, settings = self._ppo, self._settings
         kl = state.mean_kl()
         if kl > settings.kl_stop:
@@ -152,7 +127,7 @@ class PPOTrainer(RankingTrainer):
             state.kl_coefficient = policy_loss.adapted(state.kl_coefficient, kl, settings.kl_target)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
-        """Trainer's; a run that had stopped because the policy ran away is not trained further."""
+        """Train, unless the run to be resumed had stopped because the policy ran away."""
         if not (isinstance(resume_from_checkpoint, str) and self._ppo.stopped):
             return super().train(resume_from_checkpoint, **options)
         self._load_from_checkpoint(resume_from_checkpoint)
@@ -185,18 +160,18 @@ def log_policy(
     model: CandidateRankingModel,
     pools: Sequence[EncodedPool],
     route: RouteName,
-    most: int,
+    tokens_per_pass: int,
     *,
     bf16: bool,
     description: str = "",
 ) -> PerCandidate:
-    """Log-probabilities of the policy, pool id -> [candidates], computed in the precision that updates compute them in.
+    """Log-probabilities of the policy: pool id -> [candidates], in the precision of the updates.
 
-    Where they differ, even the first ratio of a rollout would be off by rounding. Passes hold at most `most` tokens.
-    Raises UserError when the policy has diverged.
+    In another precision even the first ratio of a rollout would be off by rounding. Raises UserError when the policy
+    has diverged.
     """
     pools = sorted(pools, key=lambda pool: pool.length)
-    passes = cut_into_passes(pools, most, route)
+    passes = cut_into_passes(pools, tokens_per_pass, route)
     scores = []
     with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for parts in track(passes, description, total=len(passes)) if description else passes:
@@ -205,5 +180,5 @@ def log_policy(
     scores_N = torch.cat(scores)
     if not scores_N.isfinite().all():
         raise UserError("training diverged: scores are not finite any more; lower ppo.learning_rate and train again")
-    own = scores_N.split([len(pool.candidates) for pool in pools])
-    return {pool.id: one.log_softmax(dim=0).numpy() for pool, one in zip(pools, own, strict=True)}
+    of_pools = scores_N.split([len(pool.candidates) for pool in pools])
+    return {pool.id: scores_C.log_softmax(dim=0).numpy() for pool, scores_C in zip(pools, of_pools, strict=True)}

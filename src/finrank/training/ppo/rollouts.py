@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from torch.utils.data import Sampler
 
 from finrank.training.batches import PoolDataset, seeded_random
-from finrank.training.settings import PPOSettings
+from finrank.training.config import PPOSettings
 
 PerCandidate = dict[str, np.ndarray]
 """Pool id -> one number per stored candidate."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finrank.training.settings import PPOSettings
+from finrank.training.splits import Split
 from transformers import TrainerCallback
 
 from finrank import Ranker
@@ -26,8 +28,6 @@ from finrank.training.ppo.ppo import learnable, without_dropout
 from finrank.training.ppo.ppo_trainer import log_policy
 from finrank.training.ppo.rollouts import PPOState
 from finrank.training.ppo.start import newest_sft_model, sft_model_to_begin_with
-from finrank.training.settings import PPOSettings
-from finrank.training.splits import Split
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import make_pool
 from tests.helpers.tiny_models import save_tiny_base
