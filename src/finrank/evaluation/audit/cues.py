@@ -151,8 +151,8 @@ class GoldPlaces:
     @classmethod
     def of(cls, observed: FloatArray, expected: FloatArray, total: float = 1.0) -> GoldPlaces:
         """From counts by place, shown as parts of `total`."""
-        shown = [(counts / total).round(6).tolist() for counts in (observed, expected)]
-        return cls(*shown, chi_square_p_value(observed, expected))
+        shares, even = (observed / total).round(6).tolist(), (expected / total).round(6).tolist()
+        return cls(shares, even, chi_square_p_value(observed, expected))
 
 
 def gold_positions(pools: Sequence[Pool]) -> GoldPlaces:
