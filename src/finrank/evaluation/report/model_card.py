@@ -1,4 +1,4 @@
-"""Files in the model folder that an evaluation writes: confidence, and the model card (a README.md, read by the hub)."""
+"""Files that an evaluation writes into the model folder: confidence, and the model card (README.md, read by the hub)."""
 
 from __future__ import annotations
 
