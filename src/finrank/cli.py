@@ -13,6 +13,8 @@ from typing import NoReturn
 import typer
 
 from finrank import cli_data, cli_evaluation, cli_sample, cli_training, cli_use
+from finrank.commands.candidates import candidates
+from finrank.commands.rewards import rewards
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -26,8 +28,8 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "check": cli_data.check,
     "prepare": cli_data.prepare,
-    "candidates": cli_data.candidates,
-    "rewards": cli_data.rewards,
+    "candidates": candidates,
+    "rewards": rewards,
     "sft": cli_training.sft,
     "ppo": cli_training.ppo,
     "generation": cli_training.generation,
