@@ -108,7 +108,8 @@ def last_checkpoint(directory: Path) -> Path | None:
 
 def numbered_runs(output_dir: Path) -> list[Path]:
     """The folders run_NNN of an output folder, by their number."""
-    return sorted((path for path in output_dir.glob("run_*") if re.fullmatch(r"run_\d{3,}", path.name)), key=_number)
+    folders = [path for path in output_dir.glob("run_*") if re.fullmatch(r"run_\d{3,}", path.name)]
+    return sorted(folders, key=_number)
 
 
 def _number(run: Path) -> int:
