@@ -73,7 +73,6 @@ def main() -> None:
                     rows.append(row)
                     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.json, {"device": device(), "rows": rows})
     if options.write_docs:
         from shared.timing import write_section

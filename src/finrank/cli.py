@@ -13,8 +13,11 @@ from typing import NoReturn
 import typer
 
 from finrank import cli_data, cli_evaluation, cli_sample, cli_use
+from finrank.commands.audit import audit
+from finrank.commands.evaluate import evaluate
 from finrank.commands.generation import generation
 from finrank.commands.ppo import ppo
+from finrank.commands.report import report
 from finrank.commands.sft import sft
 from finrank.errors import UserError
 
@@ -35,13 +38,13 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "ppo": ppo,
     "generation": generation,
     "sample": cli_sample.sample,
-    "evaluate": cli_evaluation.evaluate,
-    "report": cli_evaluation.report,
+    "evaluate": evaluate,
+    "report": report,
     "rank": cli_use.rank,
     "serve": cli_use.serve,
     "import": cli_evaluation.import_predictions,
     "score-predictions": cli_evaluation.score_predictions,
-    "audit": cli_evaluation.audit,
+    "audit": audit,
     "sample-data": cli_data.sample_data,
     "download": cli_data.download,
     "doctor": cli_use.doctor,

@@ -14,7 +14,8 @@ from rich.table import Column, Table
 
 from finrank.console import Reading, console, say, track
 from finrank.errors import UserError
-from finrank.records import Answer, answer_key
+from finrank.programs.value import answer_key
+from finrank.records import Answer
 from finrank.sources.answer_text import answer_text_of, compare_answer
 from finrank.sources.findings import KINDS, Finding
 from finrank.sources.finqa import Example, Fault, ProgramProblem, finqa_files, gold_of, read_elements, to_example
@@ -50,7 +51,6 @@ def run(input_dir: Path, *, json_path: Path | None = None, strict: bool = False,
     _show(result)
     result["survival"] = _survival(input_dir, configs)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, result)
     warned = result["warnings"] or any(row["losing_splits"] for row in result["survival"])
     return 1 if result["errors"] or (strict and warned) else 0

@@ -7,8 +7,6 @@ the pool, because the number of outputs that agree is what voting counts.
 from __future__ import annotations
 
 import json
-import math
-import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +19,11 @@ from rich.table import Table
 
 from finrank.console import Reading, console, say, track, warn
 from finrank.errors import UserError
-from finrank.programs import ProgramError, execute, parse
-from finrank.records import Candidate, Pool, Question, RewardedPool, answer_key
+from finrank.pools.pool import shuffled_pool
+from finrank.programs.value import same_answer, value_of
+from finrank.records import Candidate, Pool, Question, RewardedPool
 from finrank.sources.predictions import Prediction, read_predictions
-from finrank.store import REJECTS, StageWriter, available_splits, sha256
+from finrank.store import REJECTS, StageWriter, sha256, split_files
 from finrank.store.json_lines import LONGEST_LINE, BadLine, encode, read_lines, read_record, shorten
 
 
@@ -55,11 +54,10 @@ class ImportSummary:
 
     def add(self, question: Question, outputs: Sequence[tuple[Prediction, Candidate]]) -> None:
         """Count one pool: the predictions for its question, each with the candidate that it became."""
-        gold = None if question.answer is None else answer_key(question.answer)
         any_correct = False
         for prediction, candidate in outputs:
             failed = candidate.answer is None
-            correct = gold is not None and candidate.answer is not None and answer_key(candidate.answer) == gold
+            correct = same_answer(candidate.answer, question.answer)
             counts = self.models.setdefault(prediction.model or prediction.file, ModelCounts())
             counts.candidates += 1
             counts.failed += failed
@@ -71,8 +69,8 @@ class ImportSummary:
         self.candidates += len(outputs)
         self.duplicates += len(outputs) - len({(candidate.program, candidate.answer) for _, candidate in outputs})
         self.pool_sizes[len(outputs)] += 1
-        self.without_gold += gold is None
-        self.unanswerable += gold is not None and not any_correct
+        self.without_gold += question.answer is None
+        self.unanswerable += question.answer is not None and not any_correct
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
@@ -97,10 +95,7 @@ def run(
     nothing to read, or no id matches.
     """
     names = _file_names(predictions)
-    splits = available_splits(data_dir, expected="finqa_processed")
-    if split is not None and split not in splits:
-        raise UserError(f"{data_dir} has no {split}.jsonl; it has: {', '.join(splits)}")
-    files = {name: data_dir / f"{name}.jsonl" for name in splits if split in (None, name)}
+    files = split_files(data_dir, () if split is None else [split], expected="finqa_processed")
     arguments = {
         "predictions": [str(path) for path in predictions],
         "data": str(data_dir),
@@ -195,7 +190,7 @@ def _import_split(
         else:
             matched.add(question.id)
             outputs = [(one, to_candidate(one, question.table)) for one in given[question.id]]
-            content = encode(_pool(question, [candidate for _, candidate in outputs], seed))
+            content = encode(shuffled_pool(question, [candidate for _, candidate in outputs], seed))
             if len(content) > LONGEST_LINE:
                 reason = f"the pool has {len(content)} bytes, more than the {LONGEST_LINE} that a record may have"
                 out.reject(path.name, line, question.id, reason)
@@ -219,7 +214,7 @@ def read_questions(path: Path, reading: Reading | None = None) -> Iterator[tuple
         model = model or _record_type(line.content)
         record = read_record(line, model)
         if not isinstance(record, BadLine) and model is not Question:
-            record = Question(**{name: getattr(record, name) for name in Question.model_fields})
+            record = Question.of(record)
         yield line.number, record
 
 
@@ -239,21 +234,7 @@ def to_candidate(prediction: Prediction, table: list[list[str]]) -> Candidate:
     if prediction.program is None:
         return Candidate(answer=prediction.answer, origin="imported")
     text = prediction.program.strip()
-    try:
-        value = execute(parse(text), table)
-    except ProgramError as error:
-        return Candidate(program=text, error=str(error), origin="imported")
-    if isinstance(value, str):
-        return Candidate(program=text, answer="yes" if value == "yes" else "no", origin="imported")
-    if not math.isfinite(value):
-        return Candidate(program=text, error=f"the value is {value}", origin="imported")
-    return Candidate(program=text, answer=value, origin="imported")
-
-
-def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool:
-    random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
-    fields = {name: getattr(question, name) for name in Question.model_fields}
-    return Pool(**fields, candidates=candidates)
+    return Candidate(program=text, **value_of(text, table)._asdict(), origin="imported")
 
 
 def _print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -> None:

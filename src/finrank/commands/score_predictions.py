@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from finrank.console import console, say, warn
 from finrank.errors import UserError
 from finrank.evaluation.official import METRICS, Predictions, read_predictions, score_predictions
 from finrank.records import Question
-from finrank.store import available_splits, write_json
+from finrank.store import split_files, write_json
 from finrank.store.json_lines import BadLine
 
 
@@ -27,10 +28,8 @@ def run(
     questions, and a file without a prediction for any of them.
     """
     predictions = read_predictions(file)
-    splits = available_splits(data_dir, expected="finqa_processed")
-    if split not in splits:
-        raise UserError(f"{data_dir} has no {split}.jsonl; it has: {', '.join(splits)}")
-    figures = score_predictions(predictions.tokens, _questions(data_dir / f"{split}.jsonl"), seed=seed)
+    path = split_files(data_dir, [split], expected="finqa_processed")[split]
+    figures = asdict(score_predictions(predictions.tokens, _questions(path), seed=seed))
     result = {
         **figures,
         "duplicates": predictions.duplicates,
@@ -44,7 +43,6 @@ def run(
     for sentence in _faults(result, predictions):
         warn(sentence)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, result)
         say(f"figures: {json_path}")
     return result

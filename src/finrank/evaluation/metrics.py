@@ -1,4 +1,4 @@
-"""What a scorer makes of each pool, and the means of that.
+"""Metrics of a scorer: an outcome per pool, in expectation over tied scores, and means over pools.
 
 A scorer picks a candidate with the highest score. Where several share it, each counts by its share of the tie: of four
 candidates with scores [2, 2, 1, 0] the first two are picked with probability 1/2 each. A constant scorer is thus at
@@ -14,7 +14,7 @@ chance. The measures of whole rankings count ties in the same way (`ranks.py`).
     execution_accuracy  probability that the pick's value is the gold answer, over pools with a gold answer
     program_accuracy    probability that the pick is the same program as the gold one, where that is known
 
-The last two are the official FinQA evaluator's (`programs.equal` says when two programs are the same).
+The last two are the official FinQA evaluator's (`programs.equal` defines when two programs are the same).
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from finrank.evaluation.ranks import best_discounted_gain, discounted_gain, reciprocal_rank, tie_groups
 from finrank.programs import equal
+from finrank.programs.value import answer_key, same_answer
 from finrank.ranker.answers import group_equal_answers
-from finrank.records import Candidate, RewardedPool, answer_key
+from finrank.records import Candidate, Pool, RewardedPool
 
 FloatArray = NDArray[np.float64]
 
@@ -39,7 +40,7 @@ FIGURE_DECIMALS = 10
 
 
 class Outcome(NamedTuple):
-    """What a scorer makes of one pool, in expectation over tied scores."""
+    """The outcome of one pool, in expectation over tied scores."""
 
     correct: float
     correct_max: float
@@ -76,26 +77,25 @@ def pick_probabilities(scores: ArrayLike) -> FloatArray:
 
 
 def outcome(pool: RewardedPool, scores: ArrayLike) -> Outcome:
-    """What ranking the pool's candidates by `scores` [candidates] gives.
+    """The outcome of ranking the pool's candidates by `scores` [candidates].
 
     Raises ValueError when a score is NaN or infinite, or there is not one per candidate.
     """
-    groups = tie_groups(checked_scores(scores, len(pool.candidates), pool.id).tolist())
+    groups = tie_groups(checked_scores(pool, scores).tolist())
     top = groups[0]
-    correct, executing, same = set(pool.correct), set(executing_candidates(pool)), set(same_programs(pool))
+    correct = set(pool.correct)
     return Outcome(
-        correct=share(top, correct),
+        correct=_share(top, correct),
         correct_max=share_of_answers(pool, top),
         selected_reward=math.fsum(pool.rewards[index] for index in top) / len(top),
         reciprocal_rank=reciprocal_rank(groups, correct),
         discounted_gain=discounted_gain(groups, pool.rewards),
-        executes=share(top, executing),
-        same_program=share(top, same),
+        executes=_share(top, set(executing_candidates(pool))),
+        same_program=_share(top, set(same_programs(pool))),
     )
 
 
-def share(picked: Sequence[int], wanted: set[int]) -> float:
-    """The share of the picked candidates that are wanted ones."""
+def _share(picked: Sequence[int], wanted: set[int]) -> float:
     return sum(index in wanted for index in picked) / len(picked)
 
 
@@ -112,12 +112,9 @@ def _answer_of(candidate: Candidate) -> tuple[str, object]:
     return "answer", answer_key(candidate.answer)
 
 
-def executing_candidates(pool: RewardedPool) -> list[int]:
+def executing_candidates(pool: Pool) -> list[int]:
     """Indices of the candidates whose value is the gold answer at 5 decimals; none without a gold answer."""
-    if pool.answer is None:
-        return []
-    gold = answer_key(pool.answer)
-    return [i for i, one in enumerate(pool.candidates) if one.answer is not None and answer_key(one.answer) == gold]
+    return [index for index, one in enumerate(pool.candidates) if same_answer(one.answer, pool.answer)]
 
 
 def same_programs(pool: RewardedPool) -> list[int]:
@@ -140,8 +137,7 @@ def correct_pooled(pool: RewardedPool, scores: ArrayLike) -> float:
 
     Raises ValueError as `outcome` does.
     """
-    array = checked_scores(scores, len(pool.candidates), pool.id)
-    groups = group_equal_answers(pool.candidates, array)
+    groups = group_equal_answers(pool.candidates, checked_scores(pool, scores))
     top = [group.indices[0] for group in groups if group.log_probability == groups[0].log_probability]
     return share_of_answers(pool, top)
 
@@ -153,11 +149,11 @@ def pool_metrics(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> 
     """
     if len(pools) != len(scores):
         raise ValueError(f"{len(pools)} pools but scores for {len(scores)}: give one array of scores per pool")
-    return metrics_of_outcomes(pools, [outcome(pool, own) for pool, own in zip(pools, scores, strict=True)])
+    return metrics_of_outcomes(pools, [outcome(*pair) for pair in zip(pools, scores, strict=True)])
 
 
 def metrics_of_outcomes(pools: Sequence[RewardedPool], outcomes: Sequence[Outcome]) -> dict[str, Metric]:
-    """The metrics from what became of each pool.
+    """The metrics from the outcome of each pool.
 
     Raises ValueError for a pool that has correct candidates and no reward above 0.
     """
@@ -184,16 +180,16 @@ def metrics_of_outcomes(pools: Sequence[RewardedPool], outcomes: Sequence[Outcom
 
 def pooled_accuracy(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> Metric:
     """Accuracy after equal answers have pooled their probability, per pool."""
-    values = [correct_pooled(pool, own) for pool, own in zip(pools, scores, strict=True)]
+    values = [correct_pooled(*pair) for pair in zip(pools, scores, strict=True)]
     return Metric(np.array(values, dtype=np.float64), np.ones(len(pools)))
 
 
-def checked_scores(scores: ArrayLike, n: int, pool_id: str) -> FloatArray:
-    """Scores as float64 [n]; ValueError naming the pool when their number is wrong or one not finite."""
-    array = np.asarray(scores, dtype=np.float64)
+def checked_scores(pool: Pool, scores: ArrayLike) -> FloatArray:
+    """Scores as float64 [candidates]; ValueError naming the pool when their number is wrong or one is not finite."""
+    array, n = np.asarray(scores, dtype=np.float64), len(pool.candidates)
     if array.shape != (n,):
-        raise ValueError(f"pool {pool_id}: {n} candidates but scores of shape {array.shape}")
+        raise ValueError(f"pool {pool.id}: {n} candidates but scores of shape {array.shape}")
     if not np.isfinite(array).all():
         first = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise ValueError(f"pool {pool_id}: the score of candidate {first} is {array[first]}, expected a finite number")
+        raise ValueError(f"pool {pool.id}: the score of candidate {first} is {array[first]}, expected a finite number")
     return array

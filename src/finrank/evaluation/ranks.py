@@ -1,6 +1,6 @@
 """Measures of a whole ranking, exact in expectation over tied scores: reciprocal rank and discounted gain.
 
-Candidates that share a score stand in any order with equal probability. The expectation over those orders has a
+Candidates that share a score are in any order with equal probability. The expectation over those orders has a
 closed form for both measures, so nothing is drawn (McSherry & Najork, "Computing Information Retrieval Performance
 Measures Efficiently in the Presence of Tied Scores", ECIR 2008).
 """
@@ -26,7 +26,7 @@ def tie_groups(scores: Sequence[float]) -> list[list[int]]:
 def reciprocal_rank(groups: Sequence[Sequence[int]], correct: Collection[int]) -> float:
     """Expected 1 / rank of the first correct candidate, ranks counted from 1; 0 where none is correct.
 
-    Of n tied candidates after `before` others, r of them correct, the first correct one is at place i with the
+    Of n tied candidates after `before` others, r of them correct, the first correct one is the i-th with the
     probability that i - 1 wrong ones are drawn before it, without replacement.
 
     >>> reciprocal_rank([[3], [0, 2], [1]], correct=[2])  # rank 2 or 3
@@ -47,7 +47,7 @@ def reciprocal_rank(groups: Sequence[Sequence[int]], correct: Collection[int]) -
 
 
 def discounted_gain(groups: Sequence[Sequence[int]], gains: Sequence[float]) -> float:
-    """Expected sum of gain / log2(1 + rank) over the ranking (DCG); each of a tie stands for the mean gain of the tie.
+    """Expected sum of gain / log2(1 + rank) over the ranking (DCG); tied candidates have the mean gain of the tie.
 
     The gain of a candidate is its reward itself (linear gain, as in Järvelin & Kekäläinen, "Cumulated gain-based
     evaluation of IR techniques", 2002), not 2^reward - 1: rewards lie in [0, 1] and are values already.
@@ -55,11 +55,11 @@ def discounted_gain(groups: Sequence[Sequence[int]], gains: Sequence[float]) -> 
     >>> discounted_gain([[1], [0, 2]], gains=[0.0, 1.0, 0.5]) == 1.0 + 0.25 * (1 / math.log2(3) + 0.5)
     True
     """
-    place, parts = 0, []
+    before, parts = 0, []
     for group in groups:
-        weights = _discounts(place + len(group))[place:]
+        weights = _discounts(before + len(group))[before:]
         parts.append(math.fsum(gains[index] for index in group) / len(group) * math.fsum(weights))
-        place += len(group)
+        before += len(group)
     return math.fsum(parts)
 
 
@@ -69,10 +69,10 @@ def best_discounted_gain(gains: Sequence[float]) -> float:
 
 
 def chance_reciprocal_rank(size: int, right: int) -> float:
-    """1 / rank of the first of `right` correct candidates among `size` in random order, expected.
+    """Expected 1 / rank of the first of `right` correct candidates among `size` in random order.
 
-    By another way than `reciprocal_rank`, which it checks: summed over the probabilities that the first correct one is
-    among the first i, 1 - C(size - i, right) / C(size, right).
+    Derived differently from `reciprocal_rank`, as a check of it: summed over the probabilities that the first correct
+    one is among the first i, 1 - C(size - i, right) / C(size, right).
 
     >>> chance_reciprocal_rank(2, 1)
     0.75
@@ -82,7 +82,7 @@ def chance_reciprocal_rank(size: int, right: int) -> float:
     reached = (
         1 - math.prod((size - first - other) / (size - other) for other in range(right)) for first in range(1, size)
     )
-    return 1 / size + math.fsum(one * (1 / first - 1 / (first + 1)) for first, one in enumerate(reached, start=1))
+    return 1 / size + math.fsum(chance * (1 / first - 1 / (first + 1)) for first, chance in enumerate(reached, start=1))
 
 
 def chance_discounted_gain(gains: Sequence[float]) -> float:

@@ -24,6 +24,7 @@ from finrank.generator.data import IGNORED, TrainingExample
 from finrank.generator.model import write
 from finrank.pools.completion import Unparsable, as_candidate
 from finrank.pools.rewards import reward_pool
+from finrank.records import Pool
 
 _ROWS = ("perplexity", "parse_rate", "execution_rate", "accuracy", "average_reward")
 
@@ -66,7 +67,7 @@ def judge(text: str, example: TrainingExample) -> JudgedCompletion:
         candidate = as_candidate(text, example.question.table)
     except Unparsable:
         return JudgedCompletion(parsed=False, executed=False, correct=False, reward=0.0)
-    rewarded = reward_pool(example.question.model_copy(update={"answer": example.gold, "candidates": [candidate]}))
+    rewarded = reward_pool(Pool.of(example.question, answer=example.gold, candidates=[candidate]))
     executed = candidate.program is not None and candidate.answer is not None
     return JudgedCompletion(True, executed, bool(rewarded.correct), rewarded.rewards[0])
 

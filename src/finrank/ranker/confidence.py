@@ -8,16 +8,15 @@ probabilities are then those of the plain softmax.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finrank.errors import UserError
 from finrank.ranker.saving import HEAD, find_model
 from finrank.records import Candidate
-from finrank.store import describe, dump, sha256, write_json
+from finrank.store import describe, sha256, write_json
 
 CONFIDENCE = "confidence.json"
 # Pools this many times smaller or larger than any that it was fitted on are called different.
@@ -50,25 +49,14 @@ class Confidence(BaseModel):
     score_head: str = Field(description="sha256 of the score head it belongs to")
 
 
-def save_confidence(
-    model_dir: Path, figures: Mapping[str, Any], *, data_hashes: Mapping[str, str] | None = None
-) -> Path:
-    """Write the figures of `evaluation.confidence` into the model folder (of a run, too), replacing earlier ones.
+def save_confidence(model_dir: Path, confidence: Confidence) -> Path:
+    """Write a confidence into the model folder (of a run, too), for its score head, replacing an earlier one.
 
-    `data_hashes` names the files they were fitted on. Returns the path of `confidence.json`; raises UserError where
-    there is no model.
+    Returns the path of `confidence.json`; raises UserError where there is no model.
     """
     model_dir = find_model(model_dir)
-    confidence = Confidence(
-        temperature=figures["temperature"],
-        threshold=figures["threshold"],
-        n=sum(figures["pool_sizes"].values()),
-        pool_sizes=figures["pool_sizes"],
-        origins=figures["origins"],
-        data_hashes=dict(data_hashes or {}),
-        score_head=_head_hash(model_dir),
-    )
-    write_json(model_dir / CONFIDENCE, dump(confidence))
+    fitted = confidence.model_copy(update={"score_head": _head_hash(model_dir)})
+    write_json(model_dir / CONFIDENCE, fitted.model_dump(mode="json"))
     return model_dir / CONFIDENCE
 
 
@@ -78,7 +66,7 @@ def copy_confidence(confidence: Confidence | None, model_dir: Path) -> None:
         (model_dir / CONFIDENCE).unlink(missing_ok=True)
     else:
         own = confidence.model_copy(update={"score_head": _head_hash(model_dir)})
-        write_json(model_dir / CONFIDENCE, dump(own))
+        write_json(model_dir / CONFIDENCE, own.model_dump(mode="json"))
 
 
 def load_confidence(model_dir: Path) -> Confidence | None:

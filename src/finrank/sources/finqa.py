@@ -11,15 +11,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from finrank.console import Reading
 from finrank.errors import missing_data
-from finrank.programs import ProgramError, execute, parse
+from finrank.programs import ProgramError, parse
+from finrank.programs.value import read_exe_ans, value_of
 from finrank.records import Answer, Question
-from finrank.store.json_lines import describe
+from finrank.store.json_lines import describe, id_of
 from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 # The official files, in the order in which they are listed.
@@ -43,21 +44,6 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _answer(value: Any) -> float | str | None:
-    """`exe_ans` as a finite float, "yes" or "no"; numeric strings count as numbers."""
-    if isinstance(value, str):
-        value = value.strip().lower() or None
-    if value is None or value in ("yes", "no"):
-        return value
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError("expected a finite number, 'yes' or 'no'")
-    return number
-
-
 def _program(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
@@ -75,7 +61,7 @@ class QA(BaseModel):
 
     question: Filled
     program: Annotated[Text | None, BeforeValidator(_program)] = None
-    exe_ans: Annotated[Answer | None, BeforeValidator(_answer)] = None
+    exe_ans: Annotated[Answer | None, BeforeValidator(read_exe_ans)] = None
     gold_inds: dict[str, Any] | list[Any] | None = None
 
 
@@ -149,11 +135,11 @@ def to_example(element: Element) -> Example | Fault:
     if isinstance(value, BrokenList):
         return Fault(file, index, None, str(value), breaks_off=True)
     if isinstance(value, Malformed):
-        return Fault(file, index, _id_of(value.value), value.reason)
+        return Fault(file, index, id_of(value.value), value.reason)
     try:
         return Example.model_validate(value)
     except ValidationError as error:
-        return Fault(file, index, _id_of(value), describe(error))
+        return Fault(file, index, id_of(value), describe(error))
 
 
 def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Example | Fault]:
@@ -162,12 +148,6 @@ def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Exampl
     A file that breaks off gives one last Fault at that point; otherwise as `read_elements`.
     """
     return map(to_example, read_elements(path, reading))
-
-
-def _id_of(element: Any) -> str | None:
-    identifier = element.get("id") if isinstance(element, dict) else None
-    # a file in another encoding has characters that no output file could hold
-    return identifier.encode("utf-8", "replace").decode() if isinstance(identifier, str) else None
 
 
 def gold_of(example: Example) -> Gold:
@@ -183,16 +163,13 @@ def gold_of(example: Example) -> Gold:
         program = parse(example.qa.program)
     except ProgramError as error:
         return Gold(None, "does not parse", f"program does not parse: {error}")
-    try:
-        value = execute(program, example.table)
-    except ProgramError as error:
-        return Gold(None, "does not execute", f"program does not execute: {error}")
-    if isinstance(value, float) and not math.isfinite(value):
-        return Gold(None, "does not execute", f"program does not execute: its value is {value}")
+    value, reason = value_of(program, example.table)
+    if value is None:
+        return Gold(None, "does not execute", f"program does not execute: {reason}")
     if expected is not None and not _agree(value, expected):
         reason = f"program executes to {value} but exe_ans is {expected}"
         return Gold(None, "disagrees with exe_ans", reason)
-    return Gold(cast(Answer, value))
+    return Gold(value)
 
 
 def _agree(value: float | str, expected: float | str) -> bool:

@@ -105,7 +105,9 @@ class PoolMeasure:
             raise UserError("training diverged: scores are not finite any more; lower learning_rate and train again")
         result = evaluate_pools(pools, scores)
         say(f"selection: {summary_line(result)}")
-        metrics = {name: result[name] for name in ("accuracy", "reward_ratio", "average_reward")}
+        metrics: dict[str, Any] = {
+            name: result.model.means[name] for name in ("accuracy", "reward_ratio", "average_reward")
+        }
         # Accuracy moves in steps of one question; the loss shows progress between them.
         return {**metrics, "loss": mean_listwise_loss(scores, [pool.correct for pool in pools])}
 
@@ -115,9 +117,9 @@ class PoolMeasure:
         for name in ("selection", "dev"):
             if name in self.splits:
                 result = evaluate_pools(self.splits[name].pools, self.scores(name, f"evaluating {name}"))
-                print_table(result, title=f"{name}: {result['n']} pools, best model (step {step})")
+                print_table(result, title=f"{name}: {result.n} pools, best model (step {step})")
                 for sentence in diagnose(result):
                     warn(sentence)
-                metrics[name] = result
+                metrics[name] = result.as_json()
         console.print()
         return metrics

@@ -14,6 +14,7 @@ from typing import IO, Any
 import torch
 
 from finrank.errors import UserError
+from finrank.ranker.saving import read_settings
 from finrank.store import sha256, versions, write_json
 from finrank.store.growing_file import lock
 from finrank.training.config import TrainingConfig
@@ -122,6 +123,35 @@ def environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
+
+
+def candidate_only_beside(model_dir: Path, data_dir: Path) -> Path | None:
+    """The newest candidate-only model among the sibling runs that was trained on the same data as this model.
+
+    A model without a manifest counts as trained on the data in `data_dir`; a candidate-only model has no such sibling.
+    """
+    if read_settings(model_dir).prompt.candidate_only:
+        return None
+    model_dir = model_dir.resolve()
+    manifest = _manifest(model_dir.parent)
+    hashes = data_hashes(data_dir) if manifest is None else manifest["data"]
+    folders = model_dir.parents  # of run_NNN/04_sft/best_model the third is the parent of all runs
+    for stage in sorted(folders[2].glob(f"run_*/{SFT_STAGE}"), reverse=True) if folders[2:] else []:
+        beside, best = _manifest(stage), stage / "best_model"
+        if beside is None or beside["quick_test"] or beside["data"] != hashes:
+            continue
+        if beside["config"]["prompt"]["candidate_only"] and best.is_dir():
+            return best
+    return None
+
+
+def _manifest(stage: Path) -> dict[str, Any] | None:
+    """The training manifest of a ranker's stage; None without one, or where it was written by another program."""
+    try:
+        manifest: dict[str, Any] = json.loads((stage / TRAINING_MANIFEST).read_text(encoding="utf-8"))
+        return manifest if {"config", "data", "quick_test"} <= manifest.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def finite(value: Any) -> Any:

@@ -203,7 +203,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_asked(tm
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("not to be lost")
     with serving(good) as stub:
-        for out, message in ((tmp_path / "mine", "no stage directory"), (data, r"no stage directory|input folder")):
+        for out, message in ((tmp_path / "mine", "not a stage"), (data, r"not a stage|input folder")):
             with pytest.raises(UserError, match=message):
                 run(data, out, stub)
         with pytest.raises(UserError, match="01_prepare_dataset"):

@@ -1,7 +1,7 @@
 """Pictures of the report: small SVG drawings that take their colours from the page around them.
 
-Drawn by matplotlib, text kept as text. Every colour is a stand-in that becomes a CSS variable of the page, so that one
-picture suits light, dark and print. The same data give the same bytes.
+Drawn by matplotlib, text kept as text. Every colour is a placeholder that becomes a CSS variable of the page, so that
+one picture suits light, dark and print. The same data produce the same bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -19,7 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Stand-ins, and what they become in the page.
+from finrank.evaluation.result import ReliabilityBin
+
+# Placeholders, and the colours that replace them in the page.
 _INK, _MUTED, _RULE, _ACCENT, _SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
 _IN_THE_PAGE = {
     _INK: "currentColor",
@@ -76,14 +78,16 @@ def dots(name: str, rows: Sequence[Dot], description: str, axis: str = "accuracy
     """A line per row: a dot at the value, a bar over its interval, a small tick at chance, the value at the right."""
     with _style(name):
         figure, axes = _figure(0.62 + 0.3 * len(rows))
-        for place, row in enumerate(rows):
+        for height, row in enumerate(rows):
             colour = _ACCENT if row.strong else _INK
             if row.interval is not None:
-                axes.plot(row.interval, [place, place], color=colour, linewidth=2.4 if row.strong else 1.4, alpha=0.75)
+                axes.plot(
+                    row.interval, [height, height], color=colour, linewidth=2.4 if row.strong else 1.4, alpha=0.75
+                )
             if row.chance is not None:
-                axes.plot([row.chance], [place], "|", color=_MUTED, markersize=12, markeredgewidth=1.6)
-            axes.plot([row.value], [place], "o", color=colour, markersize=7 if row.strong else 5)
-            axes.text(1.02, place, f"{row.value:.3f}", va="center", color=colour, transform=axes.get_yaxis_transform())
+                axes.plot([row.chance], [height], "|", color=_MUTED, markersize=12, markeredgewidth=1.6)
+            axes.plot([row.value], [height], "o", color=colour, markersize=7 if row.strong else 5)
+            axes.text(1.02, height, f"{row.value:.3f}", va="center", color=colour, transform=axes.get_yaxis_transform())
         axes.set_yticks(range(len(rows)), [shortened(row.name) for row in rows])
         axes.tick_params(axis="y", length=0, labelcolor=_INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -114,16 +118,15 @@ def curves(name: str, lines: Sequence[Curve], description: str, best_step: float
         return _svg(figure, name, description)
 
 
-def reliability(name: str, bins: Sequence[Mapping[str, float]], description: str) -> str:
+def reliability(name: str, bins: Sequence[ReliabilityBin], description: str) -> str:
     """Accuracy over confidence, a dot per bin whose area grows with its count; the diagonal is perfect calibration."""
     with _style(name):
         figure, axes = _figure(3.2)
-        filled = [one for one in bins if one["n"]]
-        largest = max(one["n"] for one in filled)
+        largest = max(one.n for one in bins)
         axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
-        points = [one["confidence"] for one in filled], [one["accuracy"] for one in filled]
+        points = [one.confidence for one in bins], [one.accuracy for one in bins]
         axes.plot(*points, color=_ACCENT, linewidth=1.2)
-        axes.scatter(*points, s=[12 + 110 * one["n"] / largest for one in filled], color=_ACCENT, alpha=0.85, zorder=3)
+        axes.scatter(*points, s=[12 + 110 * one.n / largest for one in bins], color=_ACCENT, alpha=0.85, zorder=3)
         _unit_axis(axes, "confidence of the pick")
         axes.set_ylim(-0.03, 1.03)
         axes.set_ylabel("accuracy")
@@ -134,7 +137,7 @@ def risk_coverage(name: str, points: Sequence[Sequence[float]], description: str
     """Accuracy over the share of questions answered, surest first; a thin line at the shipped threshold's coverage."""
     with _style(name):
         figure, axes = _figure(3.2)
-        coverage, accuracy = [one[0] for one in points], [one[1] for one in points]
+        coverage, accuracy = zip(*points, strict=True)
         axes.plot(coverage, accuracy, color=_ACCENT, linewidth=1.8)
         if threshold is not None:
             axes.axvline(threshold, color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
@@ -149,7 +152,7 @@ def risk_coverage(name: str, points: Sequence[Sequence[float]], description: str
 
 
 def position_bars(name: str, shares: Sequence[float], description: str) -> str:
-    """The share of picks at each position of the pool; the line is the share that no preference would give."""
+    """The share of picks at each position of the pool; the line is the share without any preference."""
     with _style(name):
         figure, axes = _figure(2.6)
         axes.bar(range(len(shares)), shares, width=0.72, color=_ACCENT, alpha=0.75)
@@ -162,9 +165,9 @@ def position_bars(name: str, shares: Sequence[float], description: str) -> str:
         return _svg(figure, name, description)
 
 
-def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
+def shortened(text: str) -> str:
     """The text, or its beginning and an ellipsis where it is too long for a picture."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
 @contextlib.contextmanager
@@ -214,6 +217,6 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
-    for stand_in, colour in _IN_THE_PAGE.items():
-        text = text.replace(stand_in, colour)
+    for placeholder, colour in _IN_THE_PAGE.items():
+        text = text.replace(placeholder, colour)
     return text.strip()

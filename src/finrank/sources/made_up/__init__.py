@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from finrank.programs import execute, parse
+from finrank.programs.value import value_of
 from finrank.sources.made_up.draft import Draft
 from finrank.sources.made_up.pages import Page, make_page
 from finrank.sources.made_up.table_questions import TABLE_KINDS
@@ -59,7 +59,8 @@ def _drafts(page: Page, rng: Random, count: int) -> list[Draft]:
 
 def _example(page: Page, draft: Draft, number: int) -> dict[str, Any]:
     table = page.table()
-    value = execute(parse(draft.program), table)
+    value = value_of(draft.program, table).answer
+    assert value is not None, f"a made-up program without a value: {draft.program}"
     return {
         "id": f"{page.filename}-{number}",
         "filename": page.filename,
