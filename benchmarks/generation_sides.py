@@ -21,7 +21,7 @@ from transformers import DataCollatorForSeq2Seq, GenerationConfig, LlamaConfig, 
 
 from finrank.generator.data import IGNORED, TrainingExample
 from finrank.generator.evaluation import judge
-from finrank.generator.model import new_generator, write_greedily
+from finrank.generator.model import new_generator, write
 from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.completion import write_completion
@@ -200,7 +200,7 @@ class Generation:
         examples = self._examples(number, self.size.evaluated)
         prompts = [one.prompt for one in examples]
         for text, one in zip(
-            write_greedily(self.model, self.tokenizer, prompts, self.work.completion_length), examples, strict=True
+            write(self.model, self.tokenizer, prompts, self.work.completion_length), examples, strict=True
         ):
             judge(text, one)
 

@@ -69,7 +69,7 @@ def policy_objective(
     logp_BN = scores_BN.log_softmax(dim=1)
     rewards_BN, reference_BN = (in_batch_order(kept, ids, orders).to(logp_BN.device) for kept in (rewards, uniform))
     if settings.estimator == "exact":
-        objective_B = policy_loss.exact_objective(logp_BN, rewards_BN)
+        objective_B = policy_loss.expectation(logp_BN, rewards_BN)
     else:
         old_BN = in_batch_order(old, ids, orders).to(logp_BN.device)
         actions_BS = actions_in_batch_order(actions, ids, orders).to(logp_BN.device)

@@ -35,7 +35,7 @@ class TrainingExample:
     def features(self) -> dict[str, list[int]]:
         """The example as a row of a batch; only the completion has labels.
 
-        A prompt [5, 6] and a completion [7, 1] give input_ids [5, 6, 7, 1] and labels [-100, -100, 7, 1].
+        Prompt [5, 6] and completion [7, 1] become input_ids [5, 6, 7, 1] and labels [-100, -100, 7, 1].
         """
         labels = [IGNORED] * len(self.prompt) + self.completion
         return {"input_ids": [*self.prompt, *self.completion], "labels": labels}
@@ -76,27 +76,22 @@ def _examples(
             program, answer = sound_gold(pool)
             prompt = write_prompt(pool, tokenizer, settings)
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
+            examples.append(TrainingExample(pool, answer, prompt, completion))
         except NoPool as reason:
             left_out[reason.kind] += 1
         except TooLong as reason:
             if not left_out["too long"]:
                 warn(f"{name}: left out {reason}")
             left_out["too long"] += 1
-        else:
-            examples.append(TrainingExample(pool, answer, prompt, completion))
-    _say_lengths(name, examples, left_out)
-    return examples
-
-
-def _say_lengths(name: str, examples: Sequence[TrainingExample], left_out: Counter[str]) -> None:
-    reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
-    lengths = ""
+    line = f"{name}: {len(examples)} questions"
     if examples:
-        lengths = (
-            f", median prompt {median(len(example.prompt) for example in examples):.0f} tokens, "
-            f"longest completion {max(len(example.completion) for example in examples)}"
-        )
-    say(f"{name}: {len(examples)} questions{lengths}{f'; left out: {reasons}' if reasons else ''}")
+        longest = max(len(example.completion) for example in examples)
+        middle = median(len(example.prompt) for example in examples)
+        line += f", median prompt {middle:.0f} tokens, longest completion {longest}"
+    if left_out:
+        line += f"; left out: {'; '.join(f'{count} {reason}' for reason, count in left_out.items())}"
+    say(line)
+    return examples
 
 
 def choose_examples(examples: Sequence[TrainingExample], count: int, seed: int) -> list[TrainingExample]:

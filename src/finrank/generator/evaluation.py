@@ -21,7 +21,7 @@ from transformers import DataCollatorForSeq2Seq
 from finrank.console import console, track
 from finrank.errors import UserError
 from finrank.generator.data import IGNORED, TrainingExample
-from finrank.generator.model import write_greedily
+from finrank.generator.model import write
 from finrank.pools.completion import Unparsable, as_candidate
 from finrank.pools.rewards import reward_pool
 from finrank.records import Pool
@@ -54,7 +54,7 @@ def evaluate_generator(
     perplexity = perplexity_of(model, tokenizer, examples, batch_size)
     judged: list[JudgedCompletion] = []
     for batch in track(_batches(examples, batch_size), description, total=math.ceil(len(examples) / batch_size)):
-        texts = write_greedily(model, tokenizer, [example.prompt for example in batch], max_new_tokens)
+        texts = write(model, tokenizer, [example.prompt for example in batch], max_new_tokens)
         judged += [judge(text, example) for text, example in zip(texts, batch, strict=True)]
     n = len(judged)
     sums = dict(zip(_ROWS[1:], map(sum, zip(*judged, strict=True)), strict=True))

@@ -71,21 +71,19 @@ class Generator:
         assert num_samples >= 1
         assert temperature >= 0
         assert 0 < top_p <= 1
-        tokenizer, tokens = self.tokenizer, self.settings.max_new_tokens
-        drawn = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        sampling["num_return_sequences"] = num_samples
+        device, tokens = self.model.device, self.settings.max_new_tokens
         texts = []
         for question in questions:
-            prompt = write_prompt(question, tokenizer, self.settings)
+            prompts = [write_prompt(question, self.tokenizer, self.settings)]
             if temperature == 0:
-                texts.append(write_greedily(self.model, tokenizer, [prompt], tokens) * num_samples)
+                texts.append(write(self.model, self.tokenizer, prompts, tokens) * num_samples)
                 continue
             digest = hashlib.sha256(f"{seed}\x1f{question.id}".encode()).digest()
-            device = self.model.device
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(int.from_bytes(digest[:8], "big"))
-                texts.append(
-                    _generate(self.model, tokenizer, [prompt], tokens, num_return_sequences=num_samples, **drawn)
-                )
+                texts.append(write(self.model, self.tokenizer, prompts, tokens, **sampling))
         return texts
 
 
@@ -107,16 +105,13 @@ def load_generator(directory: Path, base_model: str | None = None, device: str |
     return Generator(model, load_generation_tokenizer(str(directory)), settings)
 
 
-def write_greedily(model: PeftModel, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
-    """One text for each prompt of token ids, of the likeliest token at each step; prompts are padded on the left."""
-    return _generate(model, tokenizer, prompts, max_new_tokens, do_sample=False)
-
-
-def _generate(
-    model: PeftModel, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, **decoding: Any
+def write(
+    model: PeftModel, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, **sampling: Any
 ) -> list[str]:
+    """Texts for prompts of token ids, greedily or as `sampling` (further arguments of GenerationConfig) says."""
     batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt").to(model.device)
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    decoding = {"do_sample": False, **sampling}
     config = GenerationConfig(max_new_tokens=max_new_tokens, eos_token_id=end, pad_token_id=pad, **decoding)
     with torch.no_grad():
         # The base model, not peft's wrapper: Trainer puts its autocast on the wrapper, and loaded models have none.

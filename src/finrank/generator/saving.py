@@ -1,8 +1,7 @@
 """Saving and loading a generator: every part or none, as `ranker/saving.py` does for rankers.
 
-A model directory holds, side by side: `adapter_config.json` and `adapter_model.safetensors` (peft's own),
-`generator_config.json` (settings, prompt version, sha256 of each part) and the tokenizer's files. The frozen base model
-is not copied; its name is, and its hash where its weights are one local file.
+A model directory holds adapter and tokenizer files, and `generator_config.json`: settings (the name of the frozen base
+among them, and its hash if its weights are one local file), prompt version, sha256 of each part.
 """
 
 from __future__ import annotations

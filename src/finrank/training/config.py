@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,35 +33,30 @@ SET_ELSEWHERE = {
 }
 
 
-class PPOSettings(BaseModel):
-    """Stage 05: reinforcement learning over the candidates of each pool (the algorithm: `training/ppo/ppo.py`)."""
+class Section(BaseModel):
+    """A section of a config: immutable, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class PPOSettings(Section):
+    """Stage 05: reinforcement learning over the candidates of each pool (the algorithm: `training/ppo/ppo.py`)."""
+
     estimator: Literal["sampled", "exact"] = Field(
-        default="exact",
-        description="of the policy gradient: from sampled actions, or the closed form over all candidates",
+        default="exact", description="of the policy gradient: sampled actions, or the closed form over all candidates"
     )
     learning_rate: float = Field(default=1e-4, gt=0, description="of adapters and score head, falling linearly to 0")
     num_epochs: int = Field(default=1, ge=1, description="passes over the train pools")
-    rollout_size: int = Field(
-        default=64, ge=1, description="pools whose actions are drawn from one state of the policy"
-    )
+    rollout_size: int = Field(default=64, ge=1, description="pools whose actions are drawn from one policy")
     epochs_per_rollout: int = Field(default=2, ge=1, description="times that a rollout is learned from")
     batch_size: int = Field(default=8, ge=1, description="pools per update")
     samples_per_pool: int = Field(default=4, ge=1, description="actions drawn per pool and rollout (sampled only)")
     clip_range: float = Field(default=0.2, gt=0, lt=1, description="of the probability ratio (sampled only)")
-    scale_advantages: bool = Field(
-        default=False, description="divide a rollout's advantages by their standard deviation (sampled only)"
-    )
+    scale_advantages: bool = Field(default=False, description="divide by a rollout's standard deviation (sampled only)")
     entropy_coefficient: float = Field(default=0.0, ge=0, description="of the entropy bonus")
     kl_coefficient: float = Field(default=0.05, ge=0, description="of the KL divergence from the SFT policy, in nats")
-    kl_target: float | None = Field(
-        default=None, gt=0, description="adapt kl_coefficient until the KL divergence is this many nats (null: fixed)"
-    )
-    kl_stop: float = Field(
-        default=2.0, gt=0, description="stop when a rollout's mean KL divergence is over this, in nats"
-    )
+    kl_target: float | None = Field(default=None, gt=0, description="nats; adapts kl_coefficient (null: it is fixed)")
+    kl_stop: float = Field(default=2.0, gt=0, description="nats; stop when a rollout's mean KL divergence exceeds it")
     reward: Literal["graded", "correct"] = Field(
         default="graded", description="the pool's rewards as they are, or 1 for correct candidates and 0 for others"
     )
@@ -76,15 +73,11 @@ class PPOSettings(BaseModel):
         return self
 
 
-class GenerationSettings(BaseModel):
+class GenerationSettings(Section):
     """The generation baseline: how a causal model writes answers (`generator/`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     max_new_tokens: int = Field(default=96, ge=1, description="tokens of a completion, at most")
-    evaluation_questions: int = Field(
-        default=200, ge=1, description="questions of a split that are answered at every evaluation"
-    )
+    evaluation_questions: int = Field(default=200, ge=1, description="of a split, answered at every evaluation")
 
 
 class TrainingConfig(RankerSettings):
@@ -98,9 +91,7 @@ class TrainingConfig(RankerSettings):
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
     batch_size: int = Field(default=4, ge=1, description="questions per step and device, before accumulation")
     tokens_per_pass: int = Field(
-        default=16384,
-        ge=1,
-        description="tokens of one forward pass; a larger batch is computed in several, with the same gradients",
+        default=16384, ge=1, description="of a forward pass; a larger batch takes several, with the same gradients"
     )
     mixed_precision: Literal["auto", "bf16", "float32"] = Field(
         default="auto", description="bf16 autocast in training; auto: where the device multiplies bfloat16 natively"
@@ -122,14 +113,13 @@ class TrainingConfig(RankerSettings):
             if key in SET_ELSEWHERE:
                 raise ValueError(f"trainer.{key} is set by {SET_ELSEWHERE[key]}, not here")
             if key not in known:
-                raise ValueError(f"unknown key trainer.{key}{_nearest(key, set(known))}")
+                raise ValueError(f"unknown key trainer.{key}{_nearest(key, known)}")
             is_number = isinstance(setting, int | float) and not isinstance(setting, bool)
             if type(known[key]) in (int, float) and not is_number:
                 raise ValueError(f"trainer.{key} must be a number, not {setting!r}")
-        # YAML 1.1 reads a bare `no` as false; no strategy of Trainer's is a truth value.
-        return {
-            key: "no" if key.endswith("_strategy") and setting is False else setting for key, setting in value.items()
-        }
+        # YAML 1.1 reads a bare `no` as false; none of Trainer's strategies is a truth value.
+        bare_no = {key for key, setting in value.items() if key.endswith("_strategy") and setting is False}
+        return {**value, **dict.fromkeys(bare_no, "no")}
 
     def ranker_settings(self) -> RankerSettings:
         """The part that is stored with the model."""
@@ -174,15 +164,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: {text} is not valid YAML: {error}") from error
-    values[name] = _number(value) if isinstance(value, str) else value
-
-
-def _number(text: str) -> float | str:
-    # YAML 1.1 reads 5e-4 as text (it wants 5.0e-4); people write 5e-4.
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    if isinstance(value, str):
+        with suppress(ValueError):  # YAML 1.1 reads 5e-4 as text (it wants 5.0e-4); people write 5e-4
+            value = float(value)
+    values[name] = value
 
 
 def _explain(error: ValidationError) -> str:
@@ -190,19 +175,16 @@ def _explain(error: ValidationError) -> str:
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            lines.append(f"unknown key {where}{_nearest(str(fault['loc'][-1]), _keys_beside(fault['loc']))}")
+            *sections, key = fault["loc"]
+            known: Any = TrainingConfig(base_model="any").model_dump()
+            for section in sections:
+                known = known[section]
+            lines.append(f"unknown key {where}{_nearest(str(key), known)}")
         else:
             lines.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> set[str]:
-    section: Any = TrainingConfig(base_model="any").model_dump()
-    for part in location[:-1]:
-        section = section[part]
-    return set(section)
-
-
-def _nearest(key: str, known: set[str]) -> str:
+def _nearest(key: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(sorted(known)[:30])})"

@@ -15,7 +15,6 @@ from finrank.evaluation.report.screen import print_table, summary_line
 from finrank.evaluation.survival import Truncation, encode_and_measure
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.prompt import PromptSettings
 from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
 from finrank.store import load_records
@@ -37,25 +36,21 @@ class Split:
     encoded: list[TrainingPool]
     truncation: Truncation
 
-    @classmethod
-    def of(cls, pools: list[RewardedPool], prompt: PromptSettings, tokenizer: Any, description: str) -> Split:
-        """Encode the pools under a progress bar; raises UserError naming a question or candidate that cannot fit."""
-        encoded, truncation = encode_and_measure(pools, tokenizer, prompt, description)
-        items = [TrainingPool(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
-        return cls(pools, items, truncation)
-
 
 def read_splits(run: Run, tokenizer: Any) -> dict[str, Split]:
     """Read and encode train, selection and dev, of those that exist.
 
-    Raises UserError if there is nothing to learn from or to choose a checkpoint by.
+    Raises UserError naming a question or candidate that cannot fit, and if there is nothing to learn from or to choose
+    a checkpoint by.
     """
     splits = {}
     for name, quick_pools in _QUICK_POOLS.items():
         path = run.input_dir / f"{name}.jsonl"
         if path.is_file():
             pools = load_records(path, RewardedPool)[: quick_pools if run.quick_test else None]
-            splits[name] = Split.of(pools, run.config.prompt, tokenizer, f"encoding {name}")
+            encoded, truncation = encode_and_measure(pools, tokenizer, run.config.prompt, f"encoding {name}")
+            items = [TrainingPool(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
+            splits[name] = Split(pools, items, truncation)
     if "train" not in splits or not any(pool.correct for pool in splits["train"].pools):
         raise UserError(
             f"{run.input_dir} has no train.jsonl with a correct candidate in it: there is nothing to learn from"

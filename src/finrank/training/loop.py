@@ -21,17 +21,7 @@ from finrank.console import say
 from finrank.errors import UserError
 from finrank.store import available_splits, write_json
 from finrank.training.memory import explain_out_of_memory, peak_memory_mib
-from finrank.training.run import (
-    CHECKPOINTS,
-    TRAINING_MANIFEST,
-    Run,
-    environment,
-    finite,
-    last_checkpoint,
-    lock_stage,
-    new_stage,
-    unfinished_stage,
-)
+from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run, environment, finite, last_checkpoint, lock_stage
 from finrank.training.trainer import CheckpointTrainer, Job, training_arguments
 
 QUICK_STEPS = 4  # of --quick_test
@@ -45,7 +35,7 @@ class Plan:
     make_trainer: Callable[[TrainingArguments, Path | None], CheckpointTrainer]
     """Takes Trainer's arguments and the checkpoint to resume from (None: from the beginning)."""
     measure: Callable[[str], dict[str, Any]]
-    """Measures the job's model, prints its metrics and returns them by split; takes the step of its weights as text."""
+    """Prints and returns the metrics of the job's model by split; takes the step of its weights as text."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Trainer arguments that replace those of the config."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -74,32 +64,26 @@ def train(recipe: Recipe, run: Run) -> Path:
     Raises UserError for faults in config, data or weights, nothing to resume, training that diverged, or memory that
     ran out (with the config keys to lower).
     """
+    began = time.monotonic()
+    _refuse_several_devices()
     with explain_out_of_memory(*recipe.memory_keys):
-        stage = _train(recipe, run)
+        run = recipe.settle(run)
+        arguments = training_arguments(run.config, run.output_dir)  # fail here if Trainer rejects one
+        started = run.started()
+        available_splits(run.input_dir, expected="finqa_with_rewards")
+        plan = recipe.build(run, arguments)
+        stage = run.open_stage(recipe.stage, started)
+        say(f"writing to {stage}")
+        with lock_stage(stage):
+            facts = {"stage": recipe.stage.partition("_")[2], **started, "seed": run.config.seed, **plan.facts}
+            write_json(stage / TRAINING_MANIFEST, {**facts, **_train(stage, plan, run, began)})
+            logs = stage / CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
+            if logs.is_dir():
+                logs.rename(stage / "tensorboard")
+            shutil.rmtree(stage / CHECKPOINTS)
     say(f"best model:  {stage / 'best_model'}")
     say(f"final model: {stage / 'final_model'}")
     say(f"manifest:    {stage / TRAINING_MANIFEST}")
-    return stage
-
-
-def _train(recipe: Recipe, run: Run) -> Path:
-    began = time.monotonic()
-    _refuse_several_devices()
-    run = recipe.settle(run)
-    arguments = training_arguments(
-        run.config, run.output_dir
-    )  # fails here if Trainer rejects one, before anything loads
-    started = run.started()
-    available_splits(run.input_dir, expected="finqa_with_rewards")
-    plan = recipe.build(run, arguments)
-    if run.resume:
-        stage = unfinished_stage(run.output_dir, recipe.stage, started)
-    else:
-        stage = new_stage(run.output_dir, recipe.stage, started, run.join)
-    say(f"writing to {stage}")
-    with lock_stage(stage):
-        facts = {"stage": recipe.stage.partition("_")[2], **started, "seed": run.config.seed, **plan.facts}
-        _finish(stage, plan, run, facts, began)
     return stage
 
 
@@ -110,15 +94,15 @@ def _refuse_several_devices() -> None:
         raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
 
 
-def _finish(stage: Path, plan: Plan, run: Run, facts: dict[str, Any], began: float) -> None:
-    """Train from the beginning or the last checkpoint, then write best_model, final_model and the manifest.
+def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
+    """Train from the beginning or the last checkpoint, write both models, and return what was measured.
 
-    `began` is time.monotonic() when the stage started.
+    `began` is time.monotonic() when the process began; a resumed run counts from its resume.
     """
-    job, accuracy = plan.job, None
+    job: Job = plan.job
+    measured: dict[str, Any] = {}
     if plan.start:
-        accuracy = job.evaluate()["accuracy"]
-        facts["sft_selection_accuracy"] = accuracy
+        measured["sft_selection_accuracy"] = job.evaluate()["accuracy"]
     checkpoint = last_checkpoint(stage) if run.resume else None
     quick = {"max_steps": QUICK_STEPS, "logging_steps": 1} if run.quick_test else {}
     arguments = training_arguments(job.config, stage / CHECKPOINTS, **plan.overrides, **quick)
@@ -127,24 +111,19 @@ def _finish(stage: Path, plan: Plan, run: Run, facts: dict[str, Any], began: flo
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     cpu_seconds = time.process_time() - cpu_began
     job.save(stage / "final_model")
-    best_step = _load_best(plan, trainer.state, stage, accuracy)
+    best_step = _load_best(plan, trainer.state, stage, measured.get("sft_selection_accuracy"))
     job.save(stage / "best_model")
-    metrics = finite(plan.measure("last" if best_step is None else str(best_step)))
-    measured = {
+    return {
+        **measured,
         "best_step": best_step,
-        "metrics": metrics,
+        "metrics": finite(plan.measure("last" if best_step is None else str(best_step))),
         **environment(),
-        "seconds": round(time.monotonic() - began, 1),  # of this process: a resumed run counts from its resume
+        "seconds": round(time.monotonic() - began, 1),
         "train_seconds": round(trainer.state.log_history[-1].get("train_runtime", 0.0), 1),
         "train_cpu_seconds": round(cpu_seconds, 1),  # on a busy machine it says more than the clock
         "peak_memory_mib": peak_memory_mib(),
         "curve": finite(trainer.state.log_history),
     }
-    write_json(stage / TRAINING_MANIFEST, {**facts, **measured})
-    logs = stage / CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
-    if logs.is_dir():
-        logs.rename(stage / "tensorboard")
-    shutil.rmtree(stage / CHECKPOINTS)
 
 
 def _load_best(plan: Plan, state: TrainerState, stage: Path, accuracy: float | None) -> int | None:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import platform
 import resource
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -54,13 +54,10 @@ def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[Non
     except (RuntimeError, MemoryError, OSError) as error:
         text = str(error).lower()
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
-            raise UserError(f"Out of memory. {advice or _lower(keys)}") from error
+            lower = "Lower these keys of the config, in this order (each also works as --set key=value):"
+            lines = "\n".join([lower, *(f"    {key:38} {_MEMORY_KEYS[key]}" for key in keys)])
+            raise UserError(f"Out of memory. {advice or lines}") from error
         raise
-
-
-def _lower(keys: Sequence[str]) -> str:
-    lines = [f"    {key:38} {_MEMORY_KEYS[key]}" for key in keys]
-    return "\n".join(["Lower these keys of the config, in this order (each also works as --set key=value):", *lines])
 
 
 def say_batches(

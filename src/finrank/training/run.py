@@ -43,7 +43,7 @@ class Run:
     quick_test: bool = False
     resume: bool = False
     join: Path | None = None
-    """Run folder that the stage joins unless it already has one of that name."""
+    """Run folder that the stage joins."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Further facts that a resumed run must share with the interrupted one."""
 
@@ -52,20 +52,17 @@ class Run:
         config, data = self.config.model_dump(mode="json"), data_hashes(self.input_dir)
         return {"config": config, "data": data, **self.facts, "quick_test": self.quick_test}
 
-
-def new_stage(output_dir: Path, stage: str, started: dict[str, Any], join: Path | None = None) -> Path:
-    """Make `run_NNN/STAGE` under `output_dir` and keep `started` there for a resume.
-
-    The stage goes into the run `join` if that has none of this name, else into a run with the next free number.
-    """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    if join is None or (join / stage).exists():
-        number = max(map(_number, numbered_runs(output_dir)), default=0) + 1
-        join = output_dir / f"run_{number:03d}"
-    directory = join / stage
-    (directory / CHECKPOINTS).mkdir(parents=True)
-    write_json(directory / CHECKPOINTS / _STARTED, started)
-    return directory
+    def open_stage(self, stage: str, started: dict[str, Any]) -> Path:
+        """The folder of the stage to resume, or a new one, in the run to join if that has none of this name yet."""
+        if self.resume:
+            return unfinished_stage(self.output_dir, stage, started)
+        join = self.join
+        if join is None or (join / stage).exists():
+            number = max(map(_number, numbered_runs(self.output_dir)), default=0) + 1
+            join = self.output_dir / f"run_{number:03d}"
+        (join / stage / CHECKPOINTS).mkdir(parents=True)
+        write_json(join / stage / CHECKPOINTS / _STARTED, started)
+        return join / stage
 
 
 def begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -78,10 +75,7 @@ def begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str,
 
 
 def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> Path:
-    """The newest stage that began with these facts and did not finish.
-
-    Raises UserError when there is none, with what differs in the newest of the others.
-    """
+    """The newest stage that began with these facts and did not finish; UserError with what differs in the others."""
     newest = ""
     for directory, before in begun_stages(output_dir, stage):
         keys = (before.keys() | started.keys()) - {_MAY_DIFFER}

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments, set_seed
 
 from finrank.console import say
@@ -28,13 +30,14 @@ from finrank.ranker.attention.routes import RouteName, training_routes
 from finrank.ranker.base_model import load_tokenizer, locate, pinned
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import find_model, load_weights, save_model
+from finrank.ranker.settings import RankerSettings
 from finrank.training.batches import LengthBucketSampler, PoolDataset
 from finrank.training.config import TrainingConfig
 from finrank.training.data import PoolMeasure, Split, read_splits, say_splits
 from finrank.training.loop import Plan, Recipe
 from finrank.training.memory import SFT_KEYS, batches_to_join, say_batches
 from finrank.training.run import SFT_STAGE, Run, environment
-from finrank.training.trainer import Job, RankingTrainer, to_training_device, use_bf16
+from finrank.training.trainer import Job, RankingTrainer, use_bf16
 
 
 def _settle(run: Run) -> Run:
@@ -48,13 +51,11 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     config = run.config
     tokenizer = load_tokenizer(locate(config.base_model, config.base_model_sha256))
     splits = read_splits(run, tokenizer)
-    set_seed(config.seed)
-    model = CandidateRankingModel.new(pinned(config.ranker_settings()))
-    if run.start:
-        load_weights(model, run.start)
-    to_training_device(model, arguments)
+    model = new_model(pinned(config.ranker_settings()), config.seed, run.start, arguments.device)
     route, scoring = announced_routes(model, config, splits)
-    dataset = _answerable(splits["train"], config.seed)
+    dataset = PoolDataset([item for item in splits["train"].encoded if item.correct], config.seed)
+    if left_out := len(splits["train"].encoded) - len(dataset):
+        say(f"{left_out} train pools without a correct candidate stay out of the loss")
     config = _filling_a_gpu(config, dataset, route, arguments)
     say_batches(dataset, LengthBucketSampler(dataset, config.batch_size), config, route, arguments.device)
     measure = PoolMeasure(model, splits, scoring)
@@ -64,6 +65,17 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
 
 
 SFT = Recipe(SFT_STAGE, SFT_KEYS, _settle, _build)
+
+
+def new_model(settings: RankerSettings, seed: int, start: Path | None, device: torch.device) -> CandidateRankingModel:
+    """A model on the device that trains it, with fresh adapters and head or those of the model `start`."""
+    set_seed(seed)
+    model = CandidateRankingModel.new(settings)
+    if start:
+        load_weights(model, start)
+    if settings.quantization is None:  # a quantized base is placed when it is loaded
+        model.to(device)  # Trainer does it too late for the choice of a route
+    return model
 
 
 def ranking_job(config: TrainingConfig, tokenizer: Any, dataset: PoolDataset, measure: PoolMeasure) -> Job:
@@ -92,14 +104,6 @@ def announced_routes(
     )
     say_splits(splits)
     return route.name, scoring
-
-
-def _answerable(train: Split, seed: int) -> PoolDataset:
-    """The train pools with a correct candidate; prints how many have none."""
-    pools = [item for item in train.encoded if item.correct]
-    if left_out := len(train.pools) - len(pools):
-        say(f"{left_out} train pools without a correct candidate stay out of the loss")
-    return PoolDataset(pools, seed)
 
 
 def _filling_a_gpu(

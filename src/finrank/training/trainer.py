@@ -17,7 +17,7 @@ from finrank.errors import UserError
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import multiplies_bfloat16
-from finrank.ranker.model import CandidateRankingModel, pad_scores
+from finrank.ranker.model import pad_scores
 from finrank.ranker.passes import cut_into_passes
 from finrank.training.batches import LengthBucketSampler, collate
 from finrank.training.config import TrainingConfig
@@ -30,8 +30,7 @@ class LogAtCheckpoints(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         control.should_log |= control.should_save
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        control.should_log |= control.should_save
+    on_epoch_end = on_step_end
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Job:
     tokenizer: Any
     dataset: Any
     evaluate: Callable[[], dict[str, float]]
-    """Metrics of the model as it is, by name without `eval_`; called at every evaluation."""
+    """Metrics of the model as it is now, by name without `eval_`."""
     save: Callable[[Path], None]
     load: Callable[[Path], None]
 
@@ -65,9 +64,7 @@ class CheckpointTrainer(Trainer):
         self.job = job
         self.control: Any
 
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Measure the model and log its metrics."""
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.job.evaluate().items()}
         self.log(metrics)
@@ -108,13 +105,7 @@ class RankingTrainer(CheckpointTrainer):
             self.optimizer = optimizer_class(groups, weight_decay=self.args.weight_decay, **options)
         return self.optimizer
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         """The listwise loss of a batch."""
         scores_BN = self.scores(model, inputs["pools"])
         loss = listwise_loss(scores_BN, inputs["correct"])
@@ -140,12 +131,6 @@ def scores_in_passes(model: nn.Module, pools: Sequence[EncodedPool], route: Rout
         checkpoint(lambda parts, _: model(parts, route), parts, on_device, use_reentrant=False) for parts in passes
     ]
     return pad_scores(torch.cat(scores), pools)
-
-
-def to_training_device(model: CandidateRankingModel, arguments: TrainingArguments) -> None:
-    """Move the model to the device that trains it, which Trainer does too late for the choice of a route."""
-    if model.settings.quantization is None:  # a quantized base is placed when it is loaded
-        model.to(arguments.device)
 
 
 def use_bf16(config: TrainingConfig) -> tuple[bool, str]:

@@ -32,13 +32,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import TrainingArguments, set_seed
+from transformers import TrainingArguments
 
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.saving import CONFIG, load_weights
+from finrank.ranker.saving import CONFIG
 from finrank.training.batches import PoolDataset, TrainingPool
 from finrank.training.config import PPOSettings, TrainingConfig
 from finrank.training.data import PoolMeasure, Split, read_splits
@@ -48,8 +48,7 @@ from finrank.training.ppo.ppo_trainer import PPOTrainer, log_policy
 from finrank.training.ppo.rollouts import PerCandidate, PPOState, RolloutSampler
 from finrank.training.ppo.start import run_to_join, sft_model_to_begin_with, with_the_models_settings
 from finrank.training.run import PPO_STAGE, Run
-from finrank.training.sft import announced_routes, ranking_job
-from finrank.training.trainer import to_training_device
+from finrank.training.sft import announced_routes, new_model, ranking_job
 
 # Trainer options that break the mapping from step to rollout.
 _NOT_FOR_ROLLOUTS = ("dataloader_drop_last", "ignore_data_skip", "auto_find_batch_size")
@@ -78,7 +77,8 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     tokenizer = load_tokenizer(str(run.start))
     splits = read_splits(run, tokenizer)
     say(f"SFT model: {run.start}")
-    model = _policy(run.config, run.start, arguments)
+    model = new_model(run.config.ranker_settings(), run.config.seed, run.start, arguments.device)
+    without_dropout(model)
     route, scoring = announced_routes(model, run.config, splits)
     dataset, rewards = learnable(splits["train"], settings, run.config.seed)
     of_ppo = {"learning_rate": settings.learning_rate, "head_learning_rate": None, "batch_size": settings.batch_size}
@@ -101,16 +101,6 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
 PPO = Recipe(PPO_STAGE, PPO_KEYS, _settle, _build)
 
 
-def _policy(config: TrainingConfig, sft_model: Path, arguments: TrainingArguments) -> CandidateRankingModel:
-    """The SFT model on the device that trains it, without dropout."""
-    set_seed(config.seed)
-    model = CandidateRankingModel.new(config.ranker_settings())
-    load_weights(model, sft_model)
-    without_dropout(model)
-    to_training_device(model, arguments)
-    return model
-
-
 def without_dropout(model: CandidateRankingModel) -> None:
     """Switch off every dropout of the model, in training mode too; its settings stay as they are."""
     for module in model.modules():
@@ -119,10 +109,7 @@ def without_dropout(model: CandidateRankingModel) -> None:
 
 
 def learnable(split: Split, settings: PPOSettings, seed: int) -> tuple[PoolDataset, PerCandidate]:
-    """The train pools that can teach the policy something, and their rewards by id and stored candidate.
-
-    Where all rewards are equal every action is as good as any other; those pools stay out, and are counted.
-    """
+    """The train pools with different rewards, and these by id and stored candidate; prints how many pools stay out."""
     pools: list[TrainingPool] = []
     rewards: PerCandidate = {}
     for pool, item in zip(split.pools, split.encoded, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.passes import cut_into_passes
-from finrank.training.ppo import objectives as policy_loss
+from finrank.training.ppo.objectives import adapted, clipped_objective, entropy, expectation, kl_divergence
 from finrank.training.ppo.rollouts import (
     PerCandidate,
     PPOState,
@@ -44,18 +44,12 @@ class PPOTrainer(RankingTrainer):
         self._rewards = rewards
         self._ppo = state
         self._sampler = RolloutSampler(job.dataset, job.config.ppo)
-        self._logged: Counter[str] = Counter()  # sums over the pools since the last log
+        self._logged: defaultdict[str, float] = defaultdict(float)  # sums over the pools since the last log
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RolloutSampler:  # type: ignore[override]
         return self._sampler
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         """Minus the objective of a batch: reward and entropy, less the KL penalty."""
         step = self.state.global_step
         self._begin_rollout(self._sampler.rollout_of(step))
@@ -63,17 +57,14 @@ class PPOTrainer(RankingTrainer):
         ids = [pool.id for pool in pools]
         scores_BN = self.scores(model, pools)
         logp_BN = scores_BN.log_softmax(dim=1)
-        reference_BN, rewards_BN = (
-            in_batch_order(values, ids, orders).to(logp_BN.device) for values in (self._ppo.reference, self._rewards)
-        )
-        kl_B = policy_loss.kl_divergence(logp_BN, reference_BN)
-        entropy_B = policy_loss.entropy(logp_BN)
-        if self._settings.estimator == "exact":
-            objective_B = policy_loss.exact_objective(logp_BN, rewards_BN)
-        else:
+        rewards_BN = in_batch_order(self._rewards, ids, orders).to(logp_BN.device)
+        kl_B = kl_divergence(logp_BN, in_batch_order(self._ppo.reference, ids, orders).to(logp_BN.device))
+        entropy_B = entropy(logp_BN)
+        expected_B = objective_B = expectation(logp_BN, rewards_BN)
+        if self._settings.estimator == "sampled":
             objective_B = self._sampled_objective(logp_BN, rewards_BN, ids, orders)
         gain_B = objective_B + self._settings.entropy_coefficient * entropy_B - self._ppo.kl_coefficient * kl_B
-        self._count(policy_loss.expectation(logp_BN, rewards_BN), kl_B, entropy_B)
+        self._count(kl_B, expected_reward=expected_B, entropy=entropy_B)
         if self._sampler.rollout_of(step + 1) != self._ppo.rollout or step + 1 == self.state.max_steps:
             self._end_rollout()
         loss = -gain_B.mean()
@@ -84,9 +75,9 @@ class PPOTrainer(RankingTrainer):
     ) -> Tensor:
         old_BN = in_batch_order(self._ppo.old, ids, orders).to(logp_BN.device)
         actions_BS = actions_in_batch_order(self._ppo.actions, ids, orders).to(logp_BN.device)
-        advantages_BS = rewards_BN.gather(1, actions_BS) - policy_loss.expectation(old_BN, rewards_BN)[:, None]
+        advantages_BS = rewards_BN.gather(1, actions_BS) - expectation(old_BN, rewards_BN)[:, None]
         advantages_BS = advantages_BS / self._advantage_scale()
-        return policy_loss.clipped_objective(logp_BN, old_BN, actions_BS, advantages_BS, self._settings.clip_range)
+        return clipped_objective(logp_BN, old_BN, actions_BS, advantages_BS, self._settings.clip_range)
 
     def _advantage_scale(self) -> float:
         """The divisor of advantages: their standard deviation over the rollout, or 1."""
@@ -124,27 +115,26 @@ class PPOTrainer(RankingTrainer):
             state.stopped = True
             self.control.should_training_stop = self.control.should_evaluate = self.control.should_save = True
         elif settings.kl_target is not None:
-            state.kl_coefficient = policy_loss.adapted(state.kl_coefficient, kl, settings.kl_target)
+            state.kl_coefficient = adapted(state.kl_coefficient, kl, settings.kl_target)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
         """Train, unless the run to be resumed had stopped because the policy ran away."""
-        if not (isinstance(resume_from_checkpoint, str) and self._ppo.stopped):
+        if resume_from_checkpoint is None or not self._ppo.stopped:
             return super().train(resume_from_checkpoint, **options)
         self._load_from_checkpoint(resume_from_checkpoint)
         self.state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
         return None
 
-    def _count(self, reward_B: Tensor, kl_B: Tensor, entropy_B: Tensor) -> None:
-        kl, pools = kl_B.detach().sum().item(), len(kl_B)
-        self._ppo.kl_sum += kl
-        self._ppo.kl_count += pools
-        self._logged["pools"] += pools
-        self._logged["kl"] += kl  # type: ignore[assignment]  # a Counter adds floats as well
-        self._logged["expected_reward"] += reward_B.detach().sum().item()  # type: ignore[assignment]
-        self._logged["entropy"] += entropy_B.detach().sum().item()  # type: ignore[assignment]
+    def _count(self, kl_B: Tensor, **further_B: Tensor) -> None:
+        """Add the values of a batch's pools to the sums of the rollout and of the log."""
+        self._ppo.kl_sum += kl_B.detach().sum().item()
+        self._ppo.kl_count += len(kl_B)
+        self._logged["pools"] += len(kl_B)
+        for name, values_B in {"kl": kl_B, **further_B}.items():
+            self._logged[name] += values_B.detach().sum().item()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Trainer's log, with the policy's mean expected reward, KL and entropy where it logs the loss."""
+        """Log with the loss also the policy's mean expected reward, KL and entropy."""
         if "loss" in logs and (pools := self._logged.pop("pools", 0)):
             logs |= {name: round(total / pools, 5) for name, total in self._logged.items()}
             logs["kl_coefficient"] = self._ppo.kl_coefficient
