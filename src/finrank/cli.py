@@ -12,7 +12,15 @@ from typing import NoReturn
 
 import typer
 
-from finrank import cli_data, cli_evaluation, cli_sample, cli_training, cli_use
+from finrank import cli_data, cli_evaluation, cli_sample, cli_use
+from finrank.commands.audit import audit
+from finrank.commands.candidates import candidates
+from finrank.commands.evaluate import evaluate
+from finrank.commands.generation import generation
+from finrank.commands.ppo import ppo
+from finrank.commands.report import report
+from finrank.commands.rewards import rewards
+from finrank.commands.sft import sft
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -23,22 +31,22 @@ app = typer.Typer(
     help="Choose the right answer to a question about a financial report from a pool of candidates.",
 )
 # In the order of `finrank --help`.
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., object]] = {
     "check": cli_data.check,
     "prepare": cli_data.prepare,
-    "candidates": cli_data.candidates,
-    "rewards": cli_data.rewards,
-    "sft": cli_training.sft,
-    "ppo": cli_training.ppo,
-    "generation": cli_training.generation,
+    "candidates": candidates,
+    "rewards": rewards,
+    "sft": sft,
+    "ppo": ppo,
+    "generation": generation,
     "sample": cli_sample.sample,
-    "evaluate": cli_evaluation.evaluate,
-    "report": cli_evaluation.report,
+    "evaluate": evaluate,
+    "report": report,
     "rank": cli_use.rank,
     "serve": cli_use.serve,
     "import": cli_evaluation.import_predictions,
     "score-predictions": cli_evaluation.score_predictions,
-    "audit": cli_evaluation.audit,
+    "audit": audit,
     "sample-data": cli_data.sample_data,
     "download": cli_data.download,
     "doctor": cli_use.doctor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def run(
     """
     predictions = read_predictions(file)
     path = split_files(data_dir, [split], expected="finqa_processed")[split]
-    figures = score_predictions(predictions.tokens, _questions(path), seed=seed)
+    figures = asdict(score_predictions(predictions.tokens, _questions(path), seed=seed))
     result = {
         **figures,
         "duplicates": predictions.duplicates,

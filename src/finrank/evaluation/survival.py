@@ -24,7 +24,7 @@ from rich.table import Table
 from finrank.console import console, say, track, warn
 from finrank.errors import UserError
 from finrank.page.labels import PageLabels, number_key, number_keys
-from finrank.page.relevance import DEFAULT_CHOICES, Choices, Evidence
+from finrank.page.relevance import Evidence
 from finrank.programs import ProgramError, operands, parse, table_rows
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.encoding import encode_with_page
@@ -175,14 +175,13 @@ def measure(
     questions: Iterable[Question],
     settings: PromptSettings,
     count_tokens: CountTokens,
-    choices: Choices = DEFAULT_CHOICES,
 ) -> Operands:
     """Choose each question's context as the model would read it, and count what became of the gold operands."""
     counts = Operands()
     for question in questions:
         # One token begins the prefix; one ends the question and one the page.
         room = settings.max_length - 3 - count_tokens([question.question])[0] - CANDIDATE_ROOM
-        kept = choose_context(question, room, settings, count_tokens, choices)
+        kept = choose_context(question, room, settings, count_tokens)
         counts.add(question.id, gold_operands(question, kept, settings))
     return counts
 

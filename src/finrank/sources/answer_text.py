@@ -10,9 +10,10 @@ import math
 import re
 from typing import Any
 
+from finrank.programs.numbers import NUMBER
 from finrank.records import Answer
 
-_NUMBER = re.compile(r"-?\s?(?:\d[\d,]*(?:\.\d+)?|\.\d+)\s?%?")
+_NUMBER = re.compile(rf"-?\s?{NUMBER}\s?%?")
 _LONGEST = 1000  # characters; a longer text is no answer
 _SCALES = (1e3, 1e6, 1e9, 1e-3, 1e-6, 1e-9, 10.0, 0.1, 1e-2)
 _CLOSE = 0.01  # relative; a text this near was rounded on the way, not taken from elsewhere

@@ -24,6 +24,7 @@ from finrank.programs import (
     referenced_step,
     table_rows,
 )
+from finrank.programs.numbers import NUMBER
 from finrank.sources.finqa import Example
 
 LONGEST_READ = 20_000  # characters of a cell or sentence, ten times as many as any in FinQA
@@ -31,7 +32,7 @@ LONGEST_READ = 20_000  # characters of a cell or sentence, ten times as many as 
 _PERCENT_TWICE = re.compile(r"[\d.,]+\s*%\s*\(\s*[\d.,]+\s*%\s*\)")
 _NEGATIVE_TWICE = re.compile(r"-\s*[\d.,]+\s*%?\s*\(\s*[\d.,]+\s*%?\s*\)")
 _BRACKETS_ONLY = re.compile(r"[$\s]*\(\s*[$\s]*[\d.,]+\s*\)?\s*%?(?:\s*\(\s*%\s*\))?")
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
+_NUMBER = re.compile(NUMBER)
 _LONGEST_NUMBER, _LONGEST_FORM = 30, 100  # characters of a number, and of one written twice
 _YEAR = re.compile(r"\s*(?:19|20)\d\d(?![\d.,])")
 _GLUED_DATE = re.compile(r"(?<!\d)(?:3[01]|[12]\d|[1-9])(?:19|20)\d\d(?![\d.,])")
