@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from finrank.cli_training import generation as command
-from finrank.generator.trainer import GenerationTrainer
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from finrank.cli import app
+from finrank.commands.generation import generation
 from finrank.errors import UserError
-from finrank.generator import sft as training
+from finrank.generator import sft as recipe
 from finrank.generator.data import choose_examples, read_examples
 from finrank.generator.evaluation import evaluate_generator
 from finrank.generator.model import load_generator
-from finrank.store import sha256
+from finrank.generator.saving import CONFIG as CONFIG_FILE
 from tests.helpers.pools import write_pools
-from tests.helpers.tiny_generator import CONFIG, SMALL, manifest_of, save_tiny_causal_lm, train
+from tests.helpers.tiny_generator import CONFIG, SMALL, save_tiny_causal_lm, train
+from tests.helpers.training_runs import curve, killed_at, manifest_of, weights
 
 # Short texts: a model that has learned nothing writes until it is stopped.
 SHORT = ["generation.max_new_tokens=48", "generation.evaluation_questions=4"]
@@ -45,33 +45,21 @@ def test_the_run_directory_is_like_that_of_the_ranker(stage: Path) -> None:
     manifest = manifest_of(stage)
     assert manifest["stage"] == "sft_generation"
     assert manifest["config"]["task"] == "generation"
-    wanted = [
-        "config",
-        "data",
-        "versions",
-        "device",
-        "seconds",
-        "train_seconds",
-        "train_cpu_seconds",
-        "peak_memory_mib",
-        "curve",
-        "seed",
-    ]
-    assert {*wanted, "best_step", "quick_test", "threads"} < manifest.keys()
+    assert manifest.keys() == {
+        "stage", "config", "data", "quick_test", "seed", "best_step", "metrics", "versions", "device", "threads",
+        "seconds", "train_seconds", "train_cpu_seconds", "peak_memory_mib", "curve",
+    }  # fmt: skip
     assert manifest["best_step"] in {row["step"] for row in manifest["curve"] if "eval_choice" in row}
     figures = ["n", "perplexity", "parse_rate", "execution_rate", "accuracy", "average_reward"]
-    assert {name: list(own) for name, own in manifest["metrics"].items()} == {"selection": figures, "dev": figures}
+    assert {name: list(row) for name, row in manifest["metrics"].items()} == {"selection": figures, "dev": figures}
     assert manifest["metrics"]["dev"]["n"] == 4  # generation.evaluation_questions of 8
     assert not [path for path in stage.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
 
 
 def test_adapters_learn_under_activation_checkpointing(stage: Path) -> None:
-    from safetensors.torch import load_file
-
     adapter = load_file(stage / "final_model" / "adapter_model.safetensors")
     assert [name for name, value in adapter.items() if "lora_B" in name and not value.any()] == []
-    curve = [row["loss"] for row in manifest_of(stage)["curve"] if "loss" in row]
-    assert curve[-1] < curve[0]
+    assert curve(stage)[-1][1] < curve(stage)[0][1]
 
 
 def test_the_best_checkpoint_is_kept(stage: Path) -> None:
@@ -83,7 +71,7 @@ def test_the_best_checkpoint_is_kept(stage: Path) -> None:
 
 def test_an_earlier_checkpoint_can_be_the_best(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     falling = iter([3.0, 2.0, 1.0])
-    monkeypatch.setattr(training, "choice_of", lambda figures: next(falling))
+    monkeypatch.setattr(recipe, "choice_of", lambda figures: next(falling))
     manifest = manifest_of(train(folder, *SHORT, "trainer.num_train_epochs=2", "learning_rate=1e-2"))
     first, *_, last = (row for row in manifest["curve"] if "eval_perplexity" in row)
     assert manifest["best_step"] == first["step"] < last["step"]
@@ -97,34 +85,17 @@ RESUMED = [
 ]  # fmt: skip
 
 
-def losses(stage: Path) -> list[tuple[int, float]]:
-    return [(row["step"], row["loss"]) for row in manifest_of(stage)["curve"] if "loss" in row]
-
-
-def test_a_run_that_broke_off_resumes_to_the_curve_of_a_whole_one(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_resumes_to_the_curve_of_a_whole_one(folder: Path) -> None:
     whole = train(folder, *RESUMED)
-    assert [step for step, _ in losses(whole)] == [3, 5, 6, 9, 10, 12]  # every fifth, and the checkpoints
-    steps = []
-
-    def breaking(self: GenerationTrainer, *arguments: Any, **options: Any) -> Any:
-        steps.append(self.state.global_step)
-        if len(steps) == 9:
-            raise KeyboardInterrupt
-        return super(GenerationTrainer, self).training_step(*arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(GenerationTrainer, "training_step", breaking)
-        with pytest.raises(KeyboardInterrupt):
-            train(folder, *RESUMED)
+    assert [step for step, _ in curve(whole)] == [3, 5, 6, 9, 10, 12]  # every fifth, and the checkpoints
+    with killed_at(8):
+        train(folder, *RESUMED)
     resumed = train(folder, *RESUMED, resume=True)
     assert resumed != whole
-    assert steps[-1] == 8
-    assert losses(resumed) == losses(whole)
+    assert curve(resumed) == curve(whole)
     for model in ("best_model", "final_model"):
-        for part in ("adapter_model.safetensors", "generator_config.json"):
-            assert sha256(resumed / model / part) == sha256(whole / model / part)
+        assert weights(resumed / model) == weights(whole / model)
+        assert (resumed / model / CONFIG_FILE).read_bytes() == (whole / model / CONFIG_FILE).read_bytes()
 
 
 def test_nothing_to_resume_says_so(folder: Path, stage: Path) -> None:
@@ -133,11 +104,9 @@ def test_nothing_to_resume_says_so(folder: Path, stage: Path) -> None:
 
 
 def test_quick_test_runs_a_handful_from_the_command_line(folder: Path) -> None:
-    app = typer.Typer()
-    app.command("generation")(command)
     arguments = [
-        "--config", str(CONFIG), "--input_dir", str(folder / "data"), "--output_dir", str(folder / "quick"),
-        "--base_model", str(folder / "base"), "--quick_test",
+        "generation", "--config", str(CONFIG), "--input_dir", str(folder / "data"),
+        "--output_dir", str(folder / "quick"), "--base_model", str(folder / "base"), "--quick_test",
     ]  # fmt: skip
     for override in [*SMALL, *SHORT]:
         arguments += ["--set", override]
@@ -146,7 +115,7 @@ def test_quick_test_runs_a_handful_from_the_command_line(folder: Path) -> None:
     assert "best model:" in result.output
     manifest = manifest_of(folder / "quick" / "run_001" / "04_sft_generation")
     assert manifest["quick_test"] is True
-    assert max(row["step"] for row in manifest["curve"]) == 4
+    assert manifest["curve"][-1]["step"] == 4
 
 
 def test_a_config_of_the_ranking_task_is_sent_to_its_command(folder: Path) -> None:
@@ -161,10 +130,8 @@ def test_keys_that_only_the_ranker_uses_are_named(folder: Path, capsys: pytest.C
 
 
 def test_missing_data_names_the_steps_to_run(folder: Path, tmp_path: Path) -> None:
-    from finrank.commands import generation
-
     with pytest.raises(UserError, match=r"Data not found in .*finqa_with_rewards: run steps 02 and 03 first"):
-        generation.run(CONFIG, tmp_path / "finqa_with_rewards", tmp_path / "outputs", base_model=str(folder / "base"))
+        generation(CONFIG, tmp_path / "finqa_with_rewards", tmp_path / "outputs", base_model=str(folder / "base"))
 
 
 def test_training_under_bfloat16_autocast_measures_the_model_that_is_loaded(folder: Path) -> None:
@@ -180,7 +147,6 @@ def test_training_under_bfloat16_autocast_measures_the_model_that_is_loaded(fold
 
 def test_the_same_seed_gives_the_same_bytes(folder: Path, stage: Path) -> None:
     again = train(folder, *SHORT, "trainer.num_train_epochs=2", "trainer.activation_checkpointing=true")
-    assert losses(again) == losses(stage)
-    weights = "best_model/adapter_model.safetensors"
-    assert sha256(again / weights) == sha256(stage / weights)
+    assert curve(again) == curve(stage)
+    assert weights(again / "best_model") == weights(stage / "best_model")
     assert json.dumps(manifest_of(again)["metrics"]) == json.dumps(manifest_of(stage)["metrics"])

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from finrank.errors import UserError
-from finrank.generator.model import Generator, load_generator, write_greedily
+from finrank.generator.model import Generator, load_generator, new_generator, write
+from finrank.generator.saving import load_weights, read_settings
 from finrank.generator.text import TooLong, write_prompt
 from finrank.pools.completion import as_candidate, read_completion
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import write_pools
-from tests.helpers.tiny_generator import manifest_of, save_tiny_causal_lm, train
+from tests.helpers.tiny_generator import save_tiny_causal_lm, train
+from tests.helpers.training_runs import manifest_of
 
 # LoRA on all linear layers of a frozen random base, as wide as the base; nothing else is trained.
 LEARN_BY_HEART = [
@@ -66,8 +69,6 @@ def test_20_questions_are_learned_to_the_right_programs(
 
 
 def test_only_adapters_are_trained_and_saved(stage: Path) -> None:
-    from safetensors.torch import load_file
-
     adapter = load_file(stage / "best_model" / "adapter_model.safetensors")
     assert adapter
     assert not [name for name in adapter if "lora" not in name]
@@ -97,14 +98,14 @@ def test_a_fresh_process_writes_the_same_texts(
 def test_padding_on_the_left_does_not_change_a_text(
     generator: Generator, learned: list[RewardedPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer, most = generator.tokenizer, generator.settings.max_new_tokens
+    tokenizer, tokens = generator.tokenizer, generator.settings.max_new_tokens
     prompts = [write_prompt(question, tokenizer, generator.settings) for question in learned[:6]]
     prompts[1] = prompts[1][:5]  # a much shorter one
-    alone = [write_greedily(generator.model, tokenizer, [prompt], most)[0] for prompt in prompts]
-    assert write_greedily(generator.model, tokenizer, prompts, most) == alone
+    alone = [write(generator.model, tokenizer, [prompt], tokens)[0] for prompt in prompts]
+    assert write(generator.model, tokenizer, prompts, tokens) == alone
     pad = tokenizer.pad
     monkeypatch.setattr(tokenizer, "pad", lambda rows, padding_side, **how: pad(rows, padding_side="right", **how))
-    assert write_greedily(generator.model, tokenizer, prompts, most) != alone
+    assert write(generator.model, tokenizer, prompts, tokens) != alone
 
 
 def test_samples_depend_on_seed_and_question_alone(generator: Generator, stage: Path) -> None:
@@ -116,7 +117,7 @@ def test_samples_depend_on_seed_and_question_alone(generator: Generator, stage: 
     before = torch.random.get_rng_state()
     texts = sample(questions, seed=0)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert [len(set(own)) > 1 for own in texts] == [True] * 3
+    assert [len(set(samples)) > 1 for samples in texts] == [True] * 3
     assert sample([questions[2], questions[0]], seed=0) == [texts[2], texts[0]]
     assert sample(questions, seed=1) != texts
 
@@ -133,10 +134,7 @@ def test_a_question_that_does_not_fit_is_named(generator: Generator, learned: li
         greedy(generator, [long])
 
 
-PARTS = ["adapter_config.json", "adapter_model.safetensors", "generator_config.json", "tokenizer_config.json"]
-
-
-@pytest.mark.parametrize("part", [*PARTS, "tokenizer.json"])
+@pytest.mark.parametrize("part", ["adapter_model.safetensors", "generator_config.json", "tokenizer.json"])
 def test_a_generator_with_a_part_missing_is_refused(stage: Path, tmp_path: Path, part: str) -> None:
     copy = Path(shutil.copytree(stage / "best_model", tmp_path / "model"))
     (copy / part).unlink()
@@ -171,9 +169,6 @@ def test_a_generator_is_refused_other_base_weights(stage: Path, learned: list[Re
 
 
 def test_weights_of_another_lora_are_refused(stage: Path, tmp_path: Path) -> None:
-    from finrank.generator.model import new_generator
-    from finrank.generator.saving import load_weights, read_settings
-
     settings = read_settings(stage / "best_model")
     smaller = new_generator(settings.model_copy(update={"lora": settings.lora.model_copy(update={"rank": 8})}))
     with pytest.raises(UserError, match=r"does not fit .*saved \[32, 128\], expected \[8, 128\]"):
