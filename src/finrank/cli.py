@@ -14,10 +14,12 @@ import typer
 
 from finrank import cli_data, cli_evaluation, cli_sample, cli_use
 from finrank.commands.audit import audit
+from finrank.commands.candidates import candidates
 from finrank.commands.evaluate import evaluate
 from finrank.commands.generation import generation
 from finrank.commands.ppo import ppo
 from finrank.commands.report import report
+from finrank.commands.rewards import rewards
 from finrank.commands.sft import sft
 from finrank.errors import UserError
 
@@ -32,8 +34,8 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., object]] = {
     "check": cli_data.check,
     "prepare": cli_data.prepare,
-    "candidates": cli_data.candidates,
-    "rewards": cli_data.rewards,
+    "candidates": candidates,
+    "rewards": rewards,
     "sft": sft,
     "ppo": ppo,
     "generation": generation,

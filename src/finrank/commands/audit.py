@@ -125,7 +125,7 @@ def _control(
     """The outcome of the candidate-only control per audited pool."""
     import numpy as np
 
-    from finrank.commands import rewards
+    from finrank.commands.rewards import rewards
     from finrank.evaluation.audit.attackers import accuracies
     from finrank.evaluation.metrics import Metric
     from finrank.ranker.saving import find_model, load_model, read_settings
@@ -136,7 +136,7 @@ def _control(
         data = input_dir
         if not _is_rewarded(input_dir / f"{split}.jsonl"):
             data = Path(folder) / "rewarded"
-            rewards.run(input_dir, data)
+            rewards(input_dir, data)
         trained = candidate_only == TRAIN
         model_dir = find_model(_train_control(data, config, Path(folder), seed) if trained else Path(candidate_only))
         if not read_settings(model_dir).prompt.candidate_only:

@@ -7,18 +7,8 @@ from typing import Annotated
 
 import typer
 
+from finrank.commands import options
 from finrank.commands.evaluate import evaluate
-from finrank.commands.options import (
-    REWARDED,
-    BaseModel,
-    Control,
-    EvaluationSeed,
-    FiguresJson,
-    RewardedPools,
-    SaveConfidence,
-    Split,
-    WantedAccuracy,
-)
 
 RunDir = Annotated[
     Path, typer.Argument(metavar="RUN_DIR", help="A run (outputs/run_001), a stage directory or a model folder.")
@@ -28,16 +18,16 @@ Html = Annotated[Path | None, typer.Option("--html", help="File to write (defaul
 
 def report(
     run_dir: RunDir,
-    data: RewardedPools = REWARDED,
+    data: options.RewardedPools = options.REWARDED,
     *,
-    split: Split = "dev",
+    split: options.Split = "dev",
     html_path: Html = None,
-    json_path: FiguresJson = None,
-    candidate_only: Control = None,
-    wanted_accuracy: WantedAccuracy = 0.9,
-    save_confidence: SaveConfidence = True,
-    base_model: BaseModel = None,
-    seed: EvaluationSeed = 0,
+    json_path: options.FiguresJson = None,
+    candidate_only: options.Control = None,
+    wanted_accuracy: options.WantedAccuracy = 0.9,
+    save_confidence: options.SaveConfidence = True,
+    base_model: options.BaseModel = None,
+    seed: options.EvaluationSeed = 0,
 ) -> Path:
     """Evaluate a model; write an HTML report and model card.
 

@@ -1,7 +1,6 @@
 """Baselines: scorers without understanding, which a model must beat before its figures mean anything.
 
-Each returns scores [candidates] per pool that pass through the metrics like a model's, except `chance`, which
-is computed from the pool directly as a check of the metrics (a constant scorer must come out the same).
+Each returns scores [candidates] per pool that pass through the metrics like a model's.
 """
 
 from __future__ import annotations
@@ -15,16 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from finrank.evaluation.metrics import (
-    FloatArray,
-    Metric,
-    Outcome,
-    executing_candidates,
-    metrics_of_outcomes,
-    same_programs,
-    share_of_answers,
-)
-from finrank.evaluation.ranks import chance_discounted_gain, chance_reciprocal_rank
+from finrank.evaluation.metrics import FloatArray, Metric, pool_metrics
 from finrank.programs.value import answer_key
 from finrank.records import Answer, Candidate, Pool, RewardedPool
 
@@ -34,22 +24,12 @@ _TOKEN = re.compile(r"[^\s(),]+")
 
 
 def chance(pools: Sequence[RewardedPool]) -> dict[str, Metric]:
-    """The metrics expected from a ranking in random order; a random one of the distinct answers where answers count."""
-    metrics = metrics_of_outcomes(pools, [_chance_outcome(pool) for pool in pools])
+    """The metrics expected from a ranking in random order; a random one of the distinct answers where answers count.
+
+    A tie of all candidates counts by expectation, so these are the metrics of equal scores.
+    """
+    metrics = pool_metrics(pools, [constant(pool) for pool in pools])
     return {**metrics, "accuracy_pooled": metrics["accuracy_max"]}
-
-
-def _chance_outcome(pool: RewardedPool) -> Outcome:
-    size = len(pool.candidates)
-    return Outcome(
-        correct=len(pool.correct) / size,
-        correct_max=share_of_answers(pool, range(size)),
-        selected_reward=math.fsum(pool.rewards) / size,
-        reciprocal_rank=chance_reciprocal_rank(size, len(pool.correct)),
-        discounted_gain=chance_discounted_gain(pool.rewards),
-        executes=len(executing_candidates(pool)) / size,
-        same_program=len(same_programs(pool)) / size,
-    )
 
 
 def constant(pool: Pool) -> FloatArray:

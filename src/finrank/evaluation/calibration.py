@@ -75,19 +75,16 @@ def calibration_figures(
     if not 0 < wanted_accuracy < 1:
         raise ValueError(f"wanted_accuracy must be between 0 and 1 (0.9: nine of ten right), got {wanted_accuracy}")
     answers = distinct_answers(pools, scores)
-    pages = [pool.page for pool in pools]
-    temperature = fit_temperature(answers)
-    right = answers.top_is_right()
-    bins_before = reliability(answers.confidence(1.0), right)
+    pages, right, temperature = [pool.page for pool in pools], answers.top_is_right(), fit_temperature(answers)
     out_of_fold = answers.confidence(out_of_fold_temperatures(answers, pages, seed))
     bins, curve = reliability(out_of_fold, right), risk_coverage(out_of_fold, right)
     return CalibrationFigures(
         temperature=temperature,
-        ece_uncalibrated=calibration_error(bins_before),
+        ece_uncalibrated=calibration_error(reliability(answers.confidence(1.0), right)),
         ece=calibration_error(bins),
         reliability=bins,
         risk_coverage=curve,
-        accuracy_at={share: next(point[1] for point in curve if point[0] >= share) for share in COVERAGES},
+        accuracy_at={share: next(accuracy for coverage, accuracy in curve if coverage >= share) for share in COVERAGES},
         wanted_accuracy=wanted_accuracy,
         threshold=abstention_threshold(answers.confidence(temperature), right, pages, wanted_accuracy),
         pool_sizes=dict(sorted(Counter(len(pool.candidates) for pool in pools).items())),
@@ -98,13 +95,10 @@ def calibration_figures(
 
 def _tried(shipped: Confidence, answers: Answers, right: FloatArray) -> ShippedConfidence:
     threshold = None if shipped.threshold is None else shipped.threshold.value
-    answered = answers.confidence(shipped.temperature) >= (0.0 if threshold is None else threshold)
-    return ShippedConfidence(
-        temperature=shipped.temperature,
-        threshold=threshold,
-        coverage=round(float(answered.mean()), FIGURE_DECIMALS),
-        accuracy=round(float(right[answered].mean()), FIGURE_DECIMALS) if answered.any() else None,
-    )
+    answered = answers.confidence(shipped.temperature) >= (threshold or 0.0)
+    coverage = round(float(answered.mean()), FIGURE_DECIMALS)
+    accuracy = round(float(right[answered].mean()), FIGURE_DECIMALS) if answered.any() else None
+    return ShippedConfidence(shipped.temperature, threshold, coverage, accuracy)
 
 
 def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> Answers:
@@ -203,16 +197,16 @@ def risk_coverage(confidence: FloatArray, right: FloatArray) -> list[list[float]
     levels, level_of_pool = np.unique(-confidence, return_inverse=True)
     means = np.bincount(level_of_pool, weights=right, minlength=len(levels)) / np.bincount(level_of_pool)
     accuracies = np.cumsum(means[np.sort(level_of_pool)]) / np.arange(1, len(confidence) + 1)
-    counts = sorted({_pools_at(percent, len(confidence)) for percent in range(1, 101)})
+    counts = _counts_by_percent(len(confidence))
     return [
         [round(count / len(confidence), FIGURE_DECIMALS), round(float(accuracies[count - 1]), FIGURE_DECIMALS)]
         for count in counts
     ]
 
 
-def _pools_at(percent: int, n: int) -> int:
-    """How many of n pools are this many percent of them, rounded up."""
-    return -(-percent * n // 100)
+def _counts_by_percent(n: int) -> list[int]:
+    """1 %, 2 %, ... of n pools, rounded up, each count once."""
+    return sorted({-(-percent * n // 100) for percent in range(1, 101)})
 
 
 def abstention_threshold(
@@ -227,11 +221,10 @@ def abstention_threshold(
     correction for their number is then needed (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021).
     Probabilities that are not true cost coverage, not the promise.
     """
-    n = len(confidence)
     descending = np.sort(confidence)[::-1]
     # Rounded down before the test, so that the value that is stored is the value that was tested.
     scale = 10.0**_THRESHOLD_DECIMALS
-    values = [math.floor(descending[_pools_at(percent, n) - 1] * scale) / scale for percent in range(1, 101)]
+    values = [math.floor(descending[count - 1] * scale) / scale for count in _counts_by_percent(len(confidence))]
     correlation = page_correlation(right - confidence, pages)
     _, page_of_pool = np.unique(np.asarray(pages), return_inverse=True)
     lowest = None
@@ -241,13 +234,9 @@ def abstention_threshold(
         bound = accuracy_bound(accuracy, effective_size(page_of_pool[chosen], correlation), LEVEL)
         if bound < wanted_accuracy:
             break
-        lowest = Threshold(
-            wanted_accuracy=wanted_accuracy,
-            value=value,
-            coverage=round(float(chosen.mean()), FIGURE_DECIMALS),
-            accuracy=round(accuracy, FIGURE_DECIMALS),
-            lower_bound=round(bound, FIGURE_DECIMALS),
-        )
+        figures = {"coverage": float(chosen.mean()), "accuracy": accuracy, "lower_bound": bound}
+        rounded = {name: round(figure, FIGURE_DECIMALS) for name, figure in figures.items()}
+        lowest = Threshold(wanted_accuracy=wanted_accuracy, value=value, **rounded)
     return lowest
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from finrank.evaluation.intervals import FEWEST_PAGES, with_interval
 from finrank.evaluation.result import CalibrationFigures, Figures, PositionBias, ScorerFigures
 from finrank.evaluation.survival import Truncation
@@ -30,145 +32,126 @@ def diagnose(
     truncation: Truncation | None = None,
 ) -> list[str]:
     """A sentence, with advice, for each thing that is wrong with the model or the pools; none where all is well."""
-    nothing_to_choose = _nothing_to_choose(figures)
+    nothing_to_choose = list(_nothing_to_choose(figures))
     return [
         *nothing_to_choose,
         *_of_scores(figures, bias),
         *_of_positions(figures, bias),
-        *([] if nothing_to_choose else [*_of_accuracy(figures), *_of_answerable(figures)]),
+        *([] if nothing_to_choose else _of_accuracy(figures)),
         *_of_data(figures),
         *([] if confidence is None else _of_confidence(confidence)),
         *([] if truncation is None else _of_truncation(truncation)),
     ]
 
 
-def _chance(figures: Figures) -> float:
-    chance = figures.baselines["chance"]
-    assert chance is not None
-    return chance.accuracy
+def _accuracy_of(figures: Figures, name: str) -> float:
+    row = figures.baselines[name]
+    assert row is not None, "chance and oracle always apply"
+    return row.accuracy
 
 
-def _nothing_to_choose(figures: Figures) -> list[str]:
+def _nothing_to_choose(figures: Figures) -> Iterator[str]:
     """Pools on which all scorers are equally good: comparing them shows nothing."""
-    oracle = figures.baselines["oracle"]
-    assert oracle is not None
+    best = _accuracy_of(figures, "oracle")
     if figures.unanswerable == figures.n:
-        return [
+        yield (
             f"none of the {figures.n} pools has a correct candidate: no scorer can be right, and no accuracy below "
             "says anything; check the gold answers (step 00), or add candidates (more samples, other models)"
-        ]
-    if abs(oracle.accuracy - _chance(figures)) > 1e-9:
-        return []
-    return [
-        f"the pools leave nothing to choose: in each, all candidates are right or none is, so that picks at random "
-        f"reach the {oracle.accuracy:.3f} of the best ones; evaluate on pools that hold right and wrong candidates"
-    ]
+        )
+    elif abs(best - _accuracy_of(figures, "chance")) <= 1e-9:
+        yield (
+            f"the pools leave nothing to choose: in each, all candidates are right or none is, so that picks at random "
+            f"reach the {best:.3f} of the best ones; evaluate on pools that hold right and wrong candidates"
+        )
 
 
-def _of_scores(figures: Figures, bias: PositionBias | None) -> list[str]:
-    sentences = []
+def _of_scores(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
     if figures.ties.all:
-        sentences.append(
+        yield (
             f"in {figures.ties.all} of {figures.n} pools all scores are equal: different candidates look the "
             "same to the model; check that none is cut off (max_length) and that scores are computed in float32"
         )
-    order = None if bias is None else bias.order_invariance
+    order = bias and bias.order_invariance
     if order and order.max_difference > order.tolerance:
-        sentences.append(
+        yield (
             f"scores depend on the order of the candidates: they move by up to {order.max_difference:.2g} when the "
             f"same {order.checked} pools are scored in another order; set attention_route: naive, and report the "
             "model's architecture"
         )
-    return sentences
 
 
-def _of_positions(figures: Figures, bias: PositionBias | None) -> list[str]:
+def _of_positions(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
     if figures.positions.warning:
-        return [figures.positions.warning]
-    if bias is None or bias.p_value is None or bias.p_value >= UNEVEN_P:
-        return []
-    favourite = max(range(len(bias.picked)), key=lambda position: bias.picked[position])
-    return [
-        f"the picks lie unevenly over the positions, {bias.picked[favourite]:.1%} of them at position {favourite} "
-        f"(counted from 0; chi-square test: p = {bias.p_value:.2g}): if finrank audit finds gold's places even, train "
-        "on shuffled candidates, else run step 02 again"
-    ]
+        yield figures.positions.warning
+    elif bias is not None and bias.p_value is not None and bias.p_value < UNEVEN_P:
+        favourite = max(range(len(bias.picked)), key=bias.picked.__getitem__)
+        yield (
+            f"the picks lie unevenly over the positions, {bias.picked[favourite]:.1%} of them at position {favourite} "
+            f"(counted from 0; chi-square test: p = {bias.p_value:.2g}): if finrank audit finds gold's places even, "
+            "train on shuffled candidates, else run step 02 again"
+        )
 
 
-def _of_accuracy(figures: Figures) -> list[str]:
-    sentences = []
-    model, chance = figures.model, _chance(figures)
+def _of_accuracy(figures: Figures) -> Iterator[str]:
+    n, unanswerable, model = figures.n, figures.unanswerable, figures.model
+    chance = _accuracy_of(figures, "chance")
     if model.interval[0] <= chance:
-        sentences.append(
+        yield (
             f"accuracy {_accuracy(model)} is not clearly above chance ({chance:.3f}): train longer, raise the learning "
             "rate, or evaluate on more pages"
         )
     for name, advice in _ADVICE.items():
         row = figures.baselines[name]
-        if row is None:
-            continue
-        assert row.p_value is not None
-        if model.accuracy <= row.accuracy or row.p_value >= _CLEAR:
-            sentences.append(
+        if row is not None and (model.accuracy <= row.accuracy or (row.p_value or 0.0) >= _CLEAR):
+            yield (
                 f"accuracy {_accuracy(model)} is not clearly better than {name.replace('_', '-')} {_accuracy(row)} "
                 f"(paired test over pages: p = {row.p_value:.3g}): {advice}"
             )
-    return sentences
-
-
-def _of_answerable(figures: Figures) -> list[str]:
-    sentences = []
-    n, unanswerable, chance = figures.n, figures.unanswerable, _chance(figures)
     for name in _GIVING_AWAY:
         row = figures.baselines[name]
         # A quarter of the way from chance to certainty: 0.34 in pools of 8, 0.63 in pools of 2.
         if row is not None and row.interval[0] > chance + (1 - chance) / 4:
-            sentences.append(
+            yield (
                 f"the pools give themselves away: {name.replace('_', '-')}, which reads neither question nor page, has "
                 f"accuracy {_accuracy(row)}, chance is {chance:.3f}; see what finrank audit says and make them again "
                 "(step 02)"
             )
     if unanswerable > MOST_UNANSWERABLE * n:
-        sentences.append(
+        yield (
             f"{unanswerable} of {n} pools have no correct candidate: accuracy cannot be above "
             f"{1 - unanswerable / n:.3f}; add candidates (more samples, other models), or let ranking abstain"
         )
-    return sentences
 
 
-def _of_data(figures: Figures) -> list[str]:
-    sentences = []
+def _of_data(figures: Figures) -> Iterator[str]:
     if figures.equal_rewards > MOST_WITHOUT_SPREAD * figures.n:
-        sentences.append(
+        yield (
             f"in {figures.equal_rewards} of {figures.n} pools all rewards are equal: nothing can be chosen there; look "
             "at their candidates and answers, and run step 03 again"
         )
     if figures.pages < FEWEST_PAGES:
-        sentences.append(
+        yield (
             f"only {figures.pages} {'page' if figures.pages == 1 else 'pages'}: intervals and p-values mean little, "
             f"since they come from comparing pages; evaluate on {FEWEST_PAGES} pages or more"
         )
-    return sentences
 
 
-def _of_confidence(confidence: CalibrationFigures) -> list[str]:
-    if confidence.ece <= confidence.ece_uncalibrated + MOST_HARM:
-        return []
-    return [
-        f"calibration harms: the temperature fitted on half of the pages makes the probabilities of the other half "
-        f"worse (calibration error {confidence.ece:.3f}, without it {confidence.ece_uncalibrated:.3f}); fit it "
-        "on more pages, or keep it from the model with --no-save_confidence"
-    ]
+def _of_confidence(confidence: CalibrationFigures) -> Iterator[str]:
+    if confidence.ece > confidence.ece_uncalibrated + MOST_HARM:
+        yield (
+            f"calibration harms: the temperature fitted on half of the pages makes the probabilities of the other half "
+            f"worse (calibration error {confidence.ece:.3f}, without it {confidence.ece_uncalibrated:.3f}); fit it "
+            "on more pages, or keep it from the model with --no-save_confidence"
+        )
 
 
-def _of_truncation(truncation: Truncation) -> list[str]:
-    losing = truncation.questions_losing_numbers
-    if losing is None or losing <= MOST_LOSING:
-        return []
-    return [
-        f"{losing:.1%} of the questions lose a number of their gold program to truncation: raise prompt.max_length or "
-        "prompt.context_tokens, or set prompt.labels: true, and train again"
-    ]
+def _of_truncation(truncation: Truncation) -> Iterator[str]:
+    losing = truncation.questions_losing_numbers or 0.0
+    if losing > MOST_LOSING:
+        yield (
+            f"{losing:.1%} of the questions lose a number of their gold program to truncation: raise prompt.max_length "
+            "or prompt.context_tokens, or set prompt.labels: true, and train again"
+        )
 
 
 def _accuracy(row: ScorerFigures) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.evaluation import baselines, explain
 from finrank.evaluation.calibration import calibration_figures
@@ -17,10 +19,11 @@ from finrank.evaluation.intervals import page_intervals, paired_difference, pair
 from finrank.evaluation.metrics import FloatArray, Metric, checked_scores, pool_metrics, pooled_accuracy
 from finrank.evaluation.result import Comparison, EvaluationResult, Figures, ScorerFigures, Source, Ties
 from finrank.evaluation.survival import Truncation, encode_and_measure
-from finrank.ranker.confidence import Confidence
-from finrank.ranker.saving import LoadedModel
+from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
+from finrank.ranker.saving import LoadedModel, load_model, read_settings
 from finrank.ranker.scoring import score_pools, score_records
-from finrank.records import Answer, RewardedPool
+from finrank.records import Answer, Candidate, RewardedPool
+from finrank.store import load_records, split_files
 
 # Scorers without a paired test. A baseline's outcome of a pool is a constant (its chance, its best), and swapping that
 # with the 0 or 1 of a model is no less likely only by accident: a sign flip tests nothing, the intervals do.
@@ -47,50 +50,44 @@ def evaluate_pools(
     if not pools:
         raise UserError("no pools to evaluate: the split is empty; choose another --split or run steps 01 to 03 again")
     pages = [pool.page for pool in pools]
-    model = _with_pooled(pools, scores)
+    rows = {"model": _with_pooled(pools, scores), **_baseline_metrics(pools, candidate_only)}
     arrays = _checked(pools, scores)
-    rows = {"model": model, **_baseline_metrics(pools, candidate_only)}
     flat = {(name, metric): values for name, row in rows.items() if row for metric, values in row.items()}
     intervals = page_intervals(flat, pages, seed=seed)  # the same resamples of pages for all rows
-    figures = {
-        name: ScorerFigures(
-            {metric: values.mean() for metric, values in row.items()},
-            {metric: intervals[name, metric] for metric in row},
-            None
-            if name in UNTESTED
-            else paired_sign_flip(model["accuracy"].values, row["accuracy"].values, pages, seed=seed),
-        )
-        for name, row in rows.items()
-        if row
-    }
+    accuracy, figures = flat["model", "accuracy"].values, {}
+    for name, row in rows.items():
+        if row is not None:
+            means = {metric: values.mean() for metric, values in row.items()}
+            tested = name not in UNTESTED
+            p_value = paired_sign_flip(accuracy, row["accuracy"].values, pages, seed=seed) if tested else None
+            figures[name] = ScorerFigures(means, {metric: intervals[name, metric] for metric in row}, p_value)
+    distinct = [_copies(pool.candidates) != [0] * len(pool.candidates) for pool in pools]
+    one_score = [float(np.ptp(array)) <= rounding for array in arrays]
     return Figures(
         n=len(pools),
         pages=len(set(pages)),
         unanswerable=sum(not pool.correct for pool in pools),
-        equal_rewards=sum(_rewards_without_spread(pool) for pool in pools),
+        equal_rewards=sum(several and _rewards_equal(pool) for pool, several in zip(pools, distinct, strict=True)),
         model=figures["model"],
         baselines={name: figures.get(name) for name in rows if name != "model"},
         positions=explain.picked_positions(pools, arrays),
         ties=Ties(
             top=sum(int((array == array.max()).sum() > 1) for array in arrays),
-            all=sum(
-                _several_distinct(pool) and float(np.ptp(array)) <= rounding
-                for pool, array in zip(pools, arrays, strict=True)
-            ),
+            all=sum(np.logical_and(distinct, one_score).tolist()),
         ),
     )
 
 
-def _several_distinct(pool: RewardedPool) -> bool:
-    return len({(candidate.program, candidate.answer) for candidate in pool.candidates}) > 1
+def _copies(candidates: Sequence[Candidate]) -> list[int]:
+    """The index of the first candidate with the same program and answer, for each candidate."""
+    first: dict[tuple[str | None, Answer | None], int] = {}
+    return [first.setdefault((one.program, one.answer), index) for index, one in enumerate(candidates)]
 
 
-def _rewards_without_spread(pool: RewardedPool) -> bool:
-    """True if the rewards do not separate candidates that differ; all right or all failed may well be equal."""
-    if max(pool.rewards) > min(pool.rewards) or not _several_distinct(pool):
-        return False
+def _rewards_equal(pool: RewardedPool) -> bool:
+    """True if rewards do not separate the candidates, though some are right or have a value and others do not."""
     all_failed = all(candidate.answer is None for candidate in pool.candidates)
-    return not all_failed and len(pool.correct) < len(pool.candidates)
+    return max(pool.rewards) == min(pool.rewards) and not all_failed and len(pool.correct) < len(pool.candidates)
 
 
 def _checked(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> list[FloatArray]:
@@ -125,9 +122,8 @@ def compare_pools(
 ) -> Comparison:
     """A second scorer (`other`, called `name`) compared with the first on the same pools by accuracy."""
     first, second = pool_metrics(pools, scores)["accuracy"], pool_metrics(pools, other)["accuracy"]
-    accuracy = second.mean()
-    assert accuracy is not None
-    return Comparison(name, accuracy, *paired_difference(first, second, [pool.page for pool in pools], seed=seed))
+    difference = paired_difference(first, second, [pool.page for pool in pools], seed=seed)
+    return Comparison(name, second.mean() or 0.0, *difference)
 
 
 @dataclass(frozen=True)
@@ -135,13 +131,10 @@ class ScoredPools:
     """A model's scores of the pools, and what else an evaluation must know of the model."""
 
     scores: Sequence[np.ndarray]
-    rescore: explain.Score
-    """Scores further pools: the same ones in another order."""
-    tolerance: float
-    """Largest difference of two scores that is rounding."""
+    rescore: explain.Score  # of the same pools in another order
+    tolerance: float  # the largest difference of two scores that is rounding
     truncation: Truncation
-    shipped: Confidence | None = None
-    """The confidence found in the model folder."""
+    shipped: Confidence | None = None  # found in the model folder
 
 
 class Rivals(NamedTuple):
@@ -152,34 +145,66 @@ class Rivals(NamedTuple):
     compared_name: str = ""
 
 
-def score_evaluated(
-    loaded: LoadedModel, pools: Sequence[RewardedPool], description: str, shipped: Confidence | None
+def load_pools(data_dir: Path, split: str) -> list[RewardedPool]:
+    """The pools of a split; UserError where it is missing or empty."""
+    path = split_files(data_dir, [split], expected="finqa_with_rewards")[split]
+    pools = load_records(path, RewardedPool)
+    if not pools:
+        raise UserError(f"{path} is empty: choose another --split, or run steps 01 to 03 again")
+    return pools
+
+
+def score_model(
+    model_dir: Path, pools: Sequence[RewardedPool], description: str, base_model: str | None
 ) -> ScoredPools:
-    """Encode and score pools with the model under evaluation, and measure truncation."""
-    encoded, truncation = encode_and_measure(pools, loaded.tokenizer, loaded.model.settings.prompt, "encoding")
-    scores = score_pools(loaded.model, encoded, route=loaded.route, description=description)
-    return ScoredPools(
-        _copies_tied(pools, scores),
-        lambda others: score_rival(loaded, others, ""),
-        _ORDER_TOLERANCE[loaded.model.settings.dtype],
-        truncation,
-        shipped,
-    )
+    """Load the model under evaluation, score the pools with it, and measure truncation.
+
+    Warns where its confidence is damaged, or was fitted on unlike pools.
+    """
+    loaded = load_model(model_dir, base_model)
+    say(f"attention route: {loaded.route} ({loaded.route_reason})")
+    try:
+        shipped = load_confidence(model_dir)
+    except UserError as error:  # says to evaluate again, which is what happens here
+        shipped = None
+        warn(str(error))
+    for sentence in unlike_fitted(shipped, [pool.candidates for pool in pools]).values() if shipped else []:
+        warn(sentence)
+    settings = loaded.model.settings
+    encoded, truncation = encode_and_measure(pools, loaded.tokenizer, settings.prompt, "encoding")
+    scores = _copies_tied(pools, score_pools(loaded.model, encoded, route=loaded.route, description=description))
+    tolerance = _ORDER_TOLERANCE[settings.dtype]
+    return ScoredPools(scores, lambda others: _score(loaded, others, ""), tolerance, truncation, shipped)
 
 
-def score_rival(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str) -> list[np.ndarray]:
-    """Encode and score pools with a model: scores [candidates] of each."""
+def score_rivals(
+    directories: Mapping[str, Path | None], pools: Sequence[RewardedPool], model_dir: Path, base_model: str | None
+) -> Rivals:
+    """Load the models "compare" and "candidate_only" and score the pools; a model that is both is loaded once.
+
+    `base_model` is another place for the base of the evaluated model, not for another base.
+    """
+    scores: dict[Path | None, list[np.ndarray] | None] = {None: None}
+    for name, directory in directories.items():
+        if directory is not None:
+            label = name.replace("_", "-")
+            say(f"{label} model: {directory}")
+        if directory is not None and directory not in scores:
+            same_base = read_settings(directory).base_model == read_settings(model_dir).base_model
+            scores[directory] = _score(
+                load_model(directory, base_model if same_base else None), pools, f"scoring {label}"
+            )
+    compared = directories["compare"]
+    return Rivals(scores[directories["candidate_only"]], scores[compared], str(compared))
+
+
+def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str) -> list[np.ndarray]:
     return _copies_tied(pools, score_records(loaded, pools, description))
 
 
 def _copies_tied(pools: Sequence[RewardedPool], scores: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The scores, each copy of a candidate having that of the first one: rounding in the packing must break no tie."""
-    tied = []
-    for pool, pool_scores in zip(pools, scores, strict=True):
-        first: dict[tuple[str | None, Answer | None], int] = {}
-        copies = [first.setdefault((one.program, one.answer), index) for index, one in enumerate(pool.candidates)]
-        tied.append(pool_scores[copies])
-    return tied
+    return [pool_scores[_copies(pool.candidates)] for pool, pool_scores in zip(pools, scores, strict=True)]
 
 
 def evaluate(
@@ -196,19 +221,16 @@ def evaluate(
     `wanted_accuracy` is that of the threshold below which ranking abstains; `seed` draws resamples, orders and halves.
     Raises UserError without pools, ValueError for bad scores.
     """
-    figures = evaluate_pools(
-        pools, model.scores, seed=seed, candidate_only=rivals.candidate_only, rounding=model.tolerance
-    )
-    arrays = _checked(pools, model.scores)
+    scores, tolerance = model.scores, model.tolerance
+    figures = evaluate_pools(pools, scores, seed=seed, candidate_only=rivals.candidate_only, rounding=tolerance)
+    arrays = _checked(pools, scores)
     accuracy, chance = pool_metrics(pools, arrays)["accuracy"], baselines.chance(pools)["accuracy"]
-    order = explain.order_invariance(pools, model.scores, model.rescore, tolerance=model.tolerance, seed=seed)
+    order = explain.order_invariance(pools, scores, model.rescore, tolerance=tolerance, seed=seed)
     bias = explain.position_bias(pools, arrays, accuracy, order, seed=seed)
-    confidence = calibration_figures(
-        pools, model.scores, wanted_accuracy=wanted_accuracy, seed=seed, shipped=model.shipped
-    )
+    confidence = calibration_figures(pools, scores, wanted_accuracy=wanted_accuracy, seed=seed, shipped=model.shipped)
     comparison = None
     if rivals.compared is not None:
-        comparison = compare_pools(pools, model.scores, rivals.compared, name=rivals.compared_name, seed=seed)
+        comparison = compare_pools(pools, scores, rivals.compared, name=rivals.compared_name, seed=seed)
     return EvaluationResult(
         figures=figures,
         bias=bias,

@@ -40,65 +40,54 @@ _MOST_SIZES = 8  # more distinct pool sizes than this are put together by quarte
 _DECIMALS = 6
 
 Score = Callable[[Sequence[RewardedPool]], Sequence[np.ndarray]]
-Groups = Sequence[tuple[str, Sequence[int]]]  # the rows of a table: name, indices of its pools
+Groups = dict[str, list[int]]  # the rows of a table: name -> indices of its pools
+
+
+def _by_position(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Probability of the pick, and 1 for a correct candidate, by pool and position [pools, positions]."""
+    shape = (len(pools), max(len(pool.candidates) for pool in pools))
+    picks, correct = np.zeros(shape), np.zeros(shape)
+    for row, (pool, pool_scores) in enumerate(zip(pools, scores, strict=True)):
+        picks[row, : len(pool_scores)] = pick_probabilities(pool_scores)
+        correct[row, pool.correct] = 1.0
+    return picks, correct
 
 
 def picked_positions(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> PickedPositions:
     """How often each position is picked; a warning where one has over 60 % of the picks of at least 20 large pools."""
-    picks = np.zeros(max(len(pool.candidates) for pool in pools))
-    in_large, right_in_large, large = np.zeros_like(picks), np.zeros_like(picks), 0
-    for pool, pool_scores in zip(pools, scores, strict=True):
-        shares = pick_probabilities(pool_scores)
-        picks[: len(shares)] += shares
-        if len(shares) >= POSITION_MIN_CANDIDATES:
-            large += 1
-            in_large[: len(shares)] += shares
-            right_in_large[pool.correct] += 1
+    picks, correct = _by_position(pools, scores)
+    is_large = np.array([len(pool.candidates) >= POSITION_MIN_CANDIDATES for pool in pools])
+    in_large, large = picks[is_large].sum(axis=0), int(is_large.sum())
     favourite = int(in_large.argmax())
-    share = float(in_large[favourite]) / large if large else 0.0
+    share = float(in_large[favourite]) / max(large, 1)
     warning = None
     if large >= POSITION_MIN_POOLS and share > POSITION_SHARE:
         warning = (
             f"{share:.0%} of the picks are at position {favourite} (counted from 0), where "
-            f"{right_in_large[favourite] / large:.0%} of the pools have a correct candidate: the model picks a "
+            f"{correct[is_large, favourite].mean():.0%} of the pools have a correct candidate: the model picks a "
             "place, not an answer, or the pools are not shuffled; "
             "run step 02 again and train on shuffled candidates"
         )
-    return PickedPositions(
-        [round(count, _DECIMALS) for count in picks.tolist()],
-        large,
-        favourite if large else None,
-        round(share, _DECIMALS),
-        warning,
-    )
+    counts = picks.sum(axis=0).round(_DECIMALS).tolist()
+    return PickedPositions(counts, large, favourite if large else None, round(share, _DECIMALS), warning)
 
 
 def position_bias(
-    pools: Sequence[RewardedPool],
-    scores: Sequence[FloatArray],
-    accuracy: Metric,
-    order: OrderInvariance,
-    *,
-    seed: int,
+    pools: Sequence[RewardedPool], scores: Sequence[FloatArray], accuracy: Metric, order: OrderInvariance, *, seed: int
 ) -> PositionBias:
     """Accuracy by the position of the correct candidate, and a test of the picks against no preference."""
-    longest = max(len(pool.candidates) for pool in pools)
-    picked, expected, correct = np.zeros(longest), np.zeros(longest), np.zeros((longest, len(pools)))
-    for number, (pool, pool_scores) in enumerate(zip(pools, scores, strict=True)):
-        picked[: len(pool_scores)] += pick_probabilities(pool_scores)
-        expected[: len(pool_scores)] += 1 / len(pool_scores)
-        correct[pool.correct, number] = 1 / max(len(pool.correct), 1)
-    metrics = {str(position): Metric(accuracy.values, row) for position, row in enumerate(correct) if row.any()}
+    picks, correct = _by_position(pools, scores)
+    sizes = np.array([[len(pool.candidates)] for pool in pools])
+    even = np.where(np.arange(picks.shape[1]) < sizes, 1 / sizes, 0.0)
+    weights = correct / np.maximum(correct.sum(axis=1, keepdims=True), 1)
+    metrics = {position: Metric(accuracy.values, row) for position, row in enumerate(weights.T) if row.any()}
     intervals = subset_intervals(metrics, [pool.page for pool in pools], seed=seed)
-    return PositionBias(
-        [
-            BestPosition(int(name), round(float(row.weights.sum()), _DECIMALS), row.mean(), intervals[name])
-            for name, row in metrics.items()
-        ],
-        [round(share, _DECIMALS) for share in (picked / len(pools)).tolist()],
-        chi_square_p_value(picked, expected),
-        order,
-    )
+    best_positions = [
+        BestPosition(position, round(float(metric.weights.sum()), _DECIMALS), metric.mean() or 0.0, intervals[position])
+        for position, metric in metrics.items()
+    ]
+    p_value = chi_square_p_value(picks.sum(axis=0), even.sum(axis=0))
+    return PositionBias(best_positions, picks.mean(axis=0).round(_DECIMALS).tolist(), p_value, order)
 
 
 def order_invariance(
@@ -125,46 +114,47 @@ def order_invariance(
 def reordered(pool: RewardedPool, order: Sequence[int]) -> RewardedPool:
     """The pool with its candidates in another order, given as their indices in `pool`."""
     lists = {name: [getattr(pool, name)[old] for old in order] for name in ("candidates", "rewards", "components")}
-    return pool.model_copy(update={**lists, "correct": [new for new, old in enumerate(order) if old in pool.correct]})
+    correct = [new for new, old in enumerate(order) if old in pool.correct]
+    return pool.model_copy(update={**lists, "correct": correct})
 
 
 def break_down(
     pools: Sequence[RewardedPool], scores: Sequence[FloatArray], accuracy: Metric, chance: Metric, *, seed: int
 ) -> Breakdowns:
-    """The accuracy by kind of question and pool, beside the chance of the same pools, and what was wrongly picked."""
+    """The accuracy by kind of question and pool, beside the chance of the same pools, and the kinds wrongly picked."""
     programs = [_gold_program(pool) for pool in pools]
-    steps = [0 if program is None else min(len(program.steps), _MOST_STEPS) for program in programs]
-    step_names = ["", *map(str, range(1, _MOST_STEPS)), f"{_MOST_STEPS} or more"]
-    used = [set() if program is None else {step.operation for step in program.steps} for program in programs]
-    origins = [set() if program is None else {_origin(pool)} for pool, program in zip(pools, programs, strict=True)]
-    groups: dict[str, Groups] = {
-        "steps": _grouped(step_names[1:], [{step_names[count]} for count in steps]),
-        "operation": _grouped(OPERATIONS, used),
-        "origin": _grouped(("table", "text", "both", "nowhere"), origins),
+    pairs = list(zip(pools, programs, strict=True))
+    tables = {
+        "steps": _grouped(
+            [*map(str, range(1, _MOST_STEPS)), f"{_MOST_STEPS} or more"],
+            [set() if program is None else {_steps(program)} for program in programs],
+        ),
+        "operation": _grouped(
+            OPERATIONS,
+            [set() if program is None else {step.operation for step in program.steps} for program in programs],
+        ),
+        "origin": _grouped(
+            ("table", "text", "both", "nowhere"),
+            [set() if program is None else {_origin(pool)} for pool, program in pairs],
+        ),
         "context_length": _by_quarter([context_words(pool) for pool in pools], "words"),
         "candidates": _by_size([len(pool.candidates) for pool in pools]),
     }
-    metrics: dict[tuple[str, str], Metric] = {}
-    for table, rows in groups.items():
-        for name, indices in rows:
-            weights = np.zeros(len(pools))
-            weights[list(indices)] = 1.0
-            metrics[table, name] = Metric(accuracy.values, weights)
+    metrics = {}
+    for table, groups in tables.items():
+        for name, indices in groups.items():
+            metrics[table, name] = Metric(accuracy.values, np.isin(np.arange(len(pools)), indices).astype(np.float64))
     intervals = subset_intervals(metrics, [pool.page for pool in pools], seed=seed)
 
-    def rows_of(table: str) -> list[BreakdownRow]:
-        return [
-            BreakdownRow(
-                name,
-                len(indices),
-                metrics[table, name].mean(),
-                intervals[table, name],
-                round(float(chance.values[list(indices)].mean()), FIGURE_DECIMALS),
-            )
-            for name, indices in groups[table]
-        ]
+    def rows(table: str) -> list[BreakdownRow]:
+        found = []
+        for name, indices in tables[table].items():
+            key, expected = (table, name), round(float(chance.values[indices].mean()), FIGURE_DECIMALS)
+            found.append(BreakdownRow(name, len(indices), metrics[key].mean() or 0.0, intervals[key], expected))
+        return found
 
-    return Breakdowns(*map(rows_of, groups), fooled_by=fooled_by(pools, scores))
+    by_gold = (rows("steps"), rows("operation"), rows("origin"))
+    return Breakdowns(*by_gold, rows("context_length"), rows("candidates"), fooled_by(pools, scores))
 
 
 def _gold_program(pool: RewardedPool) -> Program | None:
@@ -174,6 +164,10 @@ def _gold_program(pool: RewardedPool) -> Program | None:
         return None
 
 
+def _steps(program: Program) -> str:
+    return str(len(program.steps)) if len(program.steps) < _MOST_STEPS else f"{_MOST_STEPS} or more"
+
+
 def _origin(pool: RewardedPool) -> str:
     origins = {operand.origin for operand in gold_operands(pool, [], PromptSettings(labels=False))} - {"nowhere"}
     return "both" if len(origins) > 1 else next(iter(origins), "nowhere")
@@ -181,14 +175,13 @@ def _origin(pool: RewardedPool) -> str:
 
 def context_words(pool: RewardedPool) -> int:
     """Words of the pool's page, table and text."""
-    cells = (cell for row in pool.table for cell in row)
-    return sum(len(part.split()) for part in (*cells, *pool.text))
+    return sum(len(part.split()) for part in (*(cell for row in pool.table for cell in row), *pool.text))
 
 
 def _by_size(sizes: Sequence[int]) -> Groups:
     distinct = sorted(set(sizes))
     if len(distinct) < 2:
-        return []
+        return {}
     if len(distinct) > _MOST_SIZES:
         return _by_quarter(sizes, "candidates")
     return _grouped(map(str, distinct), [{str(size)} for size in sizes])
@@ -198,21 +191,21 @@ def _by_quarter(sizes: Sequence[int], unit: str) -> Groups:
     """Four groups of about as many pools each; fewer where sizes repeat.
 
     >>> _by_quarter([10, 20, 30, 40], "words")
-    [('10 words', [0]), ('20 words', [1]), ('30 words', [2]), ('40 words', [3])]
+    {'10 words': [0], '20 words': [1], '30 words': [2], '40 words': [3]}
     """
     quarter = np.searchsorted(np.quantile(sizes, [0.25, 0.5, 0.75]), sizes, side="left")
-    groups = []
+    groups = {}
     for number in range(4):
         if indices := np.flatnonzero(quarter == number).tolist():
             low, high = min(sizes[index] for index in indices), max(sizes[index] for index in indices)
-            groups.append((f"{low} {unit}" if low == high else f"{low} to {high} {unit}", indices))
+            groups[f"{low} {unit}" if low == high else f"{low} to {high} {unit}"] = indices
     return groups
 
 
 def _grouped(names: Iterable[str], names_of_pools: Sequence[set[str]]) -> Groups:
     """The indices of the pools under each name, in the order of the names; names without pools are left out."""
-    rows = [(name, [index for index, pool_names in enumerate(names_of_pools) if name in pool_names]) for name in names]
-    return [(name, indices) for name, indices in rows if indices]
+    rows = {name: [index for index, found in enumerate(names_of_pools) if name in found] for name in names}
+    return {name: indices for name, indices in rows.items() if indices}
 
 
 def fooled_by(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> list[WrongKind]:
@@ -228,20 +221,14 @@ def fooled_by(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> li
         for index, candidate in enumerate(pool.candidates):
             if index in pool.correct:
                 continue
-            for name in sorted(set(candidate.edits)) or [candidate.origin]:
+            for name in set(candidate.edits) or {candidate.origin}:
                 offered[name] += 1
                 picked[name] += shares[index]
                 at_random[name] += 1 / len(shares)
-    rows = [
-        WrongKind(
-            name,
-            round(picked[name], _DECIMALS),
-            count,
-            round(picked[name] / count, _DECIMALS),
-            round(at_random[name] / count, _DECIMALS),
-        )
-        for name, count in offered.items()
-    ]
+    rows = []
+    for name, count in offered.items():
+        figures = (picked[name] / count, at_random[name] / count)
+        rows.append(WrongKind(name, round(picked[name], _DECIMALS), count, *(round(x, _DECIMALS) for x in figures)))
     return sorted(rows, key=lambda row: (-row.share, row.name))
 
 
@@ -268,32 +255,15 @@ def examples(
 def rank_pool(pool: RewardedPool, scores: FloatArray, temperature: float = 1.0) -> RankedPool:
     """One pool ranked by its scores [candidates]; over distinct answers the probabilities sum to 1."""
     groups = group_equal_answers(pool.candidates, scores)
-    probabilities = np.exp(temper(np.array([group.log_probability for group in groups]), temperature))
-    probability_N = np.empty(len(scores))
-    for group, probability in zip(groups, probabilities.round(_DECIMALS).tolist(), strict=True):
-        probability_N[group.indices] = probability
+    tempered = np.exp(temper(np.array([group.log_probability for group in groups]), temperature)).round(_DECIMALS)
+    probabilities = np.empty(len(scores))
+    for group, probability in zip(groups, tempered.tolist(), strict=True):
+        probabilities[group.indices] = probability
+    shown = zip(pool.candidates, scores.tolist(), probabilities.tolist(), pool.rewards, strict=True)
+    candidates = [
+        RankedCandidate(one.program, one.answer, round(score, _DECIMALS), probability, reward, one.origin, one.edits)
+        for one, score, probability, reward in shown
+    ]
     picked = int(scores.argmax())
-    shown = zip(pool.candidates, scores.tolist(), probability_N.tolist(), pool.rewards, strict=True)
-    return RankedPool(
-        pool.id,
-        pool.page,
-        pool.question,
-        pool.table,
-        pool.text,
-        pool.program,
-        pool.answer,
-        [
-            RankedCandidate(
-                candidate.program,
-                candidate.answer,
-                round(score, _DECIMALS),
-                probability,
-                reward,
-                candidate.origin,
-                candidate.edits,
-            )
-            for candidate, score, probability, reward in shown
-        ],
-        picked,
-        float(probability_N[picked]),
-    )
+    page = (pool.id, pool.page, pool.question, pool.table, pool.text, pool.program, pool.answer)
+    return RankedPool(*page, candidates, picked, float(probabilities[picked]))

@@ -48,16 +48,15 @@ def page_intervals(
     denominator varies with them. None where a metric has no pool with weight. One page yields an interval of
     no width: it says nothing about other pages.
     """
-    names = list(metrics)
-    values = np.stack([metrics[name].values * metrics[name].weights for name in names], axis=1)
-    weights = np.stack([metrics[name].weights for name in names], axis=1)
+    values = np.stack([metric.values * metric.weights for metric in metrics.values()], axis=1)
+    weights = np.stack([metric.weights for metric in metrics.values()], axis=1)
     value_sums, weight_sums = _page_sums(values, pages), _page_sums(weights, pages)
     n_pages = len(value_sums)
     draws = np.random.default_rng(seed).multinomial(n_pages, np.full(n_pages, 1 / n_pages), size=resamples)
     counts = draws.astype(np.float64)  # [resamples, pages]: how often each page was drawn
     numerators, denominators = counts @ value_sums, counts @ weight_sums
     result: dict[NameT, Interval | None] = {}
-    for column, name in enumerate(names):
+    for column, name in enumerate(metrics):
         drawn = denominators[:, column] > 0  # a resample may hold only pools that are left out
         means = numerators[drawn, column] / denominators[drawn, column]
         result[name] = np.percentile(means, [2.5, 97.5]).round(FIGURE_DECIMALS).tolist() if len(means) else None

@@ -12,7 +12,6 @@ without a prediction are wrong, so that leaving out the hard ones gains nothing.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,11 +42,9 @@ def program_tokens(program: Program) -> list[str]:
     >>> program_tokens(parse("divide(637, const_5)"))
     ['divide(', '637', 'const_5', ')', 'EOF']
     """
-    tokens = []
-    for operation, (first, second) in program.steps:
-        # A blank argument (the label of the header row) is a blank token: an empty one would be lost in reading.
-        tokens += [f"{operation}(", first or " ", second or " ", ")"]
-    return [*tokens, END]
+    # A blank argument (the label of the header row) is a blank token: an empty one would be lost in reading.
+    steps = [[f"{operation}(", first or " ", second or " ", ")"] for operation, (first, second) in program.steps]
+    return [*(token for step in steps for token in step), END]
 
 
 def program_of_tokens(tokens: Sequence[str]) -> Program:
@@ -59,10 +56,10 @@ def program_of_tokens(tokens: Sequence[str]) -> Program:
     >>> str(program_of_tokens(["add(", "1", "2", ")", "divide(", "#0", "EOF"]))
     'add(1, 2)'
     """
-    whole = tokens[:-1]
-    end = len(whole) // 4 * 4
-    steps = [_step(start // 4, whole[start : start + 4]) for start in range(0, end, 4)]
-    rest = whole[end:]
+    tokens = tokens[:-1]
+    end = len(tokens) // 4 * 4
+    steps = [_step(start // 4, tokens[start : start + 4]) for start in range(0, end, 4)]
+    rest = tokens[end:]
     if rest and (rest[0].strip("(") not in OPERATIONS or any(")" in token for token in rest)):
         raise ProgramError(f"step {len(steps)}: {' '.join(rest)[:60]!r} is not the beginning of a step")
     if not steps:
@@ -98,7 +95,7 @@ def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayL
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
     if lost:
         warn(
             f"{path}: {lost} of {len(pools)} picks have an answer but no program; the official file holds programs "
@@ -146,11 +143,9 @@ def read_predictions(path: Path) -> Predictions:
 class ProgramOutcome(NamedTuple):
     """How a prediction does on one question."""
 
-    executes: bool
-    """True if its value is the gold answer."""
+    executes: bool  # its value is the gold answer
     same_program: bool
-    valid: bool
-    """True if it has a value at all."""
+    valid: bool  # it has a value at all
 
 
 def outcome(program: Program | None, question: Question) -> ProgramOutcome:
@@ -168,25 +163,19 @@ def outcome(program: Program | None, question: Question) -> ProgramOutcome:
 
 @dataclass(frozen=True)
 class OfficialFigures:
-    """Both accuracies of a prediction file on the questions of a split, and what was counted."""
+    """Both accuracies of a prediction file on the questions of a split, and counts."""
 
     n: int
-    execution_accuracy: float | None
-    """Over questions whose gold answer is known; None where none is."""
-    program_accuracy: float | None
-    """Over questions whose gold program is known; None where none is."""
+    execution_accuracy: float | None  # over questions whose gold answer is known; None where none is
+    program_accuracy: float | None  # over questions whose gold program is known; None where none is
     intervals: dict[str, Interval | None]
     gold_answers: int
     gold_programs: int
     predicted: int
-    missing: int
-    """Questions without a prediction."""
-    unknown_ids: int
-    """Predictions whose id no question has."""
-    invalid: int
-    """Predictions without a value."""
-    of_predicted: dict[str, float | None]
-    """Both accuracies over predicted questions alone, as the official evaluator prints them."""
+    missing: int  # questions without a prediction
+    unknown_ids: int  # predictions whose id no question has
+    invalid: int  # predictions without a value
+    of_predicted: dict[str, float | None]  # both, over predicted questions alone, as the official evaluator prints them
 
 
 def score_predictions(
@@ -210,26 +199,25 @@ def score_predictions(
     if not rows:
         raise UserError("no questions to score: the split is empty")
     table = np.array(rows, dtype=np.float64)
-    counts = table.sum(axis=0).astype(int).tolist()
-    answered = counts[4]
+    _, _, gold_answers, gold_programs, answered = table.sum(axis=0).astype(int).tolist()
     if not answered:
         raise UserError(
             f"no prediction is for a question of this split: ids such as {next(iter(tokens), '')!r}, questions such as "
             f"{first_id!r}; choose another --split or --data"
         )
     metrics = {name: Metric(table[:, i], table[:, i + 2]) for i, name in enumerate(METRICS)}
-    of_predicted = {name: Metric(row.values, row.weights * table[:, 4]).mean() for name, row in metrics.items()}
     return OfficialFigures(
-        len(rows),
-        *(metric.mean() for metric in metrics.values()),
+        n=len(rows),
+        execution_accuracy=metrics["execution_accuracy"].mean(),
+        program_accuracy=metrics["program_accuracy"].mean(),
         intervals=page_intervals(metrics, pages, seed=seed),
-        gold_answers=counts[2],
-        gold_programs=counts[3],
+        gold_answers=gold_answers,
+        gold_programs=gold_programs,
         predicted=answered,
         missing=len(rows) - answered,
         unknown_ids=len(tokens) - answered,
         invalid=invalid,
-        of_predicted=of_predicted,
+        of_predicted={name: Metric(row.values, row.weights * table[:, 4]).mean() for name, row in metrics.items()},
     )
 
 

@@ -1,6 +1,6 @@
 """The result of an evaluation, typed: JSON, screen tables, HTML report, model card and diagnosis read this object.
 
-Fields are named and ordered as in the JSON that `finrank evaluate --json` writes; means and shares are rounded.
+Fields are named and ordered as in the JSON of `finrank evaluate --json`. Figures are rounded; positions count from 0.
 """
 
 from __future__ import annotations
@@ -18,41 +18,31 @@ from finrank.records import Answer
 
 @dataclass(frozen=True)
 class ScorerFigures:
-    """The metrics of one scorer (names and meaning: `metrics.py`)."""
+    """The metrics of one scorer by name (see `metrics.py`), and a test of its accuracy against the model's."""
 
-    means: dict[str, float | None]
-    """Mean over pools by metric; None where the metric leaves every pool out."""
+    means: dict[str, float | None]  # over pools; None where the metric leaves every pool out
     intervals: dict[str, Interval | None]
-    p_value: float | None = None
-    """Paired test of the accuracy against the model's; None for the model itself and what is not tested."""
+    p_value: float | None = None  # None for the model itself and for what is not tested
 
     @property
     def accuracy(self) -> float:
         """Mean accuracy; it leaves no pool out."""
-        accuracy = self.means["accuracy"]
-        assert accuracy is not None
-        return accuracy
+        return self.means["accuracy"] or 0.0
 
     @property
     def interval(self) -> Interval:
         """Interval of the accuracy."""
-        interval = self.intervals["accuracy"]
-        assert interval is not None
-        return interval
+        return self.intervals["accuracy"] or []
 
 
 @dataclass(frozen=True)
 class PickedPositions:
-    """Where in the stored order the picks are, positions counted from 0."""
+    """Where in the stored order the picks are; all but `picks` is about pools of at least four candidates."""
 
-    picks: list[float]
-    """Picks at each position, ties in equal shares."""
+    picks: list[float]  # at each position, ties in equal shares
     pools: int
-    """Pools of at least four candidates; the next two fields are about these."""
-    most: int | None
-    """Position picked most often; None without such pools."""
-    share: float
-    """Share of the picks at that position."""
+    most: int | None  # position picked most often; None without such pools
+    share: float  # of the picks, at that position
     warning: str | None
 
 
@@ -60,39 +50,30 @@ class PickedPositions:
 class Ties:
     """Pools in which scores are equal."""
 
-    top: int
-    """Pools whose highest score is shared."""
-    all: int
-    """Pools whose candidates differ though all their scores are equal."""
+    top: int  # pools whose highest score is shared
+    all: int  # pools whose candidates differ though all their scores are equal
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Figures:
     """A scorer beside the baselines on the same pools: what training measures, and the first part of an evaluation."""
 
     n: int
     pages: int
-    unanswerable: int
-    """Pools without a correct candidate."""
-    equal_rewards: int
-    """Pools whose rewards are all equal though there is something to choose."""
+    unanswerable: int  # pools without a correct candidate
+    equal_rewards: int  # pools whose rewards are equal though there is something to choose
     model: ScorerFigures
-    baselines: dict[str, ScorerFigures | None]
-    """By name (see `baselines.py`); None where a baseline does not apply."""
+    baselines: dict[str, ScorerFigures | None]  # see `baselines.py`; None where one does not apply
     positions: PickedPositions
     ties: Ties
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; the model's metrics are at the top."""
         values: dict[str, Any] = to_jsonable_python(self)
+        rest = {name: values.pop(name) for name in ("baselines", "positions", "ties")}
         model = values.pop("model")
-        counts = {name: values.pop(name) for name in ("n", "pages", "unanswerable", "equal_rewards")}
-        values["baselines"] = {name: row and _flat(row) for name, row in values["baselines"].items()}
-        return {**counts, **model["means"], "intervals": model["intervals"], **values}
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row.pop("means"), **row}
+        rest["baselines"] = {name: row and {**row.pop("means"), **row} for name, row in rest["baselines"].items()}
+        return {**values, **model["means"], "intervals": model["intervals"], **rest}
 
 
 @dataclass(frozen=True)
@@ -100,9 +81,8 @@ class BestPosition:
     """Pools by the position of their correct candidate."""
 
     position: int
-    n: float
-    """Pools; one with several correct candidates counts in equal shares at each."""
-    accuracy: float | None
+    n: float  # pools; one with several correct candidates counts in equal shares at each
+    accuracy: float
     interval: Interval | None
 
 
@@ -110,12 +90,9 @@ class BestPosition:
 class OrderInvariance:
     """Pools scored again with their candidates reversed and shuffled."""
 
-    checked: int
-    """Pools scored again."""
-    max_difference: float
-    """Largest difference of a candidate's score from its score in the stored order."""
-    tolerance: float
-    """Largest difference that rounding explains."""
+    checked: int  # pools
+    max_difference: float  # of a candidate's score from that in the stored order
+    tolerance: float  # the largest difference that rounding explains
 
 
 @dataclass(frozen=True)
@@ -123,10 +100,8 @@ class PositionBias:
     """Whether the model picks positions rather than answers."""
 
     best_positions: list[BestPosition]
-    picked: list[float]
-    """Share of the picks at each position."""
-    p_value: float | None
-    """Chi-square test of the picks against all positions of a pool being as likely; None for too few pools."""
+    picked: list[float]  # share of the picks at each position
+    p_value: float | None  # chi-square test against no preference; None for too few pools
     order_invariance: OrderInvariance
 
 
@@ -136,25 +111,20 @@ class BreakdownRow:
 
     name: str
     n: int
-    accuracy: float | None
-    interval: Interval | None
-    """None for a row of fewer than ten pages."""
-    chance: float
-    """Accuracy of picks at random in the same pools."""
+    accuracy: float
+    interval: Interval | None  # None for fewer than ten pages
+    chance: float  # accuracy of picks at random in the same pools
 
 
 @dataclass(frozen=True)
 class WrongKind:
-    """Wrong candidates of one kind: made by the same edit, or without an edit of the same origin."""
+    """Wrong candidates made by the same edit, or of the same origin where they have no edit."""
 
     name: str
-    picked: float
-    """Picks, ties in equal shares."""
+    picked: float  # ties in equal shares
     offered: int
-    share: float
-    """Share of the offered ones that was picked."""
-    chance: float
-    """The same for picks at random."""
+    share: float  # of the offered that was picked
+    chance: float  # that share for picks at random
 
 
 @dataclass(frozen=True)
@@ -162,26 +132,21 @@ class Breakdowns:
     """Accuracy by kind of question and pool. Pools without a gold program are in none of the first three tables."""
 
     steps: list[BreakdownRow]
-    operation: list[BreakdownRow]
-    """A pool counts for each operation of its gold program."""
-    origin: list[BreakdownRow]
-    """Where the gold program's numbers and rows are: table, text (sentences only), both or nowhere on the page."""
-    context_length: list[BreakdownRow]
-    """Quarters of the pools by words of table and text."""
-    candidates: list[BreakdownRow]
-    """Pool sizes; empty where all pools have the same."""
+    operation: list[BreakdownRow]  # a pool counts for each operation of its gold program
+    origin: list[BreakdownRow]  # of gold's numbers and rows: table, text (sentences only), both, or nowhere on the page
+    context_length: list[BreakdownRow]  # quarters of the pools by words of table and text
+    candidates: list[BreakdownRow]  # sizes of pools; empty where all are equal
     fooled_by: list[WrongKind]
 
 
 @dataclass(frozen=True)
 class RankedCandidate:
-    """A candidate of a ranking."""
+    """A candidate of a ranking; its probability is that of its answer, as `Ranker` returns it."""
 
     program: str | None
     answer: Answer | None
     score: float
     probability: float
-    """Probability of its answer as `Ranker` returns it: equal answers pool theirs, then the temperature applies."""
     reward: float
     origin: str
     edits: list[str]
@@ -199,10 +164,8 @@ class RankedPool:
     program: str | None
     answer: Answer | None
     candidates: list[RankedCandidate]
-    picked: int
-    """Index of the candidate with the highest score."""
-    confidence: float
-    """Probability of the picked candidate."""
+    picked: int  # index of the candidate with the highest score
+    confidence: float  # its probability
 
     @property
     def pick(self) -> RankedCandidate:
@@ -217,13 +180,12 @@ class RankedPool:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Pools of similar confidence."""
+    """Pools of similar confidence: lowest, highest and mean confidence, and accuracy."""
 
     n: int
     low: float
     high: float
     confidence: float
-    """Mean confidence."""
     accuracy: float
 
 
@@ -233,38 +195,28 @@ class ShippedConfidence:
 
     temperature: float
     threshold: float | None
-    coverage: float
-    """Share of the pools answered: of all of them where there is no threshold."""
-    accuracy: float | None
-    """Accuracy of the answered pools; None where none is answered."""
+    coverage: float  # share of the pools answered: of all of them without a threshold
+    accuracy: float | None  # of the answered pools; None where none is answered
 
 
 @dataclass(frozen=True)
 class CalibrationFigures:
     """How well probabilities predict accuracy. Errors, reliability and risk-coverage are out of fold."""
 
-    temperature: float
-    """Fitted on all pools; this one ships."""
-    ece_uncalibrated: float
-    """Expected calibration error at temperature 1."""
-    ece: float
-    """Expected calibration error at the temperature of the other half of the pages."""
+    temperature: float  # fitted on all pools; this one ships
+    ece_uncalibrated: float  # expected calibration error at temperature 1
+    ece: float  # the same at the temperature of the other half of the pages
     reliability: list[ReliabilityBin]
-    risk_coverage: list[list[float]]
-    """[coverage, accuracy] when only the surest pools are answered."""
-    accuracy_at: dict[float, float]
-    """Accuracy by share of the pools answered, the surest first."""
+    risk_coverage: list[list[float]]  # [coverage, accuracy] when only the surest pools are answered
+    accuracy_at: dict[float, float]  # accuracy by coverage
     wanted_accuracy: float
-    threshold: Threshold | None
-    """For the shipped temperature; None where the wanted accuracy is out of reach."""
-    pool_sizes: dict[int, int]
-    """Pools by number of candidates."""
-    origins: dict[str, int]
-    """Candidates by origin."""
+    threshold: Threshold | None  # for `temperature`; None where the wanted accuracy is out of reach
+    pool_sizes: dict[int, int]  # pools by number of candidates
+    origins: dict[str, int]  # candidates by origin
     shipped: ShippedConfidence | None = None
 
     def to_ship(self, data_hashes: dict[str, str]) -> Confidence:
-        """Temperature and threshold for the model folder; `data_hashes` names the files they were fitted on."""
+        """Temperature and threshold for a model folder; `data_hashes` names the files they were fitted on."""
         return Confidence(
             temperature=self.temperature,
             threshold=self.threshold,
@@ -272,7 +224,7 @@ class CalibrationFigures:
             pool_sizes=self.pool_sizes,
             origins=self.origins,
             data_hashes=data_hashes,
-            score_head="",  # that of the folder it is saved into
+            score_head="",  # that of the folder
         )
 
 
@@ -295,8 +247,7 @@ class Source:
     data: str
     split: str
     versions: dict[str, str]
-    data_hashes: dict[str, str]
-    """sha256 by file of the data."""
+    data_hashes: dict[str, str]  # sha256 by file
 
 
 @dataclass(frozen=True)
@@ -306,15 +257,12 @@ class EvaluationResult:
     figures: Figures
     bias: PositionBias
     breakdowns: Breakdowns
-    mistakes: list[RankedPool]
-    """At most 50, the surest first."""
-    examples: list[RankedPool]
-    """Eight pools evenly spaced through the split."""
+    mistakes: list[RankedPool]  # at most 50, the surest first
+    examples: list[RankedPool]  # eight, evenly spaced through the split
     confidence: CalibrationFigures
     comparison: Comparison | None
     truncation: Truncation
-    troubles: list[str]
-    """Sentences of `diagnose`."""
+    troubles: list[str]  # sentences of `diagnose`
     source: Source
 
     def as_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import torch
 
 from finrank.errors import UserError
-from finrank.ranker.saving import read_settings
+from finrank.ranker.saving import find_model, read_settings
 from finrank.store import sha256, versions, write_json
 from finrank.store.growing_file import lock
 from finrank.training.config import TrainingConfig
@@ -125,11 +125,20 @@ def environment() -> dict[str, Any]:
     }
 
 
-def candidate_only_beside(model_dir: Path, data_dir: Path) -> Path | None:
-    """The newest candidate-only model among the sibling runs that was trained on the same data as this model.
+def control_for(model_dir: Path, data_dir: Path, named: Path | None = None) -> Path | None:
+    """The candidate-only model to compare a model with: `named`, or else the newest sibling run on the same data.
 
     A model without a manifest counts as trained on the data in `data_dir`; a candidate-only model has no such sibling.
+    Raises UserError where the model named sees question and page.
     """
+    if named is not None:
+        control = find_model(named)
+        if not read_settings(control).prompt.candidate_only:
+            raise UserError(
+                f"--candidate_only {named}: {control} was trained with question and page, so it is not a control; give "
+                "a model of finrank sft --candidate_only, or use --compare for another model"
+            )
+        return control
     if read_settings(model_dir).prompt.candidate_only:
         return None
     model_dir = model_dir.resolve()

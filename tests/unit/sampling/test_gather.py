@@ -89,7 +89,7 @@ def test_nothing_of_the_gold_is_sent(tmp_path: Path, data: Path) -> None:
 def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     with serving(lambda request, number: Answer([GOOD, '{"answer": 1}', '{"program": "divide(1, 0)"}'])) as stub:
         run(data, tmp_path / "out", stub)
-    rewards.run(tmp_path / "out", tmp_path / "rewarded")
+    rewards.rewards(tmp_path / "out", tmp_path / "rewarded")
     rewarded = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
     assert [pool.id for pool in rewarded] == ["d0", "d1", "d2", "d3"]
     for pool in rewarded:

@@ -63,10 +63,8 @@ class PoolSizes:
     """Candidates of the audited pools."""
 
     largest: int
-    smaller: int
-    """Pools with fewer candidates than the largest."""
-    failed_share: float
-    """Share of the candidates that have no value."""
+    smaller: int  # pools with fewer candidates than the largest
+    failed_share: float  # of the candidates: those without a value
 
 
 @dataclass(frozen=True)
@@ -74,17 +72,13 @@ class AuditResult:
     """All figures of an audit."""
 
     n: int
-    unanswerable: int
-    """Pools without a correct candidate."""
+    unanswerable: int  # pools without a correct candidate
     pools: PoolSizes
-    attackers: dict[str, Accuracy]
-    """Chance, every attacker (medoids: the best of their distances), and "medoid", the better of both medoids."""
-    distances: dict[str, dict[str, float | None]]
-    """Accuracy of medoids and anti-medoids by kind and distance."""
+    attackers: dict[str, Accuracy]  # and "chance"; medoids: the best distance; "medoid": the better of both kinds
+    distances: dict[str, dict[str, float | None]]  # accuracy of medoids and anti-medoids by kind and distance
     cues: dict[str, Accuracy]
     gold_positions: GoldPlaces
-    gold_ranks: dict[str, dict[str, GoldPlaces]]
-    """Ranks under the medoids, by kind and distance."""
+    gold_ranks: dict[str, dict[str, GoldPlaces]]  # under the medoids, by kind and distance
 
     @property
     def chance(self) -> float:
@@ -97,10 +91,6 @@ class AuditResult:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values: accuracies of the attackers at the top, their intervals under "intervals"."""
-
-        def places(name: str, found: GoldPlaces) -> dict[str, Any]:
-            return {name: found.observed, "expected": found.expected, "p_value": found.p_value}
-
         return {
             "n": self.n,
             "unanswerable": self.unanswerable,
@@ -109,9 +99,9 @@ class AuditResult:
             "distances": {kind: {"best": _best(row), **row} for kind, row in self.distances.items()},
             "cues": {name: asdict(row) for name, row in self.cues.items()},
             "intervals": {name: row.interval for name, row in self.attackers.items()},
-            "gold_positions": places("counts", self.gold_positions),
+            "gold_positions": self.gold_positions.as_json("counts"),
             "gold_ranks": {
-                kind: {name: places("shares", found) for name, found in row.items()}
+                kind: {name: places.as_json("shares") for name, places in row.items()}
                 for kind, row in self.gold_ranks.items()
             },
         }
@@ -181,23 +171,20 @@ def audit_pools(
 def findings(result: AuditResult) -> list[str]:
     """A sentence for each attacker and cue clearly above chance, and for each uneven place of gold."""
     chance, found = result.chance, []
+    uneven = {"gold stands at some positions more often than at others (": result.gold_positions}
+    for kind, by_distance in result.gold_ranks.items():
+        name = result.best_distance(kind)
+        nearer = f"gold is nearer to its siblings, or farther from them, than the others by {_label(kind)} ({name}; "
+        uneven[nearer] = by_distance[name]
     for name, meaning in ATTACKERS.items():
         if (row := result.attackers[name]).above(chance):
             found.append(f"{_label(name)} finds gold in {row} of the pools (chance {chance:.3f}): {meaning}")
     for name, cue in result.cues.items():
         if cue.above(chance):
             found.append(f"{name} alone finds gold in {cue} of the pools (chance {chance:.3f})")
-    p_value = result.gold_positions.p_value
-    if p_value is not None and p_value < _UNEVEN_P:
-        found.append(f"gold stands at some positions more often than at others (chi-square {_p(p_value)})")
-    for kind, by_distance in result.gold_ranks.items():
-        name = result.best_distance(kind)
-        p_value = by_distance[name].p_value
-        if p_value is not None and p_value < _UNEVEN_P:
-            found.append(
-                f"gold is nearer to its siblings, or farther from them, than the others by {_label(kind)} ({name}; "
-                f"chi-square {_p(p_value)})"
-            )
+    for sentence, places in uneven.items():
+        if places.p_value is not None and places.p_value < _UNEVEN_P:
+            found.append(f"{sentence}chi-square {_p(places.p_value)})")
     return [f"pools give themselves away: {sentence}" for sentence in found]
 
 

@@ -141,18 +141,21 @@ def _by_key(keys_of: Keys, train: Sequence[Pool], audited: Sequence[Pool]) -> li
 
 @dataclass(frozen=True)
 class GoldPlaces:
-    """How often gold is at each place (pools, or shares of them), and how often if all were as likely."""
+    """How often gold is at each place (in pools, or shares of them), and how often if all were as likely."""
 
     observed: list[float]
     expected: list[float]
-    p_value: float | None
-    """Chi-square test that all places are as likely; None for too few pools."""
+    p_value: float | None  # chi-square test that all places are as likely; None for too few pools
 
     @classmethod
     def of(cls, observed: FloatArray, expected: FloatArray, total: float = 1.0) -> GoldPlaces:
         """From counts by place, shown as parts of `total`."""
-        shown = [(counts / total).round(6).tolist() for counts in (observed, expected)]
-        return cls(*shown, chi_square_p_value(observed, expected))
+        shares, even = (observed / total).round(6).tolist(), (expected / total).round(6).tolist()
+        return cls(shares, even, chi_square_p_value(observed, expected))
+
+    def as_json(self, name: str) -> dict[str, list[float] | float | None]:
+        """Plain JSON values, what was observed under `name`."""
+        return {name: self.observed, "expected": self.expected, "p_value": self.p_value}
 
 
 def gold_positions(pools: Sequence[Pool]) -> GoldPlaces:

