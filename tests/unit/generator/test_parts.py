@@ -134,14 +134,14 @@ def test_perplexity_is_that_of_each_completion_alone(settings: GeneratorSettings
         predicted = logits[len(example.prompt) - 1 : -1].log_softmax(dim=-1)
         losses += [-predicted[position, token].item() for position, token in enumerate(example.completion)]
     expected = math.exp(sum(losses) / len(losses))
-    assert perplexity_of(model, tokenizer, examples, batch_size=3) == pytest.approx(expected, rel=1e-4)
+    assert perplexity_of(model, tokenizer, [examples[:3], examples[3:]]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_likelihoods_that_are_not_finite_end_training_with_advice(settings: GeneratorSettings, tokenizer: Any) -> None:
     model = new_generator(settings).eval()
     model.get_base_model().lm_head.weight.fill_(math.nan)
     with pytest.raises(UserError, match="lower learning_rate"):
-        perplexity_of(model, tokenizer, [example_of(3, tokenizer, settings)], batch_size=1)
+        perplexity_of(model, tokenizer, [[example_of(3, tokenizer, settings)]])
 
 
 @pytest.mark.parametrize(
