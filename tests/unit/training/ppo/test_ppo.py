@@ -201,7 +201,7 @@ def test_a_moved_output_folder_resumes(
 
 def test_the_same_seed_gives_the_same_curve_and_another_one_does_not(root: Path, tmp_path: Path) -> None:
     first, second, other = (
-        curve(train(root, tmp_path / name, "ppo.estimator=sampled", f"seed={seed}"))
+        curve(train(root, tmp_path / name, "ppo.estimator=sampled", f"seed={seed}", "trainer.max_steps=4"))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first == second != other
