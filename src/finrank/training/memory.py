@@ -84,7 +84,7 @@ def batches_to_join(
     >>> batches_to_join(PoolDataset(pools, 0), 4, accumulation=6, tokens_per_pass=16384, route="mask")
     2
     """
-    tokens = batch_size * _tokens(data, route)
+    tokens = _tokens(data, batch_size, route)
     divisors = [number for number in range(2, accumulation + 1) if accumulation % number == 0]
     fitting = [1, *(number for number in divisors if number * tokens <= tokens_per_pass)]
     return next((number for number in fitting if number * tokens >= _GPU_TOKENS), fitting[-1])
@@ -92,7 +92,7 @@ def batches_to_join(
 
 def too_small_for_a_gpu(data: PoolDataset, batch_size: int, tokens_per_pass: int, route: RouteName) -> str | None:
     """Advice for a batch with too few tokens to keep a GPU busy; None if it has enough, or all that a pass may have."""
-    tokens = batch_size * _tokens(data, route)
+    tokens = _tokens(data, batch_size, route)
     if tokens >= min(_GPU_TOKENS, tokens_per_pass):
         return None
     return (
@@ -101,6 +101,6 @@ def too_small_for_a_gpu(data: PoolDataset, batch_size: int, tokens_per_pass: int
     )
 
 
-def _tokens(data: PoolDataset, route: RouteName) -> float:
-    """Mean tokens of a question on this route, without padding for others."""
-    return sum(cost([item.pool], route) for item in data.pools) / len(data)
+def _tokens(data: PoolDataset, batch_size: int, route: RouteName) -> float:
+    """Mean tokens of a batch on this route, without padding."""
+    return batch_size * sum(cost([item.pool], route) for item in data.pools) / len(data)

@@ -9,8 +9,8 @@ the best accuracy becomes `best_model`, the last state `final_model`.
 
 Departures from ListNet (Cao et al. 2007) and LoRA (Hu et al. 2021):
     several correct     the loss is minus the log of their total probability, not a target distribution over them
-    none correct        such pools stay out of the loss; they still count as wrong in accuracy
-    candidates          are shuffled anew in each epoch, so that their position says nothing
+    none correct        such pools stay out of the loss, and count as wrong in accuracy
+    shuffled            candidates change places in each epoch, so that a position says nothing
     learning rate       the score head, which starts from nothing, may have its own
 """
 

@@ -112,7 +112,6 @@ class RankingTrainer(CheckpointTrainer):
         return (loss, scores_BN) if return_outputs else loss
 
     def scores(self, model: nn.Module, pools: Sequence[EncodedPool]) -> Tensor:
-        """Scores [pools, candidates] of a batch, with gradients."""
         return scores_in_passes(model, pools, self._route, self.job.config.tokens_per_pass)
 
 

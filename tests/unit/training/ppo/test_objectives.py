@@ -55,6 +55,7 @@ def test_where_a_gain_is_clipped_the_gradient_is_zero() -> None:
     assert raw.grad.abs().max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off_policy", [False, True])
 def test_the_sampled_gradients_mean_is_the_exact_gradient(off_policy: bool) -> None:
     """On policy and before clipping; the same test sees that off policy they are not the same."""
