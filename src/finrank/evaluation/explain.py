@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from finrank.evaluation.intervals import chi_square_p_value, subset_intervals
-from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric, pick_probabilities
+from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric, parsed, pick_probabilities
 from finrank.evaluation.result import (
     BestPosition,
     BreakdownRow,
@@ -22,7 +22,7 @@ from finrank.evaluation.result import (
     WrongKind,
 )
 from finrank.evaluation.survival import gold_operands
-from finrank.programs import OPERATIONS, Program, ProgramError, parse
+from finrank.programs import OPERATIONS, Program
 from finrank.ranker.answers import group_equal_answers, temper
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
@@ -122,7 +122,7 @@ def break_down(
     pools: Sequence[RewardedPool], scores: Sequence[FloatArray], accuracy: Metric, chance: Metric, *, seed: int
 ) -> Breakdowns:
     """The accuracy by kind of question and pool, beside the chance of the same pools, and the kinds wrongly picked."""
-    programs = [_gold_program(pool) for pool in pools]
+    programs = [parsed(pool.program) for pool in pools]
     pairs = list(zip(pools, programs, strict=True))
     tables = {
         "steps": _grouped(
@@ -155,13 +155,6 @@ def break_down(
 
     by_gold = (rows("steps"), rows("operation"), rows("origin"))
     return Breakdowns(*by_gold, rows("context_length"), rows("candidates"), fooled_by(pools, scores))
-
-
-def _gold_program(pool: RewardedPool) -> Program | None:
-    try:
-        return parse(pool.program) if pool.program is not None else None
-    except ProgramError:
-        return None
 
 
 def _steps(program: Program) -> str:

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from finrank.programs import equal
+from finrank.programs import Program, ProgramError, equal, parse
 from finrank.programs.value import answer_key, same_answer
 from finrank.ranker.answers import group_equal_answers
 from finrank.records import Candidate, Pool, RewardedPool
@@ -117,6 +117,14 @@ def _answer_of(candidate: Candidate) -> tuple[str, object]:
 def executing_candidates(pool: Pool) -> list[int]:
     """Indices of the candidates whose value is the gold answer at 5 decimals; none without a gold answer."""
     return [index for index, one in enumerate(pool.candidates) if same_answer(one.answer, pool.answer)]
+
+
+def parsed(text: str | None) -> Program | None:
+    """The program written by a text; None without a text, and for a text that is not a program."""
+    try:
+        return None if text is None else parse(text)
+    except ProgramError:
+        return None
 
 
 def same_programs(pool: RewardedPool) -> list[int]:

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike
 from finrank.console import warn
 from finrank.errors import UserError
 from finrank.evaluation.intervals import Interval, page_intervals
-from finrank.evaluation.metrics import Metric, checked_scores
-from finrank.programs import OPERATIONS, Program, ProgramError, Step, equal, parse
+from finrank.evaluation.metrics import Metric, checked_scores, parsed
+from finrank.programs import OPERATIONS, Program, ProgramError, Step, equal
 from finrank.programs.value import same_answer, value_of
 from finrank.records import Pool, Question
 from finrank.sources import predictions
@@ -89,8 +89,9 @@ def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayL
     lines, lost = [], 0
     for pool, pool_scores in zip(pools, scores, strict=True):
         pick = pool.candidates[int(np.argmax(checked_scores(pool, pool_scores)))]
-        predicted = _tokens_of_text(pick.program)
-        lost += predicted == NO_PROGRAM and pick.answer is not None
+        program = parsed(pick.program)
+        predicted = NO_PROGRAM if program is None else program_tokens(program)
+        lost += program is None and pick.answer is not None
         lines.append(json.dumps({"id": pool.id, "predicted": predicted}, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -102,13 +103,6 @@ def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayL
             "only, so they count as wrong there, though evaluate counts their answers"
         )
     return lost
-
-
-def _tokens_of_text(program: str | None) -> Sequence[str]:
-    try:
-        return NO_PROGRAM if program is None else program_tokens(parse(program))
-    except ProgramError:
-        return NO_PROGRAM
 
 
 @dataclass

@@ -53,10 +53,6 @@ class Accuracy:
     def __str__(self) -> str:
         return with_interval(self.accuracy, self.interval)
 
-    def above(self, chance: float) -> bool:
-        """True if the whole interval is above chance."""
-        return self.interval is not None and self.interval[0] > chance
-
 
 @dataclass(frozen=True)
 class PoolSizes:
@@ -177,10 +173,11 @@ def findings(result: AuditResult) -> list[str]:
         nearer = f"gold is nearer to its siblings, or farther from them, than the others by {_label(kind)} ({name}; "
         uneven[nearer] = by_distance[name]
     for name, meaning in ATTACKERS.items():
-        if (row := result.attackers[name]).above(chance):
+        row = result.attackers[name]
+        if row.interval and row.interval[0] > chance:
             found.append(f"{_label(name)} finds gold in {row} of the pools (chance {chance:.3f}): {meaning}")
     for name, cue in result.cues.items():
-        if cue.above(chance):
+        if cue.interval and cue.interval[0] > chance:
             found.append(f"{name} alone finds gold in {cue} of the pools (chance {chance:.3f})")
     for sentence, places in uneven.items():
         if places.p_value is not None and places.p_value < _UNEVEN_P:
