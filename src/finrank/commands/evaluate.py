@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from finrank.commands import options
 from finrank.console import say
 from finrank.errors import UserError
+
+if TYPE_CHECKING:
+    from finrank.evaluation.result import EvaluationResult
 
 _MEMORY_ADVICE = (
     "An evaluation scores in small passes and holds every model that takes part: leave out --compare, free the device "
@@ -57,12 +60,10 @@ def evaluate(
     """
     from finrank.evaluation import evaluate as core
     from finrank.evaluation.official import write_predictions
-    from finrank.evaluation.report.html import write_html
     from finrank.evaluation.report.model_card import save_beside_model
     from finrank.evaluation.report.screen import print_evaluation
     from finrank.evaluation.result import Source
     from finrank.ranker.saving import find_model
-    from finrank.store import write_json
     from finrank.training.memory import explain_out_of_memory
     from finrank.training.run import control_for, data_hashes, environment
 
@@ -80,15 +81,22 @@ def evaluate(
         rivals = core.score_rivals(others, pools, model_dir, base_model)
         result = core.evaluate(pools, scored, rivals, source, wanted_accuracy=wanted_accuracy, seed=seed)
     print_evaluation(result)
-    if json_path is not None:
-        write_json(json_path, result.as_json())
-        say(f"figures: {json_path}")
-    if html_path is not None:
-        write_html(html_path, result, model_dir)
-        say(f"report: {html_path}")
+    _write(result, model_dir, json_path, html_path)
     if predictions_out is not None:
         write_predictions(predictions_out, pools, scored.scores)
         say(f"predictions: {predictions_out}")
     if save_confidence:
         save_beside_model(result, model_dir)
     return result
+
+
+def _write(result: EvaluationResult, model_dir: Path, json_path: Path | None, html_path: Path | None) -> None:
+    from finrank.evaluation.report.html import write_html
+    from finrank.store import write_json
+
+    if json_path is not None:
+        write_json(json_path, result.as_json())
+        say(f"figures: {json_path}")
+    if html_path is not None:
+        write_html(html_path, result, model_dir)
+        say(f"report: {html_path}")
