@@ -32,7 +32,6 @@ from finrank.ranker.base_model import locate
 from finrank.ranker.saving import load_adapter
 from finrank.training.config import TrainingConfig
 from finrank.training.loop import Plan, Recipe
-from finrank.training.memory import GENERATION_KEYS
 from finrank.training.run import Run, environment
 from finrank.training.trainer import CheckpointTrainer, Job, use_bf16
 
@@ -88,7 +87,7 @@ def _build(run: Run, _: TrainingArguments) -> Plan:
     )
 
 
-GENERATION = Recipe(STAGE, GENERATION_KEYS, _settle, _build)
+GENERATION = Recipe(STAGE, ("batch_size",), _settle, _build)  # one forward pass holds the whole batch
 
 
 def generation_trainer(job: Job, arguments: TrainingArguments) -> CheckpointTrainer:
