@@ -50,7 +50,7 @@ def audit(
         Path, typer.Option("--config", help="Training config of that model (--candidate_only train).")
     ] = MINILM,
     seed: Annotated[int, typer.Option("--seed", help="Seed of folds, training and bootstrap.")] = 0,
-) -> Any:  # AuditResult, whose module is slow to import: Typer evaluates annotations
+) -> Any:  # an AuditResult; Typer evaluates annotations
     """What pools give away to attackers that cannot read.
 
     Prints how often attackers that see neither question nor page find the gold program, and the cues they use.

@@ -22,8 +22,7 @@ class TrainingPool:
 
     pool: EncodedPool
     correct: list[int]
-    order: list[int] | None = None
-    """Position k holds the stored candidate order[k]; None: as stored."""
+    order: list[int] | None = None  # position k holds the stored candidate order[k]; None: as stored
 
 
 class PoolDataset(Dataset[TrainingPool]):

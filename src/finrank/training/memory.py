@@ -30,9 +30,6 @@ _MEMORY_KEYS = {
     "quantization=4bit": "a quarter of the base model's memory (CUDA, bitsandbytes)",
 }
 _ALWAYS = ("prompt.max_length", "trainer.activation_checkpointing=true", "quantization=4bit")
-SFT_KEYS = ("tokens_per_pass", "batch_size", *_ALWAYS)
-PPO_KEYS = ("tokens_per_pass", "ppo.batch_size", *_ALWAYS)
-GENERATION_KEYS = ("batch_size", *_ALWAYS)  # one forward pass holds the whole batch
 
 
 def peak_memory_mib() -> int:
@@ -45,7 +42,7 @@ def peak_memory_mib() -> int:
 
 @contextlib.contextmanager
 def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[None]:
-    """Turn an error that means memory ran out into a UserError that names the config keys to lower, in that order.
+    """Turn an error that means memory ran out into a UserError with the config keys to lower: these, then the others.
 
     A command without a config passes its own `advice` instead.
     """
@@ -55,7 +52,7 @@ def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[Non
         text = str(error).lower()
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
             lower = "Lower these keys of the config, in this order (each also works as --set key=value):"
-            lines = "\n".join([lower, *(f"    {key:38} {_MEMORY_KEYS[key]}" for key in keys)])
+            lines = "\n".join([lower, *(f"    {key:38} {_MEMORY_KEYS[key]}" for key in (*keys, *_ALWAYS))])
             raise UserError(f"Out of memory. {advice or lines}") from error
         raise
 

@@ -41,8 +41,7 @@ class Job:
     model: Any
     tokenizer: Any
     dataset: Any
-    evaluate: Callable[[], dict[str, float]]
-    """Metrics of the model as it is now, by name without `eval_`."""
+    evaluate: Callable[[], dict[str, float]]  # metrics of the model as it is now, by name without `eval_`
     save: Callable[[Path], None]
     load: Callable[[Path], None]
 

@@ -21,9 +21,10 @@ from finrank.generator.data import choose_examples, read_examples
 from finrank.generator.evaluation import evaluate_generator
 from finrank.generator.model import Generator, load_generator, new_generator, write
 from finrank.generator.saving import CONFIG as CONFIG_FILE
-from finrank.generator.saving import load_weights, read_settings
+from finrank.generator.saving import read_settings
 from finrank.generator.text import write_prompt
 from finrank.pools.completion import as_candidate, read_completion
+from finrank.ranker.saving import load_adapter
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from tests.conftest import REPOSITORY
@@ -182,7 +183,7 @@ def test_weights_of_another_lora_are_refused(stage: Path, tmp_path: Path) -> Non
     settings = read_settings(stage / "best_model")
     smaller = new_generator(settings.model_copy(update={"lora": settings.lora.model_copy(update={"rank": 8})}))
     with pytest.raises(UserError, match=r"does not fit .*saved \[32, 128\], expected \[8, 128\]"):
-        load_weights(smaller, stage / "best_model")
+        load_adapter(smaller, stage / "best_model")
 
 
 def test_no_folder_of_a_generator_says_how_to_train_one(tmp_path: Path) -> None:

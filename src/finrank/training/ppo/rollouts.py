@@ -85,19 +85,15 @@ def draw_actions(old: PerCandidate, draws: int, *key: object) -> PerCandidate:
 class PPOState:
     """What a resumed run needs to continue, beside weights, optimizer and random state."""
 
-    reference: PerCandidate
-    """Log-probabilities of the SFT policy, for all train pools."""
+    reference: PerCandidate  # log-probabilities of the SFT policy, for all train pools
     kl_coefficient: float
-    rollout: tuple[int, int] = (-1, -1)
-    """Epoch and number of the current rollout."""
+    rollout: tuple[int, int] = (-1, -1)  # epoch and number of the current rollout
     old: PerCandidate = field(default_factory=dict)
     """Log-probabilities of the policy that drew the rollout's actions, for its pools."""
     actions: PerCandidate = field(default_factory=dict)
-    kl_sum: float = 0.0
-    """Sum of the KL divergences, in nats, of the `kl_count` pools in the rollout's updates so far."""
+    kl_sum: float = 0.0  # sum of the KL divergences, in nats, of the `kl_count` pools in the rollout's updates so far
     kl_count: int = 0
-    stopped: bool = False
-    """True if the KL divergence ran away: a resumed run must not continue either."""
+    stopped: bool = False  # true if the KL divergence ran away: a resumed run must not continue either
 
     def save(self, directory: Path) -> None:
         arrays = {
