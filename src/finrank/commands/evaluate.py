@@ -1,4 +1,4 @@
-"""`finrank evaluate`: a saved model on a split of rewarded pools, beside its baselines."""
+"""`finrank evaluate`: a saved model and its baselines on a split of rewarded pools."""
 
 from __future__ import annotations
 

@@ -117,21 +117,21 @@ class Predictions:
 
 def read_predictions(path: Path) -> Predictions:
     """The predictions of a file in the official format; UserError when there is none in it."""
-    found = Predictions()
+    file = Predictions()
     for read in predictions.read_predictions(path):
         if isinstance(read, BadLine):
-            found.bad.append(read)
+            file.bad.append(read)
         elif read.tokens is None:
-            found.bad.append(BadLine(read.file, read.place, read.id, "predicted: the tokens of a program are missing"))
-        elif read.id in found.tokens:
-            found.duplicates += 1
+            file.bad.append(BadLine(read.file, read.place, read.id, "predicted: the tokens of a program are missing"))
+        elif read.id in file.tokens:
+            file.duplicates += 1
         else:
-            found.tokens[read.id] = read.tokens
-            found.without_end += read.tokens[-1:] != [END]
-    if not found.tokens:
-        why = f"; at {found.bad[0].line}: {found.bad[0].reason}" if found.bad else ""
+            file.tokens[read.id] = read.tokens
+            file.without_end += read.tokens[-1:] != [END]
+    if not file.tokens:
+        why = f"; at {file.bad[0].line}: {file.bad[0].reason}" if file.bad else ""
         raise UserError(f'{path} holds no prediction: expected a list of {{"id", "predicted": [tokens, "EOF"]}}{why}')
-    return found
+    return file
 
 
 class ProgramOutcome(NamedTuple):
@@ -185,10 +185,10 @@ def score_predictions(
     for question in questions:
         first_id = first_id or question.id
         predicted = question.id in tokens
-        found = outcome(_program(tokens[question.id]) if predicted else None, question)
-        invalid += predicted and not found.valid
+        judged = outcome(_program(tokens[question.id]) if predicted else None, question)
+        invalid += predicted and not judged.valid
         known = (question.answer is not None, question.program is not None)
-        rows.append((found.executes, found.same_program, *known, predicted))
+        rows.append((judged.executes, judged.same_program, *known, predicted))
         pages.append(question.page)
     if not rows:
         raise UserError("no questions to score: the split is empty")
