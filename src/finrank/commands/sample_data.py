@@ -10,7 +10,7 @@ from typing import Any
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.sources.finqa import FILES
-from finrank.sources.made_up import MOST_QUESTIONS, generate
+from finrank.sources.made_up import MAX_QUESTIONS, generate
 from finrank.store import MANIFEST, publish, sha256, versions, write_json
 
 STAGE = "sample-data"
@@ -27,8 +27,8 @@ def run(output_dir: Path, *, train: int = 600, dev: int = 150, test: int = 150, 
     if negative:
         raise UserError(f"--{negative[0]} is {sizes[negative[0]]}: expected a number of questions, 0 or more")
     largest = max(sizes, key=sizes.__getitem__)
-    if sizes[largest] > MOST_QUESTIONS:
-        raise UserError(f"--{largest} is {sizes[largest]}: the sample has pages for {MOST_QUESTIONS} questions a split")
+    if sizes[largest] > MAX_QUESTIONS:
+        raise UserError(f"--{largest} is {sizes[largest]}: the sample has pages for {MAX_QUESTIONS} questions a split")
     _refuse_other_files(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent) as place:

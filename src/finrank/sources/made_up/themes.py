@@ -1,4 +1,4 @@
-"""What the tables of the sample's pages are about, and the labels of their rows."""
+"""The subjects of the embedded data's tables, and the labels of their rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Theme:
-    """What a page's table is about, and the labels that its rows are drawn from."""
+    """The subject of a page's table, and the labels that its rows are drawn from."""
 
     subject: str
     total: str
