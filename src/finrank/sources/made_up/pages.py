@@ -7,12 +7,32 @@ Every name is invented from syllables.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from finrank.sources.made_up.themes import THEMES, Theme
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+WORDING: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("wording.yaml").read_text(encoding="utf-8"))
 FactKind = Literal["two years", "share", "guidance", "shares outstanding", "employees"]
+
+
+class Theme(BaseModel):
+    """The subject of a page's table, and the labels that its rows are drawn from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subject: str
+    total: str
+    parts: list[str]  # these rows add up to the total
+    similar: list[str]  # rows easily mistaken for the total or a part
+    signed: str  # a row that may be negative
+    rate: str  # a row of percentages
+    physical_unit: str | None = None  # None: money, in millions or thousands
+
+
+_THEMES = TypeAdapter(tuple[Theme, ...]).validate_python(WORDING["themes"])
 
 
 @dataclass(frozen=True)
@@ -72,51 +92,12 @@ def _cell(number: str, dollars: bool = False) -> str:
     return f"$ {text}" if dollars else text
 
 
-_SYLLABLES = (
-    ("vel", "dor", "myr", "kel", "tra", "zan", "lum", "bex", "corv", "pel"),
-    ("o", "i", "a", "u"),
-    ("rax", "tix", "mond", "via", "ston", "lex", "gen", "dyne", "quil", "plex"),
-)
-_TWO_YEAR_FACTS = (
-    ("dividends paid", "dividends paid were $ {new} million in {y1} , compared with $ {old} million in {y0} ."),
-    (
-        "share repurchases",
-        "the company spent $ {new} million on share repurchases in {y1} and $ {old} million in {y0} .",
-    ),
-    ("rent expense", "rent expense was $ {new} million and $ {old} million in {y1} and {y0} , respectively ."),
-    ("advertising costs", "advertising costs went from $ {old} million in {y0} to $ {new} million in {y1} ."),
-    (
-        "stock compensation",
-        "stock compensation of $ {new} million was recorded in {y1} ( {y0} : $ {old} million ) .",
-    ),
-    ("legal costs", "legal costs amounted to $ {old} million in {y0} and to $ {new} million in {y1} ."),
-)
-_SHARE_ORIGINS = ("foreign subsidiaries", "joint ventures", "businesses acquired during the year", "the pacific unit")
-_REMARKS = (
-    "results of {year} include a charge of $ {number} million for the closing of a plant .",
-    "a credit agreement of $ {number} million was signed in {year} and remains unused .",
-    "more on {similar} is given in note {number} , apart from {total} .",
-    "prior amounts were reclassified to conform to the presentation of {year} .",
-    "amounts shown for {similar} are unaudited .",
-)
-_OPENINGS = (
-    "{company} notes to consolidated financial statements",
-    "{company} management discussion and analysis",
-    "{company} annual report for {y1}",
-)
-_INTRODUCTIONS = (
-    "the following table presents {subject} of the company ( in {unit} ) :",
-    "{subject} for the years {y0} to {y1} were as follows , in {unit} :",
-    "the table below summarizes {subject} at year end .",
-)
-
-
 def make_page(rng: Random, page_number: int) -> MadeUpPage:
     """A page of a random company, theme and run of years; `page_number` becomes part of the file name."""
-    stem = "".join(map(rng.choice, _SYLLABLES))
-    company_kind = rng.choice(("industries", "holdings", "group", "systems", "partners"))
+    stem = "".join(map(rng.choice, WORDING["syllables"]))
+    company_kind = rng.choice(WORDING["companies"])
     ticker = (stem[:3] + company_kind[0]).upper()
-    theme = rng.choice(THEMES)
+    theme = rng.choice(_THEMES)
     last = rng.randint(2004, 2018)
     years = tuple(str(year) for year in range(last - rng.choice((2, 2, 2, 2, 3)), last + 1))
     parts = tuple(rng.sample(theme.parts, rng.choice((2, 3, 3))))
@@ -124,12 +105,12 @@ def make_page(rng: Random, page_number: int) -> MadeUpPage:
     items = [label for label in rows if label not in (theme.signed, theme.rate)]
     facts = tuple(_fact(kind, rng, theme, items, years) for kind in rng.sample(get_args(FactKind), 2))
     unit = theme.physical_unit or rng.choice(("millions", "millions", "thousands"))
-    remark = rng.choice(_REMARKS).format(
+    remark = rng.choice(WORDING["remarks"]).format(
         year=rng.choice(years), number=rng.randint(3, 95), similar=rng.choice(theme.similar), total=theme.total
     )
     names = {"company": f"{stem} {company_kind} , inc .", "subject": theme.subject, "unit": unit}
     names |= {"y0": years[0], "y1": years[-1]}
-    opening, introduction = rng.choice(_OPENINGS).format(**names), rng.choice(_INTRODUCTIONS).format(**names)
+    opening, introduction = (rng.choice(WORDING[name]).format(**names) for name in ("openings", "introductions"))
     sentences = [*(fact.sentence for fact in facts), *([remark] if rng.random() < 0.6 else [])]
     rng.shuffle(sentences)
     before = rng.choice((0, 0, 1))  # sentences that go before the table
@@ -187,21 +168,18 @@ def _percent(rng: Random, low: int, high: int) -> str:
 def _fact(kind: FactKind, rng: Random, theme: Theme, items: list[str], years: tuple[str, ...]) -> Fact:
     old = ""
     if kind == "two years":
-        subject, sentence = rng.choice(_TWO_YEAR_FACTS)
+        subject = rng.choice(list(WORDING["two_years"]))
         tenths = rng.random() < 0.3
         old, new = (_number(value, tenths) for value in _series(rng, rng.randint(40, 900), 2))
     elif kind == "share":
-        new, subject = _percent(rng, 6, 45), rng.choice(_SHARE_ORIGINS)
-        sentence = "approximately {cell} of {total} in {y1} related to {subject} ."
+        new, subject = _percent(rng, 6, 45), rng.choice(WORDING["share_origins"])
     elif kind == "guidance":
         new, subject = _percent(rng, 2, 15), rng.choice(items)
-        sentence = "management expects {subject} to grow by {cell} in {next} ."
     elif kind == "shares outstanding":
         new, subject = f"{rng.randint(110, 990) / 10:.1f}", "shares"
-        sentence = "on average {new} million shares of common stock were outstanding in {y1} ."
     else:
         new, subject = str(rng.randint(9, 99) * 100), "employees"
-        sentence = "at the end of {y1} the company had {new} employees , most of them full-time ."
+    sentence: str = WORDING["two_years"][subject] if kind == "two years" else WORDING["facts"][kind]
     names = {"cell": _cell(new), "total": theme.total, "subject": subject, "next": str(int(years[-1]) + 1)}
     written = sentence.format(old=old, new=new, y0=years[-2], y1=years[-1], **names)
     return Fact(kind, written, subject, {"old": old, "new": new})
