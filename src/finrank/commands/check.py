@@ -31,6 +31,7 @@ _TOO_MANY_LOSING = 0.2  # of the questions; more is a warning
 def check(
     input_dir: Annotated[Path, typer.Option("--input_dir", help="Folder with train.json, dev.json, test.json.")] = RAW,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON to this file.")] = None,
+    *,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 with warnings too.")] = False,
     notes: Annotated[bool, typer.Option("--notes", help="Show the harmless notes too.")] = False,
     config: Annotated[

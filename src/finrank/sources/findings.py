@@ -1,4 +1,4 @@
-"""Findings of `finrank check`: their kinds, with severity and what finrank does about each, and the report on raw files.
+"""Findings of `finrank check`: their kinds, what finrank does about each, and the report on raw files.
 
 error     the example is left out, or spoils a split: mend it
 warning   the example is kept, but a label, a page or a question may be wrong: look at it
@@ -22,77 +22,68 @@ Severity = Literal["error", "warning", "note"]
 MAX_IDS = 20  # named per finding
 _LONGEST_ID, _LONGEST_REASON = 200, 300  # characters
 
-
-class FindingKind(NamedTuple):
-    """The severity of a finding, and what finrank does or the user can do about it."""
-
-    severity: Severity
-    what_to_do: str
-
-
 _ANSWER = "qa.answer is not used: exe_ans is the answer"
 _SUSPECT = f"{_ANSWER}; one of the two is wrong, look at it"
 
-KINDS: dict[str, FindingKind] = {
+# By name: the severity, and what finrank does or the user can do about it.
+KINDS: dict[str, tuple[Severity, str]] = {
     # files and elements
-    "schema_faults": FindingKind("error", "mend the element, or let prepare leave it out"),
-    "files_without_examples": FindingKind("warning", "the list is empty: nothing of this split goes on"),
-    "oversized_texts": FindingKind("warning", "kept, but too long for any prompt and not looked into here: shorten it"),
+    "schema_faults": ("error", "mend the element, or let prepare leave it out"),
+    "files_without_examples": ("warning", "the list is empty: nothing of this split goes on"),
+    "oversized_texts": ("warning", "kept, but too long for any prompt and not looked into here: shorten it"),
     # programs and answers
-    "programs_that_do_not_parse": FindingKind("error", "mend qa.program, or remove it to keep exe_ans alone"),
-    "programs_that_do_not_execute": FindingKind("error", "mend qa.program, or remove it to keep exe_ans alone"),
-    "values_that_differ_from_exe_ans": FindingKind("error", "decide which is right; prepare leaves the example out"),
-    "examples_without_program": FindingKind("warning", "none needed; candidates made from gold leave them out"),
-    "examples_without_answer": FindingKind("warning", "neither program nor exe_ans: of no use for training"),
-    "unused_program_steps": FindingKind("warning", "kept: the last step gives the value; look whether that was meant"),
-    "operands_nowhere_on_the_page": FindingKind("warning", "kept; the prompt writes the number without a label"),
-    "table_steps_on_repeated_labels": FindingKind("warning", "kept: the last row of that label counts, as officially"),
-    "table_steps_on_dashes": FindingKind("warning", "kept: the dash counts as the number 2013 or 2014, as officially"),
-    "operands_only_in_the_question": FindingKind("note", "kept; the prompt writes the number without a label"),
-    "operands_in_several_cells": FindingKind("note", "the label that shares most words with the question is written"),
-    "constants_written_as_numbers": FindingKind("note", "kept: the value is the same as with const_; it gets no label"),
-    "constants_outside_the_list": FindingKind("note", "kept: const_ and any number executes"),
+    "programs_that_do_not_parse": ("error", "mend qa.program, or remove it to keep exe_ans alone"),
+    "programs_that_do_not_execute": ("error", "mend qa.program, or remove it to keep exe_ans alone"),
+    "values_that_differ_from_exe_ans": ("error", "decide which is right; prepare leaves the example out"),
+    "examples_without_program": ("warning", "none needed; candidates made from gold leave them out"),
+    "examples_without_answer": ("warning", "neither program nor exe_ans: of no use for training"),
+    "unused_program_steps": ("warning", "kept: the last step gives the value; look whether that was meant"),
+    "operands_nowhere_on_the_page": ("warning", "kept; the prompt writes the number without a label"),
+    "table_steps_on_repeated_labels": ("warning", "kept: the last row of that label counts, as officially"),
+    "table_steps_on_dashes": ("warning", "kept: the dash counts as the number 2013 or 2014, as officially"),
+    "operands_only_in_the_question": ("note", "kept; the prompt writes the number without a label"),
+    "operands_in_several_cells": ("note", "the label that shares most words with the question is written"),
+    "constants_written_as_numbers": ("note", "kept: the value is the same as with const_; it gets no label"),
+    "constants_outside_the_list": ("note", "kept: const_ and any number executes"),
     # answer texts
-    "answer_texts_missing": FindingKind("note", _ANSWER),
-    "answer_texts_with_words": FindingKind("note", _ANSWER),
-    "answer_texts_rounded_otherwise": FindingKind("note", _ANSWER),
-    "percent_answers_of_fractions": FindingKind("note", f"{_ANSWER}; the prompt writes small values in percent too"),
-    "percent_answers_of_percentages": FindingKind("note", f"{_ANSWER}, here already in percent"),
-    "percent_answers_without_sign": FindingKind("note", f"{_ANSWER}, here a fraction"),
-    "answer_texts_of_other_sign": FindingKind("warning", _SUSPECT),
-    "answer_texts_of_other_scale": FindingKind("warning", _SUSPECT),
-    "answer_texts_that_disagree": FindingKind("warning", _SUSPECT),
+    "answer_texts_missing": ("note", _ANSWER),
+    "answer_texts_with_words": ("note", _ANSWER),
+    "answer_texts_rounded_otherwise": ("note", _ANSWER),
+    "percent_answers_of_fractions": ("note", f"{_ANSWER}; the prompt writes small values in percent too"),
+    "percent_answers_of_percentages": ("note", f"{_ANSWER}, here already in percent"),
+    "percent_answers_without_sign": ("note", f"{_ANSWER}, here a fraction"),
+    "answer_texts_of_other_sign": ("warning", _SUSPECT),
+    "answer_texts_of_other_scale": ("warning", _SUSPECT),
+    "answer_texts_that_disagree": ("warning", _SUSPECT),
     # identity
-    "duplicate_ids": FindingKind("error", "give each example an id of its own; prepare keeps one"),
-    "pages_shared_across_splits": FindingKind("error", "move the page to one split; prepare takes it out of train"),
-    "duplicate_questions": FindingKind("warning", "same page, same question: prepare keeps both; remove one"),
-    "near_duplicate_questions": FindingKind("warning", "same page, same words: prepare keeps both; remove one"),
-    "repeated_questions_with_other_answers": FindingKind("warning", "prepare keeps both answers; one of the two is wrong"),
-    "repeated_questions_with_other_programs": FindingKind("note", "kept: every program of the right value is correct"),
+    "duplicate_ids": ("error", "give each example an id of its own; prepare keeps one"),
+    "pages_shared_across_splits": ("error", "move the page to one split; prepare takes it out of train"),
+    "duplicate_questions": ("warning", "same page, same question: prepare keeps both; remove one"),
+    "near_duplicate_questions": ("warning", "same page, same words: prepare keeps both; remove one"),
+    "repeated_questions_with_other_answers": ("warning", "prepare keeps both answers; one of the two is wrong"),
+    "repeated_questions_with_other_programs": ("note", "kept: every program of the right value is correct"),
     # pages
-    "pages_without_table": FindingKind("warning", "kept; only the text is read"),
-    "pages_without_text": FindingKind("warning", "kept; only the table is read"),
-    "pages_without_numbers": FindingKind("warning", "kept; no candidate can take a number from the page"),
-    "ragged_tables": FindingKind("warning", "look at the rows: their numbers of cells differ"),
-    "tables_without_header": FindingKind("note", "the first row is taken for the header all the same; programs can read it"),
-    "duplicate_row_labels": FindingKind("note", "a table operation reads the last of them, as officially"),
-    "duplicate_column_labels": FindingKind("note", "kept: the prompt writes both columns alike"),
-    "rows_without_label": FindingKind("note", "kept: their numbers are labelled by column alone"),
-    "columns_without_label": FindingKind("note", "kept: their numbers are labelled by row alone"),
+    "pages_without_table": ("warning", "kept; only the text is read"),
+    "pages_without_text": ("warning", "kept; only the table is read"),
+    "pages_without_numbers": ("warning", "kept; no candidate can take a number from the page"),
+    "ragged_tables": ("warning", "look at the rows: their numbers of cells differ"),
+    "tables_without_header": ("note", "the first row is taken for the header all the same; programs can read it"),
+    "duplicate_row_labels": ("note", "a table operation reads the last of them, as officially"),
+    "duplicate_column_labels": ("note", "kept: the prompt writes both columns alike"),
+    "rows_without_label": ("note", "kept: their numbers are labelled by column alone"),
+    "columns_without_label": ("note", "kept: their numbers are labelled by row alone"),
     # forms of numbers and characters
-    "percent_cells": FindingKind("note", "read as a fraction (22% is 0.22); the prompt drops the second writing"),
-    "negative_cells": FindingKind("note", "read as negative; the prompt drops the second writing"),
-    "bracketed_cells": FindingKind(
-        "note", "candidates read a negative number; a table operation on the row fails, as officially"
-    ),
-    "unreadable_bracketed_cells": FindingKind("note", "no number for programs, and none is taken; the prompt keeps the text"),
-    "dashes_in_cells": FindingKind("note", "read as the number 2013 or 2014, as officially; candidates take it for a year"),
-    "broken_characters_in_text": FindingKind("note", "kept as written; candidates take a year only after words like in or of"),
-    "broken_characters_in_labels": FindingKind("note", "kept as written: a table operation needs the label as it stands"),
-    "broken_characters_in_questions": FindingKind("note", "kept as written"),
-    "glued_dates": FindingKind("note", "kept as written: a table operation needs the label as it stands"),
+    "percent_cells": ("note", "read as a fraction (22% is 0.22); the prompt drops the second writing"),
+    "negative_cells": ("note", "read as negative; the prompt drops the second writing"),
+    "bracketed_cells": ("note", "candidates read a negative number; a table operation on the row fails, as officially"),
+    "unreadable_bracketed_cells": ("note", "no number for programs, and none is taken; the prompt keeps the text"),
+    "dashes_in_cells": ("note", "read as the number 2013 or 2014, as officially; candidates take it for a year"),
+    "broken_characters_in_text": ("note", "kept as written; candidates take a year only after words like in or of"),
+    "broken_characters_in_labels": ("note", "kept as written: a table operation needs the label as it stands"),
+    "broken_characters_in_questions": ("note", "kept as written"),
+    "glued_dates": ("note", "kept as written: a table operation needs the label as it stands"),
     # evidence
-    "examples_without_gold_inds": FindingKind("warning", "none needed; evidence is then not measured for them"),
+    "examples_without_gold_inds": ("warning", "none needed; evidence is then not measured for them"),
 }
 
 

@@ -1,8 +1,8 @@
 """Questions from files in the official FinQA layout (Chen et al., EMNLP 2021, github czyssrs/FinQA).
 
-A file is a JSON list of examples: `id`, `filename`, `pre_text`, `post_text`, `table` and `qa {question, program, exe_ans,
-gold_inds, answer}`, of which the last four may be missing. `qa.answer` is a text that often disagrees with the program:
-only `finrank check` looks at it. Other fields are ignored.
+A file is a JSON list of examples: `id`, `filename`, `pre_text`, `post_text`, `table` and `qa {question, program,
+exe_ans, gold_inds, answer}`, of which the last four may be missing. `qa.answer` is a text that often disagrees with the
+program: only `finrank check` looks at it. Other fields are ignored.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Element(NamedTuple):
     """An element of a file's list as parsed from JSON, not checked yet."""
 
     file: str
-    index: int  # in the list, from 0
+    position: int  # in the list, from 0
     value: Any | Malformed | BrokenList
 
 

@@ -92,7 +92,8 @@ class QuestionKind(BaseModel):
         if self.only_if == "differ" and float(rows[0]["year"]) == float(rows[1]["year"]):
             return None
         operation, unit = _other_unit(page, rng) if self.other_unit else ("", page.unit)
-        names = {"unit": unit, "operation": operation, "fact": fact and _Figures(fact.subject, fact.numbers)}
+        names: dict[str, object] = {"unit": unit, "operation": operation}
+        names["fact"] = fact and _Figures(fact.subject, fact.numbers)
         names |= dict(zip("xy", rows, strict=False)) | years
         names |= {"next": str(int(page.years[-1]) + 1), "then": str(int(page.years[-1]) + 2)}
         question = rng.choice(self.phrasings).format(**names)
