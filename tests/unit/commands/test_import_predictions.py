@@ -21,6 +21,7 @@ from finrank.store import load_records
 from finrank.store.json_lines import LONGEST_LINE
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import write_pools
+from tests.helpers.raw_files import rejects_of
 
 TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]]
 
@@ -45,38 +46,27 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def rejects(directory: Path) -> list[tuple[str, int, str, str]]:
-    rows = [json.loads(line) for line in (directory / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [(row["file"], row["line"], row["id"], row["reason"]) for row in rows]
-
-
 def pools(directory: Path) -> dict[str, Pool]:
     return {pool.id: pool for pool in load_records(directory / "dev.jsonl", Pool)}
 
 
 def test_files_and_runs_merge_by_id(tmp_path: Path, data: Path) -> None:
-    first = write(
-        tmp_path / "first.jsonl",
-        [
-            {"id": "a", "program": "subtract(5829, 5735)", "model": "m"},
-            {"id": "b", "program": "add(5829, 5735)", "model": "m"},
-            {"id": "a", "program": "subtract(5829, 5735)", "model": "m"},
-            {"id": "a", "answer": "$ 94", "model": "n"},
-        ],
-    )
+    right, wrong = "subtract(5829, 5735)", "add(5829, 5735)"
+    by_model = [
+        {"id": "a", "program": right, "model": "m"},
+        {"id": "b", "program": wrong, "model": "m"},
+        {"id": "a", "program": right, "model": "m"},
+        {"id": "a", "answer": "$ 94", "model": "n"},
+    ]
+    first = write(tmp_path / "first.jsonl", by_model)
     second = tmp_path / "second.json"
     second.write_text(json.dumps([{"id": "a", "predicted": ["divide(", "1", "0", ")", "EOF"]}]))
     result = import_predictions([first, second], tmp_path / "out", data=data, split="dev")
     made = pools(tmp_path / "out")
     assert list(made) == ["a", "b"]
-    assert sorted((one.program or "", one.answer or 0.0) for one in made["a"].candidates) == [
-        ("", 94.0),
-        ("divide(1, 0)", 0.0),
-        ("subtract(5829, 5735)", 94.0),
-        ("subtract(5829, 5735)", 94.0),
-    ]
-    failed = next(one for one in made["a"].candidates if one.program == "divide(1, 0)")
-    assert (failed.answer, failed.error) == (None, "step 0: divide: float division by zero")
+    by_program = sorted((one.program or "", one.answer, one.error) for one in made["a"].candidates)
+    failure = "step 0: divide: float division by zero"
+    assert by_program == [("", 94.0, None), ("divide(1, 0)", None, failure), *[(right, 94.0, None)] * 2]
     assert {one.origin for pool in made.values() for one in pool.candidates} == {"imported"}
     expected = {"pools": 2, "candidates": 5, "duplicates": 1, "failed": 1, "answers_only": 1, "unanswerable": 1}
     expected |= {"without_gold": 0, "without_prediction": 1, "unmatched": 0}
@@ -87,11 +77,10 @@ def test_files_and_runs_merge_by_id(tmp_path: Path, data: Path) -> None:
         "n": {"candidates": 1, "failed": 0, "correct": 1},
         "second.json": {"candidates": 1, "failed": 1, "correct": 0},
     }
-    assert [(one["file"], one["predictions"], one["rejected"]) for one in result["files"]] == [
-        ("first.jsonl", 4, 0), ("second.json", 1, 0)
-    ]  # fmt: skip
+    counts = [(file["file"], file["predictions"], file["rejected"]) for file in result["files"]]
+    assert counts == [("first.jsonl", 4, 0), ("second.json", 1, 0)]
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["import"] == result
-    assert rejects(tmp_path / "out") == [("dev.jsonl", 3, "c", "no prediction for this question: it has no pool")]
+    assert rejects_of(tmp_path / "out") == [("dev.jsonl", 3, "c", "no prediction for this question: it has no pool")]
 
 
 def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
@@ -115,7 +104,7 @@ def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     }
     assert all(reward_of[(program, None)] == 0.0 for program in (programs[1], programs[2], programs[4], programs[5]))
     assert rewarded["b"].correct == []
-    assert [row[2:] for row in rejects(tmp_path / "rewarded")] == [
+    assert [row[2:] for row in rejects_of(tmp_path / "rewarded")] == [
         ("c", "gold answer unknown: rewards are computed against it")
     ]
 
@@ -132,7 +121,7 @@ def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
         {"id": "nobody", "answer": 2},
     ]
     result = import_predictions([write(tmp_path / "p.jsonl", given)], tmp_path / "out", data=data, split="dev")
-    found = rejects(tmp_path / "out")
+    found = rejects_of(tmp_path / "out")
     empty = "the prediction is empty: no program in it"
     assert [row[:3] for row in found] == [
         ("p.jsonl", 2, "a"), ("p.jsonl", 3, "a"), ("p.jsonl", 4, "a"), ("p.jsonl", 7, None),
@@ -154,7 +143,7 @@ def test_all_splits_are_looked_through_and_those_without_predictions_passed_over
     only_dev = write(tmp_path / "dev", [{"id": "a", "answer": 1}])
     import_predictions([only_dev], tmp_path / "out", data=data)
     assert not (tmp_path / "out" / "train.jsonl").exists()
-    assert {row[0] for row in rejects(tmp_path / "out")} == {"dev.jsonl"}
+    assert {row[0] for row in rejects_of(tmp_path / "out")} == {"dev.jsonl"}
 
 
 def test_pools_serve_as_questions(tmp_path: Path) -> None:
@@ -200,7 +189,7 @@ def test_a_pool_too_long_to_be_read_again_is_left_out(tmp_path: Path, data: Path
     given = [{"id": "a", "program": f"add({long}, {number})"} for number in range(12)] + [{"id": "b", "answer": 1}]
     import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data)
     assert list(pools(tmp_path / "out")) == ["b"]
-    (row,) = [row for row in rejects(tmp_path / "out") if row[2] == "a"]
+    (row,) = [row for row in rejects_of(tmp_path / "out") if row[2] == "a"]
     assert f"more than the {LONGEST_LINE}" in row[3]
 
 
@@ -231,7 +220,7 @@ def test_bad_questions_are_rejected(tmp_path: Path, data: Path) -> None:
     given = [{"id": identifier, "answer": 1} for identifier in "abc"]
     import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data, split="dev")
     assert list(pools(tmp_path / "out")) == ["a", "c"]
-    assert [row[:3] for row in rejects(tmp_path / "out")] == [
+    assert [row[:3] for row in rejects_of(tmp_path / "out")] == [
         ("dev.jsonl", 2, "b"),
         ("dev.jsonl", 3, None),
         ("p", 2, "b"),
@@ -251,7 +240,7 @@ def test_the_guides_example_prints_what_the_guide_shows(tmp_path: Path) -> None:
         printed = "".join(run_command(line, tmp_path) for line in commands.splitlines())
         if expected:
             assert "\n".join(map(str.rstrip, printed.splitlines())).strip("\n") == expected.strip("\n")
-    left_out = rejects(tmp_path / "datasets" / "imported")
+    left_out = rejects_of(tmp_path / "datasets" / "imported")
     assert sum(row[0] == "dev.jsonl" for row in left_out) == 8
     assert [row[1] for row in left_out if row[0] == "first.jsonl"] == [4, 5]
 

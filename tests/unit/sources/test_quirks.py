@@ -1,40 +1,31 @@
-"""Each quirk: an example that has it, and its nearest neighbour that has not."""
+"""Each quirk: an example that has it, and its nearest neighbour that does not."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 
+from finrank.records import Answer
 from finrank.sources.findings import KINDS
 from finrank.sources.finqa import Example
-from finrank.sources.quirks import LONGEST_READ, question_words, quirks_of
+from finrank.sources.quirks import LONGEST_READ, compare_answer, question_words, quirks_of
+from tests.helpers.raw_files import raw_example
 
 PLAIN: dict[str, Any] = {
-    "id": "V/2008/page_17.pdf-1",
-    "filename": "V/2008/page_17.pdf",
     "pre_text": ["we paid 40 in tax ."],
-    "post_text": ["after ."],
     "table": [["", "2008", "2007"], ["volume", "$ 637", "512"], ["costs", "30", "29"]],
-    "qa": {
-        "question": "what is the average of 12 and the volume ?",
-        "program": "divide(637, const_5)",
-        "exe_ans": 127.4,
-    },
+    "question": "what is the average of 12 and the volume ?",
 }
 
 
-def _quirks(program: str | None = None, question: str | None = None, **changes: Any) -> dict[str, str]:
+def _quirks(**changes: Any) -> dict[str, str]:
     """Reasons by name of PLAIN with fields changed."""
-    raw = copy.deepcopy(PLAIN) | changes
-    raw["qa"]["program"] = program or raw["qa"]["program"]
-    raw["qa"]["question"] = question or raw["qa"]["question"]
-    found = list(quirks_of(Example.model_validate(raw)))
-    names = [quirk.name for quirk in found]
+    quirks = list(quirks_of(Example.model_validate(raw_example(**PLAIN | changes))))
+    names = [quirk.name for quirk in quirks]
     assert len(set(names)) == len(names), "a name comes at most once"
     assert set(names) <= set(KINDS)
-    return {quirk.name: quirk.reason for quirk in found}
+    return {quirk.name: quirk.reason for quirk in quirks}
 
 
 def _cell(cell: str) -> dict[str, Any]:
@@ -136,7 +127,7 @@ def test_a_broken_program_keeps_the_quirks_of_its_page() -> None:
         _program("add(1e308, 9e999)"),
     ],
 )
-def test_odd_shapes_are_no_crash(changes: dict[str, Any]) -> None:
+def test_odd_shapes_do_not_crash(changes: dict[str, Any]) -> None:
     _quirks(**changes)
 
 
@@ -146,3 +137,51 @@ def test_near_identical_questions_have_the_same_words() -> None:
     )
     assert question_words("change from 2008 to 2009 ?") != question_words("change from 2009 to 2008 ?")
     assert question_words("a rate of 1.5 ?") != question_words("a rate of 15 ?")
+
+
+@pytest.mark.parametrize(
+    ("text", "exe_ans", "name"),
+    [
+        ("127.40", 127.4, None),
+        ("$ 1,637", 1637.0, None),
+        (".2", 0.2, None),
+        ("- 1.9", -1.9, None),
+        ("1.16", 1.15663, None),
+        ("22556579533.3", 22556579533.35, None),
+        ("yes", "yes", None),
+        ("No ", "no", None),
+        (94, 94.0, None),
+        ("0", 0.0, None),
+        ("anything", None, None),
+        ("93.5%", 0.935, "percent_answers_of_fractions"),
+        ("3044%", 30.44323, "percent_answers_of_fractions"),
+        ("0%", 0.0, "percent_answers_of_fractions"),
+        ("24.69%", 24.69136, "percent_answers_of_percentages"),
+        ("27.9", 0.27867, "percent_answers_without_sign"),
+        ("$ 2458.3 million", 2458.3, "answer_texts_with_words"),
+        ("sales grew 211% from 2006 to 2008", 2.11269, "answer_texts_with_words"),
+        ("6.7%\\n", 0.06685, "answer_texts_with_words"),
+        ("32.8%", 0.32885, "answer_texts_rounded_otherwise"),
+        ("1719526", 1714285.71429, "answer_texts_rounded_otherwise"),
+        ("3.4%", -0.0339, "answer_texts_of_other_sign"),
+        ("11.3", -11.33333, "answer_texts_of_other_sign"),
+        ("156250000", 156.25, "answer_texts_of_other_scale"),
+        ("19%", 0.01925, "answer_texts_of_other_scale"),
+        ("25%", 0.19495, "answer_texts_that_disagree"),
+        ("5", 0.0, "answer_texts_that_disagree"),
+        ("no", "yes", "answer_texts_that_disagree"),
+        ("yes", 3.0, "answer_texts_that_disagree"),
+        ("it fell by 7 in 2008", 5.0, "answer_texts_that_disagree"),
+        ("", 5.0, "answer_texts_missing"),
+        (None, "yes", "answer_texts_missing"),
+        (["5"], 5.0, "answer_texts_missing"),
+        (True, 1.0, "answer_texts_missing"),
+    ],
+)
+def test_each_kind_of_answer_text_has_its_name(text: Any, exe_ans: Answer | None, name: str | None) -> None:
+    assert compare_answer(text, exe_ans) == name
+
+
+@pytest.mark.parametrize("text", ["9" * 500, "1" * 10_000_000, float("inf"), float("nan"), "٣٤", "-" * 5000, "7,,"])
+def test_no_answer_text_is_too_odd(text: Any) -> None:
+    assert compare_answer(text, 5.0) == "answer_texts_that_disagree"
