@@ -26,14 +26,14 @@ def _questions(directory: Path, split: str) -> list[Question]:
 
 
 def test_selection_takes_whole_train_pages_and_keeps_them_when_questions_are_added(tmp_path: Path) -> None:
-    sample = generate(train=300, dev=20, test=20)
-    prepare(write_raw(tmp_path / "all", **sample), tmp_path / "out", selection_share=0.3)
+    embedded = generate(train=300, dev=20, test=20)
+    prepare(write_raw(tmp_path / "all", **embedded), tmp_path / "out", selection_share=0.3)
     pages = {split: {q.page for q in _questions(tmp_path / "out", split)} for split in ("train", "selection")}
     assert not pages["train"] & pages["selection"]
     assert 0.2 < len(pages["selection"]) / len(pages["train"] | pages["selection"]) < 0.4
     assert len(_questions(tmp_path / "out", "train")) + len(_questions(tmp_path / "out", "selection")) == 300
 
-    fewer = write_raw(tmp_path / "fewer", **{**sample, "train": sample["train"][::2]})
+    fewer = write_raw(tmp_path / "fewer", **{**embedded, "train": embedded["train"][::2]})
     prepare(fewer, tmp_path / "out2", selection_share=0.3)
     assert {q.page for q in _questions(tmp_path / "out2", "selection")} <= pages["selection"]
     assert {q.page for q in _questions(tmp_path / "out2", "train")} <= pages["train"]

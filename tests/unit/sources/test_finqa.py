@@ -76,56 +76,33 @@ def test_numbers_in_cells_become_their_text_and_ragged_rows_stay(tmp_path: Path)
     assert example.table == [["", "2008", "1.5"], ["volume", ""]]
 
 
-# What is wrong with an element, and the place that its fault names.
-BAD: list[tuple[Any, str]] = [
-    (None, "record"),
-    (7, "record"),
-    ("example", "record"),
-    ([], "record"),
-    ({}, "id"),
-    ({"id": 5}, "id"),
-    (raw_example(id=...), "id"),
-    (raw_example(id=""), "id"),
-    (raw_example(id="\ud800"), "id"),
-    (raw_example(filename=""), "filename"),
-    (raw_example(filename=2008), "filename"),
-    (raw_example(table=...), "table"),
-    (raw_example(table=None), "table"),
-    (raw_example(table="2008"), "table"),
-    (raw_example(table={"row": ["a"]}), "table"),
-    (raw_example(table=[{"a": "b"}]), "table.0"),
-    (raw_example(table=[None]), "table.0"),
-    (raw_example(table=[["", ["b"]]]), "table.0.1"),
-    (raw_example(table=[["", True]]), "table.0.1"),
-    (raw_example(table=[["", float("nan")]]), "table.0.1"),
-    (raw_example(table=[["", float("-inf")]]), "table.0.1"),
-    (raw_example(table=[["\udcff"]]), "table.0.0"),
-    (raw_example(pre_text="one string"), "pre_text"),
-    (raw_example(pre_text=[1]), "pre_text.0"),
-    (raw_example(post_text=...), "post_text"),
-    (raw_example(post_text=[None]), "post_text.0"),
-    (raw_example(post_text=["lone surrogate \ud800"]), "post_text.0"),
-    (raw_example(qa=None), "qa"),
-    (raw_example(qa=[]), "qa"),
-    (raw_example(question=None), "qa.question"),
-    (raw_example(question="  "), "qa.question"),
-    (raw_example(program=["add(1, 2)"]), "qa.program"),
-    (raw_example(exe_ans=float("nan")), "qa.exe_ans"),
-    (raw_example(exe_ans="about 5"), "qa.exe_ans"),
-    (raw_example(exe_ans=True), "qa.exe_ans"),
-    (raw_example(exe_ans=[5]), "qa.exe_ans"),
-    (raw_example(gold_inds="table_1"), "qa.gold_inds"),
-]
+# Bad elements, by the place that the fault names; "record": the element as a whole.
+BAD: dict[str, list[Any]] = {
+    "record": [None, 7, "example", []],
+    "id": [{}, {"id": 5}, raw_example(id=...), raw_example(id=""), raw_example(id="\ud800")],
+    "filename": [raw_example(filename=name) for name in ("", 2008)],
+    "table": [raw_example(table=table) for table in (..., None, "2008", {"row": ["a"]})],
+    "table.0": [raw_example(table=[row]) for row in ({"a": "b"}, None)],
+    "table.0.0": [raw_example(table=[[cell]]) for cell in (["b"], True, float("nan"), float("-inf"), "\udcff")],
+    "pre_text": [raw_example(pre_text="one string")],
+    "post_text": [raw_example(post_text=...)],
+    "post_text.0": [raw_example(post_text=[sentence]) for sentence in (1, None, "lone surrogate \ud800")],
+    "qa": [raw_example(qa=None), raw_example(qa=[])],
+    "qa.question": [raw_example(question=question) for question in (None, "  ")],
+    "qa.program": [raw_example(program=["add(1, 2)"])],
+    "qa.exe_ans": [raw_example(exe_ans=value) for value in (float("nan"), "about 5", True, [5])],
+    "qa.gold_inds.dict[str,any]": [raw_example(gold_inds="table_1")],
+}
 
 
-@pytest.mark.parametrize(("element", "where"), BAD)
-def test_a_bad_element_is_a_fault_that_says_where_and_the_others_stay(tmp_path: Path, element: Any, where: str) -> None:
+@pytest.mark.parametrize(("where", "element"), [(where, element) for where, bad in BAD.items() for element in bad])
+def test_a_bad_element_is_a_fault_that_says_where_and_the_others_stay(tmp_path: Path, where: str, element: Any) -> None:
     first, fault, last = _read(tmp_path, [EXAMPLE, element, EXAMPLE])
     assert isinstance(first, Example)
     assert isinstance(last, Example)
     assert isinstance(fault, Fault)
     assert (fault.file, fault.index) == ("dev.json", 1)
-    assert where in fault.reason
+    assert f"{where}: " in fault.reason
     assert where in ("record", "id") or fault.id == EXAMPLE["id"]
     str(fault.id).encode()  # writable
 
