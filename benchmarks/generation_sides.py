@@ -25,7 +25,7 @@ from finrank.generator.model import new_generator, write_greedily
 from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.completion import write_completion
-from finrank.pools.pool import NoPool, gold_of
+from finrank.pools.pool import NoPool, sound_gold
 from finrank.ranker.attention.routes import training_routes
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
@@ -105,7 +105,7 @@ def make_work(pools: Sequence[RewardedPool], tokenizer: Any, config: TrainingCon
         if len(pool.candidates) != N or not pool.correct:
             continue
         try:
-            program, answer = gold_of(pool)
+            program, answer = sound_gold(pool)
             prompt = write_prompt(pool, tokenizer, settings)
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
         except (NoPool, TooLong):
@@ -214,7 +214,7 @@ class Generation:
         ids_ST, mask_ST = self.sample(examples)
         self.tokenizer.batch_decode(ids_ST[:, -self.work.completion_length :], skip_special_tokens=True)
         for one in examples:
-            program, _ = gold_of(one.question)
+            program, _ = sound_gold(one.question)
             for _ in range(N):
                 judge(write_completion(str(program), one.gold), one)
         rewards_BN = torch.rand(len(examples), N, generator=torch.Generator().manual_seed(number))

@@ -12,11 +12,13 @@ from typing import NoReturn
 
 import typer
 
-from finrank import cli_data, cli_evaluation, cli_sample, cli_training, cli_use
+from finrank import cli_evaluation, cli_sample, cli_training, cli_use
+from finrank.commands.candidates import candidates
 from finrank.commands.check import check
 from finrank.commands.download import download
 from finrank.commands.import_predictions import import_predictions
 from finrank.commands.prepare import prepare
+from finrank.commands.rewards import rewards
 from finrank.commands.sample_data import sample_data
 from finrank.commands.score_predictions import score_predictions
 from finrank.errors import UserError
@@ -32,8 +34,8 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., object]] = {
     "check": check,
     "prepare": prepare,
-    "candidates": cli_data.candidates,
-    "rewards": cli_data.rewards,
+    "candidates": candidates,
+    "rewards": rewards,
     "sft": cli_training.sft,
     "ppo": cli_training.ppo,
     "generation": cli_training.generation,

@@ -129,8 +129,8 @@ LONG_NUMBERS: dict[str, dict[str, Any]] = {
 def test_numbers_of_thousands_of_digits_go_through_all_stages(tmp_path: Path, place: str) -> None:
     examples = [EXAMPLE | {"id": "long"} | LONG_NUMBERS[place], EXAMPLE | {"filename": "other page"}]
     prepare(write_raw(tmp_path / "raw", dev=examples), tmp_path / "questions")
-    candidates.run(tmp_path / "questions", tmp_path / "pools")
-    rewards.run(tmp_path / "pools", tmp_path / "rewarded")
+    candidates.candidates(tmp_path / "questions", tmp_path / "pools")
+    rewards.rewards(tmp_path / "pools", tmp_path / "rewarded")
     pools = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
     assert [pool.id for pool in pools] == ["long", "good"]
     for pool in pools:
@@ -139,7 +139,9 @@ def test_numbers_of_thousands_of_digits_go_through_all_stages(tmp_path: Path, pl
         assert choose_context(pool, 50, PromptSettings(), lambda texts: [len(text) for text in texts])
 
 
-@pytest.mark.parametrize(("stage", "good"), [(candidates.run, QUESTION), (rewards.run, POOL)], ids=["02", "03"])
+@pytest.mark.parametrize(
+    ("stage", "good"), [(candidates.candidates, QUESTION), (rewards.rewards, POOL)], ids=["02", "03"]
+)
 def test_stages_02_and_03_reject_bad_lines(tmp_path: Path, stage: Callable[..., None], good: Question) -> None:
     bad = _lines(good)
     line = good.model_dump_json().encode()

@@ -20,7 +20,11 @@ from finrank.errors import UserError
 from finrank.sources.made_up import generate
 from tests.conftest import REPOSITORY
 
-STAGES: dict[str, Callable[..., None]] = {"raw": prepare.prepare, "prepared": candidates.run, "pools": rewards.run}
+STAGES: dict[str, Callable[..., None]] = {
+    "raw": prepare.prepare,
+    "prepared": candidates.candidates,
+    "pools": rewards.rewards,
+}
 
 
 def _raw(directory: Path, count: int) -> None:
@@ -66,7 +70,7 @@ def test_a_killed_worker_leaves_no_half_directory(tmp_path: Path, monkeypatch: p
     # a partial of the stage takes its function to the workers
     monkeypatch.setattr(candidates, "build_pool", _killing_build)
     with pytest.raises(UserError, match="nothing was written"):
-        candidates.run(tmp_path / "prepared", tmp_path / "pools", workers=2)
+        candidates.candidates(tmp_path / "prepared", tmp_path / "pools", workers=2)
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -134,7 +134,7 @@ def _with_rewards(input_dir: Path, split: str, folder: Path) -> Path:
         return input_dir
     from finrank.commands import rewards
 
-    rewards.run(input_dir, folder / "rewarded")
+    rewards.rewards(input_dir, folder / "rewarded")
     return folder / "rewarded"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from finrank.console import track
 from finrank.errors import UserError
 from finrank.page.labels import PageLabels, number_key, number_keys
-from finrank.page.relevance import DEFAULT_CHOICES, Choices, Evidence
+from finrank.page.relevance import Evidence
 from finrank.programs import ProgramError, operands, parse, table_rows
 from finrank.ranker.locate import locate
 from finrank.ranker.prompt import PromptSettings, choose_context
@@ -169,14 +169,13 @@ def measure(
     questions: Iterable[Question],
     settings: PromptSettings,
     count_tokens: CountTokens,
-    choices: Choices = DEFAULT_CHOICES,
 ) -> Operands:
     """Choose each question's context as the model would read it with candidates of `CANDIDATE_ROOM` tokens."""
     counts = Operands()
     for question in questions:
         # One token begins the prefix; one ends the question and one the page.
         budget = settings.max_length - 3 - count_tokens([question.question])[0] - CANDIDATE_ROOM
-        kept = choose_context(question, budget, settings, count_tokens, choices)
+        kept = choose_context(question, budget, settings, count_tokens)
         counts.add(question.id, gold_operands(question, kept, settings))
     return counts
 

@@ -13,7 +13,7 @@ from finrank.console import say, track, warn
 from finrank.errors import UserError
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import TooLong, write_prompt, write_target
-from finrank.pools.pool import NoPool, gold_of
+from finrank.pools.pool import NoPool, sound_gold
 from finrank.records import Answer, RewardedPool
 from finrank.store import load_records
 from finrank.training.batches import seeded_random
@@ -71,7 +71,7 @@ def _examples(name: str, pools: Sequence[RewardedPool], tokenizer: Any, settings
             continue
         seen.add(asked)
         try:
-            program, answer = gold_of(pool)
+            program, answer = sound_gold(pool)
             prompt = write_prompt(pool, tokenizer, settings)
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
         except NoPool as reason:

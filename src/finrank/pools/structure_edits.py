@@ -1,6 +1,6 @@
-"""Edits that change the calculation: operations, the order of arguments, steps, constants.
+"""Edits that change the calculation: operations, the order of arguments, steps, constants; and one that breaks it.
 
-Each takes a program, its page and a random generator, and gives the edited program or None where it does not apply.
+Each takes a program, its page and a random generator, and returns the edited program or None where it does not apply.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def denominator(program: Program, page: Page, rng: random.Random) -> Program | N
 
 
 def drop_step(program: Program, page: Page, rng: random.Random) -> Program | None:
-    """One step is left out, one of its arguments standing for its result; a program ends a step earlier so."""
+    """One step is left out and replaced by one of its arguments; without its last step a program ends earlier."""
     arithmetic = [index for index, step in enumerate(program.steps) if step.operation not in TABLE_OPERATIONS]
     if len(program.steps) < 2 or not arithmetic:
         return None
@@ -101,29 +101,30 @@ def drop_step(program: Program, page: Page, rng: random.Random) -> Program | Non
 def add_step(program: Program, page: Page, rng: random.Random) -> Program | None:
     """One more step: on the result (a share, a change, an average, one more number), or before the last one."""
     last = program.steps[-1]
-    own = operands(program)
-    if last.operation == "greater" or not own:
+    numbers = operands(program)
+    if last.operation == "greater" or not numbers:
         return None
-    another = number_near(rng.choice(own), page, rng)
-    if another in own:
+    another = number_near(rng.choice(numbers), page, rng)
+    if another in numbers:
         another = None
     of_numbers = last.operation == "divide" and all(map(is_operand, last.arguments))
     if of_numbers and rng.random() < 0.6:
         return _divide_a_change(program, rng)
-    further = _further_steps(last.operation, program, own, another)
+    further = _further_steps(program, numbers, another)
     return Program((*program.steps, rng.choice(further))) if further else None
 
 
-def _further_steps(name: str, program: Program, own: list[str], another: str | None) -> list[Step]:
-    """What annotators do with the result of an operation; `another` is a number that the program has not."""
-    result = reference(len(program.steps) - 1)
-    if name == "divide":
+def _further_steps(program: Program, numbers: list[str], another: str | None) -> list[Step]:
+    """Steps that annotators add to a result; `another` is a number that the program does not have."""
+    operation, result = program.steps[-1].operation, reference(len(program.steps) - 1)
+    if operation == "divide":
         return [Step("subtract", (result, "const_1")), Step("multiply", (result, "const_100"))]
-    if name == "subtract":
-        further = [Step("divide", (result, own[-1])), Step("divide", (result, own[0]))]
+    if operation == "subtract":
+        further = [Step("divide", (result, numbers[-1])), Step("divide", (result, numbers[0]))]
         return [*further, Step("divide", (another, result))] if another is not None else further
-    if name == "add":
-        further = [Step("divide", (result, f"const_{_summands(program)}"))]
+    if operation == "add":
+        summands = 1 + sum(step.operation == "add" for step in program.steps)
+        further = [Step("divide", (result, f"const_{summands}"))]
         if another is not None:
             further += [Step("add", (result, another)), Step("divide", (result, another))]
             further.append(Step("divide", (another, result)))
@@ -159,8 +160,18 @@ def _divide_a_change(program: Program, rng: random.Random) -> Program:
     return Program((*before, Step(name, (numerator, below)), Step("divide", (reference(len(before)), below))))
 
 
-def _summands(program: Program) -> int:
-    return 1 + sum(step.operation == "add" for step in program.steps)
+def break_program(program: Program, page: Page, rng: random.Random) -> Program:
+    """The program with one fault that leaves it without a value, as systems write them now and then.
+
+    One of: a reference to a step that does not exist, a division by zero, a row label in place of a number.
+    """
+    index = rng.randrange(len(program.steps))
+    operation, (first, second) = program.steps[index]
+    faults = [Step(operation, (reference(len(program.steps)), second))]
+    if operation not in TABLE_OPERATIONS:
+        faults.append(Step("divide", (first, "0")))
+        faults += [Step(operation, (label, second)) for label in page.numeric_rows[:1]]
+    return _with_step(program, index, rng.choice(faults))
 
 
 def _with_step(program: Program, index: int, step: Step) -> Program:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+# A number as texts write it, without sign and unit: the source of a regular expression.
+NUMBER = r"(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 # Texts longer than any number of a report are read anew each time: remembered, they could fill the memory.
 _LONGEST_REMEMBERED = 64
 

@@ -16,15 +16,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from finrank.errors import UserError
-from finrank.programs.value import read_answer, value_of
+from finrank.programs.value import LONGEST_PROGRAM, read_answer, value_of
 from finrank.records import CANDIDATE_KEYS, Answer, Candidate, Question
 from finrank.store import describe
 from finrank.store.json_lines import shorten
 
 _NEEDED = ("question", "candidates")
-_LONGEST_PROGRAM = (
-    20_000  # characters; a hundred times that of FinQA's longest. Longer ones cost memory, and fit no model
-)
 
 
 class CandidateError(UserError):
@@ -103,8 +100,8 @@ def read_candidate(item: Any, table: list[list[str]]) -> Candidate:
 
 
 def _check_text(program: Any) -> None:
-    if isinstance(program, str) and len(program) > _LONGEST_PROGRAM:
-        raise UserError(f"a program of {len(program)} characters: at most {_LONGEST_PROGRAM} are read")
+    if isinstance(program, str) and len(program) > LONGEST_PROGRAM:
+        raise UserError(f"a program of {len(program)} characters: at most {LONGEST_PROGRAM} are read")
     if isinstance(program, str) and not _is_unicode(program):
         raise UserError("its program holds half a surrogate pair, which is no text")
 

@@ -92,7 +92,7 @@ def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     by_program = {one.program: one for one in pools(tmp_path / "out")["a"].candidates}
     assert by_program["multiply(nan, 1)"].error == "the value is nan"
     assert by_program["add(1"].error is not None
-    rewards.run(tmp_path / "out", tmp_path / "rewarded")
+    rewards.rewards(tmp_path / "out", tmp_path / "rewarded")
     rewarded = {pool.id: pool for pool in load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)}
     reward_of = {
         (one.program, one.answer): reward

@@ -91,7 +91,7 @@ def test_two_systems_imported_picked_written_and_scored(tmp_path: Path, finqa_di
     counts = import_predictions([tmp_path / "p.jsonl"], tmp_path / "pools", data=tmp_path / "questions")
     assert (counts["candidates"], counts["pools"]) == (len(cases), len({case["id"] for case in cases}))
     assert counts["failed"] == sum(case["invalid"] or str(case["result"]) == "nan" for case in cases)
-    rewards.run(tmp_path / "pools", tmp_path / "rewarded")
+    rewards.rewards(tmp_path / "pools", tmp_path / "rewarded")
     pools = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
     random = np.random.default_rng(0)
     scores = [random.normal(size=len(pool.candidates)) for pool in pools]
@@ -103,6 +103,6 @@ def test_two_systems_imported_picked_written_and_scored(tmp_path: Path, finqa_di
     assert scored["execution_accuracy"] == accuracy
     assert scored["program_accuracy"] == evaluated["program_accuracy"]
     import_predictions([tmp_path / "picks.json"], tmp_path / "again", data=tmp_path / "questions")
-    rewards.run(tmp_path / "again", tmp_path / "again_rewarded")
+    rewards.rewards(tmp_path / "again", tmp_path / "again_rewarded")
     again = load_records(tmp_path / "again_rewarded" / "dev.jsonl", RewardedPool)
     assert sum(bool(pool.correct) for pool in again) / scored["n"] == pytest.approx(accuracy)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import sys
 
+from finrank.page.page import is_year
 from finrank.programs import (
     ARITHMETIC_OPERATIONS,
     Program,
@@ -28,7 +29,6 @@ from finrank.programs.shape import shape_of
 from finrank.records import Answer, Candidate
 
 _LARGEST_MAGNITUDE = 9  # powers of ten beyond 10^9 and below 10^-9 share a bucket
-_YEARS = range(1900, 2101)
 _CHARACTERS_PER_BUCKET = 8
 
 
@@ -63,11 +63,6 @@ def decimals(text: str) -> int:
 def written(value: float) -> str:
     """A value in plain digits, at the 5 decimals of the official evaluator: "0.2", "1500000"."""
     return f"{value:.5f}".rstrip("0").rstrip(".")
-
-
-def is_year(text: str) -> bool:
-    """Whether a number is written like a year: "2008", and neither "2008.5" nor "2,008"."""
-    return len(text) == 4 and text.isdecimal() and int(text) in _YEARS
 
 
 def _magnitude(value: float) -> int | str:
