@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from finrank.commands.check import check
-from finrank.errors import UserError
 from finrank.sources.made_up import generate
 from tests.helpers.raw_files import EXAMPLE, raw_example, run_check, write_raw
 
@@ -38,7 +37,7 @@ def test_the_embedded_data_is_clean_even_under_strict(tmp_path: Path) -> None:
     assert report["splits"]["train"] == expected
 
 
-# By the name of the finding: its severity, and how EXAMPLE differs from the example beside it.
+# By the name of the finding: its severity, and the changes to EXAMPLE that cause it.
 ONE_FAULT: dict[str, tuple[str, dict[str, Any]]] = {
     "schema_faults": ("error", {"table": ...}),
     "programs_that_do_not_parse": ("error", {"program": "about five"}),
@@ -120,11 +119,6 @@ def test_notes_are_on_screen_only_when_asked_for(raw: Path, capsys: pytest.Captu
     assert "--notes" not in full
 
 
-def test_a_folder_without_the_files_says_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="finrank download"):
-        check(tmp_path)
-
-
 BROKEN = {
     "null": None,
     "an empty object": {},
@@ -188,11 +182,8 @@ def test_a_broken_file_is_named_and_the_others_are_read(raw: Path, content: byte
 
 def test_a_byte_order_mark_is_not_a_fault_and_an_empty_list_a_warning(raw: Path) -> None:
     code, report, found = run_check(write_raw(raw, train=[], dev=b"\xef\xbb\xbf" + TEXT.encode()))
-    assert (code, list(found), found["files_without_examples"]["ids"]) == (
-        0,
-        ["files_without_examples"],
-        ["train.json"],
-    )
+    assert (code, list(found)) == (0, ["files_without_examples"])
+    assert found["files_without_examples"]["ids"] == ["train.json"]
     assert {split: counts["examples"] for split, counts in report["splits"].items()} == {"train": 0, "dev": 3}
 
 

@@ -39,24 +39,18 @@ def test_selection_takes_whole_train_pages_and_keeps_them_when_questions_are_add
     assert {q.page for q in _questions(tmp_path / "out2", "train")} <= pages["train"]
 
 
-def test_seed_and_share_decide_the_selection(tmp_path: Path) -> None:
-    raw = write_raw(tmp_path / "raw", **generate(train=200, dev=0, test=0))
-    found = []
-    for number, (share, seed) in enumerate([(0.2, 0), (0.2, 1), (0.0, 0)]):
-        prepare(raw, tmp_path / f"out{number}", selection_share=share, seed=seed)
-        found.append({q.page for q in _questions(tmp_path / f"out{number}", "selection")})
-    assert found[0] != found[1]
-    assert found[2] == set()
+def test_seed_and_share_decide_the_selection_and_the_bytes(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", **generate(train=200, dev=10, test=10))
+    folders = [tmp_path / f"out{number}" for number in range(4)]
+    for folder, (share, seed) in zip(folders, [(0.2, 0), (0.2, 0), (0.2, 1), (0.0, 0)], strict=True):
+        prepare(raw, folder, selection_share=share, seed=seed)
+    first, _, other_seed, no_share = ({q.page for q in _questions(folder, "selection")} for folder in folders)
+    assert first != other_seed
+    assert no_share == set()
+    for path in folders[0].iterdir():
+        assert path.read_bytes() == (folders[1] / path.name).read_bytes()
     with pytest.raises(UserError, match="selection_share"):
         prepare(raw, tmp_path / "out", selection_share=1.0)
-
-
-def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
-    raw = write_raw(tmp_path / "raw", **generate(train=50, dev=10, test=10))
-    for name in ("one", "two"):
-        prepare(raw, tmp_path / name)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
 def test_questions_without_a_program_are_kept(tmp_path: Path) -> None:

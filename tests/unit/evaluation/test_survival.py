@@ -130,8 +130,5 @@ def test_a_config_that_cannot_be_read_is_named(raw: Path, tmp_path: Path, text: 
     with pytest.raises(UserError, match=fault) as raised:
         run_check(raw, config=[path])
     assert path in str(raised.value)
-
-
-def test_a_config_that_does_not_exist_is_named(raw: Path) -> None:
-    with pytest.raises(UserError, match=r"No config .*nothing\.yaml"):
+    with pytest.raises(UserError, match=r"No config nothing\.yaml"):
         run_check(raw, config=["nothing.yaml"])
