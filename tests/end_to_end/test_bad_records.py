@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from finrank.commands import candidates, rewards
+from finrank.commands.candidates import candidates
 from finrank.commands.prepare import prepare
+from finrank.commands.rewards import rewards
 from finrank.evaluation.audit.features import features_of
 from finrank.ranker.prompt import PromptSettings, choose_context, write_candidates
 from finrank.records import Candidate, Pool, Question, RewardedPool
@@ -19,7 +20,6 @@ from finrank.store import load_records
 from finrank.store.json_lines import LONGEST_LINE
 from tests.helpers.raw_files import raw_example, rejects_of, write_raw
 
-Rejects = list[tuple[str, int, str | None, str]]
 HUGE = "9" * 50_000_000
 NESTED = "[" * 100_000 + "]" * 100_000
 
@@ -45,7 +45,7 @@ def _text(**changes: Any) -> bytes:
     return json.dumps(EXAMPLE | {"id": "bad"} | changes).encode()
 
 
-# Elements of a raw file, and what the reason says.
+# Elements of a raw file, and a part of the reason.
 BAD_ELEMENTS: dict[str, tuple[bytes, str]] = {
     "wrong type": (_text(table="5829"), "table: Input should be a valid list"),
     "endless number": (_text().replace(b"94.0", b"9" * 5000), "qa.exe_ans"),
@@ -62,7 +62,7 @@ BAD_ELEMENTS: dict[str, tuple[bytes, str]] = {
 
 
 def _lines(good: Question) -> dict[str, tuple[bytes, str]]:
-    """Lines that stages 02 and 03 cannot use, made from a good one, and what the reason says."""
+    """Lines that stages 02 and 03 cannot use, made from a good one, and a part of the reason."""
     line = good.model_dump_json().encode().replace(b'"good"', b'"bad"')
 
     def put(old: bytes, new: bytes) -> bytes:
@@ -91,10 +91,13 @@ def _lines(good: Question) -> dict[str, tuple[bytes, str]]:
     }
 
 
-def _check(rejects: Rejects, file: str, places: Sequence[int], reasons: Sequence[str]) -> None:
-    assert [(reject[0], reject[1]) for reject in rejects] == [(file, place) for place in places]
-    for reject, reason in zip(rejects, reasons, strict=True):
-        assert reason in reject[3]
+def _checked_ids(directory: Path, places: Sequence[tuple[str, int]], reasons: Sequence[str]) -> list[str | None]:
+    """The ids of the rejects, once their files, places and reasons are those expected."""
+    rejects = rejects_of(directory)
+    assert [reject[:2] for reject in rejects] == places
+    for (*_, reason), expected in zip(rejects, reasons, strict=True):
+        assert expected in reason
+    return [identifier for _, _, identifier, _ in rejects]
 
 
 def test_stage_01_rejects_bad_elements_and_a_file_that_breaks_off(
@@ -105,9 +108,9 @@ def test_stage_01_rejects_bad_elements_and_a_file_that_breaks_off(
     prepare(write_raw(tmp_path / "raw", dev=b"[" + b",\n".join([*elements, _text()[:100]])), tmp_path / "out")
     written = (tmp_path / "out" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["id"] for line in written] == [f"good-{number}" for number in range(len(good))]
-    places = [*range(1, 2 * len(good), 2), 2 * len(good)]
+    places = [("dev.json", index) for index in (*range(1, 2 * len(good), 2), 2 * len(good))]
     reasons = [*(reason for _, reason in BAD_ELEMENTS.values()), "nothing from this element on was read"]
-    _check(rejects_of(tmp_path / "out"), "dev.json", places, reasons)
+    _checked_ids(tmp_path / "out", places, reasons)
     assert "a file breaks off" in capsys.readouterr().err
 
 
@@ -129,8 +132,8 @@ LONG_NUMBERS: dict[str, dict[str, Any]] = {
 def test_numbers_of_thousands_of_digits_go_through_all_stages(tmp_path: Path, place: str) -> None:
     examples = [EXAMPLE | {"id": "long"} | LONG_NUMBERS[place], EXAMPLE | {"filename": "other page"}]
     prepare(write_raw(tmp_path / "raw", dev=examples), tmp_path / "questions")
-    candidates.candidates(tmp_path / "questions", tmp_path / "pools")
-    rewards.rewards(tmp_path / "pools", tmp_path / "rewarded")
+    candidates(tmp_path / "questions", tmp_path / "pools")
+    rewards(tmp_path / "pools", tmp_path / "rewarded")
     pools = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
     assert [pool.id for pool in pools] == ["long", "good"]
     for pool in pools:
@@ -139,9 +142,7 @@ def test_numbers_of_thousands_of_digits_go_through_all_stages(tmp_path: Path, pl
         assert choose_context(pool, 50, PromptSettings(), lambda texts: [len(text) for text in texts])
 
 
-@pytest.mark.parametrize(
-    ("stage", "good"), [(candidates.candidates, QUESTION), (rewards.rewards, POOL)], ids=["02", "03"]
-)
+@pytest.mark.parametrize(("stage", "good"), [(candidates, QUESTION), (rewards, POOL)], ids=["02", "03"])
 def test_stages_02_and_03_reject_bad_lines(tmp_path: Path, stage: Callable[..., None], good: Question) -> None:
     bad = _lines(good)
     line = good.model_dump_json().encode()
@@ -150,7 +151,7 @@ def test_stages_02_and_03_reject_bad_lines(tmp_path: Path, stage: Callable[..., 
     stage(tmp_path / "in", tmp_path / "out")
     written = (tmp_path / "out" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(text)["id"] for text in written] == ["good"] * len(bad)
-    rejects = rejects_of(tmp_path / "out")
-    _check(rejects, "dev.jsonl", range(1, 3 * len(bad), 3), [reason for _, reason in bad.values()])
-    named = {name for name, reject in zip(bad, rejects, strict=True) if reject[2] == "bad"}
+    places = [("dev.jsonl", line_number) for line_number in range(1, 3 * len(bad), 3)]
+    ids = _checked_ids(tmp_path / "out", places, [reason for _, reason in bad.values()])
+    named = {name for name, identifier in zip(bad, ids, strict=True) if identifier == "bad"}
     assert named >= {"huge cell", "truncated", "NaN answer"}

@@ -1,4 +1,4 @@
-"""Import: outputs of several systems become pools that stage 03 takes; whatever is left out is named."""
+"""Import: outputs of several systems become pools that stage 03 takes; everything left out is named."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from finrank.commands import rewards
 from finrank.commands.import_predictions import import_predictions
+from finrank.commands.rewards import rewards
 from finrank.errors import UserError
 from finrank.records import Candidate, Pool, Question, RewardedPool
 from finrank.store import load_records
@@ -92,7 +92,7 @@ def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     by_program = {one.program: one for one in pools(tmp_path / "out")["a"].candidates}
     assert by_program["multiply(nan, 1)"].error == "the value is nan"
     assert by_program["add(1"].error is not None
-    rewards.rewards(tmp_path / "out", tmp_path / "rewarded")
+    rewards(tmp_path / "out", tmp_path / "rewarded")
     rewarded = {pool.id: pool for pool in load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)}
     reward_of = {
         (one.program, one.answer): reward

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finrank.commands import rewards
 from finrank.commands.import_predictions import import_predictions
 from finrank.commands.prepare import prepare
+from finrank.commands.rewards import rewards
 from finrank.commands.score_predictions import score_predictions
 from finrank.errors import UserError
 from finrank.evaluation.metrics import pool_metrics
@@ -25,7 +25,7 @@ def data(tmp_path: Path) -> Path:
     return write_pools(tmp_path / "data", dev=40)
 
 
-def test_a_faulty_file_is_scored_and_its_faults_are_said(
+def test_a_faulty_file_is_scored_and_its_faults_are_warnings(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = [pool.id for pool in load_records(data / "dev.jsonl", RewardedPool)]
@@ -91,7 +91,7 @@ def test_two_systems_imported_picked_written_and_scored(tmp_path: Path, finqa_di
     counts = import_predictions([tmp_path / "p.jsonl"], tmp_path / "pools", data=tmp_path / "questions")
     assert (counts["candidates"], counts["pools"]) == (len(cases), len({case["id"] for case in cases}))
     assert counts["failed"] == sum(case["invalid"] or str(case["result"]) == "nan" for case in cases)
-    rewards.rewards(tmp_path / "pools", tmp_path / "rewarded")
+    rewards(tmp_path / "pools", tmp_path / "rewarded")
     pools = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
     random = np.random.default_rng(0)
     scores = [random.normal(size=len(pool.candidates)) for pool in pools]
@@ -103,6 +103,6 @@ def test_two_systems_imported_picked_written_and_scored(tmp_path: Path, finqa_di
     assert scored["execution_accuracy"] == accuracy
     assert scored["program_accuracy"] == evaluated["program_accuracy"]
     import_predictions([tmp_path / "picks.json"], tmp_path / "again", data=tmp_path / "questions")
-    rewards.rewards(tmp_path / "again", tmp_path / "again_rewarded")
+    rewards(tmp_path / "again", tmp_path / "again_rewarded")
     again = load_records(tmp_path / "again_rewarded" / "dev.jsonl", RewardedPool)
     assert sum(bool(pool.correct) for pool in again) / scored["n"] == pytest.approx(accuracy)
