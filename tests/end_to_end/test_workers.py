@@ -67,8 +67,8 @@ def test_a_killed_worker_leaves_no_half_directory(tmp_path: Path, monkeypatch: p
     _raw(tmp_path / "raw", 20)
     prepare.prepare(tmp_path / "raw", tmp_path / "prepared")
     before = sorted(tmp_path.iterdir())
-    # a partial of the stage takes its function to the workers
-    monkeypatch.setattr(candidates, "build_pool", _killing_build)
+    # the stage's partial takes its function to the workers
+    monkeypatch.setattr(candidates, "_make_pools", _killing_build)
     with pytest.raises(UserError, match="nothing was written"):
         candidates.candidates(tmp_path / "prepared", tmp_path / "pools", workers=2)
     assert sorted(tmp_path.iterdir()) == before

@@ -1,4 +1,4 @@
-"""Texts and numbers read as answers."""
+"""The value of a program or why it has none, equal answers, and texts read as answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,38 @@ import math
 
 import pytest
 
-from finrank.programs.value import read_answer
+from finrank.programs import parse
+from finrank.programs.value import Value, answer_key, read_answer, same_answer, value_of
+
+
+@pytest.mark.parametrize(
+    ("program", "value"),
+    [
+        ("divide(1, 8)", Value(0.125)),
+        ("greater(1, 8)", Value("no")),
+        ("multiply(1e300, 1e300)", Value(None, "the value is inf")),
+        ("multiply(nan, 1)", Value(None, "the value is nan")),
+        ("divide(1, 0)", Value(None, "step 0: divide: float division by zero")),
+    ],
+)
+def test_a_value_or_why_there_is_none(program: str, value: Value) -> None:
+    assert value_of(program, []) == value_of(parse(program), []) == value
+
+
+def test_a_text_that_is_not_a_program_has_no_value() -> None:
+    answer, error = value_of("5829 - 5735", [])
+    assert answer is None
+    assert "expected operation" in str(error)
+
+
+def test_answers_are_equal_at_five_decimals() -> None:
+    assert same_answer(0.123456, 0.123459)
+    assert not same_answer(0.12344, 0.12346)
+    assert same_answer("yes", "yes")
+    assert not same_answer("yes", 1.0)
+    assert not same_answer(None, None)
+    assert (answer_key(0.1234567), answer_key("no"), answer_key(None)) == (0.12346, "no", None)
+
 
 ANSWERS = {
     "yes": "yes", " No. ": "no", "YES": "yes", "12": 12.0, "-0.5": -0.5, ".5": 0.5, "5.": 5.0, "+3": 3.0,
