@@ -19,9 +19,9 @@ from shared.llama_shapes import SHAPES
 from torch import Tensor
 from transformers import DataCollatorForSeq2Seq, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from finrank.generator.data import IGNORED, Example
+from finrank.generator.data import IGNORED, TrainingExample
 from finrank.generator.evaluation import judge
-from finrank.generator.model import new_generator, write_greedily
+from finrank.generator.model import new_generator, write
 from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.completion import write_completion
@@ -32,9 +32,8 @@ from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.scoring import score_pass
 from finrank.records import RewardedPool
 from finrank.training.batches import TrainingPool, collate
-from finrank.training.config import TrainingConfig
+from finrank.training.config import PPOSettings, TrainingConfig
 from finrank.training.losses import listwise_loss
-from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 
 N = 8  # candidates of a pool, and completions sampled of a question
@@ -71,7 +70,7 @@ class Work:
 
     pools: list[TrainingPool]
     rewards: dict[str, np.ndarray]
-    examples: list[Example]
+    examples: list[TrainingExample]
 
     def batch(self, number: int, count: int) -> list[int]:
         """Indices of a batch's questions; batches go round."""
@@ -112,7 +111,7 @@ def make_work(pools: Sequence[RewardedPool], tokenizer: Any, config: TrainingCon
             continue
         work.pools.append(TrainingPool(encode(pool, pool.candidates, tokenizer, config.prompt), pool.correct))
         work.rewards[pool.id] = np.array(pool.rewards)
-        work.examples.append(Example(pool, answer, prompt, completion))
+        work.examples.append(TrainingExample(pool, answer, prompt, completion))
     if len(work.pools) < count:
         raise SystemExit(f"{len(work.pools)} questions with pools of {N} and a gold program: {count} are needed")
     return work
@@ -201,7 +200,7 @@ class Generation:
         examples = self._examples(number, self.size.evaluated)
         prompts = [one.prompt for one in examples]
         for text, one in zip(
-            write_greedily(self.model, self.tokenizer, prompts, self.work.completion_length), examples, strict=True
+            write(self.model, self.tokenizer, prompts, self.work.completion_length), examples, strict=True
         ):
             judge(text, one)
 
@@ -225,7 +224,7 @@ class Generation:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def sample(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    def sample(self, examples: Sequence[TrainingExample]) -> tuple[Tensor, Tensor]:
         """Prompts with N completions each of exactly `completion_length` tokens, all in one call, and their mask."""
         self.model.eval()
         batch = self.tokenizer.pad(
@@ -263,5 +262,5 @@ class Generation:
         chosen_SC = logits_SCV.gather(2, written_SC[..., None]).squeeze(2).float()
         return (chosen_SC - logits_SCV.float().logsumexp(dim=2)).sum(dim=1)
 
-    def _examples(self, number: int, count: int) -> list[Example]:
+    def _examples(self, number: int, count: int) -> list[TrainingExample]:
         return [self.work.examples[index] for index in self.work.batch(number, count)]

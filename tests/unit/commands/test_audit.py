@@ -140,13 +140,13 @@ def test_the_control_is_trained_on_the_spot_or_given(tmp_path: Path, capsys: pyt
     assert "this may take minutes" in capsys.readouterr().out
     assert not list(tmp_path.glob("**/run_*"))  # nothing is left of it
     overrides = ["trainer.num_train_epochs=1"]
-    control = sft.run(config, data, tmp_path / "outputs", overrides=overrides, candidate_only=True)
+    control = sft.sft(config, data, tmp_path / "outputs", overrides=overrides, candidate_only=True)
     assert audit.run(data, candidate_only=str(control))["candidate_only"] == trained["candidate_only"]
 
 
 def test_a_model_that_reads_the_question_is_no_control(tmp_path: Path) -> None:
     data = write_pools(tmp_path / "data")
-    model = sft.run(small_config(tmp_path), data, tmp_path / "outputs", quick_test=True)
+    model = sft.sft(small_config(tmp_path), data, tmp_path / "outputs", quick_test=True)
     with pytest.raises(UserError, match=r"reads question and page: give a control.*--candidate_only"):
         audit.run(data, candidate_only=str(model))
 

@@ -1,4 +1,4 @@
-"""What a candidate's own program and value show, as names of binary features for the linear attacker.
+"""Binary features of a candidate's own program and value, by name, for the linear attacker.
 
 Neither page nor question nor siblings are looked at. Numbers go into buckets, so that every feature is there or not:
 
@@ -39,16 +39,14 @@ def features_of(candidate: Candidate) -> list[str]:
     if program is None:
         names.append("program: none")
     else:
-        names += _form_features(program, candidate.program or "")
-        names += _operand_features(program)
-        names += _pair_features(program)
-        names += _joint_features(program, candidate.answer)
+        names += _form_features(program, candidate.program or "") + _operand_features(program)
+        names += _pair_features(program) + _joint_features(program, candidate.answer)
     # Interned: the same few thousand names recur in every pool.
     return [sys.intern(name) for name in dict.fromkeys(names)]
 
 
 def parsed(text: str | None) -> Program | None:
-    """The program written by a text, None where there is no text or it is no program."""
+    """The program written by a text; None without a text, and for a text that is not a program."""
     try:
         return None if text is None else parse(text)
     except ProgramError:
@@ -56,7 +54,7 @@ def parsed(text: str | None) -> Program | None:
 
 
 def decimals(text: str) -> int:
-    """How many digits stand behind the decimal point: 2 for "1,637.50%"."""
+    """Digits behind the decimal point: 2 for "1,637.50%"."""
     return len(text.rstrip("%").partition(".")[2])
 
 
