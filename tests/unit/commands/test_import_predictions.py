@@ -237,7 +237,7 @@ def test_bad_questions_are_rejected(tmp_path: Path, data: Path) -> None:
     ]
 
 
-GUIDE = REPOSITORY / "docs" / "importing.md"
+GUIDE = REPOSITORY / "docs" / "files.md"
 
 
 def test_the_guides_example_prints_what_the_guide_shows(tmp_path: Path) -> None:
