@@ -5,7 +5,7 @@
 DIR holds the official FinQA files. Prints, for the default choices and for each of them changed alone, the share of
 table and of text operands kept at 256, 384, 512 and 1024 tokens of `max_length` with the tokenizer of the default
 model, and the share of questions that lose an operand; then the questions that lose one at 384 tokens. `--quick` takes
-100 questions. The figures of docs/experiments.md come from here.
+100 questions. The figures of docs/evidence.md come from here.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Pages are longer than a model's window, so rows and sentences compete for a budg
 2. Table rows take their places first, best first, up to a share of the budget; the header comes with the first row.
 3. All that is left, rows and sentences alike, takes the rest of the budget, best first.
 
-Gold evidence is never looked at. docs/experiments.md has what each choice is worth.
+Gold evidence is never looked at. docs/evidence.md has what each choice is worth.
 """
 
 from __future__ import annotations
