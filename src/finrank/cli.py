@@ -13,6 +13,12 @@ from typing import NoReturn
 import typer
 
 from finrank import cli_data, cli_evaluation, cli_sample, cli_training, cli_use
+from finrank.commands.check import check
+from finrank.commands.download import download
+from finrank.commands.import_predictions import import_predictions
+from finrank.commands.prepare import prepare
+from finrank.commands.sample_data import sample_data
+from finrank.commands.score_predictions import score_predictions
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -23,9 +29,9 @@ app = typer.Typer(
     help="Choose the right answer to a question about a financial report from a pool of candidates.",
 )
 # In the order of `finrank --help`.
-COMMANDS: dict[str, Callable[..., None]] = {
-    "check": cli_data.check,
-    "prepare": cli_data.prepare,
+COMMANDS: dict[str, Callable[..., object]] = {
+    "check": check,
+    "prepare": prepare,
     "candidates": cli_data.candidates,
     "rewards": cli_data.rewards,
     "sft": cli_training.sft,
@@ -36,11 +42,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": cli_evaluation.report,
     "rank": cli_use.rank,
     "serve": cli_use.serve,
-    "import": cli_evaluation.import_predictions,
-    "score-predictions": cli_evaluation.score_predictions,
+    "import": import_predictions,
+    "score-predictions": score_predictions,
     "audit": cli_evaluation.audit,
-    "sample-data": cli_data.sample_data,
-    "download": cli_data.download,
+    "sample-data": sample_data,
+    "download": download,
     "doctor": cli_use.doctor,
 }
 for name, command in COMMANDS.items():

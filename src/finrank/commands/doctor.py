@@ -54,7 +54,6 @@ def run(*, model: str | None = None, json_path: Path | None = None) -> int:
     say(f"BROKEN: {', '.join(broken)}" if broken else "everything that finrank needs is here")
     if json_path is not None:
         sections = {name: {one.name: one.text for one in found} for name, found in report.items()}
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, {**sections, "broken": broken})
     return 1 if broken else 0
 

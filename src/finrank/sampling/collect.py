@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from finrank.commands.import_predictions import read_questions
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.pools.completion import Unparsable, as_candidate
-from finrank.records import Candidate, Pool, Question, answer_key
+from finrank.pools.pool import shuffled_pool
+from finrank.programs.value import same_answer
+from finrank.records import Candidate, Pool, Question
 from finrank.sampling.askers import Sampling
 from finrank.sampling.journal import Completion, Journal, key_of
+from finrank.sources.questions import read_questions
 from finrank.store import REJECTS, StageWriter
 from finrank.store.json_lines import LONGEST_LINE, BadLine, encode
 
@@ -41,8 +42,7 @@ class SplitSummary:
     def add(self, pool: Pool, num_candidates: int) -> None:
         """Count one pool."""
         own = pool.candidates
-        gold = None if pool.answer is None else answer_key(pool.answer)
-        correct = sum(one.answer is not None and answer_key(one.answer) == gold for one in own)
+        correct = sum(same_answer(one.answer, pool.answer) for one in own)
         self.pools += 1
         self.smaller_pools += len(own) < num_candidates
         self.candidates += len(own)
@@ -50,8 +50,8 @@ class SplitSummary:
         self.failed += sum(one.answer is None for one in own)
         self.answers_only += sum(one.program is None for one in own)
         self.correct += correct
-        self.unanswerable += gold is not None and not correct
-        self.without_gold += gold is None
+        self.unanswerable += pool.answer is not None and not correct
+        self.without_gold += pool.answer is None
         self.pool_sizes[len(own)] += 1
 
     def as_json(self) -> dict[str, Any]:
@@ -126,9 +126,7 @@ def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool | 
     """The pool, its candidates in a seeded order (servers may sort them); or why there is none."""
     if not candidates:
         return "no candidate: none of its completions could be read"
-    random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
-    fields = {name: getattr(question, name) for name in Question.model_fields}
-    pool = Pool(**fields, candidates=candidates)
+    pool = shuffled_pool(question, candidates, seed)
     size = len(encode(pool))
     return pool if size <= LONGEST_LINE else f"the pool has {size} bytes, more than the {LONGEST_LINE} of a record"
 

@@ -15,14 +15,14 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
-from finrank.commands.import_predictions import read_questions
 from finrank.console import say, track, warn
 from finrank.errors import UserError
 from finrank.records import Pool, Question
 from finrank.sampling.askers import Asked, EndpointOptions, EndpointSource, ModelSource, Outcome, Sampling
 from finrank.sampling.collect import print_summary, write_pools
 from finrank.sampling.journal import Journal, key_of
-from finrank.store import MANIFEST, StageWriter, available_splits, sha256
+from finrank.sources.questions import read_questions
+from finrank.store import MANIFEST, StageWriter, sha256, split_files
 from finrank.store.growing_file import difference
 
 _REFUSALS_AT_START = 10  # questions; a server that has never answered and refuses so many would refuse all
@@ -91,11 +91,7 @@ def _source(
 
 def _files(input_dir: Path, splits: Sequence[str] | None) -> dict[str, Path]:
     """The files of the splits that are asked for, in the order of all splits."""
-    there = available_splits(input_dir, expected="finqa_processed")
-    missing = [split for split in splits or () if split not in there]
-    if missing:
-        raise UserError(f"{input_dir} has no {missing[0]}.jsonl; it has: {', '.join(there)}")
-    return {split: input_dir / f"{split}.jsonl" for split in there if not splits or split in splits}
+    return split_files(input_dir, splits or (), expected="finqa_processed")
 
 
 def _finished(output_dir: Path, files: Mapping[str, Path], made_with: Mapping[str, Any]) -> dict[str, Any] | None:
