@@ -216,7 +216,7 @@ def test_bad_questions_are_rejected(tmp_path: Path, data: Path) -> None:
 
 
 def test_the_guides_example_prints_what_the_guide_shows(tmp_path: Path) -> None:
-    guide = (REPOSITORY / "docs" / "importing.md").read_text(encoding="utf-8")
+    guide = (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8")
     for name, content in re.findall(r"<!-- file: (\S+) -->\n```json\n(.*?)```", guide, re.DOTALL):
         (tmp_path / name).write_text(content, encoding="utf-8")
     examples = re.findall(r"<!-- example: \w+ -->\n```sh\n(.*?)```\n(?:\n```text\n(.*?)```)?", guide, re.DOTALL)
