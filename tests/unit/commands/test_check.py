@@ -138,19 +138,15 @@ def test_a_broken_element_is_named_and_its_neighbours_are_counted(raw: Path, ele
     assert {split: counts["examples"] for split, counts in report["splits"].items()} == {"train": 2, "dev": 3}
 
 
-ODD_BUT_SOUND = (
-    {"answer": "\ud800"},
-    {"answer": {"a": [1]}},
-    {"answer": 10**400},
-    {"gold_inds": []},
-    {"table": [["", "2008"], [None, None]]},
-    {"table": []},
-    {"table": [[], []]},
-)
+ODD_BUT_SOUND = [
+    *(raw_example(answer=answer) for answer in ("\ud800", {"a": [1]}, 10**400)),
+    *(raw_example(table=table) for table in ([["", "2008"], [None, None]], [], [[], []])),
+    raw_example(gold_inds=[]),
+]
 
 
 def test_odd_elements_are_not_faults(raw: Path) -> None:
-    _, report, found = run_check(write_raw(raw, train=[raw_example(**changes) for changes in ODD_BUT_SOUND]))
+    _, report, found = run_check(write_raw(raw, train=ODD_BUT_SOUND))
     assert report["splits"]["train"]["examples"] == len(ODD_BUT_SOUND)
     assert "schema_faults" not in found
 
