@@ -44,7 +44,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 from finrank.console import say
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
 from finrank.training.batches import PoolDataset, TrainingPool
@@ -105,7 +105,7 @@ def finrank_trainer(
     model = CandidateRankingModel.new(config.ranker_settings())
     unused = {"evaluate": dict, "save": lambda _: None, "load": lambda _: None}
     job = Job(config, model, work.tokenizer, PoolDataset(work.pools, seed=0), **unused)  # type: ignore[arg-type]
-    route = route or training_routes(model, [item.pool for item in work.pools])[0].name
+    route = route or model.training_routes([item.pool for item in work.pools])[0].name
     return RankingTrainer(job, training_arguments(config, folder / "ours"), route)
 
 

@@ -161,9 +161,9 @@ def _base_model(settings: RankerSettings) -> list[Finding]:
 
 def _routes(model: Any) -> list[Finding]:
     """The attention routes that the model takes here; each is held against the naive one by running both."""
-    from finrank.ranker.attention.routes import checked_route
+    from finrank.ranker.attention.routes import TrainingRows
 
-    routes = {purpose: checked_route(model, training=purpose == "training") for purpose in ("ranking", "training")}
+    routes = {"ranking": model.checked_route(), "training": model.checked_route(TrainingRows())}
     return [Finding(f"route in {purpose}", f"{route.name}: {route.reason}") for purpose, route in routes.items()]
 
 

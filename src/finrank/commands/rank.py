@@ -19,7 +19,7 @@ from finrank.store.growing_file import RankedFiles
 from finrank.store.json_lines import BadLine, Line, encode_reject, read_lines, read_value
 
 if TYPE_CHECKING:
-    from finrank.ranker.ranker import Prepared, Ranker, Ranking
+    from finrank.ranker.ranker import Prepared, Ranker
 
 _LINES_PER_BLOCK = 64
 _BYTES_PER_BLOCK = 4_000_000  # for files of very long lines
@@ -122,7 +122,6 @@ def _ranked_blocks(
     ranker: Ranker, blocks: Iterator[list[Line]], files: RankedFiles, reading: Reading, start: int
 ) -> Iterator[str]:
     """Rank and store one block after the other; gives the ids, which the progress bar counts."""
-    warned: set[str] = set()
     for block in blocks:
         read = [_read(line, ranker) for line in block]
         pools = [one for one in read if isinstance(one, _Pool)]
@@ -131,13 +130,13 @@ def _ranked_blocks(
             for pool, scores in zip(pools, ranker.score([pool.prepared for pool in pools]), strict=True)
         ]
         files.append(
-            [_encode(_answers(pool.id, ranking)) for pool, ranking in zip(pools, rankings, strict=True)],
+            [_encode({"id": pool.id, **ranking.as_json()}) for pool, ranking in zip(pools, rankings, strict=True)],
             [encode_reject(one) for one in read if isinstance(one, BadLine)],
             abstained=sum(ranking.abstain for ranking in rankings),
             lines=block[-1].number,
             input_done=start + reading.done,
         )
-        _warn_of_unlike(ranker, pools, warned)
+        ranker.warn_of_unlike(pool.prepared for pool in pools)
         yield from (pool.id for pool in pools)
 
 
@@ -168,33 +167,9 @@ def _id_of(value: dict[str, Any], line: Line) -> str:
     return str(given)
 
 
-def _answers(identifier: str, ranking: Ranking) -> dict[str, Any]:
-    """A line of the output."""
-    answers = []
-    for one in ranking:
-        answer = {
-            "answer": one.answer,
-            "probability": one.probability,
-            "score": one.score,
-            "index": one.index,
-            "indices": one.indices,
-            "programs": one.programs,
-        }
-        answers.append(answer if one.error is None else {**answer, "error": one.error})
-    return {"id": identifier, "answers": answers, "abstain": ranking.abstain}
-
-
 def _encode(row: dict[str, Any]) -> bytes:
     # A lone surrogate in a message cannot be UTF-8; JSON can name it.
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
-
-
-def _warn_of_unlike(ranker: Ranker, pools: list[_Pool], warned: set[str]) -> None:
-    for pool in pools:
-        for kind, sentence in ranker.unlike(pool.prepared).items():
-            if kind not in warned:
-                warn(sentence)
-                warned.add(kind)
 
 
 def _summary(files: RankedFiles) -> str:

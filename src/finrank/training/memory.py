@@ -13,7 +13,7 @@ import torch
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.passes import cost
+from finrank.ranker.scoring import cost
 from finrank.training.batches import PoolDataset, batch_plan
 from finrank.training.config import TrainingConfig
 

@@ -26,7 +26,7 @@ from transformers import TrainingArguments, set_seed
 
 from finrank.console import say
 from finrank.errors import UserError
-from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import load_tokenizer, locate, pinned
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import find_model, load_weights, save_model
@@ -89,7 +89,7 @@ def announced_routes(
     model: CandidateRankingModel, config: TrainingConfig, splits: dict[str, Split]
 ) -> tuple[RouteName, RouteName]:
     """The attention routes of training and of scoring, after printing them, the device, the precision and sizes."""
-    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded])
+    route, scoring = model.training_routes([item.pool for item in splits["train"].encoded])
     bf16, why = use_bf16(config)
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     everything = sum(value.numel() for value in model.parameters())

@@ -18,7 +18,7 @@ from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import multiplies_bfloat16
 from finrank.ranker.model import pad_scores
-from finrank.ranker.passes import cut_into_passes
+from finrank.ranker.scoring import cut_into_passes
 from finrank.training.batches import LengthBucketSampler, collate
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss

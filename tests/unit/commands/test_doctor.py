@@ -16,22 +16,13 @@ import yaml
 
 from finrank.commands import doctor
 from finrank.ranker import base_model as weights
-from finrank.ranker.base_model import load_tokenizer
-from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.saving import save_model
-from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
 from tests.conftest import REPOSITORY
-from tests.helpers.tiny_models import save_tiny_base
+from tests.helpers.saved_ranker import save_tiny_ranker
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("doctor")
-    base = save_tiny_base(folder / "base", "bert")
-    settings = RankerSettings(base_model=str(base), lora=LoraSettings(rank=4), score_head=HeadSettings(hidden_size=16))
-    torch.manual_seed(0)
-    save_model(CandidateRankingModel.new(settings), load_tokenizer(str(base)), folder / "model")
-    return folder / "model"
+    return save_tiny_ranker(tmp_path_factory.mktemp("doctor"))
 
 
 def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,19 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from finrank import Ranker
 from finrank.commands import rank
 from finrank.errors import UserError
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.confidence import save_confidence
-from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.saving import save_model
-from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
 from finrank.store import growing_file as ranked_files
 from tests.helpers.pools import make_pool
-from tests.helpers.tiny_models import save_tiny_base
+from tests.helpers.saved_ranker import save_tiny_ranker
 
 REQUEST: dict[str, Any] = {
     "question": "what is the change in revenue ?",
@@ -38,12 +33,7 @@ REQUEST: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rank")
-    base = save_tiny_base(folder / "base", "bert")
-    settings = RankerSettings(base_model=str(base), lora=LoraSettings(rank=4), score_head=HeadSettings(hidden_size=16))
-    torch.manual_seed(0)
-    save_model(CandidateRankingModel.new(settings), load_tokenizer(str(base)), folder / "model")
-    return folder / "model"
+    return save_tiny_ranker(tmp_path_factory.mktemp("rank"))
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from finrank.errors import UserError
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.passes import cut_into_passes
+from finrank.ranker.scoring import cut_into_passes
 from finrank.training.ppo.objectives import adapted, clipped_objective, entropy, expectation, kl_divergence
 from finrank.training.ppo.rollouts import (
     PerCandidate,

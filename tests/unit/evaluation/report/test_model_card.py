@@ -96,9 +96,7 @@ def test_only_a_hub_id_is_named_as_base_model(
     assert f"Base model: `{named or 'base'}`" in text
 
 
-def test_a_control_is_called_one(
-    model_dir: Path, monkeypatch: pytest.MonkeyPatch, example: EvaluationResult
-) -> None:
+def test_a_control_is_called_one(model_dir: Path, monkeypatch: pytest.MonkeyPatch, example: EvaluationResult) -> None:
     settings = RankerSettings.model_validate({"base_model": "a/b", "prompt": {"candidate_only": True}})
     monkeypatch.setattr(model_card, "read_settings", lambda directory: settings)
     assert "**This is a control**" in written(model_dir, example)
