@@ -20,10 +20,10 @@ LONGEST_MESSAGE = 400
 Case = tuple[str, Any]
 
 
-@pytest.fixture(scope="module", params=["embedded sample", "official cases"])
+@pytest.fixture(scope="module", params=["embedded data", "official cases"])
 def cases(request: pytest.FixtureRequest) -> list[Case]:
     """Programs with their tables."""
-    if request.param == "embedded sample":
+    if request.param == "embedded data":
         examples = sample.generate(train=150, dev=0, test=0)["train"]
         return [(example["qa"]["program"], example["table"]) for example in examples]
     folder = request.getfixturevalue("finqa_dir")

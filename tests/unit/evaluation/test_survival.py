@@ -98,7 +98,7 @@ def test_the_check_reports_each_config(raw: Path, tmp_path: Path, capsys: pytest
 
 
 def test_at_most_the_drawn_questions_are_followed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_SAMPLE", 4)
+    monkeypatch.setattr(command, "_DRAWN", 4)
     (row,) = run_check(raw, config=[config(tmp_path, "default")])[1]["survival"]
     assert [counts["questions"] for counts in row["splits"].values()] == [4, 4]
 
