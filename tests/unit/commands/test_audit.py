@@ -12,6 +12,10 @@ from typer.testing import CliRunner
 
 from finrank.cli import app
 from finrank.commands.audit import audit
+from finrank.commands.candidates import candidates
+from finrank.commands.prepare import prepare
+from finrank.commands.rewards import rewards
+from finrank.commands.sample_data import sample_data
 from finrank.commands.sft import sft
 from finrank.errors import UserError
 from finrank.evaluation.audit.audit import AuditResult
@@ -167,12 +171,8 @@ def test_the_control_of_pools_without_rewards_gets_them_first(tmp_path: Path) ->
 
 
 def test_the_sample_from_stage_02_on(tmp_path: Path) -> None:
-    raw, questions, pools, rewarded = (str(tmp_path / name) for name in ("raw", "questions", "pools", "rewarded"))
-    for arguments in (
-        ["sample-data", "--output_dir", raw, "--train", "60", "--dev", "30", "--test", "5"],
-        ["prepare", "--input_dir", raw, "--output_dir", questions],
-        ["candidates", "--input_dir", questions, "--output_dir", pools, "--num_candidates", "4"],
-        ["rewards", "--input_dir", pools, "--output_dir", rewarded],
-    ):
-        assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert skipping(Path(pools)) == skipping(Path(rewarded))
+    sample_data(tmp_path / "raw", train=60, dev=30, test=5)
+    prepare(tmp_path / "raw", tmp_path / "questions")
+    candidates(tmp_path / "questions", tmp_path / "pools", num_candidates=4)
+    rewards(tmp_path / "pools", tmp_path / "rewarded")
+    assert skipping(tmp_path / "pools") == skipping(tmp_path / "rewarded")
