@@ -41,7 +41,7 @@ FloatArray = NDArray[np.float64]
 FIGURE_DECIMALS = 10
 
 
-class Outcome(NamedTuple):
+class PoolOutcome(NamedTuple):
     """The outcome of one pool, in expectation over tied scores."""
 
     correct: float
@@ -78,7 +78,7 @@ def pick_probabilities(scores: ArrayLike) -> FloatArray:
     return tied / tied.sum()
 
 
-def outcome(pool: RewardedPool, scores: ArrayLike) -> Outcome:
+def outcome(pool: RewardedPool, scores: ArrayLike) -> PoolOutcome:
     """The outcome of ranking the pool's candidates by `scores` [candidates].
 
     Raises ValueError when a score is NaN or infinite, or there is not one per candidate.
@@ -86,7 +86,7 @@ def outcome(pool: RewardedPool, scores: ArrayLike) -> Outcome:
     groups = tie_groups(checked_scores(pool, scores).tolist())
     top = groups[0]
     correct = set(pool.correct)
-    return Outcome(
+    return PoolOutcome(
         correct=_share(top, correct),
         correct_max=share_of_answers(pool, top),
         selected_reward=math.fsum(pool.rewards[index] for index in top) / len(top),
@@ -164,7 +164,7 @@ def pool_metrics(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> 
     for pool in pools:
         if pool.correct and max(pool.rewards) <= 0:
             raise ValueError(f"pool {pool.id}: candidates {pool.correct} are correct, but no reward is above 0")
-    column = dict(zip(Outcome._fields, np.array(outcomes, dtype=np.float64).T, strict=True))
+    column = dict(zip(PoolOutcome._fields, np.array(outcomes, dtype=np.float64).T, strict=True))
     answerable = np.array([float(bool(pool.correct)) for pool in pools])
     best = np.array([max(pool.rewards) if pool.correct else 1.0 for pool in pools])
     best_gain = np.array([best_discounted_gain(pool.rewards) if pool.correct else 1.0 for pool in pools])
