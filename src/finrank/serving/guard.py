@@ -1,4 +1,4 @@
-"""What stands before every route: key, limits on body, number of requests and time, shutdown; and headers behind it."""
+"""Middleware in front of every endpoint: key, limits on size, number and time of requests, shutdown, and headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finrank.serving.error_responses import ServiceError
 from finrank.serving.keys import check_key
 from finrank.serving.limits import Limits
 
-# The page and the documents are whole without any other server, and no other site may frame them.
+# The page and /docs load nothing from other servers, and no other site may frame them.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -26,12 +26,12 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 
-# For an answer that has begun, beyond the time limit: a client that does not read it must not keep its place.
+# Beyond the time limit, for a response that has begun: a client that does not read it must not block a place.
 _SECONDS_TO_SEND = 5.0
 
 
 class Traffic:
-    """How many requests are in the service, and whether new ones are taken."""
+    """The number of requests in the service, and whether new ones are accepted."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -41,7 +41,7 @@ class Traffic:
 
 
 class Guard:
-    """ASGI middleware: every POST passes it before its body is read, and is given up when its client has gone."""
+    """ASGI middleware: checks every POST before its body is read, and drops it once its client has gone."""
 
     def __init__(self, app: ASGIApp, *, limits: Limits, key: str | None, traffic: Traffic) -> None:
         self._app = app
@@ -54,21 +54,21 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, "no-cache" if scope["method"] in ("GET", "HEAD") else "no-store")
+        response = _Response(send, "no-cache" if scope["method"] in ("GET", "HEAD") else "no-store")
         if scope["method"] != "POST":
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, receive, response.send)
             return
         try:
             self._admit(Headers(scope=scope))
         except ServiceError as error:
-            await error.response()(scope, receive, answer.send)
+            await error.response()(scope, receive, response.send)
             return
         self._traffic.waiting += 1
         try:
-            await self._handle(scope, receive, answer)
+            await self._handle(scope, receive, response)
         except ServiceError as error:
-            if not answer.started:
-                sending = asyncio.ensure_future(error.response()(scope, receive, answer.send))
+            if not response.started:
+                sending = asyncio.ensure_future(error.response()(scope, receive, response.send))
                 await _finish(sending, _SECONDS_TO_SEND)
         except _ClientGone:
             pass
@@ -81,40 +81,38 @@ class Guard:
         if self._traffic.draining:
             raise ServiceError(
                 503,
-                "shutting_down",
                 "the server is shutting down and only finishes what it has accepted: ask again when it is up",
+                kind="shutting_down",
                 headers={"retry-after": "5", "connection": "close"},
             )
         if self._traffic.waiting >= self._limits.waiting:
             raise self._limits.overloaded()
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise ServiceError(
-                415, "invalid_request", f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json"
-            )
+            message = f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json"
+            raise ServiceError(415, message)
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            raise ServiceError(
-                415, "invalid_request", f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed"
-            )
+            message = f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed"
+            raise ServiceError(415, message)
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.body_bytes):
             raise self._limits.body_too_large(int(length) if len(length) <= 18 else None)
 
-    async def _handle(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        """Read the body and run the app on it, within the time limit and as long as the client is there."""
+    async def _handle(self, scope: Scope, receive: Receive, response: _Response) -> None:
+        """Read the body and run the app on it, within the time limit and while the client is connected."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.seconds
         try:
             body = await asyncio.wait_for(self._read(receive), self._limits.seconds)
         except TimeoutError:
             raise self._limits.body_too_slow() from None
-        handling = asyncio.ensure_future(self._app(scope, _replay(body, receive), answer.send))
-        gone = asyncio.ensure_future(_wait_for_leaving(receive))
+        handling = asyncio.ensure_future(self._app(scope, _replay(body, receive), response.send))
+        gone = asyncio.ensure_future(_wait_until_gone(receive))
         try:
             left = max(0.0, deadline - loop.time())
             await asyncio.wait({handling, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if handling.done() or answer.started:
+            if handling.done() or response.started:
                 await _finish(handling, max(0.0, deadline - loop.time()) + _SECONDS_TO_SEND)
                 return
             handling.cancel()
@@ -138,11 +136,11 @@ class Guard:
 
 
 class _ClientGone(Exception):
-    """Nobody is there to be answered."""
+    """The client has disconnected."""
 
 
-class _Answer:
-    """The way back: adds the headers, and knows whether an answer has begun."""
+class _Response:
+    """Sends a response with the common headers, and knows whether it has begun."""
 
     def __init__(self, send: Send, caching: str) -> None:
         self._send = send
@@ -161,7 +159,7 @@ class _Answer:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that has been read already."""
+    """A `receive` that returns the body, which has been read already, first."""
     messages: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -171,11 +169,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _finish(sending: asyncio.Future[None], seconds: float) -> None:
-    """Wait for an answer to be sent, at most so long; then it is given up."""
+    """Wait for a response to be sent, at most so long; then abandon it."""
     with suppress(TimeoutError):
         await asyncio.wait_for(sending, seconds)
 
 
-async def _wait_for_leaving(receive: Receive) -> None:
+async def _wait_until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from finrank.errors import UserError
-from finrank.sampling.endpoint import Endpoint, Forbidden, Refused, Reply, Unanswered, finished
+from finrank.sampling.endpoint import Endpoint, Reply
+from finrank.sampling.policy import EndpointOptions, Forbidden, Refused, Sampling, Unanswered
 from tests.helpers.endpoint_stub import GOOD, Answer, Stub, completions, error, serving
 
 MESSAGES = [{"role": "user", "content": "Question: what ?"}]
@@ -19,16 +20,22 @@ KEY = "sk-a-very-secret-key"
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
 
 
-def ask(stub: Stub, n: int = 2, seed: int = 7, **options: Any) -> Reply:
-    options = {"api_key_env": "TEST_KEY", "timeout": 5.0, "max_retries": 2, **options}
-    endpoint = Endpoint(stub.url, "my-llm", **options)
-    (reply,) = finished(iter([endpoint.ask(MESSAGES, n=n, seed=seed)]), 1, endpoint)
+def new_endpoint(url: str, **options: Any) -> Endpoint:
+    sampling = Sampling(**{name: options.pop(name) for name in ("temperature", "top_p") if name in options})
+    return Endpoint(EndpointOptions(url, **({"api_key_env": "TEST_KEY"} | options)), "my-llm", sampling)
+
+
+def ask_once(endpoint: Endpoint, n: int = 2, seed: int = 7) -> Reply:
+    (reply,) = endpoint.run(iter([endpoint.ask(MESSAGES, n=n, seed=seed)]), 1)
     return reply
+
+
+def ask(stub: Stub, n: int = 2, **options: Any) -> Reply:
+    return ask_once(new_endpoint(stub.url, **({"timeout": 5.0, "max_retries": 2} | options)), n)
 
 
 def first(answer: Answer) -> Callable[[dict[str, Any], int], Answer]:
@@ -39,7 +46,7 @@ def first(answer: Answer) -> Callable[[dict[str, Any], int], Answer]:
 def test_a_request_says_all_that_decides_the_answer() -> None:
     with serving(lambda request, number: completions(request)) as stub:
         reply = ask(stub, temperature=0.5, top_p=0.9, max_tokens=64)
-        ask(stub, max_tokens=None)
+        ask(stub, max_tokens=0)
     assert reply == Reply([(GOOD, "stop")] * 2, 100, 20)
     assert stub.requests[0] == {
         "model": "my-llm", "messages": MESSAGES, "n": 2, "seed": 7, "temperature": 0.5, "top_p": 0.9, "max_tokens": 64
@@ -106,14 +113,14 @@ def test_after_all_retries_there_is_no_answer(bad: Answer, reason: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Answer(body=b'{"choices": ['), r"no chat completion \(application/json\): .*JSON"),
+        (Answer(body=b'{"choices": ['), r"not a chat completion \(application/json\): .*JSON"),
         (
             Answer(body=b"<html>log in</html>", headers={"Content-Type": "text/html"}),
-            r"no chat completion \(text/html\)",
+            r"not a chat completion \(text/html\)",
         ),
-        (Answer(body=b""), "no chat completion"),
-        (Answer(body=b"[]"), "no chat completion"),
-        (Answer(body=b"\xff\xfe"), "no chat completion"),
+        (Answer(body=b""), "not a chat completion"),
+        (Answer(body=b"[]"), "not a chat completion"),
+        (Answer(body=b"\xff\xfe"), "not a chat completion"),
         (Answer([]), "choices: List should have at least 1 item"),
         (Answer(body=b'{"choices": null}'), "choices: "),
         (Answer(body=b'{"choices": [{"text": "a completion of another kind"}]}'), "message: Field required"),
@@ -121,7 +128,7 @@ def test_after_all_retries_there_is_no_answer(bad: Answer, reason: str) -> None:
         (Answer(body=b'{"error": {"message": "no model is loaded"}}'), "choices: Field required"),
     ],
 )
-def test_what_is_no_chat_completion_is_no_answer(bad: Answer, reason: str) -> None:
+def test_anything_but_a_chat_completion_is_not_an_answer(bad: Answer, reason: str) -> None:
     with serving(lambda request, number: bad) as stub, pytest.raises(Unanswered, match=reason):
         ask(stub)
 
@@ -206,9 +213,9 @@ def test_a_server_that_knows_no_seed_or_one_completion_only_is_asked_without(
     with serving(
         lambda request, number: completions(request) if takes(request) else error(400, "no such thing")
     ) as stub:
-        endpoint = Endpoint(stub.url, "my-llm", api_key_env="TEST_KEY")
+        endpoint = new_endpoint(stub.url)
         jobs: list[Coroutine[Any, Any, Reply]] = [endpoint.ask(MESSAGES, n=3, seed=1) for _ in range(3)]
-        replies = list(finished(iter(jobs), 1, endpoint))
+        replies = list(endpoint.run(iter(jobs), 1))
     assert [len(reply.completions) for reply in replies] == [3 if "n" in form else 1] * 3
     assert [set(request) & {"n", "seed"} for request in stub.requests[-2:]] == [form, form]
     assert len(stub.requests) == 3 + 2 - len(form)
@@ -217,39 +224,34 @@ def test_a_server_that_knows_no_seed_or_one_completion_only_is_asked_without(
 
 def test_one_question_that_is_refused_does_not_change_how_others_are_asked() -> None:
     with serving(lambda request, number: error(400) if number < 3 else completions(request)) as stub:
-        endpoint = Endpoint(stub.url, "my-llm")
+        endpoint = new_endpoint(stub.url)
         with pytest.raises(Refused):
-            once(endpoint)
-        once(endpoint)
+            ask_once(endpoint)
+        ask_once(endpoint)
     assert [set(request) & {"n", "seed"} for request in stub.requests] == [{"n", "seed"}, {"n"}, set(), {"n", "seed"}]
 
 
-def once(endpoint: Endpoint, n: int = 2) -> Reply:
-    (reply,) = finished(iter([endpoint.ask(MESSAGES, n=n, seed=1)]), 1, endpoint)
-    return reply
-
-
-def test_one_completion_does_not_tell_whether_several_can_be_had() -> None:
+def test_one_completion_does_not_show_whether_a_server_sends_several() -> None:
     with serving(
         lambda request, number: completions(request) if request.get("n", 1) == 1 else error(400, "one only")
     ) as stub:
-        endpoint = Endpoint(stub.url, "my-llm")
-        assert [len(once(endpoint, n).completions) for n in (1, 3, 3)] == [1, 1, 1]
+        endpoint = new_endpoint(stub.url)
+        assert [len(ask_once(endpoint, n).completions) for n in (1, 3, 3)] == [1, 1, 1]
     assert len(stub.requests) == 1 + 3 + 1
 
 
 def test_403_is_the_keys_fault_until_the_server_has_answered() -> None:
     with serving(lambda request, number: error(403, "moderated") if number != 1 else completions(request)) as stub:
-        endpoint = Endpoint(stub.url, "my-llm", api_key_env="TEST_KEY")
+        endpoint = new_endpoint(stub.url)
         with pytest.raises(UserError, match="the key in TEST_KEY was refused"):
-            once(endpoint)
-        once(endpoint)
+            ask_once(endpoint)
+        ask_once(endpoint)
         with pytest.raises(Forbidden, match=r"refused it with 403: .*moderated"):
-            once(endpoint)
-        endpoint = Endpoint(stub.url, "my-llm", api_key_env="TEST_KEY")
+            ask_once(endpoint)
+        endpoint = new_endpoint(stub.url)
         endpoint.has_answered = True
         with pytest.raises(Forbidden):
-            once(endpoint)
+            ask_once(endpoint)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +269,7 @@ def test_403_is_the_keys_fault_until_the_server_has_answered() -> None:
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("TEST_KEY", key)
     with pytest.raises(UserError, match=r"^TEST_KEY: ") as raised:
-        Endpoint("http://127.0.0.1:9/v1", "my-llm", api_key_env="TEST_KEY")
+        new_endpoint("http://127.0.0.1:9/v1")
     assert not any(part in str(raised.value) for part in ("sk", "first", "rst", "second"))
 
 
@@ -284,13 +286,13 @@ def packed(answer: Answer, encoding: str = "gzip") -> Answer:
 
 def test_a_packed_reply_is_not_unpacked() -> None:
     with serving(lambda request, number: packed(Answer(["x" * 9_000_000]))) as stub:
-        with pytest.raises(Unanswered, match="packed as 'gzip', which was not asked for"):
+        with pytest.raises(Unanswered, match="compressed as 'gzip', which was not asked for"):
             ask(stub)
         assert stub.headers[0]["accept-encoding"] == "identity"
         assert len(stub.requests) == 1
     with serving(lambda request, number: packed(error(400, "x" * 9_000_000))) as stub, pytest.raises(Refused) as raised:
         ask(stub)
-    assert "xxx" not in str(raised.value)  # the status counts, what it says is not unpacked
+    assert "xxx" not in str(raised.value)  # only its status is read
     with serving(lambda request, number: Answer(["a"], headers={"Content-Encoding": "identity"})) as stub:
         assert ask(stub, n=1).completions == [("a", "stop")]
 
@@ -306,17 +308,17 @@ def test_a_long_reason_for_the_end_is_cut() -> None:
 )
 def test_a_wrong_url_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="expected a URL"):
-        Endpoint(url, "my-llm")
+        new_endpoint(url)
 
 
 @pytest.mark.parametrize("url", ["http://me:secret@host/v1", "https://host/v1?key=secret", "https://host/v1#secret"])
 def test_a_url_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UserError, match="--api_key_env") as raised:
-        Endpoint(url, "my-llm")
+        new_endpoint(url)
     assert "secret" not in str(raised.value)
 
 
-def test_jobs_run_at_once_as_many_as_told_and_stop_when_nobody_listens() -> None:
+def test_jobs_run_within_the_concurrency_and_are_cancelled_when_the_iterator_is_closed() -> None:
     started: list[int] = []
     cancelled: list[int] = []
 
@@ -329,8 +331,8 @@ def test_jobs_run_at_once_as_many_as_told_and_stop_when_nobody_listens() -> None
             raise
         return number
 
-    endpoint = Endpoint("http://127.0.0.1:9/v1", "my-llm")
-    results = finished((job(number, 0.01 if number else 30.0) for number in range(10)), 3, endpoint)
+    endpoint = new_endpoint("http://127.0.0.1:9/v1")
+    results = endpoint.run((job(number, 0.01 if number else 30.0) for number in range(10)), 3)
     assert next(results) in (1, 2)
     assert len(started) == 3
     assert {next(results), next(results)} <= {1, 2, 3, 4}
