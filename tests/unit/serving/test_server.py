@@ -19,11 +19,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from finrank import Ranker
+from finrank.commands.serve import serve
 from finrank.errors import UserError
 from finrank.serving.app import make_app
 from finrank.serving.keys import check_key, is_loopback, read_key
 from finrank.serving.limits import Limits
-from finrank.serving.server import bind, on_passing_thread, serve
+from finrank.serving.server import bind, on_passing_thread
 from tests.helpers.live_server import running
 
 ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
@@ -109,7 +110,7 @@ def test_no_thread_computes_beside_the_one_that_scores(model_dir: Path, monkeypa
         "finrank.serving.server.DrainingServer.run",
         lambda server, sockets: alive_while_serving.append(loaded_on[0].is_alive()),
     )
-    serve(str(model_dir), host="127.0.0.1", port=0, limits=Limits())
+    serve(str(model_dir), port=0)
     assert alive_while_serving == [False]
 
 
