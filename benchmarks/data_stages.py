@@ -36,7 +36,11 @@ from finrank.sources.finqa import Example, read_examples
 from finrank.sources.made_up import generate
 from finrank.store import REJECTS, sha256
 
-STAGES: dict[str, Callable[..., None]] = {"prepare": prepare.run, "candidates": candidates.run, "rewards": rewards.run}
+STAGES: dict[str, Callable[..., None]] = {
+    "prepare": prepare.prepare,
+    "candidates": candidates.run,
+    "rewards": rewards.run,
+}
 FOLDERS = ("raw", *STAGES)  # a stage reads the folder before its own
 SIZES, QUICK_SIZES = (1_000, 10_000, 100_000), (200, 1_000)
 REPEATS, QUICK_REPEATS = 5, 3  # of the smallest size

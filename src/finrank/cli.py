@@ -13,9 +13,15 @@ from typing import NoReturn
 import typer
 
 from finrank import cli_data, cli_evaluation, cli_training
+from finrank.commands.check import check
 from finrank.commands.doctor import doctor
+from finrank.commands.download import download
+from finrank.commands.import_predictions import import_predictions
+from finrank.commands.prepare import prepare
 from finrank.commands.rank import rank
 from finrank.commands.sample import sample
+from finrank.commands.sample_data import sample_data
+from finrank.commands.score_predictions import score_predictions
 from finrank.commands.serve import serve
 from finrank.errors import UserError
 
@@ -28,8 +34,8 @@ app = typer.Typer(
 )
 # In the order of `finrank --help`.
 COMMANDS: dict[str, Callable[..., object]] = {
-    "check": cli_data.check,
-    "prepare": cli_data.prepare,
+    "check": check,
+    "prepare": prepare,
     "candidates": cli_data.candidates,
     "rewards": cli_data.rewards,
     "sft": cli_training.sft,
@@ -40,11 +46,11 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "report": cli_evaluation.report,
     "rank": rank,
     "serve": serve,
-    "import": cli_evaluation.import_predictions,
-    "score-predictions": cli_evaluation.score_predictions,
+    "import": import_predictions,
+    "score-predictions": score_predictions,
     "audit": cli_evaluation.audit,
-    "sample-data": cli_data.sample_data,
-    "download": cli_data.download,
+    "sample-data": sample_data,
+    "download": download,
     "doctor": doctor,
 }
 for name, command in COMMANDS.items():

@@ -148,7 +148,7 @@ def followed_question(finqa_dir: Path, tmp_path_factory: pytest.TempPathFactory)
     folders = [place / "datasets" / f"finqa_{name}" for name in ("raw", "processed", "candidates", "with_rewards")]
     folders[0].mkdir(parents=True)
     (folders[0] / "dev.json").write_text(json.dumps(followed), encoding="utf-8")
-    prepare.run(folders[0], folders[1])
+    prepare.prepare(folders[0], folders[1])
     candidates.run(folders[1], folders[2])
     rewards.run(folders[2], folders[3])
     (place / "configs").symlink_to(REPOSITORY / "configs", target_is_directory=True)

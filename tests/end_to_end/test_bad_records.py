@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from finrank.commands import candidates, prepare, rewards
+from finrank.commands import candidates, rewards
+from finrank.commands.prepare import prepare
 from finrank.evaluation.audit.features import features_of
 from finrank.ranker.prompt import PromptSettings, choose_context, write_candidates
 from finrank.records import Candidate, Pool, Question, RewardedPool
@@ -121,7 +122,7 @@ def test_stage_01_rejects_bad_elements_and_a_file_that_breaks_off(
     elements = [part for pair in zip(good, (text for text, _ in BAD_ELEMENTS.values()), strict=True) for part in pair]
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "dev.json").write_bytes(b"[" + b",\n".join([*elements, _text()[:100]]))
-    prepare.run(tmp_path / "raw", tmp_path / "out")
+    prepare(tmp_path / "raw", tmp_path / "out")
     written = (tmp_path / "out" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["id"] for line in written] == [f"good-{number}" for number in range(len(good))]
     places = [*range(1, 2 * len(good), 2), 2 * len(good)]
@@ -149,7 +150,7 @@ def test_numbers_of_thousands_of_digits_go_through_all_stages(tmp_path: Path, pl
     examples = [EXAMPLE | {"id": "long"} | LONG_NUMBERS[place], EXAMPLE | {"filename": "other page"}]
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "dev.json").write_text(json.dumps(examples), encoding="utf-8")
-    prepare.run(tmp_path / "raw", tmp_path / "questions")
+    prepare(tmp_path / "raw", tmp_path / "questions")
     candidates.run(tmp_path / "questions", tmp_path / "pools")
     rewards.run(tmp_path / "pools", tmp_path / "rewarded")
     pools = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)

@@ -20,7 +20,7 @@ from finrank.errors import UserError
 from finrank.sources.made_up import generate
 from tests.conftest import REPOSITORY
 
-STAGES: dict[str, Callable[..., None]] = {"raw": prepare.run, "prepared": candidates.run, "pools": rewards.run}
+STAGES: dict[str, Callable[..., None]] = {"raw": prepare.prepare, "prepared": candidates.run, "pools": rewards.run}
 
 
 def _raw(directory: Path, count: int) -> None:
@@ -61,7 +61,7 @@ def _killing_build(*_: object, **__: object) -> None:
 
 def test_a_killed_worker_leaves_no_half_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _raw(tmp_path / "raw", 20)
-    prepare.run(tmp_path / "raw", tmp_path / "prepared")
+    prepare.prepare(tmp_path / "raw", tmp_path / "prepared")
     before = sorted(tmp_path.iterdir())
     # a partial of the stage takes its function to the workers
     monkeypatch.setattr(candidates, "build_pool", _killing_build)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from finrank.pools.corrupt import Corruptor
 from finrank.pools.likeness import Likeness
 from finrank.pools.pool import gold_of
-from finrank.records import Candidate, Pool, Question, answer_key
+from finrank.programs.value import answer_key
+from finrank.records import Candidate, Pool, Question
 from finrank.sources import finqa
 from finrank.sources.finqa import Example, Fault, read_examples, to_question
 

@@ -21,7 +21,7 @@ from finrank.evaluation.audit.attackers import accuracies
 from finrank.evaluation.audit.audit import audit_pools, findings, print_audit
 from finrank.evaluation.metrics import FloatArray, Metric
 from finrank.records import Pool, RewardedPool
-from finrank.store import available_splits, load_records, write_json
+from finrank.store import available_splits, load_records, split_files, write_json
 
 TRAIN, SKIP = "train", "skip"
 
@@ -41,9 +41,7 @@ def run(
     control trained before. Raises UserError for a missing split, a bad line, or a model that is no control.
     """
     splits = available_splits(input_dir, expected="finqa_with_rewards")
-    if split not in splits:
-        raise UserError(f"{input_dir} has no {split}.jsonl; it has: {', '.join(splits)}")
-    pools = load_pools(input_dir / f"{split}.jsonl")
+    pools = load_pools(split_files(input_dir, [split])[split])
     train = _train_pools(input_dir, splits, split, pools)
     control, why_not = _control(input_dir, splits, split, pools, candidate_only, config_path, seed)
     result = audit_pools(pools, train, seed=seed, candidate_only=control)
@@ -61,7 +59,6 @@ def run(
     for sentence in findings(result):
         warn(sentence)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, {**result, **facts})
         say(f"figures: {json_path}")
     return result

@@ -64,7 +64,6 @@ def doctor(
     say(f"BROKEN: {', '.join(broken)}" if broken else "everything that finrank needs is here")
     if json_path is not None:
         sections = {name: {entry.name: entry.text for entry in entries} for name, entries in report.items()}
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, {**sections, "broken": broken})
     if broken:
         raise typer.Exit(1)

@@ -32,7 +32,7 @@ from finrank.ranker.confidence import save_confidence as save
 from finrank.ranker.saving import LoadedModel, find_model, load_model, read_settings
 from finrank.ranker.scoring import score_pools
 from finrank.records import Answer, RewardedPool
-from finrank.store import available_splits, load_records, write_json
+from finrank.store import load_records, split_files, write_json
 from finrank.training.run import TRAINING_MANIFEST, data_hashes, environment, explain_out_of_memory
 
 # How far a score may move when the candidates stand in another order: rounding, which depends on what is packed with
@@ -77,14 +77,12 @@ def run(
     """
     if not 0 < wanted_accuracy < 1:
         raise UserError(f"--wanted_accuracy is a share between 0 and 1 (0.9: nine of ten right), got {wanted_accuracy}")
-    splits = available_splits(data_dir, expected="finqa_with_rewards")
-    if split not in splits:
-        raise UserError(f"{data_dir} has no {split}.jsonl; it has: {', '.join(splits)}")
+    path = split_files(data_dir, [split], expected="finqa_with_rewards")[split]
     model_dir = find_model(model_dir)
     others = _other_models(model_dir, data_dir, compare_dir, candidate_only_dir)
-    pools = load_records(data_dir / f"{split}.jsonl", RewardedPool)
+    pools = load_records(path, RewardedPool)
     if not pools:
-        raise UserError(f"{data_dir / f'{split}.jsonl'} is empty: choose another --split, or run steps 01 to 03 again")
+        raise UserError(f"{path} is empty: choose another --split, or run steps 01 to 03 again")
     with explain_out_of_memory(advice=_MEMORY_ADVICE):
         scores, figures = _figures(model_dir, others, pools, split, wanted_accuracy, base_model, seed)
     result = {
@@ -271,7 +269,6 @@ def _show(result: dict[str, Any]) -> None:
 
 def _write(result: dict[str, Any], model_dir: Path, json_path: Path | None, html_path: Path | None) -> None:
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_path, result)
         say(f"figures: {json_path}")
     if html_path is not None:

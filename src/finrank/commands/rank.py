@@ -17,16 +17,15 @@ import typer
 from finrank.commands.options import BaseModel, ModelOrHubId, Revision
 from finrank.console import Reading, say, track, warn
 from finrank.errors import UserError
-from finrank.store import BadLine, sha256, versions
+from finrank.store import sha256, versions
 from finrank.store.growing_file import RankedFiles
-from finrank.store.json_lines import LONGEST_LINE, KeyCheckingDecoder, Line, read_lines, shorten
+from finrank.store.json_lines import BadLine, Line, encode_reject, read_lines, read_value
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking
 
 _LINES_PER_BLOCK = 64
 _BYTES_PER_BLOCK = 4_000_000  # for files of very long lines
-_LONGEST_ID, _LONGEST_REASON = 200, 500  # characters in the rejects
 
 
 Input = Annotated[
@@ -130,7 +129,7 @@ def _rank_lines(ranker: Ranker, files: RankedFiles) -> None:
         rankings = [ranker.ranking(pool.prepared, of_pool) for pool, of_pool in zip(pools, scores, strict=True)]
         files.append(
             [_encode(_answers(pool.id, ranking)) for pool, ranking in zip(pools, rankings, strict=True)],
-            [_encode(_reject(line)) for line in parsed if isinstance(line, BadLine)],
+            [encode_reject(line) for line in parsed if isinstance(line, BadLine)],
             abstained=sum(ranking.abstain for ranking in rankings),
             lines=block[-1].number,
             input_done=start + reading.done,
@@ -163,30 +162,17 @@ class _Pool(NamedTuple):
 
 def _read(line: Line, ranker: Ranker) -> _Pool | BadLine:
     """The pool of a line, ready for the model, or what is wrong with it; never raises."""
-    if line.size > LONGEST_LINE:
-        reason = f"the line has {line.size} bytes, more than the {LONGEST_LINE} that a pool may have"
-        return BadLine(line.file, line.number, None, reason)
+    value = read_value(line, "pool")
+    if isinstance(value, BadLine):
+        return value._replace(id=None)
     identifier = None
     try:
-        value = _decode(line)
+        if not isinstance(value, dict):
+            raise UserError("expected an object with question, table, text and candidates")
         identifier = _id_of(value, line)
         return _Pool(identifier, ranker.prepare(value, identifier))
     except UserError as error:
         return BadLine(line.file, line.number, identifier, str(error).removeprefix(f"{identifier}: "))
-
-
-def _decode(line: Line) -> dict[str, Any]:
-    decoder = KeyCheckingDecoder()
-    try:
-        value = decoder.decode(line.content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        reason = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"not JSON: {reason}") from error
-    if not isinstance(value, dict):
-        raise UserError("expected an object with question, table, text and candidates")
-    if decoder.repeated is not None:
-        raise UserError(f"the key {shorten(decoder.repeated, 60)!r} occurs twice in one object")
-    return value
 
 
 def _id_of(value: dict[str, Any], line: Line) -> str:
@@ -215,11 +201,6 @@ def _answers(identifier: str, ranking: Ranking) -> dict[str, Any]:
         }
         answers.append(answer if one.error is None else {**answer, "error": one.error})
     return {"id": identifier, "answers": answers, "abstain": ranking.abstain}
-
-
-def _reject(bad: BadLine) -> dict[str, Any]:
-    short = None if bad.id is None else shorten(bad.id, _LONGEST_ID)
-    return {"file": bad.file, "line": bad.line, "id": short, "reason": shorten(bad.reason, _LONGEST_REASON)}
 
 
 def _encode(row: dict[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ from finrank.errors import UserError
 
 if TYPE_CHECKING:
     from finrank.sampling.askers import EndpointAsker, GeneratorAsker
-    from finrank.sampling.questions import QuestionFiles
+    from finrank.sampling.question_files import QuestionFiles
 
 SAMPLED = Path("datasets/finqa_sampled")
 
@@ -111,7 +111,7 @@ def sample(
     """
     from finrank.sampling.askers import new_asker
     from finrank.sampling.policy import EndpointOptions, Sampling
-    from finrank.sampling.questions import QuestionFiles
+    from finrank.sampling.question_files import QuestionFiles
 
     for_endpoints = {
         "max_tokens": max_tokens,

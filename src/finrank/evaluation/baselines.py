@@ -26,7 +26,8 @@ from finrank.evaluation.metrics import (
     share_of_answers,
 )
 from finrank.evaluation.ranks import chance_discounted_gain, chance_reciprocal_rank
-from finrank.records import Answer, Candidate, Pool, RewardedPool, answer_key
+from finrank.programs.value import answer_key
+from finrank.records import Answer, Candidate, Pool, RewardedPool
 
 # Distances lie in [0, 1]; a failed candidate scores below every mean distance.
 _FAILED = -2.0
@@ -142,6 +143,6 @@ def majority_vote(pools: Sequence[RewardedPool]) -> list[FloatArray] | None:
 
 
 def _votes(pool: RewardedPool) -> FloatArray:
-    keys = [None if c.answer is None else answer_key(c.answer) for c in pool.candidates]
+    keys = [answer_key(candidate.answer) for candidate in pool.candidates]
     counts = Counter(keys)
     return np.array([0.0 if key is None else float(counts[key]) for key in keys])

@@ -29,8 +29,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from finrank.evaluation.ranks import best_discounted_gain, discounted_gain, reciprocal_rank, tie_groups
 from finrank.programs import equal
+from finrank.programs.value import answer_key, same_answer
 from finrank.ranker.answers import group_equal_answers
-from finrank.records import Candidate, RewardedPool, answer_key
+from finrank.records import Candidate, RewardedPool
 
 FloatArray = NDArray[np.float64]
 
@@ -114,10 +115,7 @@ def _answer_of(candidate: Candidate) -> tuple[str, object]:
 
 def executing_candidates(pool: RewardedPool) -> list[int]:
     """Indices of the candidates whose value is the gold answer at 5 decimals; none without a gold answer."""
-    if pool.answer is None:
-        return []
-    gold = answer_key(pool.answer)
-    return [i for i, one in enumerate(pool.candidates) if one.answer is not None and answer_key(one.answer) == gold]
+    return [index for index, one in enumerate(pool.candidates) if same_answer(one.answer, pool.answer)]
 
 
 def same_programs(pool: RewardedPool) -> list[int]:

@@ -25,9 +25,9 @@ from finrank.console import warn
 from finrank.errors import UserError
 from finrank.evaluation.intervals import page_intervals
 from finrank.evaluation.metrics import Metric, checked_scores
-from finrank.pools.rewards import executed_value
 from finrank.programs import OPERATIONS, Program, ProgramError, Step, equal, parse
-from finrank.records import Pool, Question, answer_key
+from finrank.programs.value import same_answer, value_of
+from finrank.records import Pool, Question
 from finrank.sources import predictions
 from finrank.sources.predictions import END
 from finrank.store.json_lines import BadLine
@@ -161,9 +161,9 @@ def outcome(program: Program | None, question: Question) -> Outcome:
     Where the gold answer is known, a program that does not execute to it is not the gold program: the official
     evaluator asserts that, and `equal` can take seconds.
     """
-    value = None if program is None else executed_value(program, question.table)
+    value = None if program is None else value_of(program, question.table).answer
     gold = question.answer
-    executes = value is not None and gold is not None and answer_key(value) == answer_key(gold)
+    executes = same_answer(value, gold)
     same_program = (executes or gold is None) and equal(question.program, program)
     return Outcome(executes, same_program, value is not None)
 

@@ -24,7 +24,7 @@ from finrank.generator.data import IGNORED, Example
 from finrank.generator.model import write_greedily
 from finrank.pools.completion import Unparsable, as_candidate
 from finrank.pools.rewards import reward_pool
-from finrank.records import Pool, Question
+from finrank.records import Pool
 
 _ROWS = ("perplexity", "parse_rate", "execution_rate", "accuracy", "average_reward")
 
@@ -73,8 +73,7 @@ def judge(text: str, example: Example) -> Outcome:
         candidate = as_candidate(text, example.question.table)
     except Unparsable:
         return Outcome(parsed=False, executed=False, correct=False, reward=0.0)
-    fields = {name: getattr(example.question, name) for name in Question.model_fields}
-    rewarded = reward_pool(Pool(**{**fields, "answer": example.gold}, candidates=[candidate]))
+    rewarded = reward_pool(Pool.of(example.question, answer=example.gold, candidates=[candidate]))
     executed = candidate.program is not None and candidate.answer is not None
     return Outcome(True, executed, bool(rewarded.correct), rewarded.rewards[0])
 

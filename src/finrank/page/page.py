@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from finrank.programs import ProgramError, execute, parse, read_number
+from finrank.programs import read_number
+from finrank.programs.execution import numeric_rows
 
 Kind = Literal["number", "percent", "year"]
 
@@ -105,7 +106,7 @@ class Page:
                 self.in_row.setdefault(row, []).append(number)
                 self.in_column.setdefault(column, []).append((row, number))
         self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
-        self.numeric_rows = _numeric_rows(table)
+        self.numeric_rows = numeric_rows(table)
         self.last_row, self.last_column = max(self.in_row, default=0), max(self.in_column, default=0)
         self.everywhere = [*self.cells.values(), *self.text_numbers]
         self.text_index: dict[float, int] = {}
@@ -204,15 +205,3 @@ def _word_before(sentence: str, position: int) -> str:
         position -= 1
     words = sentence[max(0, position - _LONGEST_WORD) : position].split()
     return words[-1] if words else ""
-
-
-def _numeric_rows(table: Sequence[Sequence[str]]) -> list[str]:
-    """Labels of the rows, header excepted, that a table operation can read."""
-    labels = []
-    for label in dict.fromkeys(row[0] for row in table[1:] if row):
-        try:
-            execute(parse(f"table_sum({label}, none)"), table)
-        except ProgramError:
-            continue
-        labels.append(label)
-    return labels

@@ -9,27 +9,18 @@ becomes the candidate's only where there is no program.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from finrank.programs import (
-    ARITHMETIC_OPERATIONS,
-    CONSTANTS,
-    TABLE_OPERATIONS,
-    ProgramError,
-    execute,
-    parse,
-    read_number,
-)
+from finrank.programs import ARITHMETIC_OPERATIONS, CONSTANTS, TABLE_OPERATIONS
+from finrank.programs.value import read_completed_answer, value_of
 from finrank.records import Answer, Candidate, Question
-from finrank.store.json_lines import KeyCheckingDecoder, shorten
+from finrank.store.json_lines import KeyCheckingDecoder, shown, shown_json
 
 LONGEST_TEXT = 100_000  # characters; more is a model that never stopped, and slow to search for JSON
 _LONGEST_PROGRAM = 20_000  # characters; a hundred times FinQA's longest
 _MOST_STARTS = 200  # places where JSON may begin that are tried: each may be read to its end in vain
-_SHOWN = 60  # characters of a text in a reason
 
 # The numbers of the example are invented: those of a question would give its gold away.
 INSTRUCTIONS = f"""\
@@ -101,8 +92,8 @@ def read_completion(text: str) -> Completion:
             return _completion(found)
         others += 1
     if others:
-        raise Unparsable(f"no program and no answer in the JSON of {_shown(text)}")
-    raise Unparsable("the completion is empty" if not text.strip() else f"no JSON object in {_shown(text)}")
+        raise Unparsable(f"no program and no answer in the JSON of {shown(text)}")
+    raise Unparsable("the completion is empty" if not text.strip() else f"no JSON object in {shown(text)}")
 
 
 def as_candidate(text: str, table: list[list[str]]) -> Candidate:
@@ -117,15 +108,7 @@ def as_candidate(text: str, table: list[list[str]]) -> Candidate:
     program, answer = read_completion(text)
     if program is None:
         return Candidate(answer=answer, origin="sampled")
-    try:
-        value = execute(parse(program), table)
-    except ProgramError as error:
-        return Candidate(program=program, error=str(error), origin="sampled")
-    if isinstance(value, str):
-        return Candidate(program=program, answer="yes" if value == "yes" else "no", origin="sampled")
-    if not math.isfinite(value):
-        return Candidate(program=program, error=f"the value is {value}", origin="sampled")
-    return Candidate(program=program, answer=value, origin="sampled")
+    return Candidate(program=program, **value_of(program, table)._asdict(), origin="sampled")
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
@@ -146,10 +129,10 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 def _completion(found: dict[str, Any]) -> Completion:
     program = _read_program(found.get("program"))
     try:
-        answer = _read_answer(found.get("answer"))
-    except Unparsable:
+        answer = read_completed_answer(found.get("answer"))
+    except ValueError as error:
         if program is None:
-            raise
+            raise Unparsable(str(error)) from None
         answer = None
     if program is None and answer is None:
         raise Unparsable("the completion's program and answer are both empty")
@@ -161,36 +144,9 @@ def _read_program(given: Any) -> str | None:
     if given is None:
         return None
     if not isinstance(given, str):
-        raise Unparsable(f"program: expected a text, got {_shown_json(given)}")
+        raise Unparsable(f"program: expected a text, got {shown_json(given)}")
     if len(given) > _LONGEST_PROGRAM:
         raise Unparsable(f"a program of {len(given)} characters: at most {_LONGEST_PROGRAM} are read")
     if any("\ud800" <= character <= "\udfff" for character in given):
         raise Unparsable("the program holds half a surrogate pair, which is no text")
     return given.strip() or None
-
-
-def _read_answer(given: Any) -> Answer | None:
-    """A number, "yes" or "no", also where it is written as a text ("$ 1,200", "12%"); None for null and blanks."""
-    if isinstance(given, str):
-        plain = given.strip().lower()
-        if plain in ("yes", "no"):
-            return "yes" if plain == "yes" else "no"
-        given = read_number(plain) if plain else None
-        if plain and given is None:
-            raise Unparsable(f"answer: {_shown(plain)} is no number, yes or no")
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise Unparsable(f"answer: expected a finite number, yes or no, got {_shown_json(given)}")
-    return float(given)
-
-
-def _shown_json(given: Any) -> str:
-    try:
-        return _shown(json.dumps(given))
-    except RecursionError:  # what could just be read may be nested too deeply to be written
-        return "deeply nested JSON"
-
-
-def _shown(text: str) -> str:
-    return ascii(shorten(" ".join(text.split()), _SHOWN))

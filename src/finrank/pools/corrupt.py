@@ -19,9 +19,9 @@ from finrank.page.page import Page
 from finrank.pools import number_edits, structure_edits
 from finrank.pools.likeness import Feature, Likeness, PageLikeness, draw_weighted, shape_features
 from finrank.pools.refill import refill
-from finrank.programs import Program, ProgramError, Step, execute
+from finrank.programs import Program, Step
 from finrank.programs.shape import shape_of
-from finrank.records import Answer
+from finrank.programs.value import Value, value_of
 
 Edit = Callable[[Program, Page, random.Random], Program | None]
 
@@ -43,24 +43,6 @@ _NAMES = [*EDITS, "refill"]
 _CUMULATIVE = list(accumulate([*(weight for _, weight in EDITS.values()), _REFILL]))
 _TRIES = 25
 _MOST_GAIN = 3.0
-
-
-class Value(NamedTuple):
-    """What a program computes, or why it computes nothing (non-finite values count as nothing)."""
-
-    answer: Answer | None
-    error: str | None = None
-
-
-def evaluate(program: Program, table: list[list[str]]) -> Value:
-    """Execute a program for a candidate record."""
-    try:
-        value = execute(program, table)
-    except ProgramError as error:
-        return Value(None, str(error))
-    if isinstance(value, float):
-        return Value(value) if math.isfinite(value) else Value(None, f"the value is {value}")
-    return Value("yes" if value == "yes" else "no")
 
 
 class Draft(NamedTuple):
@@ -95,7 +77,7 @@ class Corruptor:
 
     def draft(self, program: Program) -> Draft:
         """A program as the start of corruption."""
-        value = evaluate(program, self._table)
+        value = value_of(program, self._table)
         of_shape = self._likeness.of_shape(shape_of(program), program)
         return Draft(program, value, (), of_shape, self._on_page.score(program, value.answer))
 
@@ -132,7 +114,7 @@ class Corruptor:
             # Hopeless by its shape: not worth executing.
             if gain + _MOST_GAIN < threshold and possible is not None:
                 continue
-            value = look.value or self._execute(edited, look)
+            value = look.value or self._measure(edited, look)
             if value.answer is None:
                 continue
             possible = name, edited, value, look
@@ -150,8 +132,8 @@ class Corruptor:
             look = self._looks[program.steps] = _Look(of_shape)
         return look
 
-    def _execute(self, program: Program, look: _Look) -> Value:
-        value = look.value = evaluate(program, self._table)
+    def _measure(self, program: Program, look: _Look) -> Value:
+        value = look.value = value_of(program, self._table)
         if value.answer is not None:
             look.of_numbers = self._on_page.score(program, value.answer)
         return value

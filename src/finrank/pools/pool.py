@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from finrank.pools.breaking import break_program
-from finrank.pools.corrupt import Corruptor, Draft, evaluate
+from finrank.pools.corrupt import Corruptor, Draft
 from finrank.pools.likeness import Likeness
 from finrank.pools.trees import grow
 from finrank.programs import Program, ProgramError, parse
-from finrank.records import Answer, Candidate, Pool, Question, answer_key
+from finrank.programs.value import answer_key, value_of
+from finrank.records import Answer, Candidate, Pool, Question
 
 _FAULTS = 8  # tried before a candidate is left whole
 
@@ -50,10 +52,14 @@ def build_pool(
         fails = failing_share > 0.0 and rng.random() < failing_share
         written = {candidate.program for candidate in candidates}
         candidates.append(_broken(draft, question, corruptor, rng, written) if fails else _candidate(draft))
-    # A generator of its own: the order then tells nothing about how the candidates were made.
-    random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
-    fields = {name: getattr(question, name) for name in Question.model_fields}
-    return Pool(**{**fields, "answer": answer}, candidates=candidates)
+    return shuffled_pool(question.model_copy(update={"answer": answer}), candidates, seed)
+
+
+def shuffled_pool(question: Question, candidates: Sequence[Candidate], seed: int) -> Pool:
+    """The pool of these candidates, in an order that depends on the seed and the question's id alone."""
+    order = list(candidates)
+    random.Random(f"order:{seed}:{question.id}").shuffle(order)
+    return Pool.of(question, candidates=order)
 
 
 def _candidate(draft: Draft) -> Candidate:
@@ -66,7 +72,7 @@ def _broken(
     """The candidate with a fault of its own that leaves it without a value; as it is where the fault does no harm."""
     for _ in range(_FAULTS):
         broken = break_program(draft.program, corruptor.page, rng)
-        error = evaluate(broken, question.table).error
+        error = value_of(broken, question.table).error
         if error is None:
             break
         if str(broken) not in written:
@@ -82,7 +88,7 @@ def gold_of(question: Question) -> tuple[Program, Answer]:
         program = parse(question.program)
     except ProgramError as error:
         raise NoPool("the gold program does not parse", str(error)) from None
-    value = evaluate(program, question.table)
+    value = value_of(program, question.table)
     if value.answer is None:
         raise NoPool("the gold program does not execute", str(value.error))
     if question.answer is not None and answer_key(value.answer) != answer_key(question.answer):

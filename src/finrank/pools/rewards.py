@@ -22,8 +22,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from finrank.errors import UserError
-from finrank.programs import Program, ProgramError, execute, parse
-from finrank.records import Answer, Candidate, Pool, RewardedPool, answer_key
+from finrank.programs import Program, ProgramError, parse
+from finrank.programs.value import answer_key, same_answer, value_of
+from finrank.records import Answer, Candidate, Pool, RewardedPool
 from finrank.store.json_lines import describe
 
 WRONG_AT_MOST = 0.5
@@ -79,13 +80,12 @@ def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPoo
         program = _parsed(candidate.program)
         value = _checked_value(candidate, program, pool.table, index)
         parts = _components(value, pool.answer, operation_names(program), gold_operations)
-        is_correct = value is not None and answer_key(value) == answer_key(pool.answer)
+        is_correct = same_answer(value, pool.answer)
         if is_correct:
             correct.append(index)
         rewards.append(_reward(parts, is_correct, weight_of))
         components.append(parts)
-    fields = {name: getattr(pool, name) for name in Pool.model_fields}
-    return RewardedPool(**fields, rewards=rewards, components=components, correct=correct)
+    return RewardedPool.of(pool, rewards=rewards, components=components, correct=correct)
 
 
 def _parsed(program: str | None) -> Program | None:
@@ -93,17 +93,6 @@ def _parsed(program: str | None) -> Program | None:
         return None if program is None else parse(program)
     except ProgramError:
         return None
-
-
-def executed_value(program: Program, table: list[list[str]]) -> Answer | None:
-    """The value of a program on a table; None where it fails or the value is not finite."""
-    try:
-        value = execute(program, table)
-    except ProgramError:
-        return None
-    if isinstance(value, str):
-        return "yes" if value == "yes" else "no"
-    return value if math.isfinite(value) else None
 
 
 def operation_names(program: str | Program | None) -> Counter[str]:
@@ -127,7 +116,7 @@ def closeness(value: Answer | None, gold: Answer) -> float:
     """
     if value is None:
         return 0.0
-    if answer_key(value) == answer_key(gold):
+    if same_answer(value, gold):
         return 1.0
     if isinstance(value, str) or isinstance(gold, str):
         return 0.0
@@ -139,9 +128,8 @@ def _checked_value(candidate: Candidate, program: Program | None, table: list[li
     stored = candidate.answer
     if candidate.program is None:
         return stored
-    executed = None if program is None else executed_value(program, table)
-    same = stored is executed if stored is None or executed is None else answer_key(stored) == answer_key(executed)
-    if not same:
+    executed = None if program is None else value_of(program, table).answer
+    if answer_key(stored) != answer_key(executed):
         raise Unrewardable(
             f"candidate {index}: stored answer {stored!r} but {candidate.program} executes to {executed!r}"
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 
 from finrank.pools.corrupt import Corruptor, Draft
-from finrank.records import answer_key
+from finrank.programs.value import answer_key
 
 # Corruptions looked at for each place in the pool before a smaller pool is taken; after half of them, from any node.
 _TRIES = 60
@@ -23,7 +23,7 @@ def grow(corruptor: Corruptor, gold: Draft, size: int, rate: float, rng: random.
     Fewer where no more can be made within a bounded number of tries.
     """
     made: dict[int, Draft] = {}
-    seen: set[float | str | None] = {None if gold.value.answer is None else answer_key(gold.value.answer), None}
+    seen = {answer_key(gold.value.answer), None}
     drafts = [gold]
     for parent, child in random_tree(size, rng):
         start = made.get(parent, gold)
@@ -31,7 +31,7 @@ def grow(corruptor: Corruptor, gold: Draft, size: int, rate: float, rng: random.
             if attempt >= _TRIES // 2:
                 start = rng.choice(drafts)
             draft = corruptor.corrupt(start, rng, rate)
-            key = None if draft is None or draft.value.answer is None else answer_key(draft.value.answer)
+            key = None if draft is None else answer_key(draft.value.answer)
             if draft is not None and key not in seen:
                 seen.add(key)
                 made[child] = draft

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finrank.programs.language import Program, ProgramError, is_reference, quoted, reference, referenced_step
+from finrank.programs.language import Program, ProgramError, is_reference, parse, quoted, reference, referenced_step
 from finrank.programs.numbers import cell, literal
 
 Table = Sequence[Sequence[str]]
@@ -53,6 +53,18 @@ def execute(program: Program, table: Table) -> float | str:
     if not results:
         raise ProgramError("the program has no steps")
     return _answer(results[-1])
+
+
+def numeric_rows(table: Table) -> list[str]:
+    """Labels of the rows, header excepted, that a table operation can read, each once."""
+    labels = []
+    for label in dict.fromkeys(row[0] for row in table[1:] if row):
+        try:
+            execute(parse(f"table_sum({label}, none)"), table)
+        except ProgramError:
+            continue
+        labels.append(label)
+    return labels
 
 
 def _answer(value: Any) -> float | str:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finrank.records import Answer, Candidate, answer_key
+from finrank.programs.value import answer_key
+from finrank.records import Answer, Candidate
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def group_equal_answers(candidates: Sequence[Candidate], scores: NDArray[np.floa
     members: dict[object, list[int]] = {}
     copies: dict[object, set[tuple[str | None, object]]] = {}
     for index, (candidate, score) in enumerate(zip(candidates, scores.tolist(), strict=True)):
-        copy = (candidate.program, None if candidate.answer is None else answer_key(candidate.answer))
+        copy = (candidate.program, answer_key(candidate.answer))
         group = copy if candidate.answer is None else copy[1]  # a failure is grouped with its own copies only
         best_copy[copy] = max(score, best_copy.get(copy, -np.inf))
         members.setdefault(group, []).append(index)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from finrank.errors import UserError
 from finrank.ranker.saving import HEAD, find_model
 from finrank.records import Candidate
-from finrank.store import describe, dump, sha256, write_json
+from finrank.store import describe, sha256, write_json
 
 CONFIDENCE = "confidence.json"
 # Pools this many times smaller or larger than any that it was fitted on are called different.
@@ -68,7 +68,7 @@ def save_confidence(
         data_hashes=dict(data_hashes or {}),
         score_head=_head_hash(model_dir),
     )
-    write_json(model_dir / CONFIDENCE, dump(confidence))
+    write_json(model_dir / CONFIDENCE, confidence.model_dump(mode="json"))
     return model_dir / CONFIDENCE
 
 
@@ -78,7 +78,7 @@ def copy_confidence(confidence: Confidence | None, model_dir: Path) -> None:
         (model_dir / CONFIDENCE).unlink(missing_ok=True)
     else:
         own = confidence.model_copy(update={"score_head": _head_hash(model_dir)})
-        write_json(model_dir / CONFIDENCE, dump(own))
+        write_json(model_dir / CONFIDENCE, own.model_dump(mode="json"))
 
 
 def load_confidence(model_dir: Path) -> Confidence | None:

@@ -10,16 +10,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from finrank.errors import UserError
-from finrank.programs import ProgramError, execute, parse
-from finrank.records import Answer, Candidate, Question
-from finrank.sources.predictions import read_answer
+from finrank.programs.value import read_answer, value_of
+from finrank.records import CANDIDATE_KEYS, Answer, Candidate, Question
 from finrank.store import describe
 from finrank.store.json_lines import shorten
 
@@ -99,10 +97,8 @@ def read_candidate(item: Any, table: list[list[str]]) -> Candidate:
     error = None
     if program is not None:
         _check_text(program)
-        try:
-            answer = _value_of(program, table)
-        except ProgramError as failure:
-            error = str(failure)
+        value, error = value_of(program, table)
+        answer = answer if value is None else value
     return Candidate(program=program, answer=answer, error=error, origin=origin)
 
 
@@ -128,7 +124,7 @@ def _by_name(item: Any) -> Mapping[str, Any]:
         return {"answer" if _is_value(item) else "program": item}
     if isinstance(item, int | float) and not isinstance(item, bool):
         return {"answer": item}
-    known = isinstance(item, Mapping) and set(item) <= set(Candidate.model_fields)
+    known = isinstance(item, Mapping) and set(item) <= CANDIDATE_KEYS
     if not known or (item.get("program") is None and item.get("answer") is None):
         got = f"the keys {', '.join(map(str, item)) or '(none)'}" if isinstance(item, Mapping) else type(item).__name__
         raise UserError(
@@ -154,12 +150,3 @@ def _read_value(given: Any) -> Answer | Any:
         return read_answer(given)
     except OverflowError as error:
         raise ValueError("answer: the number is too large") from error
-
-
-def _value_of(program: Any, table: list[list[str]]) -> Answer:
-    value = execute(parse(program), table)
-    if isinstance(value, str):
-        return "yes" if value == "yes" else "no"
-    if not math.isfinite(value):
-        raise ProgramError(f"its value is {value}")
-    return value

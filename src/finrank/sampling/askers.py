@@ -16,12 +16,12 @@ from finrank.errors import UserError
 from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
 from finrank.sampling.journal import Journal
 from finrank.sampling.policy import EndpointOptions, Refused, Sampling, Unanswered
-from finrank.sampling.questions import Asked
+from finrank.sampling.question_files import Asked
 from finrank.store import sha256, versions
 
 
-class Outcome(NamedTuple):
-    """The end of asking a question: None as the fault means that it has all its completions."""
+class Attempt(NamedTuple):
+    """How asking a question ended; it has all its completions if there is no fault."""
 
     key: str
     fault: Exception | None = None
@@ -44,7 +44,7 @@ class GeneratorAsker:
         # The config holds the hashes of adapters and tokenizer.
         self.made_with = {**asdict(sampling), CONFIG: sha256(self._directory / CONFIG), **_machine(base_model)}
 
-    def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Outcome]:
+    def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
         """Complete one question after the other."""
         from finrank.generator.model import load_generator
         from finrank.generator.text import TooLong
@@ -62,10 +62,10 @@ class GeneratorAsker:
                 with explain_out_of_memory(advice=advice):
                     texts = generator.complete([question], num_samples=number, **options)[0]
             except TooLong as error:
-                yield Outcome(key, Refused(str(error)))
+                yield Attempt(key, Refused(str(error)))
                 continue
             journal.add(key, [(text, None) for text in texts], (None, None))
-            yield Outcome(key)
+            yield Attempt(key)
 
 
 class EndpointAsker:
@@ -88,12 +88,12 @@ class EndpointAsker:
             "instructions": hashlib.sha256(INSTRUCTIONS.encode()).hexdigest(),
         }
 
-    def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Outcome]:
+    def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
         """Complete several questions at a time, in the order in which the server answers."""
         self._endpoint.has_answered |= not journal.is_empty
         return self._endpoint.run((self._ask(one, journal) for one in asked), self._concurrency)
 
-    async def _ask(self, asked: Asked, journal: Journal) -> Outcome:
+    async def _ask(self, asked: Asked, journal: Journal) -> Attempt:
         """Ask until a question has all its completions: a server may return fewer at a time than requested."""
         key, question = asked
         try:
@@ -105,8 +105,8 @@ class EndpointAsker:
                 texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
                 journal.add(key, texts, (reply.prompt_tokens, reply.completion_tokens))
         except (Refused, Unanswered, UserError) as fault:
-            return Outcome(key, fault)
-        return Outcome(key)
+            return Attempt(key, fault)
+        return Attempt(key)
 
 
 def new_asker(

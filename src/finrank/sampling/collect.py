@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,12 @@ from typing import Any
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.pools.completion import Unparsable, as_candidate
-from finrank.records import Candidate, Pool, Question, answer_key
+from finrank.pools.pool import shuffled_pool
+from finrank.programs.value import same_answer
+from finrank.records import Candidate, Pool, Question
 from finrank.sampling.journal import Completion, Journal
 from finrank.sampling.policy import Sampling
-from finrank.sampling.questions import QuestionFiles, key_of
+from finrank.sampling.question_files import QuestionFiles, key_of
 from finrank.store import REJECTS, BadLine, StageWriter
 from finrank.store.json_lines import LONGEST_LINE, encode
 
@@ -40,17 +41,16 @@ class SampledCounts:
     def add(self, pool: Pool, num_candidates: int) -> None:
         """Count one pool."""
         candidates = pool.candidates
-        gold = None if pool.answer is None else answer_key(pool.answer)
-        correct = sum(one.answer is not None and answer_key(one.answer) == gold for one in candidates)
+        correct = sum(same_answer(candidate.answer, pool.answer) for candidate in candidates)
         self.pools += 1
         self.smaller_pools += len(candidates) < num_candidates
         self.candidates += len(candidates)
-        self.duplicates += len(candidates) - len({(one.program, one.answer) for one in candidates})
-        self.failed += sum(one.answer is None for one in candidates)
-        self.answers_only += sum(one.program is None for one in candidates)
+        self.duplicates += len(candidates) - len({(candidate.program, candidate.answer) for candidate in candidates})
+        self.failed += sum(candidate.answer is None for candidate in candidates)
+        self.answers_only += sum(candidate.program is None for candidate in candidates)
         self.correct += correct
-        self.unanswerable += gold is not None and not correct
-        self.without_gold += gold is None
+        self.unanswerable += pool.answer is not None and not correct
+        self.without_gold += pool.answer is None
         self.pool_sizes[len(candidates)] += 1
 
     def as_json(self) -> dict[str, Any]:
@@ -121,8 +121,7 @@ def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool | 
     """The pool, its candidates in a seeded order (servers may sort them), or why there is none."""
     if not candidates:
         return "no candidate: none of its completions could be read"
-    random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
-    pool = Pool(**dict(question), candidates=candidates)
+    pool = shuffled_pool(question, candidates, seed)
     size = len(encode(pool))
     return pool if size <= LONGEST_LINE else f"the pool has {size} bytes, more than the {LONGEST_LINE} of a record"
 

@@ -13,7 +13,7 @@ from finrank.errors import UserError
 from finrank.sampling.askers import EndpointAsker, GeneratorAsker
 from finrank.sampling.journal import Journal
 from finrank.sampling.policy import PASSES, POLICY
-from finrank.sampling.questions import QuestionFiles
+from finrank.sampling.question_files import QuestionFiles
 
 _REFUSALS_AT_START = 10  # questions: a server that refuses so many before its first answer would refuse all
 
@@ -36,8 +36,8 @@ def gather(asker: GeneratorAsker | EndpointAsker, questions: QuestionFiles, jour
             break
         say(f"{'asking' if attempt == 1 else 'asking again'} {asker.name}: {len(waiting)} questions")
         asked = (one for one in questions.asked() if one.key in waiting)
-        with closing(asker.ask_all(asked, journal)) as outcomes:
-            for key, fault in track(outcomes, "sampling", total=len(waiting)):
+        with closing(asker.ask_all(asked, journal)) as attempts:
+            for key, fault in track(attempts, "sampling", total=len(waiting)):
                 if fault is None:
                     in_a_row = 0
                     continue

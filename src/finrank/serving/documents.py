@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from finrank.programs.value import read_answer
 from finrank.serving.query_text import parse_query
 from finrank.serving.schemas import Document, DocumentBody, RerankRequest, RerankResult
-from finrank.sources.predictions import read_answer
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Ranking

@@ -1,19 +1,18 @@
 """Bytes on disk: stage directories, JSON lines, large JSON lists, files that survive a kill. Nothing of finance."""
 
 from finrank.errors import UserError
-from finrank.store.json_lines import BadLine
+from finrank.store.json_lines import BadLine, describe
 from finrank.store.stage_dir import (
     MANIFEST,
     REJECTS,
     SPLITS,
     StageWriter,
     available_splits,
-    describe,
-    dump,
     load_records,
     publish,
     read_records,
     sha256,
+    split_files,
     versions,
     write_json,
 )
@@ -27,11 +26,11 @@ __all__ = [
     "UserError",
     "available_splits",
     "describe",
-    "dump",
     "load_records",
     "publish",
     "read_records",
     "sha256",
+    "split_files",
     "versions",
     "write_json",
 ]

@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 
 from finrank.console import Reading
 from finrank.errors import UserError
-from finrank.store.json_lines import KeyCheckingDecoder, shorten
+from finrank.store.json_lines import KeyCheckingDecoder
 
 _CHUNK = 1 << 18  # characters read at a time
 _LONGEST_TOKEN = 16  # a cut literal, number sign or escape makes the decoder fail this close to the cut
@@ -134,14 +134,12 @@ class _Buffer:
                 raise BrokenList(f"{fault}; nothing from this element on was read") from None
             self.step_over(fault)
             return Malformed(fault)
-        if self.decoder.repeated is not None:
-            return Malformed(f"the key {shorten(self.decoder.repeated, 60)!r} occurs twice in one object", value)
-        return value
+        return value if self.decoder.fault is None else Malformed(self.decoder.fault, value)
 
     def decode(self) -> Any:
         """The value that starts here, reading on while it may have been cut by the end of the window."""
         while True:
-            self.decoder.repeated = None
+            self.decoder.fault = None
             try:
                 value, end = self.decoder.raw_decode(self.text, self.position)
             except json.JSONDecodeError as error:

@@ -163,8 +163,8 @@ def test_the_control_of_pools_without_rewards_gets_them_first(tmp_path: Path) ->
 
 
 def test_the_sample_from_stage_02_on(tmp_path: Path) -> None:
-    sample_data.run(tmp_path / "raw", train=60, dev=30, test=5)
-    prepare.run(tmp_path / "raw", tmp_path / "questions")
+    sample_data.sample_data(tmp_path / "raw", train=60, dev=30, test=5)
+    prepare.prepare(tmp_path / "raw", tmp_path / "questions")
     candidates.run(tmp_path / "questions", tmp_path / "pools", num_candidates=4)
     rewards.run(tmp_path / "pools", tmp_path / "rewarded")
     assert skipping(tmp_path / "pools") == skipping(tmp_path / "rewarded")

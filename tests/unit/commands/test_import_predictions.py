@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from finrank.commands import import_predictions, rewards
+from finrank.commands import rewards
+from finrank.commands.import_predictions import import_predictions
 from finrank.errors import UserError
 from finrank.records import Candidate, Pool, Question, RewardedPool
 from finrank.store import load_records
@@ -65,7 +66,7 @@ def test_files_and_runs_merge_by_id(tmp_path: Path, data: Path) -> None:
     )
     second = tmp_path / "second.json"
     second.write_text(json.dumps([{"id": "a", "predicted": ["divide(", "1", "0", ")", "EOF"]}]))
-    result = import_predictions.run([first, second], data, tmp_path / "out", split="dev")
+    result = import_predictions([first, second], tmp_path / "out", data=data, split="dev")
     made = pools(tmp_path / "out")
     assert list(made) == ["a", "b"]
     assert sorted((one.program or "", one.answer or 0.0) for one in made["a"].candidates) == [
@@ -98,7 +99,7 @@ def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     given = [{"id": "a", "program": program} for program in programs]
     given += [{"id": "a", "answer": 94.000001}, {"id": "a", "answer": "no"}, {"id": "b", "answer": 1}]
     given += [{"id": "c", "answer": 1}]
-    import_predictions.run([write(tmp_path / "p", given)], data, tmp_path / "out")
+    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data)
     by_program = {one.program: one for one in pools(tmp_path / "out")["a"].candidates}
     assert by_program["multiply(nan, 1)"].error == "the value is nan"
     assert by_program["add(1"].error is not None
@@ -130,7 +131,7 @@ def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
         17,
         {"id": "nobody", "answer": 2},
     ]
-    result = import_predictions.run([write(tmp_path / "p.jsonl", given)], data, tmp_path / "out", split="dev")
+    result = import_predictions([write(tmp_path / "p.jsonl", given)], tmp_path / "out", data=data, split="dev")
     found = rejects(tmp_path / "out")
     empty = "the prediction is empty: no program in it"
     assert [row[:3] for row in found] == [
@@ -146,12 +147,12 @@ def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
 
 def test_all_splits_are_looked_through_and_those_without_predictions_passed_over(tmp_path: Path, data: Path) -> None:
     both = write(tmp_path / "both", [{"id": "t", "answer": 1}, {"id": "a", "answer": 1}])
-    import_predictions.run([both], data, tmp_path / "out")
+    import_predictions([both], tmp_path / "out", data=data)
     assert sorted(path.name for path in (tmp_path / "out").glob("*.jsonl")) == [
         "dev.jsonl", "rejects.jsonl", "train.jsonl"
     ]  # fmt: skip
     only_dev = write(tmp_path / "dev", [{"id": "a", "answer": 1}])
-    import_predictions.run([only_dev], data, tmp_path / "out")
+    import_predictions([only_dev], tmp_path / "out", data=data)
     assert not (tmp_path / "out" / "train.jsonl").exists()
     assert {row[0] for row in rejects(tmp_path / "out")} == {"dev.jsonl"}
 
@@ -163,7 +164,7 @@ def test_pools_serve_as_questions(tmp_path: Path) -> None:
     )
     given = write(tmp_path / "p", [{"id": pool.id, "answer": 1} for pool in rewarded])
     for folder in (tmp_path / "rewarded", plain.parent):
-        import_predictions.run([given], folder, tmp_path / "out", split="dev")
+        import_predictions([given], tmp_path / "out", data=folder, split="dev")
         made = pools(tmp_path / "out")
         assert list(made) == [pool.id for pool in rewarded]
         assert all(pool.candidates == [Candidate(answer=1.0, origin="imported")] for pool in made.values())
@@ -178,7 +179,7 @@ def test_the_same_seed_gives_the_same_bytes_and_the_place_tells_nothing(tmp_path
     ]
     contents = []
     for out, seed in (("x", 0), ("y", 0), ("z", 1)):
-        import_predictions.run(files, folder, tmp_path / out, split="dev", seed=seed)
+        import_predictions(files, tmp_path / out, data=folder, split="dev", seed=seed)
         contents.append((tmp_path / out / "dev.jsonl").read_bytes())
     assert contents[0] == contents[1] != contents[2]
     first = sum(pool.candidates[0].answer == 1.0 for pool in pools(tmp_path / "x").values())
@@ -187,17 +188,17 @@ def test_the_same_seed_gives_the_same_bytes_and_the_place_tells_nothing(tmp_path
 
 def test_files_of_one_name_are_told_apart(tmp_path: Path, data: Path) -> None:
     paths = [write(tmp_path / run / "p.jsonl", [{"id": "a", "answer": 1}, 7]) for run in ("x", "y")]
-    result = import_predictions.run(paths, data, tmp_path / "out")
+    result = import_predictions(paths, tmp_path / "out", data=data)
     assert [one["file"] for one in result["files"]] == [str(path) for path in paths]
     assert list(result["models"]) == [str(path) for path in paths]
     with pytest.raises(UserError, match="given twice"):
-        import_predictions.run([paths[0], tmp_path / "y" / ".." / "x" / "p.jsonl"], data, tmp_path / "out")
+        import_predictions([paths[0], tmp_path / "y" / ".." / "x" / "p.jsonl"], tmp_path / "out", data=data)
 
 
 def test_a_pool_too_long_to_be_read_again_is_left_out(tmp_path: Path, data: Path) -> None:
     long = "9" * 90_000
     given = [{"id": "a", "program": f"add({long}, {number})"} for number in range(12)] + [{"id": "b", "answer": 1}]
-    import_predictions.run([write(tmp_path / "p", given)], data, tmp_path / "out")
+    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data)
     assert list(pools(tmp_path / "out")) == ["b"]
     (row,) = [row for row in rejects(tmp_path / "out") if row[2] == "a"]
     assert f"more than the {LONGEST_LINE}" in row[3]
@@ -215,12 +216,12 @@ def test_faults_of_the_user_leave_nothing_behind(tmp_path: Path, data: Path) -> 
         ([write(tmp_path / "other", [{"id": "x", "answer": 1}])], data, None, "ids such as 'x'"),
     ):
         with pytest.raises(UserError, match=message):
-            import_predictions.run(paths, folder, out, split=split)
+            import_predictions(paths, out, data=folder, split=split)
         assert not out.exists()
     kept = write(tmp_path / "kept" / "p", [{"id": "a", "answer": 1}])
     (tmp_path / "kept" / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match="would be replaced"):
-        import_predictions.run([kept], data, tmp_path / "kept")
+        import_predictions([kept], tmp_path / "kept", data=data)
     assert kept.exists()
 
 
@@ -228,7 +229,7 @@ def test_bad_questions_are_rejected(tmp_path: Path, data: Path) -> None:
     lines = (data / "dev.jsonl").read_text().splitlines()
     (data / "dev.jsonl").write_text("\n".join([lines[0], '{"id": "b"}', "no JSON", lines[2]]))
     given = [{"id": identifier, "answer": 1} for identifier in "abc"]
-    import_predictions.run([write(tmp_path / "p", given)], data, tmp_path / "out", split="dev")
+    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data, split="dev")
     assert list(pools(tmp_path / "out")) == ["a", "c"]
     assert [row[:3] for row in rejects(tmp_path / "out")] == [
         ("dev.jsonl", 2, "b"),

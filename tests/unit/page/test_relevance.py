@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.evaluation.survival import draw_questions, measure, token_counter
+from finrank.evaluation.survival import measure, token_counter
 from finrank.page.relevance import DEFAULT_CHOICES, Choices, page_evidence, relevance, select_evidence, shorten
 from finrank.ranker.prompt import PromptSettings
+from finrank.sources.finqa import draw_questions
 from tests.conftest import REPOSITORY
 
 TABLE = [["( in millions )", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["cost", "-32 ( 32 )", "22% ( 22 % )"]]

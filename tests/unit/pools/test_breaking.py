@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from finrank.page.page import Page
 from finrank.pools.breaking import break_program
-from finrank.pools.corrupt import evaluate
 from finrank.pools.pool import build_pool
 from finrank.programs import ARITHMETIC_OPERATIONS, Program, ProgramError, Step, parse
+from finrank.programs.value import value_of
 from tests.helpers.questions import TABLE, TEXT, make_question
 
 PAGE = Page(TABLE, TEXT)
@@ -28,7 +28,7 @@ PROGRAMS = st.lists(STEPS, min_size=1, max_size=5).map(lambda steps: Program(tup
 def has_value(text: str) -> bool:
     """Whether a program's text, as the reward stage reads it, gives a value."""
     try:
-        return evaluate(parse(text), TABLE).answer is not None
+        return value_of(parse(text), TABLE).answer is not None
     except ProgramError:
         return False
 
@@ -36,7 +36,7 @@ def has_value(text: str) -> bool:
 @given(PROGRAMS, st.integers(0, 2**32))
 def test_a_broken_program_has_no_value(program: Program, seed: int) -> None:
     broken = break_program(program, PAGE, random.Random(seed))
-    assert evaluate(broken, TABLE).error is not None
+    assert value_of(broken, TABLE).error is not None
     assert not has_value(str(broken))
 
 
@@ -63,7 +63,7 @@ def test_a_fault_that_does_no_harm_leaves_the_candidate_as_it_was() -> None:
     table = [["", "a", "b"], ["2008", "5829", "5735"]]
     program = parse("divide(5829, 5735)")
     faulty = [break_program(program, Page(table, []), random.Random(seed)) for seed in range(60)]
-    assert any(evaluate(one, table).answer is not None for one in faulty)
+    assert any(value_of(one, table).answer is not None for one in faulty)
 
     found = Counter[bool]()
     for number in range(40):
@@ -73,7 +73,7 @@ def test_a_fault_that_does_no_harm_leaves_the_candidate_as_it_was() -> None:
             fails = candidate.answer is None
             assert fails == (candidate.edits[-1:] == ["break"])
             assert candidate.program is not None
-            assert evaluate(parse(candidate.program), table).answer == candidate.answer
+            assert value_of(parse(candidate.program), table).answer == candidate.answer
             found[fails] += candidate.origin == "corrupted"
     assert found[True] > 0
     assert found[False] > 0

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finrank.page.page import Page
-from finrank.pools.corrupt import EDITS, Corruptor, Draft, evaluate
+from finrank.pools.corrupt import EDITS, Corruptor, Draft
 from finrank.pools.likeness import Likeness
 from finrank.programs import Program, Step, operands, parse
 from finrank.programs.shape import count_shapes, shape_of
+from finrank.programs.value import value_of
 from finrank.records import Question
 from tests.helpers.questions import TABLE, TEXT
 
@@ -168,7 +169,7 @@ def test_any_program_can_be_corrupted_into_programs_with_a_value(program: Progra
     if made is not None:
         assert parse(str(made.program)) == made.program
         assert made.value.answer is not None
-        assert evaluate(made.program, TABLE) == made.value
+        assert value_of(made.program, TABLE) == made.value
 
 
 def counts_of_shapes_and_years(programs: list[Program]) -> Counter[str]:

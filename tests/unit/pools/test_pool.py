@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from finrank.pools import pool as pool_module
-from finrank.pools.corrupt import EDITS, Value, evaluate
+from finrank.pools.corrupt import EDITS
 from finrank.pools.fit_likeness import fit
 from finrank.pools.likeness import Likeness
 from finrank.pools.pool import NoPool, build_pool, gold_of
 from finrank.programs import ProgramError, execute, parse
-from finrank.records import Pool, Question, answer_key
+from finrank.programs.value import Value, answer_key, value_of
+from finrank.records import Pool, Question
 from tests.helpers.questions import RATE, TABLE, TEXT, N, Questions, make_question
 
 # The 0.1 % quantile of chi-square with 7 degrees of freedom.
@@ -219,10 +220,10 @@ def test_odd_pages_have_pools_too(table: list[list[str]]) -> None:
 
 
 def test_a_value_or_why_there_is_none() -> None:
-    assert evaluate(parse("divide(1, 8)"), []) == Value(0.125)
-    assert evaluate(parse("greater(1, 8)"), []) == Value("no")
-    assert evaluate(parse("multiply(1e300, 1e300)"), []) == Value(None, "the value is inf")
-    failed = evaluate(parse("divide(1, 0)"), [])
+    assert value_of(parse("divide(1, 8)"), []) == Value(0.125)
+    assert value_of(parse("greater(1, 8)"), []) == Value("no")
+    assert value_of(parse("multiply(1e300, 1e300)"), []) == Value(None, "the value is inf")
+    failed = value_of(parse("divide(1, 0)"), [])
     assert failed.answer is None
     assert "division by zero" in str(failed.error)
 

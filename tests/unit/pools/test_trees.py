@@ -14,7 +14,7 @@ from finrank.pools.corrupt import Corruptor
 from finrank.pools.likeness import Likeness
 from finrank.pools.trees import grow, random_tree
 from finrank.programs import parse
-from finrank.records import answer_key
+from finrank.programs.value import answer_key
 from tests.helpers.questions import TABLE, TEXT, N, Questions
 
 Edges = list[tuple[int, int]]

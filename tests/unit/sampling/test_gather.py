@@ -185,7 +185,10 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_asked(tm
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("not to be lost")
     with serving(good) as stub:
-        for out, message in ((tmp_path / "mine", "no stage directory"), (data, r"no stage directory|input folder")):
+        for out, message in (
+            (tmp_path / "mine", "not a stage directory"),
+            (data, r"not a stage directory|input folder"),
+        ):
             with pytest.raises(UserError, match=message):
                 run(data, out, stub)
         with pytest.raises(UserError, match="01_prepare_dataset"):
@@ -200,8 +203,8 @@ def test_the_guides_example_prints_what_the_guide_shows(
     found = re.search(r"<!-- example -->\n```sh\nfinrank sample (.*?)\n```\n.*?```text\n(.*?)```", guide, re.DOTALL)
     assert found is not None
     monkeypatch.chdir(tmp_path)
-    sample_data.run(Path("datasets/finqa_raw"), train=40, dev=10, test=10, seed=0)
-    prepare.run(Path("datasets/finqa_raw"), Path("datasets/finqa_processed"))
+    sample_data.sample_data(Path("datasets/finqa_raw"), train=40, dev=10, test=10, seed=0)
+    prepare.prepare(Path("datasets/finqa_raw"), Path("datasets/finqa_processed"))
     gold = {one.question: one.program for one in load_records(Path("datasets/finqa_processed/dev.jsonl"), Question)}
 
     def answer(request: dict[str, Any], number: int) -> Answer:

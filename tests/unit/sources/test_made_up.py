@@ -9,12 +9,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from finrank.sources.made_up.draft import Draft, Kind
 
 import finrank.sources.made_up
 from finrank.programs import OPERATIONS, execute, parse
 from finrank.sources.finqa import Example, gold_of
 from finrank.sources.made_up import KINDS, generate
-from finrank.sources.made_up.draft import Draft, Kind
 from finrank.sources.made_up.pages import Page, make_page
 
 Examples = dict[str, list[dict[str, Any]]]

@@ -10,7 +10,8 @@ import pytest
 
 from finrank.errors import UserError
 from finrank.programs import parse
-from finrank.sources.predictions import Prediction, read_answer, read_predictions, text_of_tokens
+from finrank.programs.value import read_answer
+from finrank.sources.predictions import Prediction, read_predictions, text_of_tokens
 from finrank.store.json_lines import LONGEST_LINE, BadLine
 
 GOOD = b'{"id": "a", "program": "add(1, 2)"}'

@@ -80,7 +80,7 @@ def test_a_killed_stage_leaves_no_half_directory_and_runs_again(tmp_path: Path, 
 
 def test_a_folder_that_is_no_stage_directory_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="no stage directory"):
+    with pytest.raises(UserError, match="not a stage directory"):
         writer(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 

@@ -18,7 +18,8 @@ from finrank.evaluation.audit.features import features_of
 from finrank.evaluation.audit.linear import Design, PoolFeatures, fit, vocabulary
 from finrank.evaluation.audit.medoids import BY_TEXT, BY_VALUE, farthest
 from finrank.evaluation.metrics import FloatArray, pick_probabilities
-from finrank.records import Pool, RewardedPool, answer_key
+from finrank.programs.value import same_answer
+from finrank.records import Pool, RewardedPool
 
 # Fits on some pools (first) and scores others (second): an array per pool of the second.
 FittedScorer = Callable[[Sequence[Pool], Sequence[Pool]], list[FloatArray]]
@@ -34,10 +35,7 @@ def correct_indices(pool: Pool) -> list[int]:
     """Indices of the correct candidates: as rewarded, else those whose value is the gold answer."""
     if isinstance(pool, RewardedPool):
         return pool.correct
-    if pool.answer is None:
-        return []
-    gold = answer_key(pool.answer)
-    return [i for i, one in enumerate(pool.candidates) if one.answer is not None and answer_key(one.answer) == gold]
+    return [index for index, one in enumerate(pool.candidates) if same_answer(one.answer, pool.answer)]
 
 
 def accuracies(pools: Sequence[Pool], scores: Sequence[FloatArray]) -> FloatArray:

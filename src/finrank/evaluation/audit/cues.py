@@ -19,7 +19,8 @@ from finrank.evaluation.audit.features import decimals, parsed, written
 from finrank.evaluation.audit.medoids import value_ranks
 from finrank.evaluation.metrics import FloatArray
 from finrank.programs import operands
-from finrank.records import Candidate, Pool, answer_key
+from finrank.programs.value import answer_key
+from finrank.records import Candidate, Pool
 
 Measure = Callable[[Pool], list[float | None]]  # None: the candidate has no such number, and is never picked first
 Keys = Callable[[Pool], list[str | None]]

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from finrank.errors import UserError
 from finrank.records import Question
-from finrank.store import BadLine, available_splits
+from finrank.sources.questions import read_questions
+from finrank.store import BadLine, split_files
 
 
 class Asked(NamedTuple):
@@ -41,15 +42,10 @@ class QuestionFiles:
         """The given splits of a stage directory (default: all). UserError for a missing one or a limit below 1."""
         if limit is not None and limit < 1:
             raise UserError(f"limit is {limit}: at least 1 question of each split")
-        available = available_splits(input_dir, expected="finqa_processed")
-        if missing := [split for split in splits or () if split not in available]:
-            raise UserError(f"{input_dir} has no {missing[0]}.jsonl; it has: {', '.join(available)}")
-        return cls({name: input_dir / f"{name}.jsonl" for name in available if not splits or name in splits}, limit)
+        return cls(split_files(input_dir, splits or (), expected="finqa_processed"), limit)
 
     def read(self, split: str) -> Iterator[tuple[int, Question | BadLine]]:
         """Questions of a split, or faulty lines, with their line numbers."""
-        from finrank.commands.import_predictions import read_questions
-
         return islice(read_questions(self.paths[split]), self.limit)
 
     def asked(self) -> Iterator[Asked]:
