@@ -143,7 +143,7 @@ def _dtypes() -> list[_Entry]:
 
 def _default_model() -> list[_Entry]:
     from finrank.ranker.attention.routes import checked_route
-    from finrank.ranker.base_model import locate
+    from finrank.ranker.locate import locate
     from finrank.ranker.model import CandidateRankingModel
     from finrank.ranker.settings import RankerSettings
 

@@ -16,7 +16,7 @@ import typer
 import yaml
 
 from finrank.commands.doctor import DEFAULT_BASE, DEFAULT_BASE_SHA256, EXTRAS, doctor
-from finrank.ranker import base_model as weights
+from finrank.ranker import locate as weights
 from tests.conftest import REPOSITORY
 from tests.helpers.serving_model import save_tiny_model
 
