@@ -18,7 +18,7 @@ from finrank.commands.options import BaseModel, ModelOrHubId, Revision
 from finrank.console import Reading, say, track, warn
 from finrank.errors import UserError
 from finrank.store import sha256, versions
-from finrank.store.growing_file import RankedFiles
+from finrank.store.growing_file import RankedFiles, open_ranked
 from finrank.store.json_lines import BadLine, Line, encode_reject, read_lines, read_value
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def rank(
 
     model_dir = find_model(locate_model(model, revision=revision))
     made_with = _made_with(model_dir, base_model)
-    with RankedFiles(input_path, output_path, made_with, overwrite=overwrite) as files:
+    with open_ranked(input_path, output_path, made_with, overwrite=overwrite) as files:
         if files.complete:
             say(f"{output_path} is complete ({_summary(files)}): nothing to do; --overwrite ranks again")
             return dict(files.counts)
@@ -117,10 +117,10 @@ def _made_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
 
 def _rank_lines(ranker: Ranker, files: RankedFiles) -> None:
     """Rank and store, block by block, the lines that are not done yet."""
-    start, lines_done = files.input_done, files.lines
+    start, lines_done = files.input.size, files.lines
     # The part that an earlier run did is not progress of this one: the estimated time left would be too short.
-    reading = Reading(total=files.input_path.stat().st_size - start, done=-start)
-    lines = (line for line in read_lines(files.input_path, reading) if line.number > lines_done)
+    reading = Reading(total=files.input.path.stat().st_size - start, done=-start)
+    lines = (line for line in read_lines(files.input.path, reading) if line.number > lines_done)
     warned: set[str] = set()
     for block in _blocks(track(lines, "ranking", reading=reading)):
         parsed = [_read(line, ranker) for line in block]

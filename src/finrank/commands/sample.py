@@ -142,7 +142,7 @@ def _sample(
     from finrank.records import Pool
     from finrank.sampling.collect import print_summary, write_pools
     from finrank.sampling.gather import gather
-    from finrank.sampling.journal import Journal
+    from finrank.sampling.journal import open_journal
     from finrank.store import StageWriter
 
     made_with = {**asker.made_with, "splits": list(questions.paths), "limit": questions.limit}
@@ -157,7 +157,7 @@ def _sample(
     if not overwrite and not journal_path.is_file() and (done := _finished(output_dir, questions, made_with)):
         say(f"{output_dir} is finished, with the same settings: nothing to do; --overwrite samples again")
         return done
-    with Journal(journal_path, asker.made_with, overwrite=overwrite) as journal:
+    with open_journal(journal_path, asker.made_with, overwrite=overwrite) as journal:
         if not journal.is_empty:
             say(f"resuming with the completions in {journal.path}")
         reasons = gather(asker, questions, journal)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from finrank.errors import UserError
@@ -25,39 +25,35 @@ Completion = tuple[str, str | None]
 _REMEDY = "use the old settings, another --output_dir, or --overwrite, which asks for all of them again"
 
 
+@contextmanager
+def open_journal(path: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[Journal]:
+    """Lock and read a journal; an empty one is deleted again at the end, and `overwrite` drops what it holds.
+
+    `settings` are what decides a question's completions besides the question. Raises UserError if the file was made
+    with other settings, is damaged, or is in use.
+    """
+    with open_locked(path, "finrank sample"):
+        if overwrite:
+            os.truncate(path, 0)
+        journal = Journal(path, settings)
+        try:
+            yield journal
+        finally:
+            if journal.is_empty:
+                journal.remove()
+
+
 class Journal:
-    """The completions so far, in a file that grows; use as a context manager, which locks it."""
+    """The completions so far, in a file that grows; `open_journal` locks it."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        """`settings` are what decides a question's completions besides the question; `overwrite` drops old ones.
-
-        Entering raises UserError if the file was made with other settings, is damaged, or is in use.
-        """
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Read the file; UserError if it holds completions of other settings or is damaged."""
         self.path = path
         self.tokens = {"prompt": 0, "completion": 0}
-        self._settings = dict(settings)
-        self._overwrite = overwrite
         self._file = GrowingFile(path)
         self._offsets: dict[str, list[int]] = {}  # of the lines of a key; texts stay on the disk
         self._completions: Counter[str] = Counter()
-
-    def __enter__(self) -> Journal:
-        self._lock = open_locked(self.path, "finrank sample")
-        try:
-            if self._overwrite:
-                os.truncate(self.path, 0)
-            self._read()
-        except BaseException:
-            self._lock.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.is_empty:
-            self.remove()
-        self._lock.close()
+        self._read(dict(settings))
 
     @property
     def is_empty(self) -> bool:
@@ -91,7 +87,7 @@ class Journal:
         """Delete the file, which is empty or whose completions are in a stage directory by now."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> None:
+    def _read(self, settings: dict[str, Any]) -> None:
         stored: dict[str, Any] = {}
         for number, (offset, line) in enumerate(self._file.finish_lines(), start=1):
             try:
@@ -106,10 +102,10 @@ class Journal:
         if self.is_empty:
             os.truncate(self.path, 0)
             self._file = GrowingFile(self.path)
-            self._append({"journal": "finrank sample", "settings": self._settings})
-        elif stored != self._settings:
+            self._append({"journal": "finrank sample", "settings": settings})
+        elif stored != settings:
             raise UserError(
-                f"{self.path} holds completions of other settings: {difference(stored, self._settings)}; {_REMEDY}"
+                f"{self.path} holds completions of other settings: {difference(stored, settings)}; {_REMEDY}"
             )
 
     def _append(self, row: Mapping[str, Any]) -> int:

@@ -31,19 +31,13 @@ class Sampling:
 class EndpointOptions:
     """How an endpoint is asked; only `url` and `max_tokens` affect its answers. Raises UserError if out of range."""
 
-    url: str
-    """The part before /chat/completions, usually ending in /v1."""
-    max_tokens: int = 512
-    """Tokens of a completion; 0 leaves the limit to the server."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable with the key; without a key the server is asked all the same."""
-    concurrency: int = 4
-    """Questions at a time."""
-    timeout: float = 120.0
-    """Seconds for each attempt."""
+    url: str  # the part before /chat/completions, usually ending in /v1
+    max_tokens: int = 512  # of a completion; 0 leaves the limit to the server
+    api_key_env: str = "OPENAI_API_KEY"  # environment variable; without a key the server is asked all the same
+    concurrency: int = 4  # questions at a time
+    timeout: float = 120.0  # seconds for each attempt
     max_retries: int = 6
-    max_failures: int = 5
-    """Questions in a row without an answer that stop the run; 0: none do."""
+    max_failures: int = 5  # questions in a row without an answer that stop the run; 0: none do
 
     def __post_init__(self) -> None:
         if min(self.max_tokens, self.max_retries, self.max_failures) < 0:
@@ -69,10 +63,8 @@ class Unanswered(Exception):
 class Rule(NamedTuple):
     """What a fault means for its question and for the run."""
 
-    attempts: int
-    """Times that a question is asked before it is rejected."""
-    counts: bool
-    """True if the server may be at fault: `max_failures` questions of this kind in a row stop the run."""
+    attempts: int  # times that a question is asked before it is rejected
+    counts: bool  # true if the server may be at fault: `max_failures` such questions in a row stop the run
 
 
 # Any other error stops the run: a wrong key, model or URL would fail every question.

@@ -29,7 +29,6 @@ from finrank.serving.limits import Limits
 from finrank.serving.schemas import (
     AnswerBody,
     ApiVersion,
-    EvidenceBody,
     Health,
     Meta,
     RankRequest,
@@ -57,9 +56,7 @@ class Service:
     """A model behind its limits, shared by the endpoints."""
 
     def __init__(self, ranker: Ranker, name: str, limits: Limits) -> None:
-        self.ranker = ranker
-        self.name = name
-        self.limits = limits
+        self.ranker, self.name, self.limits = ranker, name, limits
         self.traffic = Traffic()
         self.batcher = Batcher(ranker.score, limits.batch_tokens)
 
@@ -96,13 +93,12 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
     add_error_handlers(app)
     # Only describes the key in /openapi.json; the guard checks it.
     bearer = HTTPBearer(auto_error=False, description="the server's FINRANK_API_KEY")
-    ranking = APIRouter(
-        route_class=limited_bodies(service.limits), dependencies=[] if key is None else [Depends(bearer)]
-    )
-    _add_ranking(ranking, service)
+    dependencies = [] if key is None else [Depends(bearer)]
+    router = APIRouter(route_class=limited_bodies(service.limits), dependencies=dependencies)
+    _add_ranking(router, service)
     for path in ("/v1/rerank", "/rerank", "/v2/rerank"):
-        _add_reranking(ranking, service, path)
-    app.include_router(ranking)
+        _add_reranking(router, service, path)
+    app.include_router(router)
     _add_health(app, service)
     _add_pages(app)
     return app
@@ -121,11 +117,10 @@ def _rank_response(service: Service, request: RankRequest, prepared: Prepared, r
     places = PagePlaces(request.table, request.text)
     confidence = service.ranker.confidence
     threshold = None if confidence is None else confidence.threshold
-    answers = []
-    for answer in ranking:
-        used = places.of(answer.programs[0] if answer.programs else None)
-        evidence = EvidenceBody(cells=used.cells, sentences=used.sentences)
-        answers.append(AnswerBody(**vars(answer), evidence=evidence))
+    answers = [
+        AnswerBody(**vars(answer), evidence=places.of(answer.programs[0] if answer.programs else None))
+        for answer in ranking
+    ]
     return RankResponse(
         id=request.id,
         answers=answers,

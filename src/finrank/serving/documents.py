@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finrank.programs.value import read_answer
 from finrank.serving.query_text import parse_query
-from finrank.serving.schemas import Document, DocumentBody, RerankRequest, RerankResult
+from finrank.serving.schemas import Document, RerankRequest, RerankResult
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Ranking
@@ -26,7 +26,7 @@ def ranking_request(request: RerankRequest) -> dict[str, Any]:
     return {**query._asdict(), "candidates": [read_document(_text_of(document)) for document in request.documents]}
 
 
-def _text_of(document: str | DocumentBody) -> str:
+def _text_of(document: str | Document) -> str:
     return document if isinstance(document, str) else document.text
 
 

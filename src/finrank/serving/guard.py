@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -30,39 +31,31 @@ _HEADERS = {
 _SECONDS_TO_SEND = 5.0
 
 
+@dataclass
 class Traffic:
-    """The number of requests in the service, and whether new ones are accepted."""
+    """The requests in the service, and whether new ones are accepted."""
 
-    def __init__(self) -> None:
-        self.waiting = 0
-        """Requests accepted and not yet answered."""
-        self.draining = False
-        """True once the server shuts down: new requests get a 503."""
+    waiting: int = 0  # requests accepted and not yet answered
+    draining: bool = False  # true once the server shuts down: new requests get a 503
 
 
 class Guard:
     """ASGI middleware: checks every POST before its body is read, and drops it once its client has gone."""
 
     def __init__(self, app: ASGIApp, *, limits: Limits, key: str | None, traffic: Traffic) -> None:
-        self._app = app
-        self._limits = limits
-        self._key = key
-        self._traffic = traffic
+        self._app, self._limits, self._key, self._traffic = app, limits, key, traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return await self._app(scope, receive, send)
         response = _Response(send, "no-cache" if scope["method"] in ("GET", "HEAD") else "no-store")
         if scope["method"] != "POST":
-            await self._app(scope, receive, response.send)
-            return
+            return await self._app(scope, receive, response.send)
         try:
             self._admit(Headers(scope=scope))
         except ServiceError as error:
-            await error.response()(scope, receive, response.send)
-            return
+            return await error.response()(scope, receive, response.send)
         self._traffic.waiting += 1
         try:
             await self._handle(scope, receive, response)
@@ -89,8 +82,7 @@ class Guard:
             raise self._limits.overloaded()
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            message = f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json"
-            raise ServiceError(415, message)
+            raise ServiceError(415, f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json")
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             message = f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed"
@@ -143,16 +135,14 @@ class _Response:
     """Sends a response with the common headers, and knows whether it has begun."""
 
     def __init__(self, send: Send, caching: str) -> None:
-        self._send = send
-        self._caching = caching
+        self._send, self._caching = send, caching
         self.started = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(raw=list(message["headers"]))
-            for name, value in _HEADERS.items():
-                headers[name] = value
+            headers.update(_HEADERS)
             headers.setdefault("cache-control", self._caching)
             message = {**message, "headers": headers.raw}
         await self._send(message)

@@ -12,22 +12,15 @@ _MOST_NAMES = 64  # in one object of a body: each unknown one would be a fault o
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one server; the defaults suit two cores and a small encoder."""
+    """Maxima of one server; the defaults suit two cores and a small encoder."""
 
-    body_bytes: int = 1024 * 1024
-    """Maximum size of a request's body, in bytes."""
-    candidates: int = 256
-    """Maximum number of candidates in a request."""
-    characters: int = 200_000
-    """Maximum characters of a request's texts, plus one per text and list; checked before tokens are known."""
-    tokens: int = 16384
-    """Maximum tokens of a request: its prefix once and all its candidates."""
-    waiting: int = 256
-    """Maximum number of requests in the service, those being scored included."""
-    seconds: float = 30.0
-    """Maximum seconds from a request's first byte to its response."""
-    batch_tokens: int = 2048
-    """Tokens scored together: enough to fill a CPU, while a GPU wants more. A longer request is scored alone."""
+    body_bytes: int = 1024 * 1024  # size of a request's body
+    candidates: int = 256  # of a request
+    characters: int = 200_000  # of a request's texts, plus one per text and list; checked before tokens are known
+    tokens: int = 16384  # of a request: its prefix once and all its candidates
+    waiting: int = 256  # requests in the service, those being scored included
+    seconds: float = 30.0  # from a request's first byte to its response
+    batch_tokens: int = 2048  # scored together, enough to fill a CPU; a longer request is scored alone
 
     def check_body(self, body: Any) -> None:
         """Raise for a decoded body with too many candidates, characters or names, in whatever fields."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from finrank.page.places import Places
 from finrank.records import Answer, Origin
 
 
@@ -63,13 +64,6 @@ class RankRequest(BaseModel):
     id: str | None = Field(default=None, description="returned unchanged")
 
 
-class EvidenceBody(BaseModel):
-    """Where the page has the numbers that the answer's best program reads."""
-
-    cells: list[tuple[int, int]] = Field(description="[row, column]; row 0 is the header")
-    sentences: list[int] = Field(description="indices into text")
-
-
 class AnswerBody(BaseModel):
     """One distinct answer with all candidates that have it."""
 
@@ -80,7 +74,9 @@ class AnswerBody(BaseModel):
     indices: list[int] = Field(description="indices of all its candidates")
     programs: list[str] = Field(description="programs that compute it, the best first")
     error: str | None = Field(description="why the best candidate's program has no value")
-    evidence: EvidenceBody
+    evidence: Places = Field(
+        description="where the page has the numbers of its best program: cells [row, column] and indices into text"
+    )
 
 
 class Usage(BaseModel):
@@ -105,7 +101,7 @@ class RankResponse(BaseModel):
     warnings: list[str] = Field(description="why the probabilities may be off for this request")
 
 
-class DocumentBody(BaseModel):
+class Document(BaseModel):
     """A document as an object; other keys are ignored."""
 
     text: str
@@ -128,7 +124,7 @@ class RerankRequest(BaseModel):
 
     model: str | None = Field(default=None, description="any name: this server has one model, named in the response")
     query: str = Field(min_length=1, description="the question alone, or with table: and text: sections")
-    documents: list[str | DocumentBody] = Field(
+    documents: list[str | Document] = Field(
         min_length=1,
         fail_fast=True,
         description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE",
@@ -137,12 +133,6 @@ class RerankRequest(BaseModel):
     return_documents: bool | None = Field(
         default=None, description="whether results include their document; default: true, on /v2/rerank false"
     )
-
-
-class Document(BaseModel):
-    """A document as it was sent."""
-
-    text: str
 
 
 class RerankResult(BaseModel):

@@ -15,8 +15,8 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, AnyStr
 
 from pydantic import BaseModel, ValidationError
@@ -151,105 +151,93 @@ class _RankManifest(BaseModel):
 _REMEDY = "choose another --output, or start over with --overwrite"
 
 
-class RankedFiles:
-    """Output, rejects and manifest of one input of `finrank rank`; use as a context manager.
+@contextmanager
+def open_ranked(
+    input_path: Path, output_path: Path, made_with: Mapping[str, Any], *, overwrite: bool
+) -> Iterator[RankedFiles]:
+    """Lock the output of `finrank rank`, and resume an earlier run or start over.
 
-    `lines` and `input_done` are the lines and bytes of the input that are done, `counts` the fates of its pools.
+    `made_with` is everything besides the input that decides the output: model, libraries, device. Raises UserError if
+    the output was made from another input or with something else, so that no file ever mixes two results; `overwrite`
+    starts over instead.
     """
+    files = RankedFiles(input_path, output_path, made_with)
+    if input_path.resolve() in (output_path.resolve(), files.rejects_path.resolve()):
+        raise UserError(f"--output {output_path} would replace the input: choose another")
+    existed = output_path.is_file()
+    with open_locked(output_path, "finrank rank"):
+        ours = files.manifest_path.is_file()
+        if ours and existed and not overwrite:
+            files.resume()
+        elif ours or overwrite or not (files.output.size_on_disk() or files.rejects.size_on_disk()):
+            files.start_over()
+        else:
+            raise UserError(f"{output_path} exists but is not a result of finrank rank ({_REMEDY})")
+        yield files
 
-    def __init__(self, input_path: Path, output_path: Path, made_with: Mapping[str, Any], *, overwrite: bool) -> None:
-        """`made_with` is everything besides the input that decides the output: model, libraries, device.
 
-        Entering raises UserError if the output was made from another input or with something else, so that no file
-        ever mixes two results; `overwrite` starts over instead.
-        """
-        self.input_path = input_path
-        self.output_path = output_path
+class RankedFiles:
+    """Output, rejects and manifest of one input of `finrank rank`; the finished part of each file is its progress."""
+
+    def __init__(self, input_path: Path, output_path: Path, made_with: Mapping[str, Any]) -> None:
         self.rejects_path = output_path.with_name(f"{output_path.stem}.rejects.jsonl")
         self.manifest_path = output_path.with_name(f"{output_path.name}.{MANIFEST}")
-        if input_path.resolve() in (output_path.resolve(), self.rejects_path.resolve()):
-            raise UserError(f"--output {output_path} would replace the input: choose another")
-        self.lines = 0
+        self.input = GrowingFile(input_path)
+        self.output = GrowingFile(output_path)
+        self.rejects = GrowingFile(self.rejects_path)
+        self.lines = 0  # of the input that are done
         self.counts: Counter[str] = Counter(ranked=0, abstained=0, rejected=0)
         self.complete = False
         self._made_with = dict(made_with)
-        self._overwrite = overwrite
-        self._input = GrowingFile(input_path)
-        self._output = GrowingFile(output_path)
-        self._rejects = GrowingFile(self.rejects_path)
-
-    @property
-    def input_done(self) -> int:
-        """Bytes of the input that are done."""
-        return self._input.size
-
-    def __enter__(self) -> RankedFiles:
-        existed = self.output_path.is_file()
-        self._lock = open_locked(self.output_path, "finrank rank")
-        try:
-            ours = self.manifest_path.is_file()
-            if ours and existed and not self._overwrite:
-                self._resume()
-            elif ours or self._overwrite or not (self._output.size_on_disk() or self._rejects.size_on_disk()):
-                self._start_over()
-            else:
-                raise UserError(f"{self.output_path} exists but is not a result of finrank rank ({_REMEDY})")
-        except BaseException:
-            self._lock.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.close()
 
     def append(
         self, ranked: Sequence[bytes], rejects: Sequence[bytes], *, abstained: int, lines: int, input_done: int
     ) -> None:
         """Store a block: its output lines (`abstained` of them abstain), its rejects, and the progress in the input."""
-        self._output.append(b"".join(ranked))
+        self.output.append(b"".join(ranked))
         if rejects:
-            self._rejects.append(b"".join(rejects))
-        self._input.finish_to(input_done)
+            self.rejects.append(b"".join(rejects))
+        self.input.finish_to(input_done)
         self.lines = lines
         self.counts.update(ranked=len(ranked), abstained=abstained, rejected=len(rejects))
         self._store()
 
     def finish(self, input_done: int) -> None:
         """Mark the output as complete, with the bytes of the input including blank lines at its end."""
-        self._input.finish_to(input_done)
-        self._output.append(b"")  # an input without pools has an empty output, not none
+        self.input.finish_to(input_done)
+        self.output.append(b"")  # an input without pools has an empty output, not none
         self.complete = True
         self._store()
 
-    def _start_over(self) -> None:
+    def start_over(self) -> None:
+        """Remove the result of an earlier run."""
         self.manifest_path.unlink(missing_ok=True)
         self.rejects_path.unlink(missing_ok=True)
-        os.truncate(self.output_path, 0)
+        os.truncate(self.output.path, 0)
         self._store()  # before the first block, so that what a kill leaves of it is known to be ours
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Take up the result of an earlier run, and cut off what it did not finish."""
         try:
             stored = _RankManifest.model_validate_json(self.manifest_path.read_bytes())
         except ValidationError as error:
             raise UserError(f"{self.manifest_path} is damaged: {describe(error)} ({_REMEDY})") from error
         if stored.made_with != self._made_with:
             raise UserError(
-                f"{self.output_path} was ranked with another model or on another machine: "
+                f"{self.output.path} was ranked with another model or on another machine: "
                 f"{difference(stored.made_with, self._made_with)} ({_REMEDY})"
             )
         # The input may have grown since, by whole lines.
-        if not self._input.matches(stored.input, may_be_longer=True) or self._input.ends_inside_a_line():
-            raise UserError(f"{self.input_path} is not the input that {self.output_path} was made from ({_REMEDY})")
-        for file, counted in ((self._output, stored.output), (self._rejects, stored.rejects)):
+        if not self.input.matches(stored.input, may_be_longer=True) or self.input.ends_inside_a_line():
+            raise UserError(f"{self.input.path} is not the input that {self.output.path} was made from ({_REMEDY})")
+        for file, counted in ((self.output, stored.output), (self.rejects, stored.rejects)):
             # Only an unfinished run leaves anything after the counted part: a block that was cut off.
             if not file.matches(counted, may_be_longer=not stored.complete):
                 raise UserError(f"{file.path} was changed since it was written ({_REMEDY})")
             file.cut()
         self.lines = stored.lines
         self.counts.update(stored.counts)
-        self.complete = stored.complete and self.input_done == self._input.size_on_disk()
+        self.complete = stored.complete and self.input.size == self.input.size_on_disk()
 
     def _store(self) -> None:
         manifest = _RankManifest(
@@ -258,8 +246,8 @@ class RankedFiles:
             versions=versions("torch", "transformers", "peft", "tokenizers"),
             lines=self.lines,
             counts=dict(self.counts),
-            input=self._input.part,
-            output=self._output.part,
-            rejects=self._rejects.part,
+            input=self.input.part,
+            output=self.output.part,
+            rejects=self.rejects.part,
         )
         write_json(self.manifest_path, manifest.model_dump())

@@ -19,7 +19,7 @@ from finrank import Ranker
 from finrank.commands.rank import _made_with, rank
 from finrank.errors import UserError
 from finrank.ranker.confidence import save_confidence
-from finrank.store.growing_file import RankedFiles
+from finrank.store.growing_file import RankedFiles, open_ranked
 from tests.helpers.pools import make_pool
 from tests.helpers.serving_model import save_tiny_model
 
@@ -193,7 +193,7 @@ def test_whatever_a_run_leaves_behind_is_mended(
             return append(files, ranked, rejects, **done)
         if left != "before the block":
             torn = {"a torn line": -20, "the block, not yet counted": None}[left]
-            for path, rows in ((files.output_path, ranked), (files.rejects_path, rejects)):
+            for path, rows in ((files.output.path, ranked), (files.rejects_path, rejects)):
                 with path.open("ab") as stream:
                     stream.write(b"".join(rows)[:torn])
         raise _Cut
@@ -316,7 +316,7 @@ def test_faulty_paths_are_refused(model: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         rank(model, source, source / "ranked.jsonl")
     with (
-        RankedFiles(source, output, _made_with(Path(model), None), overwrite=False),
+        open_ranked(source, output, _made_with(Path(model), None), overwrite=False),
         pytest.raises(UserError, match="another finrank rank is writing"),
     ):
         rank(model, source, output)
