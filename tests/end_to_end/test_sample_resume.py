@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.endpoint_stub import Answer, serving
+from tests.helpers.live_server import wait_until
 from tests.helpers.sampling import asked_id, contents, good, run, write_data
 
 
@@ -41,11 +40,3 @@ def test_a_killed_run_resumes_and_asks_for_nothing_twice(tmp_path: Path, by: sig
     with serving(good) as stub:
         run(data, tmp_path / "whole", stub)
     assert contents(out) == contents(tmp_path / "whole")
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if true():
-            return
-        time.sleep(0.01)
-    pytest.fail("waited for 30 seconds in vain")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,10 +31,7 @@ def running(app: FastAPI) -> Iterator[Live]:
     server = DrainingServer(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
     thread.start()
-    until = time.monotonic() + 20
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.01)
-    assert server.started
+    wait_until(lambda: server.started)
     try:
         yield Live(f"http://127.0.0.1:{opened.getsockname()[1]}", server, thread, app.state.service)
     finally:
@@ -42,3 +39,11 @@ def running(app: FastAPI) -> Iterator[Live]:
         thread.join(20)
         opened.close()
         assert not thread.is_alive(), "the server did not stop"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return as soon as the condition holds; fail after 20 seconds."""
+    until = time.monotonic() + 20
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert condition()

@@ -135,10 +135,7 @@ def _dtypes() -> list[_Entry]:
 
     native, why = use_bf16(TrainingConfig(base_model=DEFAULT_BASE))
     used = "training takes it (autocast)" if native else "training stays in the weights' own precision"
-    return [
-        _Entry("float32", "yes"),
-        _Entry("bfloat16", f"{'yes' if native else 'emulated, slow'}: {why}; {used}"),
-    ]
+    return [_Entry("float32", "yes"), _Entry("bfloat16", f"{'yes' if native else 'emulated, slow'}: {why}; {used}")]
 
 
 def _default_model() -> list[_Entry]:

@@ -25,8 +25,7 @@ Model = Annotated[
     ),
 ]
 Endpoint = Annotated[
-    str | None,
-    typer.Option("--endpoint", help="URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."),
+    str | None, typer.Option("--endpoint", help="URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1.")
 ]
 Questions = Annotated[
     Path, typer.Option("--input_dir", help="Questions: output of stage 01 (pools of any stage serve as well).")

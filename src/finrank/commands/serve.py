@@ -64,7 +64,7 @@ def serve(
       finrank serve --model outputs/run_001 --port 8000
     """
     from finrank.serving.app import make_app
-    from finrank.serving.keys import VARIABLE, read_key
+    from finrank.serving.guard import KEY_VARIABLE, read_key
     from finrank.serving.limits import Limits
     from finrank.serving.server import DrainingServer, bind, on_passing_thread
 
@@ -89,7 +89,7 @@ def serve(
         url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
         say(f"{name} is served on {url} (page: /, endpoints: /docs); Ctrl-C stops it")
         say(f"device: {ranker.device}; attention route: {ranker.route}")
-        say(f"key: {f'clients send {VARIABLE}' if key else 'none needed, only this machine can reach the server'}")
+        say(f"key: {f'clients send {KEY_VARIABLE}' if key else 'none needed, only this machine can reach the server'}")
         say(
             f"limits: body {max_body_kib} KiB, {max_characters} characters, {max_candidates} candidates, "
             f"{max_tokens} tokens, {timeout_s:g} s; {max_waiting} requests at once, in batches of {batch_tokens} tokens"

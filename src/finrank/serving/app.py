@@ -6,9 +6,11 @@ A request passes the guard (bytes, key, time), the limits (counts), its schema (
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,12 +22,10 @@ from starlette.staticfiles import StaticFiles
 from finrank.errors import UserError
 from finrank.page.places import PagePlaces
 from finrank.serving.batching import Batcher, Scores
-from finrank.serving.bodies import limited_bodies
-from finrank.serving.docs_page import write_docs
 from finrank.serving.documents import ranking_request, rerank_results
 from finrank.serving.error_responses import ErrorResponses, add_error_handlers, from_ranker
 from finrank.serving.guard import Guard, Traffic
-from finrank.serving.limits import Limits
+from finrank.serving.limits import Limits, limited_bodies
 from finrank.serving.schemas import (
     AnswerBody,
     ApiVersion,
@@ -187,7 +187,7 @@ def _add_pages(app: FastAPI) -> None:
     @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(write_docs(app.openapi()))
+        return HTMLResponse(_write_docs(app.openapi()))
 
 
 def _sends(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -195,3 +195,38 @@ def _sends(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Respo
         return await files.get_response(name, request.scope)
 
     return send
+
+
+def _write_docs(openapi: Mapping[str, Any]) -> str:
+    """/docs: the OpenAPI description as a plain page. FastAPI's own pages load their scripts from another server."""
+    endpoints = [
+        _write_endpoint(method, path, endpoint)
+        for path, methods in openapi["paths"].items()
+        for method, endpoint in methods.items()
+    ]
+    schemas = [
+        f"<details id='{escape(name)}'><summary>{escape(name)}</summary>"
+        f"<pre>{escape(json.dumps(schema, indent=2, ensure_ascii=False))}</pre></details>"
+        for name, schema in openapi["components"]["schemas"].items()
+    ]
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>finrank: HTTP endpoints</title>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        "<meta name='color-scheme' content='light dark'></head><body><main><h1>finrank: HTTP endpoints</h1>"
+        "<p>The same as OpenAPI: <a href='openapi.json'>openapi.json</a>. To try it out: <a href='./'>the page</a>.</p>"
+        f"{''.join(endpoints)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
+    )
+
+
+def _write_endpoint(method: str, path: str, endpoint: Mapping[str, Any]) -> str:
+    parts = [f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(endpoint.get('description', ''))}</p>"]
+    if "requestBody" in endpoint:
+        parts.append(f"<p>Request: {_schema_link(endpoint['requestBody'])}.</p>")
+    items = (f"<li>{escape(status)}: {_schema_link(sent)}</li>" for status, sent in endpoint["responses"].items())
+    return f"{''.join(parts)}<ul>{''.join(items)}</ul>"
+
+
+def _schema_link(part: Mapping[str, Any]) -> str:
+    reference = part["content"]["application/json"]["schema"].get("$ref", "")
+    name = escape(reference.rpartition("/")[2])
+    return f"<a href='#{name}'>{name}</a>"

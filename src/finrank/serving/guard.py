@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+import hmac
+import ipaddress
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from finrank.errors import UserError
 from finrank.serving.error_responses import ServiceError
-from finrank.serving.keys import check_key
 from finrank.serving.limits import Limits
 
+KEY_VARIABLE = "FINRANK_API_KEY"
 # The page and /docs load nothing from other servers, and no other site may frame them.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -70,7 +73,7 @@ class Guard:
 
     def _admit(self, headers: Headers) -> None:
         if self._key is not None:
-            check_key(self._key, headers.get("authorization"))
+            _check_key(self._key, headers.get("authorization"))
         if self._traffic.draining:
             raise ServiceError(
                 503,
@@ -167,3 +170,46 @@ async def _finish(sending: asyncio.Future[None], seconds: float) -> None:
 async def _wait_until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine can reach a server that listens there.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
+    [True, True, True, False, False]
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may resolve to anything
+
+
+def read_key(host: str, environment: Mapping[str, str]) -> str | None:
+    """The key that clients must send; None for a server on loopback without one.
+
+    Raises UserError if a required key is missing, and for a key that no header can hold.
+    """
+    key = environment.get(KEY_VARIABLE, "").strip()
+    if not key and is_loopback(host):
+        return None
+    if not key:
+        raise UserError(
+            f"--host {host} can be reached from other machines, and {KEY_VARIABLE} is not set: set it to a long random "
+            "text that clients send as Authorization: Bearer KEY, or listen on --host 127.0.0.1"
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UserError(f"{KEY_VARIABLE} must be printable ASCII without spaces: it is sent in a header")
+    return key
+
+
+def _check_key(key: str, header: str | None) -> None:
+    """Raise a 401 unless the Authorization header holds the key as a bearer token.
+
+    The comparison takes equally long wherever the texts differ, so that the key cannot be found letter by letter.
+    """
+    scheme, _, sent = (header or "").partition(" ")
+    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), key.encode())
+    if scheme.lower() != "bearer" or not same:
+        problem = "the API key is wrong" if header else "an API key is needed"
+        message = f"{problem}: send it as Authorization: Bearer KEY; the key is the server's {KEY_VARIABLE}"
+        raise ServiceError(401, message, headers={"www-authenticate": "Bearer"})

@@ -125,9 +125,7 @@ class RerankRequest(BaseModel):
     model: str | None = Field(default=None, description="any name: this server has one model, named in the response")
     query: str = Field(min_length=1, description="the question alone, or with table: and text: sections")
     documents: list[str | Document] = Field(
-        min_length=1,
-        fail_fast=True,
-        description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE",
+        min_length=1, fail_fast=True, description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE"
     )
     top_n: int | None = Field(default=None, ge=0, strict=True, description="number of results; null or 0: all")
     return_documents: bool | None = Field(

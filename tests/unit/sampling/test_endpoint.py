@@ -65,14 +65,7 @@ def test_a_server_without_a_key_is_asked_all_the_same(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        error(429),
-        error(500),
-        error(503),
-        error(408),
-        Answer(body=b'{"choices": [', length=1000),
-        Answer(hang=True),
-    ],
+    [error(429), error(500), error(503), error(408), Answer(body=b'{"choices": [', length=1000), Answer(hang=True)],
     ids=["429", "500", "503", "408", "closed midway", "hangs"],
 )
 def test_what_may_pass_is_tried_again(bad: Answer) -> None:
@@ -190,10 +183,7 @@ def test_without_a_key_401_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("status", [400, 401, 429, 200])
 def test_the_key_is_in_no_message(status: int) -> None:
     bad = error(status, f"wrong key {KEY} " + "x" * 5000)
-    with (
-        serving(lambda request, number: bad) as stub,
-        pytest.raises((Refused, UserError, Unanswered)) as raised,
-    ):
+    with serving(lambda request, number: bad) as stub, pytest.raises((Refused, UserError, Unanswered)) as raised:
         ask(stub)
     assert KEY not in str(raised.value)
     assert len(str(raised.value)) < 700

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from finrank import Ranker
 from finrank.serving.app import make_app
+from finrank.serving.limits import Limits
 from tests.helpers.live_server import Live, running
 from tests.helpers.serving_model import save_tiny_model
 
@@ -38,3 +40,19 @@ def live(ranker: Ranker) -> Iterator[Live]:
     """A live server of the tiny model."""
     with running(make_app(ranker, "tiny")) as served:
         yield served
+
+
+@pytest.fixture(scope="module")
+def url(ranker: Ranker) -> Iterator[str]:
+    """The address of a live server that takes 12 candidates at most."""
+    with running(make_app(ranker, "tiny", Limits(candidates=12))) as served:
+        yield served.url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A running browser; its tests skip where there is none."""
+    from tests.helpers.browser import launched
+
+    with launched() as running_browser:
+        yield running_browser

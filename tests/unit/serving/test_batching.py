@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.batching import Batcher, Scores
 from finrank.serving.limits import Limits
-from tests.helpers.live_server import running
+from tests.helpers.live_server import running, wait_until
 from tests.helpers.serving_model import ASKED
 
 
@@ -124,8 +123,7 @@ def test_concurrent_requests_get_what_they_get_alone(ranker: Ranker, monkeypatch
             pool.submit(lambda body: httpx.post(f"{live.url}/v1/rank", json=body, timeout=30).json(), request)
             for request in requests
         ]
-        while sum(begun) + len(live.service.batcher._waiting) < 12:
-            time.sleep(0.01)
+        wait_until(lambda: sum(begun) + len(live.service.batcher._waiting) == 12)
         held.set()
         for request, answer in zip(requests, answers, strict=True):
             alone = Ranker(ranker._loaded).rank(**request)

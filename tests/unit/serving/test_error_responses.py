@@ -144,20 +144,8 @@ def number_of_faults(model: type[BaseModel], body: dict[str, Any]) -> int:
         return error.error_count()
 
 
-TEXTS = st.text(max_size=8) | st.sampled_from(
-    [
-        "add(1, 2)",
-        "divide(1, 0)",
-        "exp(9, 99999)",
-        "table_sum(a, none)",
-        "yes",
-        "1e999",
-        "= 5",
-        "a\ntable:\nb",
-        "#0",
-        "",
-    ]
-)
+PROGRAMS = "add(1, 2)|divide(1, 0)|exp(9, 99999)|table_sum(a, none)|yes|1e999|= 5|a\ntable:\nb|#0|"
+TEXTS = st.text(max_size=8) | st.sampled_from(PROGRAMS.split("|"))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=3),

@@ -20,7 +20,7 @@ from finrank.serving.app import make_app
 from finrank.serving.batching import Scores
 from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import Limits
-from tests.helpers.live_server import running
+from tests.helpers.live_server import running, wait_until
 
 ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
 
@@ -233,10 +233,3 @@ def ask_in_thread(url: str, statuses: list[int]) -> threading.Thread:
     )
     thread.start()
     return thread
-
-
-def wait_until(condition: Any) -> None:
-    until = time.monotonic() + 20
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
-    assert condition()
