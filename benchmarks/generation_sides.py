@@ -26,7 +26,6 @@ from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.completion import write_completion
 from finrank.pools.pool import NoPool, gold_of
-from finrank.ranker.attention.routes import training_routes
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.scoring import score_pass
@@ -135,7 +134,7 @@ class Classification:
         self.model = CandidateRankingModel.new(config.ranker_settings()).to(device)
         self.work, self.size, self.most = work, size, config.tokens_per_pass
         self.optimizer = optimizer_of(self.model)
-        route, self.scoring = training_routes(self.model, [item.pool for item in work.pools])
+        route, self.scoring = self.model.training_routes([item.pool for item in work.pools])
         self.route = route.name
         if size.lean:
             self.model.activation_checkpointing_enable()

@@ -60,7 +60,7 @@ from llama_training import (
 from shared.llama_shapes import SHAPES, Bench, make_bench, packed_tokens, peak_tflops, redundant_tokens
 
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.attention.routes import Route, RouteName, check_route
+from finrank.ranker.attention.routes import Route, RouteName
 from finrank.ranker.scoring import score_pools
 
 SIZES, QUICK_SIZES = (1, 2, 4, 8, 16), (1, 2)  # questions per step
@@ -119,7 +119,7 @@ def arguments() -> argparse.Namespace:
 
 
 def check_routes(bench: Bench) -> list[Row]:
-    """How far each route's vectors are from naive ones, on `check_route`'s input (its verdict) and on real lengths."""
+    """How far each route's vectors are from naive ones, on the check's input (its verdict) and on real lengths."""
     rows = []
     pools = [item.pool for item in bench.pools[:2]]
     bench.model.eval()
@@ -127,7 +127,7 @@ def check_routes(bench: Bench) -> list[Row]:
         with torch.inference_mode():
             naive_ND, own_ND = (bench.model.candidate_vectors(pools, name) for name in ("naive", route))
         difference = ((own_ND - naive_ND).norm(dim=1) / naive_ND.norm(dim=1)).max().item()
-        agrees = check_route(bench.model, Route(route, "measured")).name == route
+        agrees = bench.model.check(Route(route, "measured")).name == route
         rows.append({"route": route, "agrees": agrees, "difference": difference})
         print(f"{route}: vectors differ from naive by {difference:.2g} of their length; agrees: {agrees}", flush=True)
     bench.model.train()

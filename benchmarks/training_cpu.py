@@ -44,7 +44,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 from finrank.console import say
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
 from finrank.training.batches import PoolDataset, TrainingPool
@@ -108,7 +108,7 @@ def finrank_trainer(
         training_arguments(config, folder / "ours"),
         dataset=PoolDataset(work.pools, seed=0),
         tokenizer=work.tokenizer,
-        route=route or training_routes(model, [item.pool for item in work.pools])[0].name,
+        route=route or model.training_routes([item.pool for item in work.pools])[0].name,
         tokens_per_pass=config.tokens_per_pass,
         head_learning_rate=config.learning_rate,
         evaluator=lambda _: {},

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -42,9 +43,9 @@ from shared.timing import (
 )
 
 from finrank.console import say
-from finrank.ranker.attention import stream
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.attention.tuning import CPU
 from finrank.ranker.model import CandidateRankingModel, pad_scores
 from finrank.ranker.scoring import score_pools
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
@@ -78,7 +79,7 @@ def scoring_contenders(model: CandidateRankingModel, pool: EncodedPool) -> dict[
     """Every way to score the pool, by name."""
 
     def in_two_passes() -> object:
-        with mock.patch.dict(stream._ONE_PASS_TOKENS, cpu=0):
+        with mock.patch.object(model, "tuning", replace(CPU, one_pass_tokens=0)):
             return score_pools(model, [pool], route="cached")
 
     found: dict[str, Callable[[], object]] = {}

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import finrank.ranker.attention.stream as stream
 import finrank.training.trainer as trainer
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.passes import cut_into_passes
+from finrank.ranker.scoring import cut_into_passes
 from finrank.ranker.scoring import score_pools
 from tests.helpers.attention_models import DIFFERENTIABLE, PACKED, POOLS, make_model, random_pool, scores_of
 from tests.properties.test_gradients import double_model, furthest, gradients

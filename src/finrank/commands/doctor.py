@@ -139,7 +139,7 @@ def _dtypes() -> list[_Entry]:
 
 
 def _default_model() -> list[_Entry]:
-    from finrank.ranker.attention.routes import checked_route
+    from finrank.ranker.attention.routes import TrainingRows
     from finrank.ranker.locate import locate
     from finrank.ranker.model import CandidateRankingModel
     from finrank.ranker.settings import RankerSettings
@@ -148,8 +148,9 @@ def _default_model() -> list[_Entry]:
     settings = RankerSettings(base_model=DEFAULT_BASE, base_model_sha256=DEFAULT_BASE_SHA256, pooling="mean")
     model = CandidateRankingModel.new(settings)
     entries = [_Entry("weights", folder), _Entry("sha256", "as pinned")]
-    for purpose in ("ranking", "training"):
-        route = checked_route(model, training=purpose == "training")  # compared with the naive route by running both
+    # Each route is compared with the naive one by running both.
+    routes = {"ranking": model.checked_route(), "training": model.checked_route(TrainingRows())}
+    for purpose, route in routes.items():
         entries.append(_Entry(f"route in {purpose}", f"{route.name}: {route.reason}"))
     return entries
 

@@ -22,7 +22,7 @@ from finrank.store.growing_file import RankedFiles, open_ranked
 from finrank.store.json_lines import BadLine, Line, encode_reject, read_lines, read_value
 
 if TYPE_CHECKING:
-    from finrank.ranker.ranker import Prepared, Ranker, Ranking
+    from finrank.ranker.ranker import Prepared, Ranker
 
 _LINES_PER_BLOCK = 64
 _BYTES_PER_BLOCK = 4_000_000  # for files of very long lines
@@ -121,24 +121,19 @@ def _rank_lines(ranker: Ranker, files: RankedFiles) -> None:
     # The part that an earlier run did is not progress of this one: the estimated time left would be too short.
     reading = Reading(total=files.input.path.stat().st_size - start, done=-start)
     lines = (line for line in read_lines(files.input.path, reading) if line.number > lines_done)
-    warned: set[str] = set()
     for block in _blocks(track(lines, "ranking", reading=reading)):
         parsed = [_read(line, ranker) for line in block]
         pools = [pool for pool in parsed if isinstance(pool, _Pool)]
         scores = ranker.score([pool.prepared for pool in pools])
         rankings = [ranker.ranking(pool.prepared, of_pool) for pool, of_pool in zip(pools, scores, strict=True)]
         files.append(
-            [_encode(_answers(pool.id, ranking)) for pool, ranking in zip(pools, rankings, strict=True)],
+            [_encode({"id": pool.id, **ranking.as_json()}) for pool, ranking in zip(pools, rankings, strict=True)],
             [encode_reject(line) for line in parsed if isinstance(line, BadLine)],
             abstained=sum(ranking.abstain for ranking in rankings),
             lines=block[-1].number,
             input_done=start + reading.done,
         )
-        for pool in pools:
-            for kind, sentence in ranker.unlike(pool.prepared).items():
-                if kind not in warned:
-                    warn(sentence)
-                    warned.add(kind)
+        ranker.warn_of_unlike(pool.prepared for pool in pools)
     files.finish(start + reading.done)
 
 
@@ -185,22 +180,6 @@ def _id_of(value: dict[str, Any], line: Line) -> str:
     if isinstance(identifier, str) and any("\ud800" <= character <= "\udfff" for character in identifier):
         raise UserError("id: half a surrogate pair, which is not text")
     return str(identifier)
-
-
-def _answers(identifier: str, ranking: Ranking) -> dict[str, Any]:
-    """A line of the output."""
-    answers = []
-    for one in ranking:
-        answer = {
-            "answer": one.answer,
-            "probability": one.probability,
-            "score": one.score,
-            "index": one.index,
-            "indices": one.indices,
-            "programs": one.programs,
-        }
-        answers.append(answer if one.error is None else {**answer, "error": one.error})
-    return {"id": identifier, "answers": answers, "abstain": ranking.abstain}
 
 
 def _encode(row: dict[str, Any]) -> bytes:

@@ -16,8 +16,7 @@ from finrank.errors import UserError
 from finrank.generator.saving import find_generator, load_weights, read_settings
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import write_prompt
-from finrank.ranker.base_model import load_causal_lm, load_tokenizer, positions
-from finrank.ranker.lora import with_adapters
+from finrank.ranker.base_model import load_causal_lm, load_tokenizer, positions, with_adapters
 from finrank.records import Question
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.passes import cost, cut_into_passes
+from finrank.ranker.scoring import cost, cut_into_passes
 
 # Tokens that a batch on a GPU should hold at the least; not measured.
 _GPU_TOKENS = 4096

@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 
 from finrank.console import say
 from finrank.errors import UserError
-from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import load_tokenizer, locate, pinned
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import find_model, load_weights
@@ -70,7 +70,7 @@ def train(
     if init_model:
         load_weights(model, find_model(init_model))
     to_training_device(model, arguments)
-    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded])
+    route, scoring = model.training_routes([item.pool for item in splits["train"].encoded])
     say_what_is_trained(model, config, route, scoring)
     say_splits(splits)
     dataset = _answerable(splits["train"], config.seed)

@@ -17,8 +17,8 @@ from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import multiplies_bfloat16
 from finrank.ranker.model import CandidateRankingModel, pad_scores
-from finrank.ranker.passes import cut_into_passes
 from finrank.ranker.saving import load_weights, save_model
+from finrank.ranker.scoring import cut_into_passes
 from finrank.training.batches import LengthBucketSampler, PoolDataset, collate
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss

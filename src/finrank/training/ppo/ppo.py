@@ -37,7 +37,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from finrank.console import say
 from finrank.errors import UserError
-from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import CONFIG, load_weights
@@ -92,7 +92,7 @@ def train(
     tokenizer = load_tokenizer(str(start))
     splits = read_splits(input_dir, config.prompt, tokenizer, quick_test)
     model = _policy(config, start, early)
-    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded])
+    route, scoring = model.training_routes([item.pool for item in splits["train"].encoded])
     say(f"SFT model: {start}")
     say_what_is_trained(model, config, route, scoring)
     dataset, rewards = learnable(splits["train"], config.ppo, config.seed)

@@ -17,7 +17,7 @@ from finrank.errors import UserError
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.passes import cut_into_passes
+from finrank.ranker.scoring import cut_into_passes
 from finrank.training.batches import PoolDataset
 from finrank.training.ppo import objectives as policy_loss
 from finrank.training.ppo.rollouts import (
