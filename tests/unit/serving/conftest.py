@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.limits import Limits
-from tests.helpers.live_server import Live, running
+from tests.helpers.live_server import Live, SlowScoring, running
 from tests.helpers.serving_model import save_tiny_model
 
 
@@ -56,3 +56,11 @@ def browser() -> Iterator[Any]:
 
     with launched() as running_browser:
         yield running_browser
+
+
+@pytest.fixture
+def slow(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> SlowScoring:
+    """The ranker scores only once `slow.go` is set."""
+    scoring = SlowScoring(ranker)
+    monkeypatch.setattr(ranker, "score", scoring)
+    return scoring

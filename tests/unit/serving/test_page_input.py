@@ -29,7 +29,7 @@ def page() -> Iterator[Any]:
 
 
 def call(page: Any, module: str, function: str, *arguments: Any) -> Any:
-    """What a function of one of the page's modules gives."""
+    """The result of a function of one of the page's modules."""
     return page.evaluate(
         "async ([module, name, given]) => (await import(module))[name](...given)",
         [f"/{module}", function, list(arguments)],

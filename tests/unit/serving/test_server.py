@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from finrank.serving.app import make_app
 from finrank.serving.guard import is_loopback, read_key
 from finrank.serving.limits import Limits
 from finrank.serving.server import bind, on_passing_thread
-from tests.helpers.live_server import running, wait_until
+from tests.helpers.live_server import SlowScoring, running, wait_until
 
 ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
 
@@ -39,7 +38,7 @@ def test_without_a_key_no_other_machine_is_served(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_on_loopback_a_key_is_not_needed_but_kept(host: str) -> None:
+def test_on_loopback_a_key_is_optional(host: str) -> None:
     assert read_key(host, {}) is None
     assert read_key(host, {"FINRANK_API_KEY": "secret"}) == "secret"
 
@@ -168,17 +167,7 @@ def is_up(url: str) -> bool:
         return False
 
 
-def test_a_shutdown_finishes_what_it_accepted_and_takes_nothing_new(
-    ranker: Ranker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go = threading.Event()
-    score = ranker.score
-
-    def held(prepared: Sequence[Any]) -> Any:
-        assert go.wait(20)
-        return score(prepared)
-
-    monkeypatch.setattr(ranker, "score", held)
+def test_a_shutdown_finishes_accepted_requests_and_refuses_new_ones(ranker: Ranker, slow: SlowScoring) -> None:
     with running(make_app(ranker, "tiny")) as live, ThreadPoolExecutor(8) as pool:
         accepted = [pool.submit(httpx.post, f"{live.url}/v1/rank", json=ASKED, timeout=30) for _ in range(8)]
         wait_until(lambda: live.service.traffic.waiting == 8)
@@ -189,7 +178,7 @@ def test_a_shutdown_finishes_what_it_accepted_and_takes_nothing_new(
         health = httpx.get(f"{live.url}/health")
         assert (health.status_code, health.json()["status"]) == (503, "draining")
         assert live.thread.is_alive()
-        go.set()
+        slow.go.set()
         assert [answer.result().status_code for answer in accepted] == [200] * 8
         live.thread.join(20)
         assert not live.thread.is_alive()
@@ -197,10 +186,7 @@ def test_a_shutdown_finishes_what_it_accepted_and_takes_nothing_new(
             httpx.get(f"{live.url}/health")
 
 
-def test_a_second_signal_does_not_wait(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
-    go = threading.Event()
-    score = ranker.score
-    monkeypatch.setattr(ranker, "score", lambda prepared: go.wait(20) and score(prepared))
+def test_a_second_signal_does_not_wait(ranker: Ranker, slow: SlowScoring) -> None:
     with running(make_app(ranker, "tiny")) as live, ThreadPoolExecutor(1) as pool:
         lost = pool.submit(httpx.post, f"{live.url}/v1/rank", json=ASKED, timeout=30)
         wait_until(lambda: live.service.traffic.waiting == 1)
@@ -208,7 +194,7 @@ def test_a_second_signal_does_not_wait(ranker: Ranker, monkeypatch: pytest.Monke
         live.server.handle_exit(signal.SIGTERM, None)
         live.thread.join(5)
         assert not live.thread.is_alive()
-        go.set()
+        slow.go.set()
         assert lost.result().status_code == 500
 
 
