@@ -99,10 +99,7 @@ def test_fewer_failures_than_max_failures_are_left_out(tmp_path: Path, data: Pat
 
 
 def test_a_server_that_dies_while_questions_are_asked_again_makes_no_reject(tmp_path: Path, data: Path) -> None:
-    def behave(request: dict[str, Any], number: int) -> Answer:
-        return error(503) if asked_id(request) in ("t0", "d4") or number > 9 else good(request, number)
-
-    with serving(behave) as stub:
+    with serving(failing({"t0", "d4"}, error(503))) as stub:
         with pytest.raises(UserError, match="no answer 2 times in a row"):
             run(data, tmp_path / "out", stub, concurrency=1, max_failures=2)
         stub.behave = good
