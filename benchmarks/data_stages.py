@@ -38,8 +38,8 @@ from finrank.store import REJECTS, sha256
 
 STAGES: dict[str, Callable[..., None]] = {
     "prepare": prepare.prepare,
-    "candidates": candidates.run,
-    "rewards": rewards.run,
+    "candidates": candidates.candidates,
+    "rewards": rewards.rewards,
 }
 FOLDERS = ("raw", *STAGES)  # a stage reads the folder before its own
 SIZES, QUICK_SIZES = (1_000, 10_000, 100_000), (200, 1_000)

@@ -19,21 +19,20 @@ from shared.llama_shapes import SHAPES
 from torch import Tensor
 from transformers import DataCollatorForSeq2Seq, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from finrank.generator.data import IGNORED, Example
+from finrank.generator.data import IGNORED, TrainingExample
 from finrank.generator.evaluation import judge
-from finrank.generator.model import new_generator, write_greedily
+from finrank.generator.model import new_generator, write
 from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.completion import write_completion
-from finrank.pools.pool import NoPool, gold_of
+from finrank.pools.pool import NoPool, sound_gold
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.scoring import score_pass
 from finrank.records import RewardedPool
 from finrank.training.batches import TrainingPool, collate
-from finrank.training.config import TrainingConfig
+from finrank.training.config import PPOSettings, TrainingConfig
 from finrank.training.losses import listwise_loss
-from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 
 N = 8  # candidates of a pool, and completions sampled of a question
@@ -70,7 +69,7 @@ class Work:
 
     pools: list[TrainingPool]
     rewards: dict[str, np.ndarray]
-    examples: list[Example]
+    examples: list[TrainingExample]
 
     def batch(self, number: int, count: int) -> list[int]:
         """Indices of a batch's questions; batches go round."""
@@ -104,14 +103,14 @@ def make_work(pools: Sequence[RewardedPool], tokenizer: Any, config: TrainingCon
         if len(pool.candidates) != N or not pool.correct:
             continue
         try:
-            program, answer = gold_of(pool)
+            program, answer = sound_gold(pool)
             prompt = write_prompt(pool, tokenizer, settings)
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
         except (NoPool, TooLong):
             continue
         work.pools.append(TrainingPool(encode(pool, pool.candidates, tokenizer, config.prompt), pool.correct))
         work.rewards[pool.id] = np.array(pool.rewards)
-        work.examples.append(Example(pool, answer, prompt, completion))
+        work.examples.append(TrainingExample(pool, answer, prompt, completion))
     if len(work.pools) < count:
         raise SystemExit(f"{len(work.pools)} questions with pools of {N} and a gold program: {count} are needed")
     return work
@@ -200,7 +199,7 @@ class Generation:
         examples = self._examples(number, self.size.evaluated)
         prompts = [one.prompt for one in examples]
         for text, one in zip(
-            write_greedily(self.model, self.tokenizer, prompts, self.work.completion_length), examples, strict=True
+            write(self.model, self.tokenizer, prompts, self.work.completion_length), examples, strict=True
         ):
             judge(text, one)
 
@@ -213,7 +212,7 @@ class Generation:
         ids_ST, mask_ST = self.sample(examples)
         self.tokenizer.batch_decode(ids_ST[:, -self.work.completion_length :], skip_special_tokens=True)
         for one in examples:
-            program, _ = gold_of(one.question)
+            program, _ = sound_gold(one.question)
             for _ in range(N):
                 judge(write_completion(str(program), one.gold), one)
         rewards_BN = torch.rand(len(examples), N, generator=torch.Generator().manual_seed(number))
@@ -224,7 +223,7 @@ class Generation:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def sample(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    def sample(self, examples: Sequence[TrainingExample]) -> tuple[Tensor, Tensor]:
         """Prompts with N completions each of exactly `completion_length` tokens, all in one call, and their mask."""
         self.model.eval()
         batch = self.tokenizer.pad(
@@ -262,5 +261,5 @@ class Generation:
         chosen_SC = logits_SCV.gather(2, written_SC[..., None]).squeeze(2).float()
         return (chosen_SC - logits_SCV.float().logsumexp(dim=2)).sum(dim=1)
 
-    def _examples(self, number: int, count: int) -> list[Example]:
+    def _examples(self, number: int, count: int) -> list[TrainingExample]:
         return [self.work.examples[index] for index in self.work.batch(number, count)]

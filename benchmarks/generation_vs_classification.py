@@ -200,8 +200,8 @@ def sample_pools(folder: Path, questions: int) -> Path:
     with contextlib.redirect_stdout(io.StringIO()):
         sample_data.sample_data(raw, train=2 * questions, dev=2, test=2)
         prepare.prepare(raw, processed)
-        candidates.run(processed, pools, num_candidates=N)
-        rewards.run(pools, rewarded)
+        candidates.candidates(processed, pools, num_candidates=N)
+        rewards.rewards(pools, rewarded)
     return rewarded
 
 

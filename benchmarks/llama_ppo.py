@@ -17,10 +17,10 @@ from torch import Tensor
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
+from finrank.training.config import PPOSettings
 from finrank.training.ppo import objectives as policy_loss
 from finrank.training.ppo.ppo_trainer import log_policy
 from finrank.training.ppo.rollouts import PerCandidate, actions_in_batch_order, draw_actions, in_batch_order
-from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 
 
@@ -69,7 +69,7 @@ def policy_objective(
     logp_BN = scores_BN.log_softmax(dim=1)
     rewards_BN, reference_BN = (in_batch_order(kept, ids, orders).to(logp_BN.device) for kept in (rewards, uniform))
     if settings.estimator == "exact":
-        objective_B = policy_loss.exact_objective(logp_BN, rewards_BN)
+        objective_B = policy_loss.expectation(logp_BN, rewards_BN)
     else:
         old_BN = in_batch_order(old, ids, orders).to(logp_BN.device)
         actions_BS = actions_in_batch_order(actions, ids, orders).to(logp_BN.device)

@@ -17,9 +17,9 @@ from shared.llama_shapes import Bench, multiplying_parameters, packed_tokens, re
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
 from finrank.training.batches import LengthBucketSampler, PoolDataset, TrainingPool, collate
+from finrank.training.config import PPOSettings
 from finrank.training.losses import listwise_loss
 from finrank.training.ppo.ppo import without_dropout
-from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 
 WARM = 3

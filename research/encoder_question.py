@@ -22,7 +22,7 @@ from unittest import mock
 
 from shared.timing import Row, device, table, write_results, write_section
 
-from finrank.commands import sft
+from finrank.commands.sft import sft
 from finrank.console import say
 from finrank.evaluation.evaluate import compare_pools, evaluate_pools
 from finrank.ranker import model as model_module
@@ -47,7 +47,7 @@ def full_attention() -> Iterator[None]:
 def train_and_score(full: bool, input_dir: Path, output_dir: Path, overrides: list[str]) -> tuple[list[Any], float]:
     """Dev scores of the best checkpoint, and the seconds that training took."""
     began = time.perf_counter()
-    stage = sft.run(CONFIG, input_dir, output_dir, overrides=overrides)
+    stage = sft(CONFIG, input_dir, output_dir, overrides=overrides)
     seconds = time.perf_counter() - began
     loaded = load_model(stage)
     assert isinstance(loaded.model, CandidateRankingModel)

@@ -5,7 +5,7 @@
 Designs: wrong candidates as edits of gold (a star with gold in the middle) or along a random tree, with the likeness to
 gold from the counts of shapes alone or fitted; then the default design at other rates and pool sizes. Attackers are
 fitted on the pools of the train split and look at those of `--split`; chance is 1 / candidates. `--quick` takes 150
-questions of each split. Writes nothing but the JSON, prints the table of docs/pools.md.
+questions of each split. Writes nothing but the JSON, prints the table of docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from finrank.evaluation.audit.attackers import accuracies, combined_scores, line
 from finrank.pools import trees
 from finrank.pools.fit_likeness import FOLDS, CrossFitted, cross_fit
 from finrank.pools.likeness import Likeness
-from finrank.pools.pool import NoPool, build_pool, gold_of
+from finrank.pools.pool import NoPool, PoolSettings, build_pool, sound_gold
 from finrank.records import Pool, Question
 from finrank.store import load_records
 
@@ -82,9 +82,7 @@ def measure(
 
 def _pool(question: Question, size: int, rate: float, likeness: Likeness) -> Pool:
     """As stage 02 makes it by default."""
-    return build_pool(
-        question, num_candidates=size, corruption_rate=rate, failing_share=0.02, likeness=likeness, seed=0
-    )
+    return build_pool(question, PoolSettings(size, rate), likeness)
 
 
 def _mean_edits(pools: list[Pool]) -> float:
@@ -96,7 +94,7 @@ def _sound(path: Path, most: int | None) -> list[Question]:
     questions = []
     for question in load_records(path, Question):
         try:
-            gold_of(question)
+            sound_gold(question)
         except NoPool:
             continue
         questions.append(question)

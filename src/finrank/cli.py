@@ -12,17 +12,24 @@ from typing import NoReturn
 
 import typer
 
-from finrank import cli_data, cli_evaluation, cli_training
+from finrank.commands.audit import audit
+from finrank.commands.candidates import candidates
 from finrank.commands.check import check
 from finrank.commands.doctor import doctor
 from finrank.commands.download import download
+from finrank.commands.evaluate import evaluate
+from finrank.commands.generation import generation
 from finrank.commands.import_predictions import import_predictions
+from finrank.commands.ppo import ppo
 from finrank.commands.prepare import prepare
 from finrank.commands.rank import rank
+from finrank.commands.report import report
+from finrank.commands.rewards import rewards
 from finrank.commands.sample import sample
 from finrank.commands.sample_data import sample_data
 from finrank.commands.score_predictions import score_predictions
 from finrank.commands.serve import serve
+from finrank.commands.sft import sft
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -36,24 +43,25 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., object]] = {
     "check": check,
     "prepare": prepare,
-    "candidates": cli_data.candidates,
-    "rewards": cli_data.rewards,
-    "sft": cli_training.sft,
-    "ppo": cli_training.ppo,
-    "generation": cli_training.generation,
+    "candidates": candidates,
+    "rewards": rewards,
+    "sft": sft,
+    "ppo": ppo,
+    "generation": generation,
     "sample": sample,
-    "evaluate": cli_evaluation.evaluate,
-    "report": cli_evaluation.report,
+    "evaluate": evaluate,
+    "report": report,
     "rank": rank,
     "serve": serve,
     "import": import_predictions,
     "score-predictions": score_predictions,
-    "audit": cli_evaluation.audit,
+    "audit": audit,
     "sample-data": sample_data,
     "download": download,
     "doctor": doctor,
 }
 for name, command in COMMANDS.items():
+    command.__annotations__.pop("return", None)  # Typer would evaluate it, and types of results are heavy to import
     app.command(name)(command)
 
 

@@ -18,12 +18,11 @@ from transformers import LlamaConfig, LlamaModel
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.training.batches import PoolDataset, TrainingPool, collate
-from finrank.training.config import load_config
+from finrank.training.config import PPOSettings, load_config
 from finrank.training.ppo.ppo import without_dropout
 from finrank.training.ppo.ppo_trainer import PPOTrainer
 from finrank.training.ppo.rollouts import PPOState
-from finrank.training.settings import PPOSettings
-from finrank.training.trainer import scores_in_passes, training_arguments
+from finrank.training.trainer import Job, scores_in_passes, training_arguments
 from tests.conftest import REPOSITORY
 
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -163,19 +162,10 @@ def test_the_ppo_objective_is_that_of_stage_05(shapes: ModuleType, tmp_path: Pat
     config = load_config(
         BENCHMARKS.parent / "configs/models/llama-3-8b.yaml", ["mixed_precision=float32", "trainer.max_steps=2"]
     )
-    trainer = PPOTrainer(
-        bench.model,
-        training_arguments(config, tmp_path, activation_checkpointing=False),
-        settings=settings,
-        rewards=rewards,
-        state=PPOState(uniform, settings.kl_coefficient),
-        dataset=PoolDataset(items, 0),
-        tokenizer=None,
-        route="split",
-        tokens_per_pass=10**6,
-        evaluator=lambda _: {},
-        callbacks=[],
-    )
+    config = config.model_copy(update={"ppo": settings, "tokens_per_pass": 10**6, "early_stopping_patience": None})
+    job = Job(config, bench.model, None, PoolDataset(items, 0), dict, lambda _: None, lambda _: None)
+    arguments = training_arguments(config, tmp_path, activation_checkpointing=False)
+    trainer = PPOTrainer(job, arguments, "split", rewards, PPOState(uniform, settings.kl_coefficient))
     trainer.compute_loss(bench.model, collate(items))  # draws the actions, from weights that move below
     with torch.no_grad():
         for value in bench.model.score_head.parameters():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,8 @@ ROW = re.compile(r"\| `(\w+)` \| (\d+) \| (\d+) \| (?:(\S+): `(.*)`)? \| .* \|")
 
 
 @pytest.fixture(scope="module")
-def report(finqa_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = tmp_path_factory.mktemp("check") / "report.json"
-    check(finqa_dir, path, config=["none"])
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return report
+def report(finqa_dir: Path) -> dict[str, Any]:
+    return check(finqa_dir, config=["none"])
 
 
 @pytest.fixture

@@ -20,7 +20,11 @@ from finrank.errors import UserError
 from finrank.sources.made_up import generate
 from tests.conftest import REPOSITORY
 
-STAGES: dict[str, Callable[..., None]] = {"raw": prepare.prepare, "prepared": candidates.run, "pools": rewards.run}
+STAGES: dict[str, Callable[..., None]] = {
+    "raw": prepare.prepare,
+    "prepared": candidates.candidates,
+    "pools": rewards.rewards,
+}
 
 
 def _raw(directory: Path, count: int) -> None:
@@ -63,10 +67,10 @@ def test_a_killed_worker_leaves_no_half_directory(tmp_path: Path, monkeypatch: p
     _raw(tmp_path / "raw", 20)
     prepare.prepare(tmp_path / "raw", tmp_path / "prepared")
     before = sorted(tmp_path.iterdir())
-    # a partial of the stage takes its function to the workers
-    monkeypatch.setattr(candidates, "build_pool", _killing_build)
+    # the stage's partial takes its function to the workers
+    monkeypatch.setattr(candidates, "_make_pools", _killing_build)
     with pytest.raises(UserError, match="nothing was written"):
-        candidates.run(tmp_path / "prepared", tmp_path / "pools", workers=2)
+        candidates.candidates(tmp_path / "prepared", tmp_path / "pools", workers=2)
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -1,4 +1,4 @@
-"""Raw files in the official FinQA layout, and the report of stage 00 on them."""
+"""Raw files in the official FinQA layout, the report of stage 00 on them, and the rejects of any stage."""
 
 from __future__ import annotations
 
@@ -57,3 +57,10 @@ def run_check(raw: Path, **options: Any) -> tuple[int, dict[str, Any], dict[str,
         code = stop.exit_code
     report = json.loads(path.read_text(encoding="utf-8"))
     return code, report, {finding["name"]: finding for finding in report["findings"] if finding["count"]}
+
+
+def rejects_of(directory: Path) -> list[tuple[str, int, str | None, str]]:
+    """File, line, id and reason of every reject; all are short, whatever the records hold."""
+    lines = (directory / "rejects.jsonl").read_bytes().splitlines()
+    assert all(len(line) < 1000 for line in lines)
+    return [tuple(json.loads(line)[key] for key in ("file", "line", "id", "reason")) for line in lines]

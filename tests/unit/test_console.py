@@ -40,7 +40,7 @@ def test_a_log_file_gets_lines_with_share_and_time_left(
 
 def test_without_a_total_there_is_a_count_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = _shown(monkeypatch, terminal=False, total=None, reading=None)
-    assert shown.splitlines()[-1] == "dev.json: 9"
+    assert shown.splitlines()[-1] == "dev.json: 10"
 
 
 @pytest.mark.parametrize(("total", "reading"), [(10, None), (None, Reading(100))])

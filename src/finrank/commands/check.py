@@ -24,7 +24,7 @@ from finrank.store.json_lines import describe
 if TYPE_CHECKING:
     from finrank.ranker.settings import RankerSettings
 
-_SAMPLE = 500  # questions per split in which operands are followed
+_DRAWN = 500  # questions per split in which operands are followed
 _TOO_MANY_LOSING = 0.2  # of the questions; more is a warning
 
 
@@ -123,7 +123,7 @@ def _read_config(path: Path) -> RankerSettings:
 
 def _draw(path: Path) -> list[Question]:
     try:
-        return draw_questions(path, _SAMPLE)
+        return draw_questions(path, _DRAWN)
     except UserError:  # not JSON at all, which is a finding already
         return []
 
@@ -162,7 +162,7 @@ def _show_survival(rows: list[dict[str, Any]]) -> None:
             shares.add_row(escape(Path(row["config"]).stem), split, str(counts["questions"]), *written)
     if shares.row_count:
         console.print(shares)
-        say(f"at most {_SAMPLE} questions per split, drawn by a fixed seed; reached: in the prefix or named by a label")
+        say(f"at most {_DRAWN} questions per split, drawn by a fixed seed; reached: in the prefix or named by a label")
     for row in rows:
         if row["skipped"]:
             say(f"{row['config']}: not measured, {row['skipped']}")

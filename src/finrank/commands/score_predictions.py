@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,7 @@ def score_predictions(
     predictions = official.read_predictions(file)
     path = split_files(data, [split], expected="finqa_processed")[split]
     result = {
-        **official.score_predictions(predictions.tokens, _questions(path), seed=seed),
+        **asdict(official.score_predictions(predictions.tokens, _questions(path), seed=seed)),
         "duplicates": predictions.duplicates,
         "unreadable": len(predictions.bad),
         "without_end": predictions.without_end,

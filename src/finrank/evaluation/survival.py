@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from finrank.console import track
 from finrank.errors import UserError
 from finrank.page.labels import PageLabels, number_key, number_keys
-from finrank.page.relevance import DEFAULT_CHOICES, Choices, Evidence
+from finrank.page.relevance import Evidence
 from finrank.programs import ProgramError, operands, parse, table_rows
 from finrank.ranker.locate import locate
 from finrank.ranker.prompt import PromptSettings, choose_context
@@ -169,14 +169,13 @@ def measure(
     questions: Iterable[Question],
     settings: PromptSettings,
     count_tokens: CountTokens,
-    choices: Choices = DEFAULT_CHOICES,
 ) -> Operands:
     """Choose each question's context as the model would read it with candidates of `CANDIDATE_ROOM` tokens."""
     counts = Operands()
     for question in questions:
         # One token begins the prefix; one ends the question and one the page.
-        budget = settings.max_length - 3 - count_tokens([question.question])[0] - CANDIDATE_ROOM
-        kept = choose_context(question, budget, settings, count_tokens, choices)
+        budget = settings.page_budget(count_tokens([question.question])[0], CANDIDATE_ROOM, 3)
+        kept = choose_context(question, budget, settings, count_tokens)
         counts.add(question.id, gold_operands(question, kept, settings))
     return counts
 
@@ -204,16 +203,17 @@ def _tokenizer_file(base_model: str) -> Path:
         folder = Path(locate(base_model))
     except UserError as error:
         raise NoTokenizer(str(error)) from None
-    file: str | Path | object = folder / "tokenizer.json"
-    if not folder.is_dir() and not base_model.startswith("package:"):
-        from huggingface_hub import try_to_load_from_cache
+    if folder.is_dir() or base_model.startswith("package:"):
+        file = folder / "tokenizer.json"
+        if not file.is_file():
+            raise NoTokenizer(f"{base_model} has no tokenizer.json")
+        return file
+    from huggingface_hub import try_to_load_from_cache
 
-        try:
-            file = try_to_load_from_cache(base_model, "tokenizer.json")
-        except ValueError:  # not a possible hub id
-            file = None
-        if not isinstance(file, str):
-            raise NoTokenizer(f"the tokenizer of {base_model} has not been fetched to this computer yet")
-    if not Path(str(file)).is_file():
-        raise NoTokenizer(f"{base_model} has no tokenizer.json")
-    return Path(str(file))
+    try:
+        cached = try_to_load_from_cache(base_model, "tokenizer.json")
+    except ValueError:  # not a possible hub id
+        cached = None
+    if not isinstance(cached, str):
+        raise NoTokenizer(f"the tokenizer of {base_model} has not been fetched to this computer yet")
+    return Path(cached)

@@ -3,9 +3,9 @@
 A candidate is correct when its program executes to the gold answer, whatever the program looks like. A wrong
 one earns half of the weighted mean of three components, each in [0, 1]:
 
-    execution   1 if it has a value at all
+    execution   1 if it has a value
     closeness   1 / (1 + |value - gold| / max(|gold|, 0.00001)); 0 between "yes", "no" and a number
-    operations  its operation names against those of the gold program (Dice: 2 * shared / (own + gold))
+    operations  overlap of its operation names with those of the gold program (Dice: 2 * shared / (its + gold))
 
 For gold `divide(637, const_5)` = 127.4, the wrong `divide(637, const_10)` = 63.7 has closeness 1 / (1 + 0.5)
 = 0.666667, operations 1.0 and execution 1.0: with the weights 0.5, 0.3 and 0.2 its reward is 0.5 * 0.833333 =
@@ -33,7 +33,7 @@ STORED_DECIMALS = 6  # rewards and components are rounded, so that files are the
 
 
 class Unrewardable(ValueError):
-    """A pool that cannot be given rewards; the text is the reason, fit for `rejects.jsonl`."""
+    """A pool without rewards; the text is the reason, fit for `rejects.jsonl`."""
 
 
 class RewardWeights(BaseModel):
@@ -53,7 +53,7 @@ class RewardWeights(BaseModel):
         return self
 
 
-def load_weights(path: Path) -> RewardWeights:
+def load_reward_weights(path: Path) -> RewardWeights:
     """Read the weights from a YAML file; UserError with the file's name where it is missing or wrong."""
     try:
         return RewardWeights.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -64,16 +64,16 @@ def load_weights(path: Path) -> RewardWeights:
 
 
 def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPool:
-    """The pool with rewards, components and correct indices; default weights where none are given.
+    """The pool with rewards, components and correct indices; default weights where None.
 
-    Every program is executed again on the pool's table: a stored answer is never taken on trust. Candidates
-    without a program keep their stored answer. Raises Unrewardable where the gold answer is unknown, or where
-    a stored answer is not what the program gives.
+    Every program is executed again on the pool's table, so that no stored answer is trusted. Candidates without a
+    program keep their stored answer. Raises Unrewardable where the gold answer is unknown, or where a stored answer is
+    not the program's value.
     """
     weights = weights or RewardWeights()
     if pool.answer is None:
         raise Unrewardable("gold answer unknown: rewards are computed against it")
-    gold_operations = operation_names(pool.program)
+    gold_operations = operation_names(_parsed(pool.program))
     weight_of = weights.model_dump()
     rewards, components, correct = [], [], []
     for index, candidate in enumerate(pool.candidates):
@@ -95,21 +95,19 @@ def _parsed(program: str | None) -> Program | None:
         return None
 
 
-def operation_names(program: str | Program | None) -> Counter[str]:
-    """How often each operation stands in a program; empty where there is no program or it cannot be read.
+def operation_names(program: Program | None) -> Counter[str]:
+    """How often each operation occurs in a program; empty for None.
 
-    >>> operation_names("subtract(5829, 5735), divide(#0, 5735)")
+    >>> operation_names(parse("subtract(5829, 5735), divide(#0, 5735)"))
     Counter({'subtract': 1, 'divide': 1})
     """
-    read = _parsed(program) if isinstance(program, str) else program
-    return Counter() if read is None else Counter([step.operation for step in read.steps])
+    return Counter() if program is None else Counter([step.operation for step in program.steps])
 
 
 def closeness(value: Answer | None, gold: Answer) -> float:
     """How near a value is to gold, in [0, 1]: 1 when they are the same, 0.5 at a relative difference of 1.
 
-    The formula stands at the top of this file; its floor under |gold| is the resolution of an answer, so that
-    a gold of 0 divides by something.
+    The formula is at the top of this file; its floor under |gold| is the resolution of an answer, for a gold of 0.
 
     >>> closeness(63.7, 127.4), closeness(-127.4, 127.4), closeness("yes", 1.0)
     (0.6666666666666666, 0.3333333333333333, 0.0)
@@ -124,7 +122,7 @@ def closeness(value: Answer | None, gold: Answer) -> float:
 
 
 def _checked_value(candidate: Candidate, program: Program | None, table: list[list[str]], index: int) -> Answer | None:
-    """The candidate's value; Unrewardable when the stored one is not what its program gives."""
+    """The candidate's value; Unrewardable when the stored one is not the value of its program."""
     stored = candidate.answer
     if candidate.program is None:
         return stored

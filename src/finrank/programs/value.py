@@ -13,6 +13,8 @@ from finrank.programs.numbers import read_number
 from finrank.records import Answer
 from finrank.store.json_lines import shorten, shown, shown_json
 
+# Characters. A hundred times FinQA's longest; longer ones cost memory, and fit no model.
+LONGEST_PROGRAM = 20_000
 _LONGEST_ANSWER = 100  # characters; a longer text is not an answer
 
 # At most one sign or pair of brackets, at most one unit. A comma must set off three digits: "1,2" may mean 1.2.

@@ -8,9 +8,8 @@ are then those of the plain softmax.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,25 +50,14 @@ class Confidence(BaseModel):
     score_head: str = Field(description="sha256 of the score head it belongs to")
 
 
-def save_confidence(
-    model_dir: Path, figures: Mapping[str, Any], *, data_hashes: Mapping[str, str] | None = None
-) -> Path:
-    """Write the figures of `evaluation.confidence` into the model folder (of a run, too), replacing earlier ones.
+def save_confidence(model_dir: Path, confidence: Confidence) -> Path:
+    """Write a confidence into the model folder (of a run, too), for its score head, replacing an earlier one.
 
-    `data_hashes` names the files they were fitted on. Returns the path of `confidence.json`; raises UserError where
-    there is no model.
+    Returns the path of `confidence.json`; raises UserError where there is no model.
     """
     model_dir = find_model(model_dir)
-    confidence = Confidence(
-        temperature=figures["temperature"],
-        threshold=figures["threshold"],
-        n=sum(figures["pool_sizes"].values()),
-        pool_sizes=figures["pool_sizes"],
-        origins=figures["origins"],
-        data_hashes=dict(data_hashes or {}),
-        score_head=_head_hash(model_dir),
-    )
-    write_json(model_dir / CONFIDENCE, confidence.model_dump(mode="json"))
+    fitted = confidence.model_copy(update={"score_head": _head_hash(model_dir)})
+    write_json(model_dir / CONFIDENCE, fitted.model_dump(mode="json"))
     return model_dir / CONFIDENCE
 
 

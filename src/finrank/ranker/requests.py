@@ -16,13 +16,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from finrank.errors import UserError
-from finrank.programs.value import read_answer, value_of
+from finrank.programs.value import LONGEST_PROGRAM, read_answer, value_of
 from finrank.records import CANDIDATE_KEYS, Candidate, Question
 from finrank.store import describe
 from finrank.store.json_lines import shorten
-
-# Characters: a hundred times FinQA's longest program. Longer ones cost memory, and fit no model.
-_LONGEST_PROGRAM = 20_000
 
 
 class CandidateError(UserError):
@@ -120,8 +117,8 @@ def _is_value(text: str) -> bool:
 
 
 def _check_text(program: Any) -> None:
-    if isinstance(program, str) and len(program) > _LONGEST_PROGRAM:
-        raise UserError(f"a program of {len(program)} characters: at most {_LONGEST_PROGRAM} are read")
+    if isinstance(program, str) and len(program) > LONGEST_PROGRAM:
+        raise UserError(f"a program of {len(program)} characters: at most {LONGEST_PROGRAM} are read")
     if isinstance(program, str) and not _is_unicode(program):
         raise UserError("its program holds half a surrogate pair, which is not text")
 

@@ -48,7 +48,7 @@ class GeneratorAsker:
         """Complete one question after the other."""
         from finrank.generator.model import load_generator
         from finrank.generator.text import TooLong
-        from finrank.training.run import explain_out_of_memory
+        from finrank.training.memory import explain_out_of_memory
 
         generator = load_generator(self._directory, self._base_model)
         options = asdict(self.sampling)

@@ -25,6 +25,7 @@ from finrank.programs import (
     referenced_step,
     table_rows,
 )
+from finrank.programs.numbers import NUMBER
 from finrank.records import Answer
 from finrank.sources.finqa import Example
 
@@ -35,8 +36,8 @@ _LONGEST_NUMBER, _LONGEST_FORM = 30, 100  # characters of a number, and of one w
 _PERCENT_TWICE = re.compile(r"[\d.,]+\s*%\s*\(\s*[\d.,]+\s*%\s*\)")
 _NEGATIVE_TWICE = re.compile(r"-\s*[\d.,]+\s*%?\s*\(\s*[\d.,]+\s*%?\s*\)")
 _BRACKETS_ONLY = re.compile(r"[$\s]*\(\s*[$\s]*[\d.,]+\s*\)?\s*%?(?:\s*\(\s*%\s*\))?")
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
-_ANSWER_NUMBER = re.compile(rf"-?\s?(?:{_NUMBER.pattern})\s?%?")
+_NUMBER = re.compile(NUMBER)
+_ANSWER_NUMBER = re.compile(rf"-?\s?{NUMBER}\s?%?")
 _YEAR = re.compile(r"\s*(?:19|20)\d\d(?![\d.,])")
 _GLUED_DATE = re.compile(r"(?<!\d)(?:3[01]|[12]\d|[1-9])(?:19|20)\d\d(?![\d.,])")
 _SCALES = (1e3, 1e6, 1e9, 1e-3, 1e-6, 1e-9, 10.0, 0.1, 1e-2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +15,10 @@ from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.scoring import cost, cut_into_passes
 
-# Tokens that a batch on a GPU should hold at the least; not measured.
-_GPU_TOKENS = 4096
-
 
 @dataclass(frozen=True)
 class TrainingPool:
-    """An encoded pool, the indices of its correct candidates, and where each candidate stands in the stored pool."""
+    """An encoded pool, the indices of its correct candidates, and the order of its candidates."""
 
     pool: EncodedPool
     correct: list[int]
@@ -50,7 +46,7 @@ class PoolDataset(Dataset[TrainingPool]):
 
 
 def seeded_random(*key: object) -> random.Random:
-    """A generator that depends on nothing but the key."""
+    """A random generator that depends on the key alone."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
 
@@ -69,7 +65,7 @@ class LengthBucketSampler(Sampler[int]):
         self.batch_size = batch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of an epoch, also after a resume; moves the dataset's shuffle along."""
+        """Called by Trainer at the start of an epoch, also after a resume; sets the epoch of the dataset's shuffle."""
         self.dataset.epoch = epoch
 
     def __len__(self) -> int:
@@ -92,9 +88,7 @@ class LengthBucketSampler(Sampler[int]):
 
 
 def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:
-    """A batch: the pools as they are (each route lays out its own tokens), their orders, and which are correct.
-
-    `correct` is boolean [questions, candidates].
+    """A batch: pools (each route lays out their tokens), orders, and `correct`, boolean [questions, candidates].
 
     >>> batch = collate([TrainingPool(EncodedPool("q", [7, 8], [[1, 2], [3]]), correct=[1])])
     >>> batch["correct"].tolist()
@@ -106,54 +100,18 @@ def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:
     return {"pools": [item.pool for item in items], "orders": [item.order for item in items], "correct": correct_BN}
 
 
-def batch_plan(data: PoolDataset, order: Iterable[int], batch_size: int, most: int, route: RouteName) -> str:
-    """What an epoch's batches cost on this route: tokens, padding, and how many take several passes of `most` tokens.
-
-    `order` is the sampler that training uses.
-    """
+def batch_plan(data: PoolDataset, order: Iterable[int], batch_size: int, tokens_per_pass: int, route: RouteName) -> str:
+    """Tokens and padding of an epoch's batches on this route, and how many of them take several passes, as text."""
     indices = list(order)
-    batches = [[data.pools[index].pool for index in some] for some in _in_batches(indices, batch_size)]
-    passes = [cut_into_passes(batch, most, route) for batch in batches]
-    computed = sum(cost(one, route) for batch in passes for one in batch)
+    starts = range(0, len(indices), batch_size)
+    batches = [[data.pools[index].pool for index in indices[start : start + batch_size]] for start in starts]
+    passes = [cut_into_passes(batch, tokens_per_pass, route) for batch in batches]
+    computed = sum(cost(pools, route) for batch in passes for pools in batch)
     padding = 1 - sum(_without_padding(batch, route) for batch in batches) / computed
     cut = sum(len(batch) > 1 for batch in passes)
     several = f"; {cut} of {len(batches)} batches in several passes (tokens_per_pass)" if cut else ""
     return f"{computed / len(batches):,.0f} tokens per batch on average, {padding:.1%} of them padding{several}"
 
 
-def batches_to_join(data: PoolDataset, batch_size: int, accumulation: int, most: int, route: RouteName) -> int:
-    """How many accumulated batches a GPU should compute as one: the fewest that keep it busy within `most` tokens.
-
-    Where none do, as many as fit; an optimizer step's gradient is the mean over as many questions either way.
-
-    >>> pools = [TrainingPool(EncodedPool(f"q{n}", [1] * 500, [[1] * 12]), [0]) for n in range(32)]  # 512 tokens each
-    >>> batches_to_join(PoolDataset(pools, 0), 4, accumulation=6, most=16384, route="mask")
-    2
-    """
-    one = batch_size * _tokens(data, route)
-    fitting = [number for number in range(2, accumulation + 1) if accumulation % number == 0 and number * one <= most]
-    return next((number for number in (1, *fitting) if number * one >= _GPU_TOKENS), [1, *fitting][-1])
-
-
-def too_small_for_a_gpu(data: PoolDataset, batch_size: int, most: int, route: RouteName) -> str | None:
-    """What to say where a batch holds fewer tokens than keep a GPU busy; None where it holds enough, or `most`."""
-    tokens = batch_size * _tokens(data, route)
-    if tokens >= min(_GPU_TOKENS, most):
-        return None
-    return (
-        f"a batch of {batch_size} questions is {tokens:,.0f} tokens, too few to keep a GPU busy: "
-        f"{math.ceil(batch_size * _GPU_TOKENS / tokens)} would, but a step then learns from more questions"
-    )
-
-
-def _tokens(data: PoolDataset, route: RouteName) -> float:
-    """Tokens that a question costs on this route, on average and without padding for others."""
-    return sum(cost([item.pool], route) for item in data.pools) / len(data)
-
-
-def _in_batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
 def _without_padding(pools: Sequence[EncodedPool], route: RouteName) -> int:
-    return sum(one.length for pool in pools for one in (pool.alone() if route == "naive" else [pool]))
+    return sum(row.length for pool in pools for row in (pool.alone() if route == "naive" else [pool]))

@@ -140,13 +140,13 @@ def test_the_control_is_trained_on_the_spot_or_given(tmp_path: Path, capsys: pyt
     assert "this may take minutes" in capsys.readouterr().out
     assert not list(tmp_path.glob("**/run_*"))  # nothing is left of it
     overrides = ["trainer.num_train_epochs=1"]
-    control = sft.run(config, data, tmp_path / "outputs", overrides=overrides, candidate_only=True)
+    control = sft.sft(config, data, tmp_path / "outputs", overrides=overrides, candidate_only=True)
     assert audit.run(data, candidate_only=str(control))["candidate_only"] == trained["candidate_only"]
 
 
 def test_a_model_that_reads_the_question_is_no_control(tmp_path: Path) -> None:
     data = write_pools(tmp_path / "data")
-    model = sft.run(small_config(tmp_path), data, tmp_path / "outputs", quick_test=True)
+    model = sft.sft(small_config(tmp_path), data, tmp_path / "outputs", quick_test=True)
     with pytest.raises(UserError, match=r"reads question and page: give a control.*--candidate_only"):
         audit.run(data, candidate_only=str(model))
 
@@ -165,6 +165,6 @@ def test_the_control_of_pools_without_rewards_gets_them_first(tmp_path: Path) ->
 def test_the_sample_from_stage_02_on(tmp_path: Path) -> None:
     sample_data.sample_data(tmp_path / "raw", train=60, dev=30, test=5)
     prepare.prepare(tmp_path / "raw", tmp_path / "questions")
-    candidates.run(tmp_path / "questions", tmp_path / "pools", num_candidates=4)
-    rewards.run(tmp_path / "pools", tmp_path / "rewarded")
+    candidates.candidates(tmp_path / "questions", tmp_path / "pools", num_candidates=4)
+    rewards.rewards(tmp_path / "pools", tmp_path / "rewarded")
     assert skipping(tmp_path / "pools") == skipping(tmp_path / "rewarded")

@@ -18,12 +18,12 @@ import yaml
 from finrank.commands.doctor import DEFAULT_BASE, DEFAULT_BASE_SHA256, EXTRAS, doctor
 from finrank.ranker import locate as weights
 from tests.conftest import REPOSITORY
-from tests.helpers.serving_model import save_tiny_model
+from tests.helpers.saved_ranker import save_tiny_ranker
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("doctor"))
+    return save_tiny_ranker(tmp_path_factory.mktemp("doctor"))
 
 
 def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

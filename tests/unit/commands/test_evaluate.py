@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = save_tiny_base(folder / "base", "bert")
     data = write_pools(folder / "data", dev=40)
     for candidate_only in (False, True):
-        sft.run(
+        sft.sft(
             REPOSITORY / "configs/models/minilm.yaml",
             data,
             folder / "outputs",

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import typer
+from finrank.cli_training import generation as command
+from finrank.generator.trainer import GenerationTrainer
 from typer.testing import CliRunner
 
-from finrank.cli_training import generation as command
 from finrank.errors import UserError
 from finrank.generator import sft as training
 from finrank.generator.data import choose_examples, read_examples
 from finrank.generator.evaluation import evaluate_generator
 from finrank.generator.model import load_generator
-from finrank.generator.trainer import GenerationTrainer
 from finrank.store import sha256
 from tests.helpers.pools import write_pools
 from tests.helpers.tiny_generator import CONFIG, SMALL, manifest_of, save_tiny_causal_lm, train

@@ -18,10 +18,10 @@ import pytest
 from finrank import Ranker
 from finrank.commands.rank import _made_with, rank
 from finrank.errors import UserError
-from finrank.ranker.confidence import save_confidence
+from finrank.ranker.confidence import Confidence, save_confidence
 from finrank.store.growing_file import RankedFiles, open_ranked
 from tests.helpers.pools import make_pool
-from tests.helpers.serving_model import save_tiny_model
+from tests.helpers.saved_ranker import save_tiny_ranker
 
 REQUEST: dict[str, Any] = {
     "question": "what is the change in revenue ?",
@@ -33,7 +33,7 @@ REQUEST: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny_model(tmp_path_factory.mktemp("rank")))
+    return str(save_tiny_ranker(tmp_path_factory.mktemp("rank")))
 
 
 @pytest.fixture(autouse=True)
@@ -41,10 +41,14 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finrank.commands.rank._LINES_PER_BLOCK", 8)
 
 
+def calibrate(folder: Path, **figures: Any) -> None:
+    save_confidence(folder, Confidence(**{"temperature": 1.0, "n": 9, "score_head": "", **figures}))
+
+
 def calibrated(model: str, folder: Path, **figures: Any) -> str:
     """A copy of the model with a calibration of its own."""
     Ranker.from_pretrained(model).save_pretrained(folder)
-    save_confidence(folder, {"temperature": 1.0, "threshold": None, **figures})
+    calibrate(folder, **figures)
     return str(folder)
 
 
@@ -254,11 +258,6 @@ def remove_all_but_the_rejects(run: Ranked) -> None:
     run.manifest.unlink()
 
 
-def calibrate_anew(run: Ranked) -> None:
-    figures = {"temperature": 2.0, "threshold": None, "pool_sizes": {4: 9}, "origins": {"gold": 9}}
-    save_confidence(Path(run.model), figures)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -268,7 +267,10 @@ def calibrate_anew(run: Ranked) -> None:
         (lambda run: replace(run.output, '"abstain": false', '"abstain": true '), "ranked.jsonl was changed since"),
         (lambda run: run.output.write_text(run.output.read_text() + "{}\n"), "ranked.jsonl was changed since"),
         (lambda run: drop_last_line(run.output), "ranked.jsonl was changed since"),
-        (calibrate_anew, "was ranked with another model"),
+        (
+            lambda run: calibrate(Path(run.model), temperature=2.0, pool_sizes={4: 9}, origins={"gold": 9}),
+            "was ranked with another model",
+        ),
         (lambda run: run.manifest.write_text('{"stage": "rank"'), "manifest.json is damaged"),
         (lambda run: replace(run.manifest, '"bytes": ', '"bytes": "many", "b": '), "is damaged: input.bytes: "),
         (remove_all_but_the_rejects, "not a result of finrank rank"),

@@ -24,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     base, data = save_tiny_base(place / "base", "bert"), write_pools(place / "data")
     overrides = ["prompt.max_length=256", "trainer.num_train_epochs=1", "mixed_precision=float32"]
     config = REPOSITORY / "configs/models/minilm.yaml"
-    stage = sft.run(config, data, place / "outputs", base_model=str(base), overrides=overrides)
+    stage = sft.sft(config, data, place / "outputs", base_model=str(base), overrides=overrides)
     return stage.parent, data
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from finrank.generator.trainer import GenerationTrainer, choice_of
 
 from finrank.errors import UserError
 from finrank.generator.data import Example, choose_examples, read_examples
@@ -16,7 +17,6 @@ from finrank.generator.evaluation import judge, perplexity_of
 from finrank.generator.model import load_generation_tokenizer, new_generator
 from finrank.generator.settings import GeneratorSettings, generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
-from finrank.generator.trainer import GenerationTrainer, choice_of
 from finrank.pools.rewards import reward_pool
 from finrank.records import RewardedPool
 from finrank.training.config import load_config

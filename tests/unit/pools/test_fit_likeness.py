@@ -7,22 +7,20 @@ from collections import Counter
 
 import pytest
 
-from finrank.pools.corrupt import Corruptor
 from finrank.pools.fit_likeness import FOLDS, CrossFitted, cross_fit, fit, fold_of
+from finrank.pools.gold_shapes import count_shapes
 from finrank.pools.likeness import Feature, Likeness
 from finrank.pools.trees import grow
 from finrank.programs import parse
-from finrank.programs.shape import count_shapes
 from finrank.records import Question
-from tests.helpers.questions import RATE, N, Questions
+from tests.helpers.questions import RATE, N, Questions, gold_draft
 
 
 def gap(questions: list[Question], likeness: Likeness) -> float:
     """Sum of squared differences between a feature's mean number in gold and in wrong programs, over all features."""
     difference: Counter[Feature] = Counter()
     for question in questions:
-        corruptor = Corruptor(question.table, question.text, likeness)
-        gold = corruptor.draft(parse(question.program or ""))
+        corruptor, gold = gold_draft(question, likeness)
         wrong = grow(corruptor, gold, N, RATE, random.Random(question.id))
         for feature in corruptor.features(gold):
             difference[feature] += 1.0  # type: ignore[assignment]

@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 import pytest
 
-from finrank.pools.corrupt import Corruptor, Draft
+from finrank.page.page import Page
+from finrank.pools.corrupt import Draft
+from finrank.pools.gold_shapes import FINQA_SHAPES, count_shapes
 from finrank.pools.likeness import Feature, Likeness, PageLikeness, shape_features
 from finrank.pools.trees import grow
 from finrank.programs import operands, parse
-from finrank.programs.shape import FINQA_SHAPES, count_shapes, shape_of
+from finrank.programs.shape import shape_of
 from finrank.records import Question
-from tests.helpers.questions import RATE, TABLE, TEXT, N, Questions
+from tests.helpers.questions import CHANGE, PAGE, RATE, N, Questions, draft_of, gold_draft, small_corruptor
 
 # The 0.1 % quantile of chi-square with 4 degrees of freedom.
 CHI_SQUARE_4 = 18.5
@@ -35,8 +37,7 @@ def written(sample: Questions) -> list[Written]:
     """Some 500 programs on 60 pages."""
     found = []
     for question in sample.dev[:60]:
-        corruptor = Corruptor(question.table, question.text, Likeness())
-        gold = corruptor.draft(parse(question.program or ""))
+        corruptor, gold = gold_draft(question, Likeness())
         drafts = [gold, *grow(corruptor, gold, N, RATE, random.Random(question.id))]
         found.append(Written(question, drafts, [corruptor.features(draft) for draft in drafts]))
     return found
@@ -55,12 +56,11 @@ def share_of_equal_scores(written: list[Written], likeness: Likeness, edit: Edit
     """How often the cached scores are the sum of the weights of the features, plus log count; asked twice."""
     equal = []
     for question, drafts, features in written:
-        page = Corruptor(question.table, question.text, likeness).page
-        on_page = PageLikeness(page, likeness)
+        on_page = PageLikeness(Page(question.table, question.text), likeness)
         for draft, own in [*zip(drafts, features, strict=True)] * 2:
             program = draft.program
             shape = shape_of(program)
-            score = likeness.of_shape(shape, program) + on_page.score(program, draft.value.answer)
+            score = likeness.of_shape(shape, program) + on_page.score(program, draft.answer)
             count = math.log(likeness.shapes.get(shape, 1.0))
             total = count + sum(likeness.weights.get(feature, 0.0) for feature in edit(own))
             equal.append(math.isclose(score, total, rel_tol=1e-9, abs_tol=1e-9))
@@ -107,7 +107,7 @@ def test_without_weights_a_shape_counts_as_often_as_it_occurs() -> None:
     ]:
         program = parse(text)
         assert likeness.of_shape(shape_of(program), program) == pytest.approx(math.log(count))
-    assert PageLikeness(Corruptor(TABLE, TEXT, likeness).page, likeness).score(parse("divide(310, 290)"), 1.06897) == 0
+    assert PageLikeness(PAGE, likeness).score(parse("divide(310, 290)"), 1.06897) == 0
 
 
 def test_shapes_are_drawn_as_often_as_they_occur() -> None:
@@ -152,16 +152,15 @@ def test_features_of_a_shape_are_its_steps_operations_and_constants() -> None:
     ],
 )
 def test_features_tell_programs_apart_that_have_one_shape(one: str, other: str) -> None:
-    corruptor = Corruptor(TABLE, TEXT, Likeness())
-    assert Counter(corruptor.features(corruptor.draft(parse(one)))) != Counter(
-        corruptor.features(corruptor.draft(parse(other)))
-    )
+    corruptor = small_corruptor()
+    first, second = (Counter(corruptor.features(draft_of(corruptor, text))) for text in (one, other))
+    assert first != second
 
 
 def corrupted(likeness: Likeness, count: int, rate: float) -> list[Draft]:
     """Corruptions of the change in revenue on the small page."""
-    corruptor = Corruptor(TABLE, TEXT, likeness)
-    gold = corruptor.draft(parse("subtract(5829, 5735), divide(#0, 5735)"))
+    corruptor = small_corruptor(likeness)
+    gold = draft_of(corruptor, CHANGE)
     made = [corruptor.corrupt(gold, random.Random(seed), rate) for seed in range(count)]
     return [draft for draft in made if draft is not None]
 

@@ -7,13 +7,11 @@ import random
 import pytest
 
 from finrank.page.page import Page
+from finrank.pools.gold_shapes import FINQA_SHAPES
 from finrank.pools.refill import refill
 from finrank.programs import operands, parse
-from finrank.programs.shape import FINQA_SHAPES, shape_of
-from tests.helpers.questions import TABLE, TEXT
-
-PAGE = Page(TABLE, TEXT)
-CHANGE = "subtract(5829, 5735), divide(#0, 5735)"
+from finrank.programs.shape import shape_of
+from tests.helpers.questions import CHANGE, PAGE
 
 
 def every(text: str, shape: str, page: Page = PAGE) -> set[str]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from finrank.pools.rewards import RewardWeights, Unrewardable, closeness, operation_names, reward_pool
+from finrank.pools.rewards import RewardWeights, Unrewardable, closeness, reward_pool
 from finrank.records import Answer, Candidate, Pool
 
 TABLE = [["", "2008"], ["revenue", "$ 637"]]
@@ -136,9 +136,9 @@ def test_operations_are_compared_as_multisets() -> None:
     assert [parts["operations"] for parts in rewarded.components] == [1.0, 0.5]
 
 
-def test_operation_names_of_what_is_no_program() -> None:
-    assert not operation_names(None)
-    assert not operation_names("hello")
+def test_a_gold_program_that_cannot_be_read_has_no_operations() -> None:
+    for program in (None, "hello"):
+        assert reward_pool(pool(GOLD, program=program)).components[0]["operations"] == 0.0
 
 
 @given(value=finite, gold=finite)

@@ -79,7 +79,7 @@ def test_nothing_of_the_gold_is_sent(tmp_path: Path, data: Path) -> None:
 def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     with serving(lambda request, number: Answer([GOOD, '{"answer": 1}', '{"program": "divide(1, 0)"}'])) as stub:
         run(data, tmp_path / "out", stub)
-    rewards.run(tmp_path / "out", tmp_path / "rewarded")
+    rewards.rewards(tmp_path / "out", tmp_path / "rewarded")
     rewarded = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
     assert [pool.id for pool in rewarded] == ["d0", "d1", "d2", "d3"]
     for pool in rewarded:
@@ -185,10 +185,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_asked(tm
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("not to be lost")
     with serving(good) as stub:
-        for out, message in (
-            (tmp_path / "mine", "not a stage directory"),
-            (data, r"not a stage directory|input folder"),
-        ):
+        for out, message in ((tmp_path / "mine", "not a stage"), (data, r"not a stage|input folder")):
             with pytest.raises(UserError, match=message):
                 run(data, out, stub)
         with pytest.raises(UserError, match="01_prepare_dataset"):

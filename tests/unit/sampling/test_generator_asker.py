@@ -132,6 +132,6 @@ def test_a_trained_generator_fills_pools_with_what_it_has_learned(tmp_path: Path
     assert contents(tmp_path / "once") == contents(tmp_path / "again")
     made = pools(tmp_path / "once", "train")
     assert len(made) == 20
-    rewards.run(tmp_path / "once", tmp_path / "rewarded")
+    rewards.rewards(tmp_path / "once", tmp_path / "rewarded")
     rewarded = load_records(tmp_path / "rewarded" / "train.jsonl", RewardedPool)
     assert sum(bool(pool.correct) for pool in rewarded) >= 18

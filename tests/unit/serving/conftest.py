@@ -13,13 +13,13 @@ from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.limits import Limits
 from tests.helpers.live_server import Live, SlowScoring, running
-from tests.helpers.serving_model import save_tiny_model
+from tests.helpers.saved_ranker import save_tiny_ranker
 
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with random weights."""
-    return save_tiny_model(tmp_path_factory.mktemp("served"))
+    return save_tiny_ranker(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="session")

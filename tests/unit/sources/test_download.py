@@ -36,11 +36,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on the screen."""
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[_Handler]]]:
-    """The address of a server, and the handler that holds its responses."""
+@pytest.fixture(autouse=True)
+def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, type[_Handler]]]:
+    """The address of a server, and the handler that holds its responses."""
     handler = type("Handler", (_Handler,), {"bodies": {name: f'["{name}"]'.encode() for name in NAMES}})
     running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
@@ -75,9 +79,7 @@ def test_a_bad_response_leaves_no_file_and_names_alternatives(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refused_connection_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
+def test_a_refused_connection_is_a_clear_error(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]

@@ -92,10 +92,10 @@ class QuestionKind(BaseModel):
         if self.only_if == "differ" and float(rows[0]["year"]) == float(rows[1]["year"]):
             return None
         operation, unit = _other_unit(page, rng) if self.other_unit else ("", page.unit)
-        names: dict[str, object] = {"unit": unit, "operation": operation}
+        last = int(page.years[-1])
+        names: dict[str, object] = {"unit": unit, "operation": operation, "next": last + 1, "then": last + 2, **years}
+        names |= zip("xy", rows, strict=False)
         names["fact"] = fact and _Figures(fact.subject, fact.numbers)
-        names |= dict(zip("xy", rows, strict=False)) | years
-        names |= {"next": str(int(page.years[-1]) + 1), "then": str(int(page.years[-1]) + 2)}
         question = rng.choice(self.phrasings).format(**names)
         program = self.program if isinstance(self.program, str) else self.program[page.unit]
         percent = self.percent or page.theme.rate in labels

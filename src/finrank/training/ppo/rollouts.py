@@ -1,4 +1,4 @@
-"""What PPO remembers beside the model: the order of its pools, the SFT policy, and the rollout that is learned from.
+"""The state of PPO beside the model: the order of its pools, the SFT policy, and the current rollout.
 
 Log-probabilities and actions are kept per candidate as stored, not per position: batches hold candidates shuffled.
 """
@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from torch.utils.data import Sampler
 
 from finrank.training.batches import PoolDataset, seeded_random
-from finrank.training.settings import PPOSettings
+from finrank.training.config import PPOSettings
 
 PerCandidate = dict[str, np.ndarray]
 """Pool id -> one number per stored candidate."""
@@ -31,7 +31,7 @@ class RolloutSampler(Sampler[int]):
 
         rollout 0: 3 1, 1 3    rollout 1: 0 2, 0 2
 
-    Every batch is full: the few pools left over in an epoch, fewer than a batch, are other ones in the next.
+    Every batch is full; the pools left over in an epoch, fewer than a batch, change from epoch to epoch.
     """
 
     def __init__(self, dataset: PoolDataset, settings: PPOSettings) -> None:
@@ -39,11 +39,11 @@ class RolloutSampler(Sampler[int]):
         self.settings = settings
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of an epoch, also after a resume."""
+        """Called by Trainer at the start of an epoch, also after a resume."""
         self.dataset.epoch = epoch
 
     def _visited(self) -> int:
-        """Pools that an epoch visits: whole batches of them."""
+        """Number of pools that an epoch visits: as many as fill whole batches."""
         return len(self.dataset) // self.settings.batch_size * self.settings.batch_size or len(self.dataset)
 
     def __len__(self) -> int:
@@ -86,21 +86,21 @@ def draw_actions(old: PerCandidate, draws: int, *key: object) -> PerCandidate:
 
 @dataclass
 class PPOState:
-    """Everything beside weights, optimizer and random state that a resumed run needs to go on as if never stopped."""
+    """What a resumed run needs to continue, beside weights, optimizer and random state."""
 
     reference: PerCandidate
     """Log-probabilities of the SFT policy, for all train pools."""
     kl_coefficient: float
     rollout: tuple[int, int] = (-1, -1)
-    """Epoch and number of the rollout at hand."""
+    """Epoch and number of the current rollout."""
     old: PerCandidate = field(default_factory=dict)
-    """Log-probabilities, of the rollout's pools, of the policy that drew its actions."""
+    """Log-probabilities of the policy that drew the rollout's actions, for its pools."""
     actions: PerCandidate = field(default_factory=dict)
     kl_sum: float = 0.0
-    """Of the KL divergences seen in this rollout's updates, and how many pools they are of."""
+    """Sum of the KL divergences, in nats, of the `kl_count` pools in the rollout's updates so far."""
     kl_count: int = 0
     stopped: bool = False
-    """Whether the KL divergence ran away: a resumed run must not go on either."""
+    """True if the KL divergence ran away: a resumed run must not continue either."""
 
     def mean_kl(self) -> float:
         """Mean KL divergence from the SFT policy in this rollout's updates so far, in nats."""
@@ -108,10 +108,11 @@ class PPOState:
 
     def save(self, directory: Path) -> None:
         """Write it beside a checkpoint's weights."""
-        arrays = {}
-        for name in ("reference", "old", "actions"):
-            for pool, values in getattr(self, name).items():
-                arrays[f"{name}/{pool}"] = values
+        arrays = {
+            f"{name}/{pool}": values
+            for name, of_pools in {"reference": self.reference, "old": self.old, "actions": self.actions}.items()
+            for pool, values in of_pools.items()
+        }
         facts = {
             "kl_coefficient": repr(self.kl_coefficient),
             "rollout": f"{self.rollout[0]} {self.rollout[1]}",
@@ -124,22 +125,20 @@ class PPOState:
     @classmethod
     def load(cls, directory: Path) -> PPOState:
         """Read what `save` wrote."""
-        kept: dict[str, PerCandidate] = {"reference": {}, "old": {}, "actions": {}}
+        arrays: dict[str, PerCandidate] = {"reference": {}, "old": {}, "actions": {}}
         with safe_open(directory / _FILE, "numpy") as stream:
             facts = stream.metadata()
-            for key in stream.keys():  # noqa: SIM118 - no mapping
+            for key in stream.keys():  # noqa: SIM118 - not a mapping
                 name, _, pool = key.partition("/")
-                kept[name][pool] = stream.get_tensor(key)
+                arrays[name][pool] = stream.get_tensor(key)
         epoch, number = map(int, facts["rollout"].split())
         return cls(
-            kept["reference"],
-            float(facts["kl_coefficient"]),
-            (epoch, number),
-            kept["old"],
-            kept["actions"],
-            float(facts["kl_sum"]),
-            int(facts["kl_count"]),
-            facts["stopped"] == "yes",
+            **arrays,
+            kl_coefficient=float(facts["kl_coefficient"]),
+            rollout=(epoch, number),
+            kl_sum=float(facts["kl_sum"]),
+            kl_count=int(facts["kl_count"]),
+            stopped=facts["stopped"] == "yes",
         )
 
 

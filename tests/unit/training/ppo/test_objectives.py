@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from finrank.training.ppo.objectives import (
-    adapted,
-    clipped_objective,
-    entropy,
-    exact_objective,
-    expectation,
-    kl_divergence,
-)
+from finrank.training.ppo.objectives import adapted, clipped_objective, entropy, expectation, kl_divergence
 from finrank.training.ppo.rollouts import draw_actions
 
 INF = float("inf")
@@ -66,7 +59,7 @@ def test_where_a_gain_is_clipped_the_gradient_is_zero() -> None:
 def test_the_sampled_gradients_mean_is_the_exact_gradient(off_policy: bool) -> None:
     """On policy and before clipping; the same test sees that off policy they are not the same."""
     raw = scores().requires_grad_()
-    exact_objective(raw.log_softmax(1), REWARDS).mean().backward()
+    expectation(raw.log_softmax(1), REWARDS).mean().backward()
     assert raw.grad is not None
     exact = raw.grad.clone()
     drawing = scores(seed=1 if off_policy else 0).log_softmax(1)
@@ -92,7 +85,7 @@ def test_the_sampled_gradients_mean_is_the_exact_gradient(off_policy: bool) -> N
 
 def test_the_exact_gradient_is_the_policy_gradient() -> None:
     raw = scores().requires_grad_()
-    exact_objective(raw.log_softmax(1), REWARDS).sum().backward()
+    expectation(raw.log_softmax(1), REWARDS).sum().backward()
     policy = raw.detach().softmax(1)
     centred = torch.where(REWARDS > -INF, REWARDS, 0.0) - expectation(raw.detach().log_softmax(1), REWARDS)[:, None]
     torch.testing.assert_close(raw.grad, policy * centred)
@@ -114,7 +107,7 @@ def test_no_gradient_is_nan_where_pools_are_unequal() -> None:
     raw = scores().requires_grad_()
     logp = raw.log_softmax(1)
     reference = scores(1).log_softmax(1)
-    (entropy(logp) + kl_divergence(logp, reference) + exact_objective(logp, REWARDS)).sum().backward()
+    (entropy(logp) + kl_divergence(logp, reference) + expectation(logp, REWARDS)).sum().backward()
     assert raw.grad is not None
     assert raw.grad.isfinite().all()
     assert raw.grad[REWARDS == -INF].abs().max() == 0
@@ -138,7 +131,7 @@ def test_a_bandit_with_one_good_arm_is_solved(estimator: str) -> None:
         for _ in range(2):
             logp = raw.log_softmax(1)
             if estimator == "exact":
-                objective = exact_objective(logp, rewards)
+                objective = expectation(logp, rewards)
             else:
                 advantages = rewards.gather(1, actions) - expectation(old, rewards)[:, None]
                 objective = clipped_objective(logp, old, actions, advantages, 0.2)

@@ -1,10 +1,11 @@
-"""Adapters: peft's function, with less memory kept, and merged, switched off, stored and loaded as peft's are."""
+"""Base weights and their warnings; adapters: peft's function with less memory, merged, stored, loaded as peft's are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,12 +14,38 @@ from peft import PeftModel
 from peft.tuners import lora
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import AutoModel
 
-from finrank.ranker.lora import AddingLinear, with_adapters
-from finrank.ranker.settings import LoraSettings
-from tests.helpers.tiny_models import tiny_encoder
+import finrank.ranker.base_model as base_model
+from finrank.errors import UserError
+from finrank.ranker.base_model import AddingLinear, load_encoder, with_adapters
+from finrank.ranker.settings import LoraSettings, RankerSettings
+from tests.helpers.attention_models import give_effect
+from tests.helpers.tiny_models import save_tiny_base, tiny_encoder
 
-PLAIN = LoraSettings(rank=4, alpha=12, dropout=0.0)
+PLAIN = LoraSettings(rank=4, alpha=12)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_emulated_bfloat16_is_warned_of(
+    native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(base_model, "multiplies_bfloat16", lambda: native)
+    base = save_tiny_base(tmp_path / "base", "bert")
+    assert load_encoder(RankerSettings(base_model=str(base), dtype="bfloat16")).dtype == torch.bfloat16
+    assert ("which this machine emulates" in capsys.readouterr().err) is not native
+
+
+def test_a_pin_that_cannot_be_checked_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, shards = save_tiny_base(tmp_path / "base", "bert"), tmp_path / "shards"
+    AutoModel.from_pretrained(base).save_pretrained(shards, max_shard_size="20KB")
+    assert not (shards / "model.safetensors").exists()
+    load_encoder(RankerSettings(base_model=str(shards)))
+    assert "not checked" not in capsys.readouterr().err
+    load_encoder(RankerSettings(base_model=str(shards), base_model_sha256="0" * 64))
+    assert "base_model_sha256 is not checked" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UserError, match="the config pins 0000"):
+        load_encoder(RankerSettings(base_model=str(base), base_model_sha256="0" * 64))
 
 
 class Two(nn.Module):
@@ -33,23 +60,18 @@ class Two(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
-def adapted(settings: LoraSettings = PLAIN, dtype: torch.dtype = torch.float64) -> nn.Module:
+def adapted(dropout: float = 0.0, dtype: torch.dtype = torch.float64) -> nn.Module:
     """The two layers with adapters that have an effect; adapters of a bfloat16 base are float32."""
     torch.manual_seed(0)
     base = Two().to(dtype).requires_grad_(False)
-    every = settings.model_copy(update={"target_modules": ["first", "second"]})
-    model = with_adapters(base, every, "FEATURE_EXTRACTION").get_base_model()
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "lora_B" in name:
-                value.normal_()
+    settings = PLAIN.model_copy(update={"target_modules": ["first", "second"], "dropout": dropout})
+    model = with_adapters(base, settings, "FEATURE_EXTRACTION").get_base_model()
+    give_effect(model, std=1.0)
     return model
 
 
-@contextmanager
-def as_peft_has_it() -> Iterator[None]:
-    with mock.patch.object(AddingLinear, "forward", lora.Linear.forward):
-        yield
+def as_peft_has_it() -> Any:
+    return mock.patch.object(AddingLinear, "forward", lora.Linear.forward)
 
 
 def output_and_gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -63,16 +85,16 @@ def output_and_gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
     return found
 
 
-def errors(values: list[Tensor], wanted: list[Tensor]) -> Tensor:
+def errors(values: list[Tensor], expected: list[Tensor]) -> Tensor:
     """Of each tensor, the difference relative to its norm; nan where there is one."""
-    pairs = zip(values, wanted, strict=True)
-    return torch.stack([(one.double() - other.double()).norm() / other.double().norm() for one, other in pairs])
+    pairs = zip(values, expected, strict=True)
+    return torch.stack([(value.double() - other.double()).norm() / other.double().norm() for value, other in pairs])
 
 
 @pytest.mark.parametrize("shape", [(7, 24), (3, 5, 24), (2, 3, 2, 24), (1, 1, 24)])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_the_function_is_that_of_peft(shape: tuple[int, ...], dropout: float) -> None:
-    model = adapted(PLAIN.model_copy(update={"dropout": dropout})).train()
+    model = adapted(dropout).train()
     x = torch.randn(shape, dtype=torch.float64)
     ours = output_and_gradients(model, x)
     with as_peft_has_it():
@@ -80,14 +102,7 @@ def test_the_function_is_that_of_peft(shape: tuple[int, ...], dropout: float) ->
     assert ours[0].shape == (*shape[:-1], 16)
     assert len(ours) == 2 + 4
     assert (errors(ours, theirs) < 1e-14).all()
-
-
-def test_another_scale_is_seen() -> None:
-    model = adapted()
-    x = torch.randn(7, 24, dtype=torch.float64)
-    with as_peft_has_it():
-        theirs = output_and_gradients(model, x)
-    model.second.scaling["default"] *= 1.001
+    model.second.scaling["default"] *= 1.001  # would be seen
     assert (errors(output_and_gradients(model, x), theirs) > 1e-5).any()
 
 
@@ -139,7 +154,7 @@ def test_no_copies_of_the_inputs_are_kept_for_the_backward_pass() -> None:
         theirs = bytes_kept(model, x)
     rest = 500 * (4 + 4) * 2 + 2 * (24 + 40 + 40 + 16) * 4 * 2  # products of rank 4, weights in both orders
     assert ours <= inputs + rest
-    assert theirs >= inputs + 500 * 40 * 2  # a copy of the second input beside it
+    assert theirs >= inputs + 500 * 40 * 2  # and a copy of the second input
 
 
 def bytes_kept(model: nn.Module, x: Tensor) -> int:
@@ -150,14 +165,11 @@ def bytes_kept(model: nn.Module, x: Tensor) -> int:
         kept[value.untyped_storage().data_ptr()] = value
         return value
 
-    with (
-        torch.autograd.graph.saved_tensors_hooks(note, lambda value: value),
-        torch.autocast("cpu", torch.bfloat16),
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value), torch.autocast("cpu", torch.bfloat16):
         output = model(x)
     assert output.requires_grad
     frozen = {value.untyped_storage().data_ptr() for value in model.parameters() if not value.requires_grad}
-    return sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in frozen)
+    return sum(value.untyped_storage().nbytes() for pointer, value in kept.items() if pointer not in frozen)
 
 
 def test_switched_off_and_merged_they_are_as_in_peft() -> None:
@@ -184,10 +196,7 @@ def test_switched_off_and_merged_they_are_as_in_peft() -> None:
 
 def test_what_is_saved_is_loaded_by_peft_alone(tmp_path: Path) -> None:
     model = with_adapters(tiny_encoder("llama").double(), PLAIN, "FEATURE_EXTRACTION")
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "lora_B" in name:
-                value.normal_()
+    give_effect(model, std=1.0)
     model.save_pretrained(tmp_path)
     theirs = PeftModel.from_pretrained(tiny_encoder("llama").double(), tmp_path)
     assert adapters_of(theirs) == {lora.Linear}
