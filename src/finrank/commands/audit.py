@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,6 @@ from finrank.records import Pool, RewardedPool
 from finrank.store import available_splits, load_records, split_files, write_json
 
 if TYPE_CHECKING:
-    from finrank.evaluation.audit.audit import AuditResult
     from finrank.evaluation.metrics import Metric
 
 TRAIN, SKIP = "train", "skip"
@@ -51,7 +50,7 @@ def audit(
         Path, typer.Option("--config", help="Training config of that model (--candidate_only train).")
     ] = MINILM,
     seed: Annotated[int, typer.Option("--seed", help="Seed of folds, training and bootstrap.")] = 0,
-) -> AuditResult:
+) -> Any:  # an AuditResult; Typer evaluates annotations
     """What pools give away to attackers that cannot read.
 
     Prints how often attackers that see neither question nor page find the gold program, and the cues they use.

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from finrank.commands import options
 from finrank.console import say
 from finrank.errors import UserError
-
-if TYPE_CHECKING:
-    from finrank.evaluation.result import EvaluationResult
 
 _MEMORY_ADVICE = (
     "An evaluation scores in small passes and holds every model that takes part: leave out --compare, free the device "
@@ -47,7 +44,7 @@ def evaluate(
     save_confidence: options.SaveConfidence = True,
     base_model: options.BaseModel = None,
     seed: options.EvaluationSeed = 0,
-) -> EvaluationResult:
+) -> Any:  # an EvaluationResult; Typer evaluates annotations
     """Evaluate a trained model beside its baselines.
 
     Prints accuracy, reward ratio and average reward with 95 % intervals, biases, breakdowns, the surest mistakes, and

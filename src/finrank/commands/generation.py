@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finrank.commands.options import (
-    OUTPUTS,
-    REWARDED,
-    BaseModel,
-    Config,
-    InputDir,
-    OutputDir,
-    Overrides,
-    QuickTest,
-    Resume,
-)
+from finrank.commands import options
 
 
 def generation(
-    config: Config,
-    input_dir: InputDir = REWARDED,
-    output_dir: OutputDir = OUTPUTS,
+    config: options.Config,
+    input_dir: options.InputDir = options.REWARDED,
+    output_dir: options.OutputDir = options.OUTPUTS,
     *,
-    base_model: BaseModel = None,
-    overrides: Overrides = None,
-    quick_test: QuickTest = False,
-    resume: Resume = False,
+    base_model: options.BaseModel = None,
+    overrides: options.Overrides = None,
+    quick_test: options.QuickTest = False,
+    resume: options.Resume = False,
 ) -> Path:
     """The baseline: train a model that writes the answer.
 

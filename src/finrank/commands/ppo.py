@@ -7,23 +7,13 @@ from typing import Annotated
 
 import typer
 
-from finrank.commands.options import (
-    OUTPUTS,
-    REWARDED,
-    BaseModel,
-    Config,
-    InputDir,
-    OutputDir,
-    Overrides,
-    QuickTest,
-    Resume,
-)
+from finrank.commands import options
 
 
 def ppo(
-    config: Config,
-    input_dir: InputDir = REWARDED,
-    output_dir: OutputDir = OUTPUTS,
+    config: options.Config,
+    input_dir: options.InputDir = options.REWARDED,
+    output_dir: options.OutputDir = options.OUTPUTS,
     *,
     sft_model: Annotated[
         Path | None,
@@ -33,10 +23,10 @@ def ppo(
             "OUTPUT_DIR that trained this config's model).",
         ),
     ] = None,
-    base_model: BaseModel = None,
-    overrides: Overrides = None,
-    quick_test: QuickTest = False,
-    resume: Resume = False,
+    base_model: options.BaseModel = None,
+    overrides: options.Overrides = None,
+    quick_test: options.QuickTest = False,
+    resume: options.Resume = False,
 ) -> Path:
     """Stage 05: reinforcement learning from stage 04's model.
 

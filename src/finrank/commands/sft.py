@@ -7,26 +7,16 @@ from typing import Annotated
 
 import typer
 
-from finrank.commands.options import (
-    OUTPUTS,
-    REWARDED,
-    BaseModel,
-    Config,
-    InputDir,
-    OutputDir,
-    Overrides,
-    QuickTest,
-    Resume,
-)
+from finrank.commands import options
 
 
 def sft(
-    config: Config,
-    input_dir: InputDir = REWARDED,
-    output_dir: OutputDir = OUTPUTS,
+    config: options.Config,
+    input_dir: options.InputDir = options.REWARDED,
+    output_dir: options.OutputDir = options.OUTPUTS,
     *,
-    base_model: BaseModel = None,
-    overrides: Overrides = None,
+    base_model: options.BaseModel = None,
+    overrides: options.Overrides = None,
     candidate_only: Annotated[
         bool,
         typer.Option("--candidate_only", help="Hide question, page and labels: measures what pools give away."),
@@ -35,8 +25,8 @@ def sft(
         Path | None,
         typer.Option("--init_model", help="Start from this trained model's adapters and head (same base and LoRA)."),
     ] = None,
-    quick_test: QuickTest = False,
-    resume: Resume = False,
+    quick_test: options.QuickTest = False,
+    resume: options.Resume = False,
 ) -> Path:
     """Stage 04: train the ranking model.
 

@@ -10,7 +10,7 @@ average_reward   mean reward of the completion as a candidate (`rewards.py`, def
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +30,6 @@ _ROWS = ("perplexity", "parse_rate", "execution_rate", "accuracy", "average_rewa
 
 
 class JudgedCompletion(NamedTuple):
-    """The worth of one completion."""
-
     parsed: bool
     executed: bool
     correct: bool
@@ -51,9 +49,10 @@ def evaluate_generator(
 
     Raises UserError when the model's likelihoods are no longer finite.
     """
-    perplexity = perplexity_of(model, tokenizer, examples, batch_size)
+    batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
+    perplexity = perplexity_of(model, tokenizer, batches)
     judged: list[JudgedCompletion] = []
-    for batch in track(_batches(examples, batch_size), description, total=math.ceil(len(examples) / batch_size)):
+    for batch in track(batches, description, total=len(batches)):
         texts = write(model, tokenizer, [example.prompt for example in batch], max_new_tokens)
         judged += [judge(text, example) for text, example in zip(texts, batch, strict=True)]
     n = len(judged)
@@ -62,7 +61,7 @@ def evaluate_generator(
 
 
 def judge(text: str, example: TrainingExample) -> JudgedCompletion:
-    """The worth of a completion as the answer to an example's question."""
+    """Judge a completion as an answer to an example's question."""
     try:
         candidate = as_candidate(text, example.question.table)
     except Unparsable:
@@ -73,19 +72,18 @@ def judge(text: str, example: TrainingExample) -> JudgedCompletion:
 
 
 def choice_of(figures: dict[str, float]) -> float:
-    """What the best checkpoint has most of: average reward, and where that is equal, the lower perplexity.
+    """The figure that ranks checkpoints: average reward, then (where that is equal) the lower perplexity.
 
-    Average rewards of up to 1000 questions differ by 1e-9 or more (rewards have 6 decimals), so the perplexity's term,
-    in (0, 1e-9), decides between equal ones only.
+    Average rewards of up to 1000 questions differ by 1e-9 or more (they have 6 decimals): more than the second term.
     """
     return figures["average_reward"] + 1e-9 / (1.0 + figures["perplexity"])
 
 
-def perplexity_of(model: PeftModel, tokenizer: Any, examples: Sequence[TrainingExample], batch_size: int) -> float:
+def perplexity_of(model: PeftModel, tokenizer: Any, batches: Sequence[Sequence[TrainingExample]]) -> float:
     """exp of the mean negative log-likelihood of the gold completions' tokens; infinite where that overflows."""
     collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
     total, tokens = 0.0, 0
-    for batch in _batches(examples, batch_size):
+    for batch in batches:
         rows = collate([example.features() for example in batch]).to(model.device)
         with torch.no_grad():
             loss = model.get_base_model()(**rows).loss.item()  # a mean over the completions' tokens
@@ -99,12 +97,8 @@ def perplexity_of(model: PeftModel, tokenizer: Any, examples: Sequence[TrainingE
         return math.inf
 
 
-def _batches(examples: Sequence[TrainingExample], size: int) -> Iterator[Sequence[TrainingExample]]:
-    return (examples[start : start + size] for start in range(0, len(examples), size))
-
-
 def summary_line(figures: dict[str, float]) -> str:
-    """The figures in a line, for evaluations during training."""
+    """The figures in one line."""
     shown = ", ".join(f"{name.replace('_', ' ')} {figures[name]:.3f}" for name in _ROWS)
     return f"{shown} ({figures['n']} questions)"
 

@@ -13,10 +13,11 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from finrank.errors import UserError
-from finrank.generator.saving import find_generator, load_weights, read_settings
+from finrank.generator.saving import find_generator, read_settings
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import write_prompt
-from finrank.ranker.base_model import load_causal_lm, load_tokenizer, positions, with_adapters
+from finrank.ranker.base_model import check_positions, load_causal_lm, load_tokenizer, with_adapters
+from finrank.ranker.saving import load_adapter
 from finrank.records import Question
 
 
@@ -26,12 +27,7 @@ def new_generator(settings: GeneratorSettings) -> PeftModel:
     Raises UserError if the base weights are unavailable, not of a causal language model, or have too few positions.
     """
     base = load_causal_lm(settings)
-    limit = positions(base.config)
-    if limit is not None and settings.prompt.max_length > limit:
-        raise UserError(
-            f"prompt.max_length {settings.prompt.max_length} is over the {limit} positions of {settings.base_model}: "
-            "lower it in the config"
-        )
+    check_positions(base.config, settings)
     # A hub model's own settings (a temperature, a penalty, further end tokens) would change how it answers.
     base.generation_config = GenerationConfig()
     model = with_adapters(base, settings.lora, "CAUSAL_LM")
@@ -96,7 +92,7 @@ def load_generator(directory: Path, base_model: str | None = None, device: str |
     settings = read_settings(directory)
     settings = settings.model_copy(update={"base_model": base_model or settings.base_model})
     model = new_generator(settings)
-    load_weights(model, directory)
+    load_adapter(model, directory)
     model.requires_grad_(False)
     model.eval()
     if settings.quantization is None:

@@ -7,17 +7,15 @@ among them, and its hash if its weights are one local file), prompt version, sha
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel
 from pydantic import ValidationError
-from safetensors.torch import load_file
 
 from finrank.errors import UserError
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import PROMPT_VERSION
-from finrank.ranker.saving import ADAPTER, TOKENIZER, read_whole
+from finrank.ranker.saving import ADAPTER, TOKENIZER, read_whole, save_adapter
 from finrank.store import describe, sha256, write_json
 
 STAGE = "04_sft_generation"
@@ -27,12 +25,7 @@ _PARTS = (*ADAPTER, *TOKENIZER)
 
 def save_generator(model: PeftModel, tokenizer: Any, settings: GeneratorSettings, directory: Path) -> None:
     """Write every part of the generator into `directory`, the config with the parts' hashes last."""
-    directory.mkdir(parents=True, exist_ok=True)
-    # Aside: peft also writes a README.md, from a template that is wrong for this model.
-    with TemporaryDirectory(dir=directory) as aside:
-        model.save_pretrained(aside, save_embedding_layers=False)
-        for name in ADAPTER:
-            (Path(aside) / name).replace(directory / name)
+    save_adapter(model, directory)
     tokenizer.save_pretrained(directory)
     parts = {name: sha256(directory / name) for name in _PARTS}
     stored = settings.model_dump(mode="json")
@@ -58,17 +51,3 @@ def read_settings(directory: Path) -> GeneratorSettings:
         return GeneratorSettings.model_validate(stored)
     except ValidationError as error:
         raise UserError(f"{directory / CONFIG}: {describe(error)}") from error
-
-
-def load_weights(model: PeftModel, directory: Path) -> None:
-    """Replace the adapters by those saved in `directory`; UserError unless every tensor fits by name and shape."""
-    wanted = {name: list(value.shape) for name, value in get_peft_model_state_dict(model).items()}
-    tensors = load_file(directory / ADAPTER[1])
-    saved = {name: list(value.shape) for name, value in tensors.items()}
-    if differing := sorted(name for name in wanted | saved if wanted.get(name) != saved.get(name)):
-        first = differing[0]
-        raise UserError(
-            f"{directory / ADAPTER[1]} does not fit this base model and LoRA: {len(differing)} tensors differ, {first} "
-            f"first (saved {saved.get(first)}, expected {wanted.get(first)})"
-        )
-    set_peft_model_state_dict(model, tensors)

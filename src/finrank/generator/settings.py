@@ -15,10 +15,7 @@ _OF_THE_RANKERS_PROMPT = ("labels", "program_style")
 
 
 class GeneratorSettings(RankerSettings):
-    """Base weights, prompt, adapters and the length of a completion.
-
-    The ranker's `pooling`, `attention_route` and `score_head` are here too, unused: the same configs train both.
-    """
+    """Base weights, prompt, adapters and length of a completion; the ranker's pooling, route and head go unused."""
 
     max_new_tokens: int = Field(ge=1, description="tokens of a completion, its end token included")
 
@@ -35,8 +32,8 @@ def generator_settings(config: TrainingConfig) -> GeneratorSettings:
             f"generation.max_new_tokens {config.generation.max_new_tokens} leaves no room for a prompt in "
             f"prompt.max_length {config.prompt.max_length}: raise the one or lower the other"
         )
-    ranker = pinned(config.ranker_settings())
-    return GeneratorSettings(**dict(ranker), max_new_tokens=config.generation.max_new_tokens)
+    stored = dict(pinned(config.ranker_settings()))
+    return GeneratorSettings(**stored, max_new_tokens=config.generation.max_new_tokens)
 
 
 def ignored_keys(config: TrainingConfig) -> list[str]:

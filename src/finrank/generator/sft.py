@@ -26,12 +26,12 @@ from finrank.errors import UserError
 from finrank.generator.data import IGNORED, TrainingExample, choose_examples, read_examples
 from finrank.generator.evaluation import choice_of, evaluate_generator, print_table, summary_line
 from finrank.generator.model import load_generation_tokenizer, new_generator
-from finrank.generator.saving import STAGE, load_weights, save_generator
+from finrank.generator.saving import STAGE, save_generator
 from finrank.generator.settings import generator_settings, ignored_keys
 from finrank.ranker.base_model import locate
+from finrank.ranker.saving import load_adapter
 from finrank.training.config import TrainingConfig
 from finrank.training.loop import Plan, Recipe
-from finrank.training.memory import GENERATION_KEYS
 from finrank.training.run import Run, environment
 from finrank.training.trainer import CheckpointTrainer, Job, use_bf16
 
@@ -80,14 +80,14 @@ def _build(run: Run, _: TrainingArguments) -> Plan:
         return metrics
 
     rows = [example.features() for example in splits["train"]]
-    save, load = partial(save_generator, model, tokenizer, settings), partial(load_weights, model)
+    save, load = partial(save_generator, model, tokenizer, settings), partial(load_adapter, model)
     job = Job(config, model, tokenizer, rows, on_selection, save, load)
     return Plan(
         job, lambda arguments, _: generation_trainer(job, arguments), of_the_best, {"metric_for_best_model": "choice"}
     )
 
 
-GENERATION = Recipe(STAGE, GENERATION_KEYS, _settle, _build)
+GENERATION = Recipe(STAGE, ("batch_size",), _settle, _build)  # one forward pass holds the whole batch
 
 
 def generation_trainer(job: Job, arguments: TrainingArguments) -> CheckpointTrainer:

@@ -12,6 +12,8 @@ Prompt and completion are tokenized apart, so that training and generating see t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from finrank.errors import UserError
@@ -43,24 +45,18 @@ def write_prompt(question: Question, tokenizer: Any, settings: GeneratorSettings
             f"{question.id}: the question ({len(asked)} tokens) and a completion of {settings.max_new_tokens} tokens "
             f"do not fit prompt.max_length {settings.prompt.max_length}: raise it in the config"
         )
-    context = choose_context(
-        question, budget, settings.prompt, lambda texts: [len(line) for line in _lines(texts, tokenizer)]
-    )
-    page = [token for line in _lines([item.text for item in context], tokenizer) for token in line]
-    return [*begin, *page, *asked]
 
+    def lines(texts: Sequence[str]) -> list[list[int]]:
+        return tokenize([f"{text}\n" for text in texts], tokenizer)
 
-def _lines(texts: Any, tokenizer: Any) -> list[list[int]]:
-    return tokenize([f"{text}\n" for text in texts], tokenizer)
+    context = choose_context(question, budget, settings.prompt, lambda texts: list(map(len, lines(texts))))
+    return [*begin, *chain(*lines([item.text for item in context])), *asked]
 
 
 def write_target(
     question_id: str, program: str, answer: Answer, tokenizer: Any, settings: GeneratorSettings
 ) -> list[int]:
-    """The token ids that a generator learns to write for a gold program, with the end token; never cut.
-
-    Raises TooLong when they are over `max_new_tokens`.
-    """
+    """The token ids of a gold completion with the end token, never cut; TooLong if they are over `max_new_tokens`."""
     target = [*tokenize([write_completion(program, answer)], tokenizer)[0], tokenizer.eos_token_id]
     if len(target) > settings.max_new_tokens:
         raise TooLong(

@@ -117,12 +117,16 @@ def _no_progress_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def positions(config: Any) -> int | None:
-    """Tokens that fit into one row of this architecture; None where there is no limit."""
+def check_positions(config: Any, settings: RankerSettings) -> None:
+    """UserError if prompt.max_length is over the positions of an architecture (a transformers config)."""
     limit: int | None = getattr(config, "max_position_embeddings", None)
     if limit is not None and config.model_type in _COUNT_FROM_PADDING:
         limit -= config.pad_token_id + 1
-    return limit
+    if limit is not None and settings.prompt.max_length > limit:
+        raise UserError(
+            f"prompt.max_length {settings.prompt.max_length} is over the {limit} positions of {settings.base_model}: "
+            "lower it in the config"
+        )
 
 
 def is_causal(encoder: torch.nn.Module) -> bool:

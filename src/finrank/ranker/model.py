@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from finrank.console import warn
-from finrank.errors import UserError
 from finrank.ranker.attention.check import check_route
 from finrank.ranker.attention.last_layer import compute_only_pooled
 from finrank.ranker.attention.packed_row import Backbone, EncodedPool
 from finrank.ranker.attention.routes import VECTORS, Route, RouteName, TrainingRows, choose_route, why_not_packed
 from finrank.ranker.attention.shared_prefix import ATTENTION
 from finrank.ranker.attention.tuning import Tuning, tuning_of
-from finrank.ranker.base_model import is_causal, load_encoder, positions, with_adapters
+from finrank.ranker.base_model import check_positions, is_causal, load_encoder, with_adapters
 from finrank.ranker.settings import RankerSettings
 
 
@@ -56,12 +55,7 @@ class CandidateRankingModel(nn.Module):
         The caller seeds torch. Raises UserError when the base weights are unavailable or have too few positions.
         """
         encoder = encoder if encoder is not None else load_encoder(settings)
-        limit = positions(encoder.config)
-        if limit is not None and settings.prompt.max_length > limit:
-            raise UserError(
-                f"prompt.max_length {settings.prompt.max_length} is over the {limit} positions of "
-                f"{settings.base_model}: lower it in the config"
-            )
+        check_positions(encoder.config, settings)
         model = cls(with_adapters(encoder, settings.lora, "FEATURE_EXTRACTION"), settings)
         model.score_head.to(model.device)  # a quantized base is placed when it is loaded
         return model

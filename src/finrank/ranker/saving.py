@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
@@ -51,17 +51,22 @@ def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) ->
 
     Other files there stay as they are, a README.md among them.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    # Aside: peft also writes a README.md, over an existing one, from a template that says nothing true about ours.
-    with TemporaryDirectory(dir=directory) as aside:
-        model.encoder.save_pretrained(aside)
-        for name in ADAPTER:
-            (Path(aside) / name).replace(directory / name)
+    save_adapter(model.encoder, directory)
     save_file({name: value.contiguous() for name, value in model.score_head.state_dict().items()}, directory / HEAD)
     tokenizer.save_pretrained(directory)
     settings = model.settings.model_dump(mode="json")
     parts = {name: sha256(directory / name) for name in _PARTS if (directory / name).is_file()}
     write_json(directory / CONFIG, {**settings, "prompt_version": PROMPT_VERSION, "parts": parts})
+
+
+def save_adapter(model: PeftModel, directory: Path) -> None:
+    """Write the adapter's two files into `directory`, made if missing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    # Aside: peft also writes a README.md, over an existing one, from a template that says nothing true about ours.
+    with TemporaryDirectory(dir=directory) as aside:
+        model.save_pretrained(aside, save_embedding_layers=False)
+        for name in ADAPTER:
+            (Path(aside) / name).replace(directory / name)
 
 
 def find_model(directory: Path) -> Path:
@@ -121,7 +126,13 @@ def read_whole(directory: Path, config: str, names: Sequence[str], prompt_versio
 
 def load_weights(model: CandidateRankingModel, directory: Path) -> None:
     """Replace adapter and head by those saved in `directory`; UserError unless every tensor fits by name and shape."""
-    expected = get_peft_model_state_dict(model.encoder)
+    load_adapter(model.encoder, directory)
+    model.score_head.load_state_dict(load_file(directory / HEAD), strict=True)
+
+
+def load_adapter(model: PeftModel, directory: Path) -> None:
+    """Replace the adapter by that saved in `directory`; UserError unless every tensor fits by name and shape."""
+    expected = get_peft_model_state_dict(model)
     saved = load_file(directory / ADAPTER[1])
     unfit = sorted(name for name in expected | saved if _shape(expected, name) != _shape(saved, name))
     if unfit:
@@ -129,12 +140,11 @@ def load_weights(model: CandidateRankingModel, directory: Path) -> None:
             f"{directory / ADAPTER[1]} does not fit this base model and LoRA: {len(unfit)} tensors differ, {unfit[0]} "
             f"first (saved {_shape(saved, unfit[0])}, expected {_shape(expected, unfit[0])})"
         )
-    parameters = dict(model.encoder.named_parameters())
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in saved.items():
             stem, _, kind = name.rpartition(".")
             parameters[f"{stem}.default.{kind}"].copy_(value)  # peft leaves the adapter's name out of the file
-    model.score_head.load_state_dict(load_file(directory / HEAD), strict=True)
 
 
 def _shape(tensors: dict[str, torch.Tensor], name: str) -> list[int] | None:

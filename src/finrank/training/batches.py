@@ -22,8 +22,7 @@ class TrainingPool:
 
     pool: EncodedPool
     correct: list[int]
-    order: list[int] | None = None
-    """Position k holds the stored candidate order[k]; None: as stored."""
+    order: list[int] | None = None  # position k holds the stored candidate order[k]; None: as stored
 
 
 class PoolDataset(Dataset[TrainingPool]):
@@ -61,30 +60,33 @@ class LengthBucketSampler(Sampler[int]):
 
     def __init__(self, dataset: PoolDataset, batch_size: int) -> None:
         self.dataset = dataset
-        self.lengths = [item.pool.length for item in dataset.pools]
         self.batch_size = batch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Trainer at the start of an epoch, also after a resume; sets the epoch of the dataset's shuffle."""
         self.dataset.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.dataset)
 
     def __iter__(self) -> Iterator[int]:
         random_order = seeded_random(self.dataset.seed, self.dataset.epoch, "order")
-        order = list(range(len(self.lengths)))
+        order = list(range(len(self)))
         random_order.shuffle(order)
         size = self.batch_size * self._BATCHES_PER_BUCKET
         batches: list[list[int]] = []
         for start in range(0, len(order), size):
-            bucket = sorted(order[start : start + size], key=lambda index: -self.lengths[index])
-            batches += [bucket[at : at + self.batch_size] for at in range(0, len(bucket), self.batch_size)]
+            batches += batches_by_length(self.dataset, order[start : start + size], self.batch_size)
         full = [batch for batch in batches if len(batch) == self.batch_size]
         random_order.shuffle(full)
         # A short batch stays last: in the middle it would shift every batch after it.
         full += [batch for batch in batches if len(batch) < self.batch_size]
         return iter([index for batch in full for index in batch])
+
+
+def batches_by_length(data: PoolDataset, indices: Sequence[int], size: int) -> list[list[int]]:
+    """The indices of pools in batches, the longest pools first."""
+    by_length = sorted(indices, key=lambda index: -data.pools[index].pool.length)
+    return [by_length[start : start + size] for start in range(0, len(by_length), size)]
 
 
 def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:

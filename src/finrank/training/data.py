@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from finrank.console import console, say, warn
 from finrank.errors import UserError
@@ -19,7 +20,7 @@ from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training.batches import TrainingPool
-from finrank.training.losses import mean_listwise_loss
+from finrank.training.losses import listwise_loss
 from finrank.training.run import Run
 
 # Pools of each split under --quick_test: enough for every step of the path, two minutes on two cores.
@@ -84,7 +85,7 @@ def say_splits(splits: dict[str, Split]) -> None:
 
 @dataclass(frozen=True)
 class PoolMeasure:
-    """Measures a model on the splits, with scores computed on one attention route."""
+    """Measures a model on the splits, scored on one attention route."""
 
     model: CandidateRankingModel
     splits: dict[str, Split]
@@ -96,10 +97,7 @@ class PoolMeasure:
         return score_pools(self.model, encoded, route=self.route, description=description)
 
     def on_selection(self) -> dict[str, float]:
-        """accuracy, reward_ratio, average_reward and loss on selection, also printed; for every evaluation.
-
-        Raises UserError when scores are no longer finite.
-        """
+        """accuracy, reward_ratio, average_reward and loss, also printed; UserError if scores are no longer finite."""
         pools, scores = self.splits["selection"].pools, self.scores("selection")
         if not all(np.isfinite(scores_N).all() for scores_N in scores):
             raise UserError("training diverged: scores are not finite any more; lower learning_rate and train again")
@@ -109,7 +107,8 @@ class PoolMeasure:
             name: result.model.means[name] for name in ("accuracy", "reward_ratio", "average_reward")
         }
         # Accuracy moves in steps of one question; the loss shows progress between them.
-        return {**metrics, "loss": mean_listwise_loss(scores, [pool.correct for pool in pools])}
+        losses = [_loss(scores_N, pool.correct) for scores_N, pool in zip(scores, pools, strict=True) if pool.correct]
+        return {**metrics, "loss": sum(losses) / max(len(losses), 1)}
 
     def of_the_best(self, step: str) -> dict[str, Any]:
         """The best model on selection and dev, printed and for the manifest."""
@@ -123,3 +122,9 @@ class PoolMeasure:
                 metrics[name] = result.as_json()
         console.print()
         return metrics
+
+
+def _loss(scores_N: np.ndarray, correct: list[int]) -> float:
+    correct_1N = torch.zeros(1, len(scores_N), dtype=torch.bool)
+    correct_1N[0, correct] = True
+    return listwise_loss(torch.from_numpy(scores_N)[None], correct_1N).item()

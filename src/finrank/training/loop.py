@@ -36,22 +36,17 @@ class Plan:
     """Takes Trainer's arguments and the checkpoint to resume from (None: from the beginning)."""
     measure: Callable[[str], dict[str, Any]]
     """Prints and returns the metrics of the job's model by split; takes the step of its weights as text."""
-    overrides: dict[str, Any] = field(default_factory=dict)
-    """Trainer arguments that replace those of the config."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Further facts for the manifest."""
-    start: Path | None = None
-    """A model that remains the best one unless a checkpoint is more accurate on selection."""
+    overrides: dict[str, Any] = field(default_factory=dict)  # Trainer arguments that replace those of the config
+    facts: dict[str, Any] = field(default_factory=dict)  # further facts for the manifest
+    start: Path | None = None  # a model that remains the best one unless a checkpoint is more accurate on selection
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The steps of one way of training that are its own."""
 
-    stage: str
-    """Name of its folder in a run, such as 04_sft."""
-    memory_keys: tuple[str, ...]
-    """Config keys to lower when memory runs out."""
+    stage: str  # name of its folder in a run, such as 04_sft
+    memory_keys: tuple[str, ...]  # its own config keys to lower when memory runs out
     settle: Callable[[Run], Run]
     """Refuses a config that asks for something else, and finds the model to start from; nothing heavy."""
     build: Callable[[Run, TrainingArguments], Plan]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import torch
 from torch import Tensor
 
 
@@ -27,14 +23,3 @@ def listwise_loss(scores_BN: Tensor, correct_BN: Tensor) -> Tensor:
     scores_BN, correct_BN = scores_BN[answerable_B], correct_BN[answerable_B]
     correct_B = scores_BN.masked_fill(~correct_BN, float("-inf")).logsumexp(dim=1)
     return (scores_BN.logsumexp(dim=1) - correct_B).mean()
-
-
-def mean_listwise_loss(scores: Sequence[np.ndarray], correct: Sequence[Sequence[int]]) -> float:
-    """The same over scored pools, [candidates] each; 0 where no pool has a correct candidate."""
-    losses = []
-    for scores_N, indices in zip(scores, correct, strict=True):
-        if indices:
-            mask = torch.zeros(1, len(scores_N), dtype=torch.bool)
-            mask[0, list(indices)] = True
-            losses.append(listwise_loss(torch.from_numpy(scores_N)[None], mask).item())
-    return sum(losses) / len(losses) if losses else 0.0

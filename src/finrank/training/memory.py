@@ -30,9 +30,6 @@ _MEMORY_KEYS = {
     "quantization=4bit": "a quarter of the base model's memory (CUDA, bitsandbytes)",
 }
 _ALWAYS = ("prompt.max_length", "trainer.activation_checkpointing=true", "quantization=4bit")
-SFT_KEYS = ("tokens_per_pass", "batch_size", *_ALWAYS)
-PPO_KEYS = ("tokens_per_pass", "ppo.batch_size", *_ALWAYS)
-GENERATION_KEYS = ("batch_size", *_ALWAYS)  # one forward pass holds the whole batch
 
 
 def peak_memory_mib() -> int:
@@ -45,7 +42,7 @@ def peak_memory_mib() -> int:
 
 @contextlib.contextmanager
 def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[None]:
-    """Turn an error that means memory ran out into a UserError that names the config keys to lower, in that order.
+    """Turn an error that means memory ran out into a UserError with the config keys to lower: these, then the others.
 
     A command without a config passes its own `advice` instead.
     """
@@ -55,7 +52,7 @@ def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[Non
         text = str(error).lower()
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
             lower = "Lower these keys of the config, in this order (each also works as --set key=value):"
-            lines = "\n".join([lower, *(f"    {key:38} {_MEMORY_KEYS[key]}" for key in keys)])
+            lines = "\n".join([lower, *(f"    {key:38} {_MEMORY_KEYS[key]}" for key in (*keys, *_ALWAYS))])
             raise UserError(f"Out of memory. {advice or lines}") from error
         raise
 
@@ -84,7 +81,7 @@ def batches_to_join(
     >>> batches_to_join(PoolDataset(pools, 0), 4, accumulation=6, tokens_per_pass=16384, route="mask")
     2
     """
-    tokens = batch_size * _tokens(data, route)
+    tokens = _tokens(data, batch_size, route)
     divisors = [number for number in range(2, accumulation + 1) if accumulation % number == 0]
     fitting = [1, *(number for number in divisors if number * tokens <= tokens_per_pass)]
     return next((number for number in fitting if number * tokens >= _GPU_TOKENS), fitting[-1])
@@ -92,7 +89,7 @@ def batches_to_join(
 
 def too_small_for_a_gpu(data: PoolDataset, batch_size: int, tokens_per_pass: int, route: RouteName) -> str | None:
     """Advice for a batch with too few tokens to keep a GPU busy; None if it has enough, or all that a pass may have."""
-    tokens = batch_size * _tokens(data, route)
+    tokens = _tokens(data, batch_size, route)
     if tokens >= min(_GPU_TOKENS, tokens_per_pass):
         return None
     return (
@@ -101,6 +98,6 @@ def too_small_for_a_gpu(data: PoolDataset, batch_size: int, tokens_per_pass: int
     )
 
 
-def _tokens(data: PoolDataset, route: RouteName) -> float:
-    """Mean tokens of a question on this route, without padding for others."""
-    return sum(cost([item.pool], route) for item in data.pools) / len(data)
+def _tokens(data: PoolDataset, batch_size: int, route: RouteName) -> float:
+    """Mean tokens of a batch on this route, without padding."""
+    return batch_size * sum(cost([item.pool], route) for item in data.pools) / len(data)

@@ -32,18 +32,13 @@ class Run:
     """What to train, on which data, and where to write it."""
 
     config: TrainingConfig
-    input_dir: Path
-    """Rewarded pools of stage 03."""
-    output_dir: Path
-    """Folder of run_001, run_002, ..."""
-    start: Path | None = None
-    """A trained model to start from: a run, a stage directory or a model folder."""
-    base_model: str | None = None
-    """Another place for the base weights of `start`: a local folder or hub id."""
+    input_dir: Path  # rewarded pools of stage 03
+    output_dir: Path  # folder of the runs run_NNN
+    start: Path | None = None  # a trained model to start from: a run, a stage directory or a model folder
+    base_model: str | None = None  # another place for the base weights of `start`: a local folder or hub id
     quick_test: bool = False
     resume: bool = False
-    join: Path | None = None
-    """Run folder that the stage joins."""
+    join: Path | None = None  # run folder that the stage joins
     facts: dict[str, Any] = field(default_factory=dict)
     """Further facts that a resumed run must share with the interrupted one."""
 

@@ -9,8 +9,8 @@ the best accuracy becomes `best_model`, the last state `final_model`.
 
 Departures from ListNet (Cao et al. 2007) and LoRA (Hu et al. 2021):
     several correct     the loss is minus the log of their total probability, not a target distribution over them
-    none correct        such pools stay out of the loss; they still count as wrong in accuracy
-    candidates          are shuffled anew in each epoch, so that their position says nothing
+    none correct        such pools stay out of the loss, and count as wrong in accuracy
+    shuffled            candidates change places in each epoch, so that a position says nothing
     learning rate       the score head, which starts from nothing, may have its own
 """
 
@@ -35,7 +35,7 @@ from finrank.training.batches import LengthBucketSampler, PoolDataset
 from finrank.training.config import TrainingConfig
 from finrank.training.data import PoolMeasure, Split, read_splits, say_splits
 from finrank.training.loop import Plan, Recipe
-from finrank.training.memory import SFT_KEYS, batches_to_join, say_batches
+from finrank.training.memory import batches_to_join, say_batches
 from finrank.training.run import SFT_STAGE, Run, environment
 from finrank.training.trainer import Job, RankingTrainer, use_bf16
 
@@ -64,7 +64,7 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     return Plan(job, lambda arguments, _: RankingTrainer(job, arguments, route), measure.of_the_best, facts=facts)
 
 
-SFT = Recipe(SFT_STAGE, SFT_KEYS, _settle, _build)
+SFT = Recipe(SFT_STAGE, ("tokens_per_pass", "batch_size"), _settle, _build)
 
 
 def new_model(settings: RankerSettings, seed: int, start: Path | None, device: torch.device) -> CandidateRankingModel:

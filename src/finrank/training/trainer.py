@@ -41,8 +41,7 @@ class Job:
     model: Any
     tokenizer: Any
     dataset: Any
-    evaluate: Callable[[], dict[str, float]]
-    """Metrics of the model as it is now, by name without `eval_`."""
+    evaluate: Callable[[], dict[str, float]]  # metrics of the model as it is now, by name without `eval_`
     save: Callable[[Path], None]
     load: Callable[[Path], None]
 
@@ -112,7 +111,6 @@ class RankingTrainer(CheckpointTrainer):
         return (loss, scores_BN) if return_outputs else loss
 
     def scores(self, model: nn.Module, pools: Sequence[EncodedPool]) -> Tensor:
-        """Scores [pools, candidates] of a batch, with gradients."""
         return scores_in_passes(model, pools, self._route, self.job.config.tokens_per_pass)
 
 

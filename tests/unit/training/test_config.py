@@ -95,3 +95,7 @@ def test_broken_yaml_is_named(tmp_path: Path) -> None:
     broken.write_text("base_model: [unclosed")
     with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
         load_config(broken)
+
+
+def test_nothing_is_reported_anywhere_by_default(tmp_path: Path) -> None:
+    assert training_arguments(load_config(MINILM), tmp_path).report_to == []

@@ -55,7 +55,7 @@ def test_batches_are_joined_within_the_tokens_of_a_pass() -> None:
 def test_memory_that_ran_out_names_the_keys_to_lower(error: Exception) -> None:
     with (
         pytest.raises(UserError, match=r"batch_size[\s\S]*prompt\.max_length"),
-        explain_out_of_memory("batch_size", "prompt.max_length"),
+        explain_out_of_memory("batch_size"),
     ):
         raise error
 

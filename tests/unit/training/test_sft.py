@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from finrank.commands.evaluate import evaluate
 from finrank.commands.sft import sft
@@ -27,13 +29,14 @@ from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training import sft as sft_recipe
+from finrank.training import trainer
 from finrank.training.data import PoolMeasure
 from finrank.training.run import last_checkpoint
 from finrank.training.trainer import RankingTrainer
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import write_pools
 from tests.helpers.tiny_models import save_tiny_base
-from tests.helpers.training_runs import curve, manifest_of
+from tests.helpers.training_runs import added_callback, curve, manifest_of
 
 CONFIGS = REPOSITORY / "configs" / "models"
 SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
@@ -191,9 +194,11 @@ def test_on_a_gpu_accumulated_batches_are_joined_and_a_step_learns_the_same(
 
 
 @pytest.mark.slow
-def test_a_pool_is_learned(tmp_path: Path) -> None:
+def test_a_pool_is_learned_and_each_evaluation_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = train(tmp_path, "bert", "trainer.num_train_epochs=12", "learning_rate=3e-3", "prompt.labels=false")
     assert manifest_of(stage)["metrics"]["selection"]["accuracy"] > 0.6  # chance is 0.25; + against - tells the answer
+    shown = " ".join(capsys.readouterr().out.split())  # lines are wrapped to the terminal's width
+    assert len(re.findall(r"selection: accuracy [01]\.\d+ \([\d. -]+\), reward ratio [01]\.\d+ ", shown)) == 12
 
 
 def test_quick_test_runs_a_handful(tmp_path: Path) -> None:
@@ -293,3 +298,55 @@ def test_unavailable_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.
 def test_missing_data_names_the_steps_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"finqa_with_rewards: run steps 02 and 03 first[\s\S]*python 02_"):
         sft(CONFIGS / "minilm.yaml", tmp_path / "finqa_with_rewards", tmp_path / "outputs")
+
+
+# What a training shows while it runs: the terminal, TensorBoard, Weights & Biases.
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_tracker_that_is_not_installed_is_named_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(trainer, "get_available_reporting_integrations", lambda: [])
+    with pytest.raises(UserError, match=f"{name} is not installed"):
+        train(tmp_path, "bert", f"trainer.report_to={name}")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_report_to_reaches_the_trainer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "get_available_reporting_integrations", lambda: ["wandb"])
+    asked: list[Any] = []
+
+    def callbacks_of(report_to: list[str]) -> list[type[TrainerCallback]]:
+        asked.append(report_to)
+        return []
+
+    # Trainer turns its argument into callbacks here; the real ones need the trackers' packages.
+    monkeypatch.setattr("transformers.trainer.get_reporting_integration_callbacks", callbacks_of)
+    train(root, "bert", "trainer.report_to=wandb", "trainer.max_steps=1")
+    assert asked == [["wandb"]]
+
+
+def test_tensorboard_files_outlive_the_checkpoints(root: Path) -> None:
+    """TensorBoard itself is not a dependency: a callback writes where its callback would."""
+
+    class Writer(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            logs = Path(args.output_dir) / "runs" / "today"
+            logs.mkdir(parents=True)
+            (logs / "events").write_text("curve")
+
+    with added_callback(Writer()):
+        stage = train(root, "bert", "trainer.max_steps=1")
+    assert (stage / "tensorboard/today/events").read_text() == "curve"
+    assert not (stage / "checkpoints").exists()
+
+
+def test_tensorboard_gets_loss_and_accuracy(root: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stage = train(root, "bert", "trainer.report_to=tensorboard", "trainer.logging_steps=1")
+    (folder,) = (stage / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"train/loss", "eval/accuracy", "eval/reward_ratio"} <= set(events.Tags()["scalars"])

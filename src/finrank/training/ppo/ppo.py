@@ -43,7 +43,7 @@ from finrank.training.batches import PoolDataset, TrainingPool
 from finrank.training.config import PPOSettings, TrainingConfig
 from finrank.training.data import PoolMeasure, Split, read_splits
 from finrank.training.loop import Plan, Recipe
-from finrank.training.memory import PPO_KEYS, say_batches
+from finrank.training.memory import say_batches
 from finrank.training.ppo.ppo_trainer import PPOTrainer, log_policy
 from finrank.training.ppo.rollouts import PerCandidate, PPOState, RolloutSampler
 from finrank.training.ppo.start import run_to_join, sft_model_to_begin_with, with_the_models_settings
@@ -98,7 +98,7 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     return Plan(job, make_trainer, measure.of_the_best, overrides, start=run.start)
 
 
-PPO = Recipe(PPO_STAGE, PPO_KEYS, _settle, _build)
+PPO = Recipe(PPO_STAGE, ("tokens_per_pass", "ppo.batch_size"), _settle, _build)
 
 
 def without_dropout(model: CandidateRankingModel) -> None:

@@ -106,7 +106,7 @@ class PPOTrainer(RankingTrainer):
     def _end_rollout(self) -> None:
         """After the last update of a rollout, stop if the policy ran away, else adapt the penalty to its KL."""
         state, settings = self._ppo, self._settings
-        kl = state.mean_kl()
+        kl = state.kl_sum / max(state.kl_count, 1)  # mean over the rollout's updates, in nats
         if kl > settings.kl_stop:
             warn(
                 f"the policy's KL divergence from the SFT policy is {kl:.2f} nats, over ppo.kl_stop "

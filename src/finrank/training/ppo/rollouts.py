@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch.utils.data import Sampler
 
-from finrank.training.batches import PoolDataset, seeded_random
+from finrank.training.batches import PoolDataset, batches_by_length, seeded_random
 from finrank.training.config import PPOSettings
 
 PerCandidate = dict[str, np.ndarray]
@@ -39,12 +39,11 @@ class RolloutSampler(Sampler[int]):
         self.settings = settings
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Trainer at the start of an epoch, also after a resume."""
         self.dataset.epoch = epoch
 
     def _visited(self) -> int:
         """Number of pools that an epoch visits: as many as fill whole batches."""
-        return len(self.dataset) // self.settings.batch_size * self.settings.batch_size or len(self.dataset)
+        return len(self.dataset) - len(self.dataset) % self.settings.batch_size or len(self.dataset)
 
     def __len__(self) -> int:
         return self._visited() * self.settings.epochs_per_rollout
@@ -64,10 +63,8 @@ class RolloutSampler(Sampler[int]):
         return epoch, step * size // (self.settings.rollout_size * passes)
 
     def __iter__(self) -> Iterator[int]:
-        size = self.settings.batch_size
         for number, pools in enumerate(self.rollouts(self.dataset.epoch)):
-            by_length = sorted(pools, key=lambda index: -self.dataset.pools[index].pool.length)
-            batches = [by_length[start : start + size] for start in range(0, len(by_length), size)]
+            batches = batches_by_length(self.dataset, pools, self.settings.batch_size)
             draw = seeded_random(self.dataset.seed, self.dataset.epoch, "batches", number)
             for _ in range(self.settings.epochs_per_rollout):
                 draw.shuffle(batches)
@@ -88,26 +85,17 @@ def draw_actions(old: PerCandidate, draws: int, *key: object) -> PerCandidate:
 class PPOState:
     """What a resumed run needs to continue, beside weights, optimizer and random state."""
 
-    reference: PerCandidate
-    """Log-probabilities of the SFT policy, for all train pools."""
+    reference: PerCandidate  # log-probabilities of the SFT policy, for all train pools
     kl_coefficient: float
-    rollout: tuple[int, int] = (-1, -1)
-    """Epoch and number of the current rollout."""
+    rollout: tuple[int, int] = (-1, -1)  # epoch and number of the current rollout
     old: PerCandidate = field(default_factory=dict)
     """Log-probabilities of the policy that drew the rollout's actions, for its pools."""
     actions: PerCandidate = field(default_factory=dict)
-    kl_sum: float = 0.0
-    """Sum of the KL divergences, in nats, of the `kl_count` pools in the rollout's updates so far."""
+    kl_sum: float = 0.0  # sum of the KL divergences, in nats, of the `kl_count` pools in the rollout's updates so far
     kl_count: int = 0
-    stopped: bool = False
-    """True if the KL divergence ran away: a resumed run must not continue either."""
-
-    def mean_kl(self) -> float:
-        """Mean KL divergence from the SFT policy in this rollout's updates so far, in nats."""
-        return self.kl_sum / max(self.kl_count, 1)
+    stopped: bool = False  # true if the KL divergence ran away: a resumed run must not continue either
 
     def save(self, directory: Path) -> None:
-        """Write it beside a checkpoint's weights."""
         arrays = {
             f"{name}/{pool}": values
             for name, of_pools in {"reference": self.reference, "old": self.old, "actions": self.actions}.items()
@@ -124,7 +112,6 @@ class PPOState:
 
     @classmethod
     def load(cls, directory: Path) -> PPOState:
-        """Read what `save` wrote."""
         arrays: dict[str, PerCandidate] = {"reference": {}, "old": {}, "actions": {}}
         with safe_open(directory / _FILE, "numpy") as stream:
             facts = stream.metadata()

@@ -44,30 +44,32 @@ def _named(directory: Path) -> Path:
 def newest_sft_model(run: Run) -> Path:
     """The best model of the newest finished SFT run that trained this config's model, from its base or `base_model`.
 
-    Quick tests count only for a quick test. Raises UserError when there is none, with what differs in each run.
+    Quick tests count only for a quick test. Raises UserError when there is none, with the reason for each run.
     """
     reasons = []
     for folder in reversed(numbered_runs(run.output_dir)):
-        directory = folder / SFT_STAGE / "best_model"
-        if not (folder / SFT_STAGE / TRAINING_MANIFEST).is_file():
-            continue
-        if _is_quick_test(directory) and not run.quick_test:
-            reasons.append(f"    {folder} is a quick test")
-            continue
-        try:
-            differing = _differing(run, read_settings(directory))
-        except UserError as error:
-            reasons.append(f"    {folder}: {error}")
-            continue
-        if not differing:
-            return directory
-        reasons.append(f"    {folder} has other {', '.join(differing)} (to use it anyway: --sft_model {folder})")
+        if (folder / SFT_STAGE / TRAINING_MANIFEST).is_file():
+            directory = folder / SFT_STAGE / "best_model"
+            reason = _why_not(run, folder, directory)
+            if reason is None:
+                return directory
+            reasons.append(f"    {folder}{reason}")
     lines = [
         f"No finished SFT model of this config in {run.output_dir}: train one first, with python 04_sft_train.py and "
         "the same --config, or name one with --sft_model DIR",
         *reasons,
     ]
     raise UserError("\n".join(lines))
+
+
+def _why_not(run: Run, folder: Path, model: Path) -> str | None:
+    if _is_quick_test(model) and not run.quick_test:
+        return " is a quick test"
+    try:
+        differing = _differing(run, read_settings(model))
+    except UserError as error:
+        return f": {error}"
+    return f" has other {', '.join(differing)} (to use it anyway: --sft_model {folder})" if differing else None
 
 
 def run_to_join(sft_model: Path, run: Run) -> Path | None:

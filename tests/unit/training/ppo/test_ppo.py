@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -72,6 +75,7 @@ def run_of(root: Path, outputs: Path, *more: str, **options: Any) -> Run:
     return Run(config, root / "data", outputs, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["sampled", "exact"])
 def test_the_policy_learns_begins_at_kl_zero_and_is_loaded_by_all(root: Path, tmp_path: Path, estimator: str) -> None:
     more = [f"ppo.estimator={estimator}", "ppo.num_epochs=6", "ppo.kl_coefficient=0"]
@@ -132,63 +136,105 @@ def test_nothing_is_dropped_out(root: Path) -> None:
 RESUME = ["ppo.evaluations_per_epoch=4", "ppo.num_epochs=2", "ppo.kl_target=0.001", "trainer.save_total_limit=3"]
 
 
+class Interrupted(NamedTuple):
+    """An uninterrupted stage, and the output folder of the same one killed at step 8."""
+
+    settings: list[str]
+    whole: Path
+    killed: Path
+
+
+@pytest.fixture(scope="module")
+def interrupted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Interrupted]:
+    """By estimator; tests resume copies of the killed run."""
+
+    @functools.cache
+    def of(estimator: str) -> Interrupted:
+        folder = tmp_path_factory.mktemp(estimator)
+        settings = [*RESUME, f"ppo.estimator={estimator}"]
+        whole = train(root, folder / "whole", *settings)
+        with killed_at(8):
+            train(root, folder / "killed", *settings)
+        return Interrupted(settings, whole, folder / "killed")
+
+    return of
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["sampled", "exact"])
-def test_a_killed_run_resumes_to_the_same_curve(root: Path, tmp_path: Path, estimator: str) -> None:
-    more = [*RESUME, f"ppo.estimator={estimator}"]
-    whole = train(root, tmp_path / "whole", *more)
-    stage = kill(root, tmp_path / "killed", *more)
-    assert (stage / CHECKPOINTS / "checkpoint-6" / "ppo_state.safetensors").is_file()
-    resumed = train(root, tmp_path / "killed", *more, sft_model=tmp_path / "killed" / "run_001", resume=True)
-    assert resumed == stage
+def test_a_killed_run_resumes_to_the_same_curve(
+    root: Path, tmp_path: Path, interrupted: Callable[[str], Interrupted], estimator: str
+) -> None:
+    settings, whole, killed = interrupted(estimator)
+    outputs = Path(shutil.copytree(killed, tmp_path / "outputs"))
+    assert (outputs / "run_001/05_ppo" / CHECKPOINTS / "checkpoint-6/ppo_state.safetensors").is_file()
+    resumed = train(root, outputs, *settings, sft_model=outputs / "run_001", resume=True)
+    assert resumed == outputs / "run_001/05_ppo"
     for name in ("loss", "kl", "expected_reward", "kl_coefficient"):
         assert curve(resumed, name) == curve(whole, name)
     assert len({value for _, value in curve(whole, "kl_coefficient")}) > 3
     assert weights(resumed / "final_model") == weights(whole / "final_model")
 
 
-def kill(root: Path, outputs: Path, *more: str) -> Path:
-    with killed_at(8):
-        train(root, outputs, *more)
-    return outputs / "run_001" / "05_ppo"
-
-
 @pytest.mark.slow
-def test_a_resume_that_forgets_the_rollout_is_seen(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = [*RESUME, "ppo.estimator=sampled"]
-    whole = train(root, tmp_path / "whole", *more)
-    kill(root, tmp_path / "killed", *more)
+def test_a_resume_that_forgets_the_rollout_is_seen(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: Callable[[str], Interrupted]
+) -> None:
+    settings, whole, killed = interrupted("sampled")
     load = PPOState.load
-
-    def forgetful(directory: Path) -> PPOState:
-        state = load(directory)
-        state.rollout = (-1, -1)
-        return state
-
-    monkeypatch.setattr(PPOState, "load", forgetful)
-    resumed = train(root, tmp_path / "killed", *more, resume=True)
+    monkeypatch.setattr(PPOState, "load", lambda directory: replace(load(directory), rollout=(-1, -1)))
+    resumed = train(root, Path(shutil.copytree(killed, tmp_path / "outputs")), *settings, resume=True)
     assert curve(resumed)[:6] == curve(whole)[:6]
     assert curve(resumed) != curve(whole)
 
 
+@pytest.mark.slow
+def test_a_moved_output_folder_resumes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: Callable[[str], Interrupted]
+) -> None:
+    settings, _, killed = interrupted("exact")
+    shutil.copytree(killed, tmp_path / "moved")
+    shutil.copytree(killed / "run_001/04_sft", tmp_path / "moved/run_002/04_sft")  # a newer SFT run
+    monkeypatch.chdir(tmp_path)
+    assert train(root, Path("moved"), *settings, resume=True).resolve() == tmp_path / "moved/run_001/05_ppo"
+
+
 def test_the_same_seed_gives_the_same_curve_and_another_one_does_not(root: Path, tmp_path: Path) -> None:
     first, second, other = (
-        curve(train(root, tmp_path / name, "ppo.estimator=sampled", f"seed={seed}"))
+        curve(train(root, tmp_path / name, "ppo.estimator=sampled", f"seed={seed}", "trainer.max_steps=4"))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first == second != other
 
 
+WILD = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
+
+
 @pytest.mark.slow
-def test_a_policy_that_runs_away_is_stopped_and_kept_near_by_the_penalty(root: Path, tmp_path: Path) -> None:
-    wild = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
-    stopped = train(root, tmp_path / "wild", *wild)
-    steps = 10 * 10
+def test_a_policy_that_runs_away_is_stopped_also_after_a_resume(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = train(root, tmp_path / "stopped", *WILD)
     assert manifest_of(stopped)["best_step"] is not None
-    assert curve(stopped)[-1][0] < steps
-    held = train(root, tmp_path / "held", *wild, "ppo.learning_rate=1e-3", "ppo.kl_coefficient=10")
-    assert curve(held)[-1][0] == steps
-    assert max(value for _, value in curve(held, "kl")) < 0.3
+    assert curve(stopped)[-1][0] < 100
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolMeasure, "of_the_best", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(root, tmp_path / "killed", *WILD)
+    resumed = train(root, tmp_path / "killed", *WILD, resume=True)
+    assert curve(resumed) == curve(stopped)
+    assert weights(resumed / "final_model") == weights(stopped / "final_model")
+
+
+@pytest.mark.slow
+def test_the_penalty_keeps_the_policy_near(root: Path, tmp_path: Path) -> None:
+    near = train(root, tmp_path / "outputs", *WILD, "ppo.learning_rate=1e-3", "ppo.kl_coefficient=10")
+    assert curve(near)[-1][0] == 100
+    assert max(value for _, value in curve(near, "kl")) < 0.3
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -208,25 +254,6 @@ def test_the_first_ratio_of_a_rollout_is_one(
     monkeypatch.setattr(ppo_trainer, "clipped_objective", watched)
     train(root, tmp_path / "outputs", "ppo.estimator=sampled", "mixed_precision=bf16", "trainer.max_steps=1")
     assert (seen[0] < 1e-6) == same
-
-
-@pytest.mark.slow
-def test_a_run_that_was_stopped_is_not_trained_further_by_a_resume(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wild = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
-    whole = train(root, tmp_path / "whole", *wild)
-
-    def dies(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PoolMeasure, "of_the_best", dies)
-        with pytest.raises(KeyboardInterrupt):
-            train(root, tmp_path / "killed", *wild)
-    resumed = train(root, tmp_path / "killed", *wild, resume=True)
-    assert curve(resumed) == curve(whole)
-    assert weights(resumed / "final_model") == weights(whole / "final_model")
 
 
 def test_the_last_rollouts_kl_counts_too(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,23 +285,10 @@ def test_pools_that_take_several_passes_give_the_same_curve(root: Path, tmp_path
     np.testing.assert_allclose(cut, whole, atol=1e-4)
 
 
-@pytest.mark.slow
-def test_a_moved_output_folder_resumes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = [*RESUME, "ppo.estimator=exact"]
-    kill(root, tmp_path / "killed", *more)
-    shutil.move(tmp_path / "killed", tmp_path / "moved")
-    shutil.copytree(tmp_path / "moved/run_001/04_sft", tmp_path / "moved/run_002/04_sft")  # a newer SFT run
-    monkeypatch.chdir(tmp_path)
-    assert train(root, Path("moved"), *more, resume=True).resolve() == tmp_path / "moved/run_001/05_ppo"
-
-
 def test_the_same_base_model_flag_on_both_stages(root: Path, tmp_path: Path) -> None:
-    overrides = [*SMALL, *PPO]
-    sft(CONFIG, root / "data", tmp_path, base_model=str(root / "base"), overrides=overrides, quick_test=True)
-    stage = ppo.run(
-        CONFIG, root / "data", tmp_path, base_model=str(root / "base"), overrides=overrides, quick_test=True
-    )
-    assert stage == tmp_path / "run_001" / "05_ppo"
+    options: dict[str, Any] = {"base_model": str(root / "base"), "overrides": [*SMALL, *PPO], "quick_test": True}
+    sft(CONFIG, root / "data", tmp_path, **options)
+    assert ppo(CONFIG, root / "data", tmp_path, **options) == tmp_path / "run_001" / "05_ppo"
 
 
 def test_a_quick_test_leaves_a_real_run_alone(root: Path, tmp_path: Path) -> None:
@@ -288,7 +302,7 @@ def test_a_place_within_the_run_names_its_model(root: Path, tmp_path: Path, monk
         run = run_of(root, outputs, start=named)
         assert sft_model_to_begin_with(run) == outputs / "run_001/04_sft/best_model"
     (outputs / "run_002" / "05_ppo").mkdir(parents=True)
-    with pytest.raises(UserError, match="has no 04_sft: .*name .*run_002/05_ppo"):
+    with pytest.raises(UserError, match=r"has no 04_sft: .*name .*run_002/05_ppo"):
         sft_model_to_begin_with(run_of(root, outputs, start=outputs / "run_002"))
 
 
