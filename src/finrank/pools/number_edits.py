@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from finrank.page.page import Cell, Homes, Operand, Page, PageNumber, size_of
+from finrank.page.page import Cell, Operand, Page, PageNumber, size_of
 from finrank.programs import TABLE_OPERATIONS, Program, Step
 from finrank.programs.shape import numbers_of
 
@@ -158,7 +158,7 @@ def _move(program: Program, page: Page, rng: random.Random, *, along: Line) -> P
     """All operands that are in the table, moved by the same number of rows or of columns."""
     homes = page.homes(numbers_of(program))
     distances = range(1, 1 + (page.last_row if along == "row" else page.last_column))
-    if not homes.cells or not distances:
+    if not homes or not distances:
         return None
     for _ in range(_DRAWS):
         distance = rng.choice(distances)
@@ -167,7 +167,7 @@ def _move(program: Program, page: Page, rng: random.Random, *, along: Line) -> P
             continue
         if rng.random() >= 0.5:
             distance = -distance
-        moved = _moved(homes, (distance, 0) if along == "row" else (0, distance), page)
+        moved = _moved(homes, *((distance, 0) if along == "row" else (0, distance)), page)
         if moved is None:
             continue
         turned_negative = sum(new.startswith("-") and not old.startswith("-") for old, new in moved.items())
@@ -176,17 +176,10 @@ def _move(program: Program, page: Page, rng: random.Random, *, along: Line) -> P
     return None
 
 
-def _moved(homes: Homes, by: tuple[int, int], page: Page) -> dict[str, str] | None:
+def _moved(homes: dict[str, Cell], down: int, right: int, page: Page) -> dict[str, str] | None:
     """The numbers so many rows and columns from each operand's cell; None where one has no number of its kind there."""
-    if by not in homes.moves:
-        homes.moves[by] = _move_all(homes.cells, by, page)
-    return homes.moves[by]
-
-
-def _move_all(cells: dict[str, Cell], by: tuple[int, int], page: Page) -> dict[str, str] | None:
-    down, right = by
     moved = {}
-    for text, (row, column) in cells.items():
+    for text, (row, column) in homes.items():
         number = page.cells.get((row + down, column + right))
         if number is None or number.kind != page.cells[row, column].kind or size_of(number.text) == 0.0:
             return None
