@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from finrank.generator.text import write_prompt
 from finrank.ranker.base_model import load_causal_lm, load_tokenizer, positions
 from finrank.ranker.lora import with_adapters
 from finrank.records import Question
+from finrank.seeds import seed_of
 
 
 def new_generator(settings: GeneratorSettings) -> PeftModel:
@@ -78,10 +78,9 @@ class Generator:
         most = self.settings.max_new_tokens
         if temperature == 0:
             return write_greedily(self.model, self.tokenizer, [prompt], most) * num_samples
-        digest = hashlib.sha256(f"{seed}\x1f{question.id}".encode()).digest()
         device = self.model.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int.from_bytes(digest[:8], "big"))
+            torch.manual_seed(seed_of(seed, question.id))
             how = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
             return _generate(self.model, self.tokenizer, [prompt], most, num_return_sequences=num_samples, **how)
 
