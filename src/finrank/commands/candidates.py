@@ -25,26 +25,32 @@ from finrank.store.json_lines import BadLine, Line, encode, read_lines, read_rec
 _LINES_TO_LEARN_FROM = 4000
 
 
+NumCandidates = Annotated[
+    int, typer.Option("--num_candidates", help="Candidates per question, the gold program among them (from 2).")
+]
+CorruptionRate = Annotated[
+    float,
+    typer.Option(
+        "--corruption_rate",
+        help="Chance r of a further edit after each (0 <= r < 1): 1/(1-r) edits on average between neighbours of the "
+        "tree along which candidates grow. Low rates give near misses, high rates far ones.",
+    ),
+]
+FailingShare = Annotated[
+    float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
+]
+TrainPools = Annotated[
+    int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
+]
+
+
 def candidates(
     input_dir: Annotated[Path, typer.Option("--input_dir", help="Output of stage 01.")] = PROCESSED,
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")] = CANDIDATES,
-    num_candidates: Annotated[
-        int, typer.Option("--num_candidates", help="Candidates per question, the gold program among them (from 2).")
-    ] = 8,
-    corruption_rate: Annotated[
-        float,
-        typer.Option(
-            "--corruption_rate",
-            help="Chance r of a further edit after each (0 <= r < 1): 1/(1-r) edits on average between neighbours of "
-            "the tree along which candidates grow. Low rates give near misses, high rates far ones.",
-        ),
-    ] = 0.5,
-    failing_share: Annotated[
-        float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
-    ] = 0.02,
-    train_pools: Annotated[
-        int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
-    ] = 1,
+    num_candidates: NumCandidates = 8,
+    corruption_rate: CorruptionRate = 0.5,
+    failing_share: FailingShare = 0.02,
+    train_pools: TrainPools = 1,
     seed: Seed = 0,
     workers: Workers = 1,
 ) -> None:
