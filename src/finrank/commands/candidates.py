@@ -86,8 +86,7 @@ def candidates(
         for split, path in files.items():
             counts[split] = _write_pools(split, path, train_pools if split == "train" else 1, made_of, out)
         if not any(of_split.pools for of_split in counts.values()):
-            reasons = sum((of_split.rejects for of_split in counts.values()), Counter[str]())
-            left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "no questions"
+            left_out = _listed(sum((of_split.rejects for of_split in counts.values()), Counter()), "no questions")
             raise UserError(f"no pool could be made of {input_dir} ({left_out}): run step 01 on data with programs")
         out.extra["likeness_fitted_on"] = {"split": learned_from, "questions_per_fold": fitted.questions}
         out.extra["candidates"] = {split: of_split.as_json(num_candidates) for split, of_split in counts.items()}
@@ -187,13 +186,10 @@ def _make_pools(job: tuple[Line, int], *, fitted: CrossFitted, settings: PoolSet
 def _learn(path: Path, rate: float, seed: int) -> CrossFitted:
     """Fit the likeness to gold on the first questions of a split, and say so."""
     fitted = cross_fit(_sound_questions(path), rate=rate, seed=seed)
+    how = f"learned from {' and '.join(map(str, fitted.questions))} questions of {path.stem}, each half for the other"
     if min(fitted.questions) == 0:
-        say(
-            f"what gold programs look like: from FinQA's shapes alone, since {path.name} has too few questions to learn"
-        )
-    else:
-        numbers = " and ".join(map(str, fitted.questions))
-        say(f"what gold programs look like: learned from {numbers} questions of {path.stem}, each half for the other")
+        how = f"from FinQA's shapes alone, since {path.name} has too few questions to learn"
+    say(f"what gold programs look like: {how}")
     return fitted
 
 
@@ -217,8 +213,7 @@ def _sound_questions(path: Path) -> list[Question]:
 def _print_counts(counts: dict[str, PoolCounts], num_candidates: int, output_dir: Path) -> None:
     for split, of_split in counts.items():
         facts = of_split.as_json(num_candidates)
-        left_out = ", ".join(f"{count} {reason}" for reason, count in facts["rejects"].items()) or "none"
-        say(f"{split}: {of_split.pools} pools, left out: {left_out}")
+        say(f"{split}: {of_split.pools} pools, left out: {_listed(of_split.rejects, 'none')}")
         if of_split.pools:
             say(
                 f"    edits per wrong candidate {facts['mean_edits']:.2f}, without a value "
@@ -231,3 +226,7 @@ def _print_counts(counts: dict[str, PoolCounts], num_candidates: int, output_dir
             )
     if any(of_split.rejects for of_split in counts.values()):
         say(f"what was left out, and why, is in {output_dir / REJECTS}")
+
+
+def _listed(rejects: Counter[str], nothing: str) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(rejects.items())) or nothing
