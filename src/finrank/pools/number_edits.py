@@ -64,16 +64,15 @@ def replace_operands(program: Program, replacements: dict[str, str]) -> Program 
     sizes = {size_of(replacements.get(text, text)) for text in numbers}
     if len(sizes) < len(numbers) and len(sizes) < len({size_of(text) for text in numbers}):
         return None
-    steps = (
-        step if step.operation in TABLE_OPERATIONS else with_arguments(step, replacements) for step in program.steps
-    )
-    return Program(tuple(steps))
+    return Program(tuple(with_arguments(step, replacements) for step in program.steps))
 
 
 def with_arguments(step: Step, replacements: dict[str, str]) -> Step:
-    """The step with these arguments replaced."""
-    first, second = step.arguments
-    return Step(step.operation, (replacements.get(first, first), replacements.get(second, second)))
+    """The step with these arguments replaced; a table operation as it is."""
+    operation, (first, second) = step
+    if operation in TABLE_OPERATIONS:
+        return step
+    return Step(operation, (replacements.get(first, first), replacements.get(second, second)))
 
 
 def number_near(text: str, page: Page, rng: random.Random, line: Line | None = None) -> str | None:
@@ -195,5 +194,10 @@ def _other_table_row(program: Program, page: Page, rng: random.Random) -> Progra
     if not others:
         return None
     new = rng.choice(others)
-    steps = (with_arguments(step, {old: new}) if step.operation in TABLE_OPERATIONS else step for step in program.steps)
-    return Program(tuple(steps))
+    renamed = {(operation, old) for operation in TABLE_OPERATIONS}
+    return Program(
+        tuple(
+            Step(operation, (new, second)) if (operation, first) in renamed else Step(operation, (first, second))
+            for operation, (first, second) in program.steps
+        )
+    )
