@@ -194,10 +194,8 @@ def _other_table_row(program: Program, page: Page, rng: random.Random) -> Progra
     if not others:
         return None
     new = rng.choice(others)
-    renamed = {(operation, old) for operation in TABLE_OPERATIONS}
-    return Program(
-        tuple(
-            Step(operation, (new, second)) if (operation, first) in renamed else Step(operation, (first, second))
-            for operation, (first, second) in program.steps
-        )
-    )
+    steps = []
+    for operation, (first, second) in program.steps:
+        is_old = operation in TABLE_OPERATIONS and first == old
+        steps.append(Step(operation, (new if is_old else first, second)))
+    return Program(tuple(steps))

@@ -136,8 +136,8 @@ def test_the_same_seed_makes_the_same_whatever_was_made_before() -> None:
     used, fresh = small_corruptor(), small_corruptor()
     for seed in range(50):
         used.corrupt(draft_of(used, "add(31, 310), divide(#0, 290)"), random.Random(seed), 0.5)
-    made = [one.corrupt(draft_of(one, CHANGE), random.Random(7), 0.5) for one in (used, fresh)]
-    assert made[0] == made[1]
+    first, second = (page.corrupt(draft_of(page, CHANGE), random.Random(7), 0.5) for page in (used, fresh))
+    assert first == second
 
 
 def test_nothing_to_edit_makes_nothing() -> None:

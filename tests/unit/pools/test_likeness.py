@@ -35,16 +35,16 @@ class Written(NamedTuple):
 @pytest.fixture(scope="module")
 def written(sample: Questions) -> list[Written]:
     """Some 500 programs on 60 pages."""
-    found = []
+    written = []
     for question in sample.dev[:60]:
         corruptor, gold = gold_draft(question, Likeness())
         drafts = [gold, *grow(corruptor, gold, N, RATE, random.Random(question.id))]
-        found.append(Written(question, drafts, [corruptor.features(draft) for draft in drafts]))
-    return found
+        written.append(Written(question, drafts, [corruptor.features(draft) for draft in drafts]))
+    return written
 
 
 def random_weights(written: list[Written], seed: int) -> dict[Feature, float]:
-    every = sorted({feature for one in written for own in one.features for feature in own}, key=repr)
+    every = sorted({feature for page in written for features in page.features for feature in features}, key=repr)
     rng = random.Random(seed)
     return {feature: rng.gauss(0.0, 1.0) for feature in every}
 
@@ -57,12 +57,12 @@ def share_of_equal_scores(written: list[Written], likeness: Likeness, edit: Edit
     equal = []
     for question, drafts, features in written:
         on_page = PageLikeness(Page(question.table, question.text), likeness)
-        for draft, own in [*zip(drafts, features, strict=True)] * 2:
+        for draft, of_draft in [*zip(drafts, features, strict=True)] * 2:
             program = draft.program
             shape = shape_of(program)
             score = likeness.of_shape(shape, program) + on_page.score(program, draft.answer)
             count = math.log(likeness.shapes.get(shape, 1.0))
-            total = count + sum(likeness.weights.get(feature, 0.0) for feature in edit(own))
+            total = count + sum(likeness.weights.get(feature, 0.0) for feature in edit(of_draft))
             equal.append(math.isclose(score, total, rel_tol=1e-9, abs_tol=1e-9))
     return sum(equal) / len(equal)
 

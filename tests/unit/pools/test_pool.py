@@ -1,4 +1,4 @@
-"""Pools: values of their own, the gold at any position, the same pool for the same seed and question."""
+"""Pools: distinct values, gold at any position, the same pool for the same seed and question."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def build(question: Question, likeness: Likeness | None = None, **settings: Any)
 
 def faults(pool: Pool) -> list[str]:
     """The promises of a pool that do not hold."""
-    found = []
+    broken = []
     gold = [candidate for candidate in pool.candidates if candidate.origin == "gold"]
     if len(gold) != 1 or gold[0].edits or gold[0].answer != pool.answer:
-        found.append("not one gold")
+        broken.append("not one gold")
     values = [answer_key(candidate.answer) for candidate in pool.candidates if candidate.answer is not None]
     if len(set(values)) < len(values):
-        found.append("a value twice")
+        broken.append("a value twice")
     for candidate in pool.candidates:
         if candidate.origin == "corrupted" and not set(candidate.edits[:1]) <= {*EDITS, "refill"}:
-            found.append("no known edit first")
+            broken.append("no known edit first")
         if candidate.origin == "corrupted" and not candidate.edits:
-            found.append("no edits")
+            broken.append("no edits")
         if (candidate.answer is None) != (candidate.error is not None):
-            found.append("a value and an error, or neither")
+            broken.append("a value and an error, or neither")
         if (candidate.answer is None) != (candidate.edits[-1:] == ["break"]) or "break" in candidate.edits[:-1]:
-            found.append("break is not last in the edits of what fails")
+            broken.append("break is not last in the edits of what fails")
         if value_of(candidate.program or "", pool.table).answer != candidate.answer:
-            found.append("a value that the program does not give")
-    return found
+            broken.append("a value that the program does not give")
+    return broken
 
 
 @pytest.mark.parametrize("num_candidates", [2, 3, 8, 32])
@@ -173,7 +173,7 @@ def test_odd_pages_have_pools_too(table: list[list[str]]) -> None:
         assert faults(pool) == []
 
 
-def test_failing_candidates_are_no_twins() -> None:
+def test_failing_candidates_differ() -> None:
     for number in range(60):
         question = make_question(f"twins {number}", "divide(5829, 5735)", answer=1.01639)
         pool = build(question, failing_share=0.9)

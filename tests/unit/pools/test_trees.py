@@ -1,4 +1,4 @@
-"""The random tree that a pool grows along: a tree in which gold is no special node."""
+"""The random tree that a pool grows along, in which gold is an ordinary node."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_root_in_the_middle_would_be_noticed(make: MakeTree) -> None:
     assert excess(make, is_centre) > 0.2
 
 
-def test_grown_candidates_differ_in_value_and_go_on_from_gold_or_each_other() -> None:
+def test_grown_candidates_differ_in_value_and_start_from_gold_or_each_other() -> None:
     corruptor = small_corruptor()
     gold = draft_of(corruptor, CHANGE)
     for seed in range(30):
