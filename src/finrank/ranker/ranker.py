@@ -114,14 +114,7 @@ class Ranker:
         hub.warn_of_local_base(self._loaded.model.settings.base_model)
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return hub.upload(
-                Path(folder),
-                repo_id,
-                private=private,
-                commit_message=commit_message,
-                revision=revision,
-                token=token,
-            )
+            return hub.upload(Path(folder), repo_id, private, commit_message, revision, token)
 
     @property
     def device(self) -> torch.device:
