@@ -141,8 +141,8 @@ def pack(pools: Sequence[EncodedPool], device: torch.device | None = None) -> Pa
                 spans.append((row * shape[1] + start, row * shape[1] + span.stop))
             start = span.stop
         candidate_mask_BN[row, : len(pool.candidates)] = True
-    tensors = (ids_BT, positions_BT, segments_BT, candidate_mask_BN)
-    return Packed(*(tensor.to(device) for tensor in tensors), spans)
+    ids_BT, positions_BT, segments_BT = ids_BT.to(device), positions_BT.to(device), segments_BT.to(device)
+    return Packed(ids_BT, positions_BT, segments_BT, candidate_mask_BN.to(device), spans)
 
 
 def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:
