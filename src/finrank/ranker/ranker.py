@@ -87,10 +87,7 @@ class Ranker:
         return cls(load_model(model_dir, base_model, device, merge=merge), load_confidence(model_dir), model_dir)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the model with every part it needs into a folder, with its `confidence.json` and card.
-
-        A README.md that is already there stays.
-        """
+        """Write the whole model into a folder, with its `confidence.json`, and its card unless a README.md is there."""
         directory = Path(directory)
         save_model(self._loaded.model, self._loaded.tokenizer, directory)
         copy_confidence(self._confidence, directory)

@@ -47,10 +47,7 @@ class LoadedModel:
 
 
 def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) -> None:
-    """Write every part of the model into `directory`, the config with the parts' hashes last.
-
-    Other files there stay as they are, a README.md among them.
-    """
+    """Write every part of the model into `directory`, the config with the hashes last; other files there stay."""
     directory.mkdir(parents=True, exist_ok=True)
     # Aside: peft also writes a README.md, over an existing one, from a template that says nothing true about ours.
     with TemporaryDirectory(dir=directory) as aside:
@@ -79,10 +76,7 @@ def find_model(directory: Path) -> Path:
 
 
 def read_settings(directory: Path) -> RankerSettings:
-    """The settings of a saved model, after checking that every part is there and was saved with it.
-
-    Raises UserError where that does not hold.
-    """
+    """The settings of a saved model; UserError unless every part is there and was saved with it."""
     stored = read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION)
     try:
         return RankerSettings.model_validate(stored)
