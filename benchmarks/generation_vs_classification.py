@@ -114,19 +114,12 @@ def facts_of(questions: Questions, model: Any, config: TrainingConfig, size: Siz
         "candidates": [pool.length - len(pool.prefix) for pool in pools],
         "prompt": [len(example.prompt) for example in questions.examples],
     }
-    return {
-        "layers": size.shape["num_hidden_layers"],
-        "width": width,
-        "vocabulary": vocabulary,
-        "output_layer": round(vocabulary * width / (base - vocabulary * width), 2),  # less the embedding table
-        "dtype": config.dtype,
-        "rank": config.lora.rank,
-        "questions": len(pools),
-        **{name: round(sum(lengths) / len(lengths), 1) for name, lengths in tokens.items()},
-        "completion": questions.completion_length,
-        "questions per step": size.questions,
-        "questions per evaluation": size.evaluated,
-    }
+    means = {name: round(sum(lengths) / len(lengths), 1) for name, lengths in tokens.items()}
+    backbone = {"layers": size.shape["num_hidden_layers"], "width": width, "vocabulary": vocabulary}
+    share = round(vocabulary * width / (base - vocabulary * width), 2)  # less the embedding table
+    backbone |= {"output_layer": share, "dtype": config.dtype, "rank": config.lora.rank}
+    counts = {"questions": len(pools), "per_step": size.questions, "per_evaluation": size.evaluated}
+    return {**backbone, **counts, **means, "completion": questions.completion_length}
 
 
 class Contender:

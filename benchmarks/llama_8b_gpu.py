@@ -5,13 +5,13 @@ Pools of 8 candidates have the token counts in shared/finqa_lengths.json (wordpi
 research/finqa_lengths.py); model, settings, batches and loss are finrank's own. A batch is one pass, as with
 `tokens_per_pass` set high enough in a config.
 
-A training step is forward, backward and AdamW on adapters and head. It is measured at two points:
+A training step is forward, backward and AdamW on adapters and head, measured at two points:
 
     fastest   no activation checkpointing, and of 1, 2, 4, ... questions per step the best that fits into memory
     leanest   activation checkpointing, 1 question per step
 
-Naive scoring (every candidate with its own prefix) is measured at its own best batch, with or without checkpointing.
-After the search for these batches, steps of all points take turns. The longest questions decide which batch fits.
+Naive scoring (every candidate with its own prefix) has its own best batch, with or without checkpointing. After the
+search for these batches, where the longest questions decide what fits, steps of all points take turns.
 
 Tokens are those of the packed form: one prefix and all candidates of a question, no padding; the prefixes that naive
 scoring repeats are `redundant`. Rates of questions and of an epoch are tokens a second over the mean tokens of a
@@ -64,9 +64,7 @@ def main() -> None:
     began = time.monotonic()
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # lengths vary, and so do blocks
     arguments = parser(__doc__, "few sizes and steps: to see whether it runs", docs=False)
-    arguments.add_argument(
-        "--shape", choices=("llama-3-8b", "toy"), default="llama-3-8b", help="default: llama-3-8b; on a CPU only toy"
-    )
+    arguments.add_argument("--shape", choices=("llama-3-8b", "toy"), default="llama-3-8b", help="on a CPU only toy")
     arguments.add_argument("--seed", type=int, default=0, help="of weights, tokens and batches")
     arguments.add_argument("--peak_tflops", type=float, help="dense bfloat16 rate (default: by the device's name)")
     arguments.add_argument("--budget_s", type=float, default=540, help="what no longer fits into so many s is left out")
@@ -136,9 +134,11 @@ def ranking_rows(bench: steps.Bench, counts: Sequence[int], repeats: int) -> lis
         # A route that was slow in its first run is not run again.
         quick = {route: ranking(bench, count, route) for route, run in first.items() if run["took_s"] <= SLOW_S}
         runs = bench.take_turns(quick, repeats, f"ranking {count} candidates")
-        by_route = {route: runs.get(route) or [run] for route, run in first.items()}
-        naive = by_route.get("naive", [])
-        rows += [ranking_row(count, route, its_runs, naive) for route, its_runs in by_route.items()]
+        by_route = {route: runs.get(route, [run]) for route, run in first.items()}
+        for route, its_runs in by_route.items():
+            row = {"what": "ranking", "candidates": count, "scored": its_runs[0]["scored"], "route": route}
+            row |= steps.figures(its_runs, by_route.get("naive", []))
+            rows.append(row | {"questions_per_s": 1 / row["seconds"]})
     return rows
 
 
@@ -159,13 +159,6 @@ def ranking(bench: steps.Bench, count: int, route: RouteName) -> Callable[[], Ro
 def scored_candidates(count: int, route: RouteName) -> int:
     """How many of the candidates are timed."""
     return min(count, NAIVE_CANDIDATES) if route == "naive" else count
-
-
-def ranking_row(count: int, route: RouteName, runs: Sequence[Row], naive: Sequence[Row]) -> Row:
-    """The row of a route; ratios are over naive in the same round."""
-    row = steps.figures(runs, naive)
-    about = {"what": "ranking", "candidates": count, "scored": runs[0]["scored"], "route": route}
-    return {**about, "questions_per_s": 1 / row["seconds"], **row}
 
 
 def median_pool(bench: steps.Bench, count: int) -> EncodedPool:

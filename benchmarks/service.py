@@ -27,13 +27,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import torch
-from shared.pools import embedded_pools
+from shared.pools import Work, embedded_pools
 from shared.tables import RATIO, Row, device, parser, show, table, write_results, write_section
 from shared.timing import quartiles
 
@@ -76,9 +76,9 @@ def main() -> None:
         pools = long_pools(folder, QUICK_POOLS if options.quick else POOLS)
         with running([sys.executable, __file__, "--peer_server"]) as peer_url:
             for page_tokens in PAGE_TOKENS[:1] if options.quick else PAGE_TOKENS:
-                save_ours(folder / f"model_{page_tokens}", page_tokens)
-                workload = make_workload(folder / f"model_{page_tokens}", pools)
-                rows += measure(workload, peer_url, clients, options.quick)
+                model_dir = folder / f"model_{page_tokens}"
+                save_ours(model_dir, page_tokens)
+                rows += measure(pools, model_dir, peer_url, clients, options.quick)
     write_results(options.json, rows, device=device("torch", "sentence-transformers"))
     if options.write_docs:
         write_section("service", docs(rows))
@@ -100,20 +100,8 @@ def save_ours(model_dir: Path, page_tokens: int) -> None:
     save_model(CandidateRankingModel.new(settings), load_tokenizer(locate(settings.base_model)), model_dir)
 
 
-@dataclass(frozen=True)
-class Workload:
-    """The same requests in both servers' forms, the model that ranks ours, and mean tokens of prefix and candidate."""
-
-    model_dir: Path
-    dtype: str
-    ours: list[Body]
-    peer: list[Body]
-    prefix: int
-    candidate: int
-
-
-def make_workload(model_dir: Path, pools: Sequence[RewardedPool]) -> Workload:
-    """Requests of the pools: for us as a user sends them, for the peer as the text that our model reads."""
+def requests_of(pools: Sequence[RewardedPool], model_dir: Path) -> tuple[Work, list[Body], list[Body]]:
+    """Mean sizes, and the requests: for us as a user sends them, for the peer as the text that our model reads."""
     tokenizer, settings = load_tokenizer(str(model_dir)), read_settings(model_dir)
     ours, peer, prefixes, candidates = [], [], [], []
     for pool in pools:
@@ -126,14 +114,16 @@ def make_workload(model_dir: Path, pools: Sequence[RewardedPool]) -> Workload:
         prefixes.append(len(encoded.prefix))
         candidates += [len(tokens) for tokens in encoded.candidates]
     sizes = round(statistics.mean(prefixes)), round(statistics.mean(candidates))
-    return Workload(model_dir, settings.dtype, ours, peer, *sizes)
+    return Work(CANDIDATES, *sizes, settings.dtype), ours, peer
 
 
-def measure(workload: Workload, peer_url: str, clients: Sequence[int], quick: bool) -> Iterator[Row]:
+def measure(
+    pools: Sequence[RewardedPool], model_dir: Path, peer_url: str, clients: Sequence[int], quick: bool
+) -> Iterator[Row]:
     """A row per number of clients."""
-    command = [sys.executable, "-m", "finrank", "serve", "--model", str(workload.model_dir), "--port", "0"]
-    with running(command) as our_url:
-        sides = {"ours": (f"{our_url}/v1/rank", workload.ours), "peer": (f"{peer_url}/rerank", workload.peer)}
+    work, ours, peer = requests_of(pools, model_dir)
+    with running([sys.executable, "-m", "finrank", "serve", "--model", str(model_dir), "--port", "0"]) as our_url:
+        sides = {"ours": (f"{our_url}/v1/rank", ours), "peer": (f"{peer_url}/rerank", peer)}
         for url, bodies in sides.values():
             asyncio.run(send_all(url, bodies, clients=2, count=2))  # first calls are slow
         for number in clients:
@@ -142,7 +132,7 @@ def measure(workload: Workload, peer_url: str, clients: Sequence[int], quick: bo
                 {side: asyncio.run(send_all(url, bodies, number, count)) for side, (url, bodies) in sides.items()}
                 for _ in range(QUICK_ROUNDS if quick else ROUNDS)
             ]
-            yield show(make_row(workload, number, rounds))
+            yield show(make_row(work, number, rounds))
 
 
 @contextmanager
@@ -207,20 +197,12 @@ async def send_all(url: str, bodies: Sequence[Body], clients: int, count: int) -
     return Round(time.perf_counter() - began, latencies, begun - len(latencies))
 
 
-def make_row(workload: Workload, clients: int, rounds: Sequence[dict[str, Round]]) -> Row:
+def make_row(work: Work, clients: int, rounds: Sequence[dict[str, Round]]) -> Row:
     """The figures of one number of clients; seconds are per request, p50 and p99 those of waiting for an answer."""
     ratios = [both["ours"].per_s / both["peer"].per_s for both in rounds if both["peer"].per_s]
-    row: Row = {
-        "n": CANDIDATES,
-        "prefix": workload.prefix,
-        "candidate": workload.candidate,
-        "dtype": workload.dtype,
-        "peer": "FastAPI over CrossEncoder",
-        "clients": clients,
-        "requests": sum(len(both["ours"].latencies) for both in rounds),
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_quartiles": quartiles(ratios, digits=2),
-    }
+    requests = sum(len(both["ours"].latencies) for both in rounds)
+    row: Row = {**asdict(work), "peer": "FastAPI over CrossEncoder", "clients": clients, "requests": requests}
+    row |= {"ratio": round(statistics.median(ratios), 2), "ratio_quartiles": quartiles(ratios, digits=2)}
     for side in ("ours", "peer"):
         latencies = sorted(latency for both in rounds for latency in both[side].latencies)
         per_s = statistics.median(both[side].per_s for both in rounds)

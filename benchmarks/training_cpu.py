@@ -139,17 +139,9 @@ def cross_encoder_trainer(pools: list[TextPool], folder: Path) -> Any:
     for value in heads:
         value.requires_grad_(True)
     without_dropout(model)
-    arguments = CrossEncoderTrainingArguments(
-        output_dir=str(folder / "peer"),
-        max_steps=STEPS,
-        per_device_train_batch_size=PER_STEP * N,
-        learning_rate=5e-4,
-        logging_steps=10**6,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-    )
+    quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "logging_steps": 10**6}
+    batch = {"max_steps": STEPS, "per_device_train_batch_size": PER_STEP * N, "learning_rate": 5e-4}
+    arguments = CrossEncoderTrainingArguments(str(folder / "peer"), use_cpu=True, **batch, **quiet)
     data = Dataset.from_dict(
         {
             "page": [pool.page for pool in pools for _ in pool.candidates],
@@ -161,18 +153,15 @@ def cross_encoder_trainer(pools: list[TextPool], folder: Path) -> Any:
 
 
 class StepTimer(TrainerCallback):
-    """Seconds from the start of a training's first step to the end of its last one."""
+    """Clock readings, from the start of a training's first step to the end of its last one."""
 
-    began = ended = 0.0
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self.began = 0.0
+    def __init__(self) -> None:
+        self.readings: list[float] = []
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.began = self.began or time.perf_counter()
+        self.readings.append(time.perf_counter())
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.ended = time.perf_counter()
+    on_step_end = on_step_begin
 
 
 def timed_training(trainer: Any) -> Callable[[], float]:
@@ -181,8 +170,9 @@ def timed_training(trainer: Any) -> Callable[[], float]:
     trainer.add_callback(timer)
 
     def run() -> float:
+        timer.readings.clear()
         trainer.train()
-        return timer.ended - timer.began
+        return timer.readings[-1] - timer.readings[0]
 
     return run
 
@@ -234,17 +224,9 @@ def draw_curves(losses: dict[str, list[float]], path: Path) -> None:
 
 def docs(rows: list[Row], steps: int, apart: float) -> str:
     """The section of docs/benchmarks.md."""
-    columns = {
-        "P": "{prefix}",
-        "C": "{candidate}",
-        "over": "{peer}",
-        "questions per second, ratio": RATIO,
-        "bound": "{bound:.1f}",
-        "our s a question": "{ours_s:.3f}",
-        "its s a question": "{peer_s:.3f}",
-        "our MiB": "{ours_peak_mib:.0f}",
-        "its MiB": "{peer_peak_mib:.0f}",
-    }
+    columns = {"P": "{prefix}", "C": "{candidate}", "over": "{peer}", "questions per second, ratio": RATIO}
+    columns |= {"bound": "{bound:.1f}", "our s a question": "{ours_s:.3f}", "its s a question": "{peer_s:.3f}"}
+    columns |= {"our MiB": "{ours_peak_mib:.0f}", "its MiB": "{peer_peak_mib:.0f}"}
     rounds = min(row["rounds"] for row in rows)
     return (
         f"{device()}; {N} candidates, float32; median and quartiles of {rounds} rounds, seconds are medians.\n\n"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -78,7 +78,7 @@ class Bench:
     def take_turns(
         self, contenders: Mapping[K, Callable[[], Row]], rounds: int, what: str, *, warm: int = 0
     ) -> dict[K, list[Row]]:
-        """Runs of each contender in turn after warm ones, while time is left; one that runs out of memory leaves."""
+        """Each contender's runs, in turn after warm ones while time is left; one that runs out of memory leaves."""
         runs: dict[K, list[Row]] = {name: [] for name in contenders}
         seconds = 0.0
         for number in range(warm + rounds):
@@ -93,15 +93,14 @@ class Bench:
                 elif number >= warm:
                     runs[name].append(run)
             seconds = time.monotonic() - began
-        return runs
+        return {name: its_runs for name, its_runs in runs.items() if its_runs}
 
 
 def make_bench(shape: str, device: torch.device, seed: int, peak: float | None, ends: float) -> Bench:
     """Model, optimizer and pools of a shape; the weights are made on the device."""
     torch.manual_seed(seed)
-    settings = load_config(shapes.CONFIGS / "llama-3-8b.yaml").ranker_settings()
-    if device.type == "cpu":
-        settings = settings.model_copy(update={"dtype": "float32"})
+    overrides = ["dtype=float32"] if device.type == "cpu" else []
+    settings = load_config(shapes.CONFIGS / "llama-3-8b.yaml", overrides).ranker_settings()
     rope = {"rope_type": "default", "rope_theta": 500000.0}
     config = LlamaConfig(**{"vocab_size": shapes.TOY_VOCABULARY, **shapes.SHAPES[shape]}, rope_parameters=rope)
     with shapes.weights_in(settings.dtype, device):
@@ -122,11 +121,9 @@ def training_rows(bench: Bench, sizes: Sequence[int], steps: int) -> list[Row]:
     searches += [search(bench, route, sizes, False) for route in PACKED]
     fastest = [max(rates, key=lambda point: rates[point]) for rates in searches if rates]
     leanest = [Point("leanest", route, 1, True) for route in ("naive", *PACKED)]
-    measured = steps_in_turn(bench, [*fastest, *leanest], steps)
-    baseline = next(
-        (runs for point, runs in measured.items() if (point.point, point.route) == ("fastest", "naive")), []
-    )
-    return [training_row(bench, point, runs, baseline) for point, runs in measured.items()]
+    runs_of = steps_in_turn(bench, [*fastest, *leanest], steps)
+    baseline = next((runs_of[point] for point in runs_of if (point.point, point.route) == ("fastest", "naive")), [])
+    return [training_row(bench, point, runs, baseline) for point, runs in runs_of.items()]
 
 
 def ppo_rows(bench: Bench, steps: int) -> list[Row]:
@@ -137,14 +134,13 @@ def ppo_rows(bench: Bench, steps: int) -> list[Row]:
 
 
 def steps_in_turn(bench: Bench, points: Sequence[Point], steps: int) -> dict[Point, list[Row]]:
-    """Runs of the points that made any step."""
+    """Runs of each point after warm ones."""
 
     def stepper(point: Point) -> Callable[[], Row]:
         stream = batches(bench, point.questions)
         return lambda: train_step(bench, point, next(stream))
 
-    runs = bench.take_turns({point: stepper(point) for point in points}, steps, "training steps", warm=WARM)
-    return {point: rows for point, rows in runs.items() if rows}
+    return bench.take_turns({point: stepper(point) for point in points}, steps, "training steps", warm=WARM)
 
 
 def search(bench: Bench, route: RouteName, sizes: Sequence[int], checkpointing: bool) -> dict[Point, float]:
@@ -180,10 +176,9 @@ def within_memory(work: Callable[[], Any]) -> Any:
 
 def probe(bench: Bench, point: Point) -> float:
     """Tokens a second over a few steps, after one on the longest questions."""
-    longest = sorted(bench.pools, key=lambda item: -item.pool.length)[: point.questions]
-    train_step(bench, point, longest)
-    stream = batches(bench, point.questions)
-    return statistics.median(train_step(bench, point, next(stream))["tokens_per_s"] for _ in range(SEARCH_STEPS))
+    train_step(bench, point, sorted(bench.pools, key=lambda item: -item.pool.length)[: point.questions])
+    batch = islice(batches(bench, point.questions), SEARCH_STEPS)
+    return statistics.median(train_step(bench, point, items)["tokens_per_s"] for items in batch)
 
 
 def batches(bench: Bench, questions: int) -> Iterator[list[TrainingPool]]:
@@ -215,13 +210,13 @@ def measured(
 ) -> Row:
     """The figures of one run of `work`; where that is a share of the work that counts, seconds are scaled up."""
     cuda = model.device.type == "cuda"
+    wait = torch.cuda.synchronize if cuda else lambda: None
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-        torch.cuda.synchronize()
+    wait()
     began = time.perf_counter()
     work()
-    if cuda:
-        torch.cuda.synchronize()
+    wait()
     took = time.perf_counter() - began
     return {
         "took_s": took,
@@ -234,15 +229,14 @@ def measured(
 
 def figures(runs: Sequence[Row], baseline: Sequence[Row]) -> Row:
     """The figures that all rows have; ratios are of tokens a second over the baseline's, round by round."""
-    column = {name: [run[name] for run in runs] for name in runs[0]}
+    medians = ("seconds", "tokens_per_s", "redundant_tokens_per_s")
     ratios = [run["tokens_per_s"] / other["tokens_per_s"] for run, other in zip(runs, baseline, strict=False)]
+    peaks = [run["peak_bytes"] for run in runs if run["peak_bytes"] is not None]
     return {
         "repeats": len(runs),
-        "seconds": statistics.median(column["seconds"]),
-        "quartiles": quartiles(column["seconds"]),
-        "tokens_per_s": statistics.median(column["tokens_per_s"]),
-        "redundant_tokens_per_s": statistics.median(column["redundant_tokens_per_s"]),
-        "peak_gib": None if runs[0]["peak_bytes"] is None else max(column["peak_bytes"]) / 2**30,
+        **{name: statistics.median(run[name] for run in runs) for name in medians},
+        "quartiles": quartiles([run["seconds"] for run in runs]),
+        "peak_gib": max(peaks) / 2**30 if peaks else None,
         "ratio": statistics.median(ratios) if ratios else None,
         "ratio_quartiles": quartiles(ratios) if ratios else None,
     }

@@ -1,9 +1,8 @@
 """A supervised and a PPO step on a batch of pools, as finrank's trainers take them.
 
 A PPO step does what `finrank.training.ppo.ppo_trainer` does, in its order: with `estimator: sampled` the policy scores
-the pools without gradients and draws its actions; then follow `epochs_per_rollout` updates on the objective less the KL
-penalty. Rollouts are the batch itself. The SFT policy, which stage 05 keeps as one number per candidate, is taken to be
-uniform: its values cost nothing.
+the pools without gradients and draws its actions; then come `epochs_per_rollout` updates. The batch is the rollout. The
+SFT policy, which stage 05 keeps as one number per candidate, is taken to be uniform: its values cost nothing.
 """
 
 from __future__ import annotations

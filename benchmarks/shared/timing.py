@@ -59,11 +59,7 @@ def ratios(peer: Sequence[float], ours: Sequence[float]) -> tuple[float, list[fl
 
 
 def quartiles(values: Sequence[float], digits: int | None = None) -> list[float]:
-    """First and third quartile, rounded to so many digits; a single value twice.
-
-    >>> quartiles([1.0, 2.0, 4.0]), quartiles([5.0])
-    ([1.5, 3.0], [5.0, 5.0])
-    """
+    """First and third quartile, rounded to so many digits; a single value twice."""
     first_and_third = [values[0]] * 2 if len(values) < 2 else statistics.quantiles(values, n=4, method="inclusive")[::2]
     return first_and_third if digits is None else [round(value, digits) for value in first_and_third]
 

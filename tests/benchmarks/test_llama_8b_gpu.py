@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
 
@@ -22,35 +20,17 @@ from finrank.training.ppo.ppo_trainer import PPOTrainer
 from finrank.training.ppo.rollouts import PPOState
 from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes, training_arguments
-from tests.helpers.scripts import BENCHMARKS, load_benchmark
+from tests.helpers.scripts import load_benchmark
 
-ROUTES = ("naive", "mask", "split")
-
-
-@pytest.fixture(scope="module")
-def shapes() -> ModuleType:
-    return load_benchmark("shared.shapes")
-
-
-@pytest.fixture(scope="module")
-def steps() -> ModuleType:
-    return load_benchmark("shared.llama_steps")
+shapes, steps, script = map(load_benchmark, ("shared.shapes", "shared.llama_steps", "llama_8b_gpu"))
 
 
 @pytest.fixture
-def bench(steps: ModuleType) -> Any:
+def bench() -> Any:
     return steps.make_bench("toy", torch.device("cpu"), 0, None, time.monotonic() + 600)
 
 
-def test_the_real_shape_is_refused_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["llama_8b_gpu.py"])
-    with pytest.raises(SystemExit, match="on a CPU give --shape toy"):
-        load_benchmark("llama_8b_gpu").main()
-
-
-def test_tokens_of_naive_scoring(shapes: ModuleType) -> None:
-    # 5 prefix tokens and candidates of 2, 3, 1; 4 prefix tokens and candidates of 2, 2.
+def test_tokens_of_naive_scoring() -> None:
     pools = [EncodedPool("a", [1] * 5, [[1] * 2, [1] * 3, [1]]), EncodedPool("b", [1] * 4, [[1] * 2, [1] * 2])]
     assert shapes.packed_tokens(pools) == 5 + 6 + 4 + 4
     assert shapes.redundant_tokens(pools, "naive") == 2 * 5 + 1 * 4
@@ -59,20 +39,17 @@ def test_tokens_of_naive_scoring(shapes: ModuleType) -> None:
     assert shapes.packed_tokens(pools) + shapes.redundant_tokens(pools, "naive") == shapes.packed_tokens(alone)
 
 
-def test_parameters_of_the_real_shape(shapes: ModuleType) -> None:
+def test_parameters_that_multiply(bench: Any) -> None:
     with torch.device("meta"):
         encoder = LlamaModel(LlamaConfig(**shapes.SHAPES["llama-3-8b"]))
     # Llama-3-8B has 8,030,261,248 parameters; embedding table and output layer are 128,256 x 4,096 each.
     assert shapes.multiplying_parameters(encoder) == 8_030_261_248 - 2 * 128_256 * 4_096
-
-
-def test_adapters_do_not_count_as_the_bases_parameters(shapes: ModuleType, bench: Any) -> None:
     bare = LlamaModel(LlamaConfig(**shapes.SHAPES["toy"], vocab_size=shapes.TOY_VOCABULARY))
-    adapted = bench.learner.model.encoder.get_base_model()
+    adapted = bench.learner.model.encoder.get_base_model()  # its adapters do not count
     assert shapes.multiplying_parameters(adapted) == shapes.multiplying_parameters(bare)
 
 
-def test_utilisation(shapes: ModuleType, steps: ModuleType, bench: Any) -> None:
+def test_utilisation(bench: Any) -> None:
     bench.peak_tflops = 2.0
     run = {"seconds": 0.5, "tokens_per_s": 300.0, "redundant_tokens_per_s": 100.0, "peak_bytes": 2**30}
     row = steps.training_row(bench, steps.Point("fastest", "naive", 1, False), [run], [run])
@@ -83,12 +60,10 @@ def test_utilisation(shapes: ModuleType, steps: ModuleType, bench: Any) -> None:
     assert row["ratio"] == 1
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", ["naive", "mask", "split"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("estimator", [None, "sampled", "exact"])
-def test_a_step_changes_adapters_and_head_alone(
-    steps: ModuleType, bench: Any, route: str, checkpointing: bool, estimator: str | None
-) -> None:
+def test_a_step_changes_adapters_and_head_alone(bench: Any, route: str, checkpointing: bool, estimator: Any) -> None:
     before = {name: value.detach().clone() for name, value in bench.learner.model.named_parameters()}
     steps.train_step(bench, steps.Point("any", route, 2, checkpointing, estimator), bench.pools[:2])
     changed = {name for name, value in bench.learner.model.named_parameters() if not value.equal(before[name])}
@@ -106,12 +81,9 @@ def test_the_ppo_objective_is_that_of_stage_05(bench: Any, tmp_path: Path, estim
     items = [TrainingPool(pool, [0], list(range(len(pool.candidates)))) for pool in pools]
     rewards = {pool.id: np.linspace(1.0, 0.0, len(pool.candidates)) for pool in pools}
     uniform = {pool.id: np.full(len(pool.candidates), -np.log(len(pool.candidates))) for pool in pools}
-    settings = PPOSettings(
-        estimator=estimator, rollout_size=2, batch_size=2, kl_coefficient=0.3, entropy_coefficient=0.2
-    )
-    config = load_config(
-        BENCHMARKS.parent / "configs/models/llama-3-8b.yaml", ["mixed_precision=float32", "trainer.max_steps=2"]
-    )
+    coefficients = {"kl_coefficient": 0.3, "entropy_coefficient": 0.2}
+    settings = PPOSettings(estimator=estimator, rollout_size=2, batch_size=2, **coefficients)
+    config = load_config(shapes.CONFIGS / "llama-3-8b.yaml", ["mixed_precision=float32", "trainer.max_steps=2"])
     trainer = PPOTrainer(
         model,
         training_arguments(config, tmp_path, activation_checkpointing=False),
@@ -131,16 +103,13 @@ def test_the_ppo_objective_is_that_of_stage_05(bench: Any, tmp_path: Path, estim
             value.mul_(1.5)
     expected = trainer.compute_loss(model, collate(items))
     scores = scores_in_passes(model, pools, "split", 10**6)
-    state = trainer._ppo
-    rollout = (state.old, state.actions)
+    rollout = (trainer._ppo.old, trainer._ppo.actions)
     objective = load_benchmark("shared.steps").policy_objective(scores, pools, rewards, rollout, settings)
     assert -objective.mean().item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("estimator", ["sampled", "exact"])
-def test_a_ppo_step_rolls_out_once_and_updates_twice(
-    steps: ModuleType, bench: Any, monkeypatch: pytest.MonkeyPatch, estimator: str
-) -> None:
+def test_a_ppo_step_has_one_rollout(bench: Any, monkeypatch: pytest.MonkeyPatch, estimator: str) -> None:
     module = load_benchmark("shared.steps")
     rollouts, updates = Mock(wraps=module.log_policy), Mock(wraps=bench.learner.optimizer.step)
     monkeypatch.setattr(module, "log_policy", rollouts)
@@ -150,7 +119,7 @@ def test_a_ppo_step_rolls_out_once_and_updates_twice(
     assert updates.call_count == PPOSettings().epochs_per_rollout
 
 
-def test_checkpointing_is_turned_off_again(steps: ModuleType, bench: Any) -> None:
+def test_checkpointing_is_turned_off_again(bench: Any) -> None:
     base = bench.learner.model.encoder.get_base_model()
     hooks = base.get_input_embeddings()._forward_hooks
     for wanted in (True, True, False, True, False):
@@ -159,21 +128,11 @@ def test_checkpointing_is_turned_off_again(steps: ModuleType, bench: Any) -> Non
         assert bool(hooks) == wanted
 
 
-def test_full_memory_ends_the_search_and_keeps_earlier_points(
-    steps: ModuleType, bench: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried: list[int] = []
-
-    def step(bench: Any, point: Any, items: Any) -> dict[str, float]:
-        tried.append(point.questions)
-        if point.questions >= 4:
-            raise torch.OutOfMemoryError("simulated")
-        return {"tokens_per_s": 100.0 * point.questions}
-
-    monkeypatch.setattr(steps, "train_step", step)
+def test_full_memory_ends_the_search_and_keeps_earlier_points(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = [*[{"tokens_per_s": 100.0}] * 4, *[{"tokens_per_s": 200.0}] * 4, torch.OutOfMemoryError("simulated")]
+    monkeypatch.setattr(steps, "train_step", Mock(side_effect=outcomes))
     rates = steps.search(bench, "mask", (1, 2, 4, 8), False)
     assert {point.questions: rate for point, rate in rates.items()} == {1: 100.0, 2: 200.0}
-    assert max(tried) == 4
     assert bench.skipped == ["training mask, 4 questions per step: out of memory"]
 
 
@@ -185,14 +144,13 @@ def test_a_contender_that_runs_out_of_memory_leaves_the_others(bench: Any) -> No
     assert bench.skipped == ["mask: out of memory"]
 
 
-def test_without_time_left_nothing_starts(steps: ModuleType, bench: Any) -> None:
+def test_without_time_left_nothing_starts(bench: Any) -> None:
     bench.ends = time.monotonic() - 1
     assert steps.training_rows(bench, (1, 2), 3) == []
     assert len(bench.skipped) == 5  # a search for each route, naive's with checkpointing, and the turns
 
 
 def test_goals() -> None:
-    script = load_benchmark("llama_8b_gpu")
     fast = {"what": "training", "point": "fastest", "questions_per_s": 20.0, "epoch_min": 5.2, "utilisation": 0.4}
     rows = [
         fast | {"route": "mask", "ratio": 4.6, "peak_gib": 70.0},
@@ -206,8 +164,8 @@ def test_goals() -> None:
     assert [goal["met"] for goal in goals] == [True, False, True, False, True]
     assert goals[-1]["value"] == pytest.approx(20 * 2**30 / 1e9)
     over = fast | {"route": "split", "questions_per_s": 25.0, "ratio": 5.0, "utilisation": 0.5}
-    assert script.goals([*rows, over | {"peak_gib": 74.6}])[1]["met"] is False  # 80.1 GB
-    assert script.goals([*rows, over | {"peak_gib": 74.5}])[1]["met"] is True  # 79.99 GB
+    with_over = [script.goals([*rows, over | {"peak_gib": peak}]) for peak in (74.6, 74.5)]  # 80.1 and 79.99 GB
+    assert [goals[1]["met"] for goals in with_over] == [False, True]
     assert script.goals([over | {"peak_gib": 74.6}])[1]["met"] is None
     assert script.goals(rows[:-1])[-1]["met"] is None  # one estimator was not measured
     assert [goal["met"] for goal in script.goals([])] == [None] * 5
