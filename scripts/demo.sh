@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Stages 00 to 04 on the embedded sample with the default model: make demo calls it.
-# Usage: scripts/demo.sh DIRECTORY     everything is written under DIRECTORY; what an earlier demo left there goes
+# Stages 00 to 04 on the embedded data with the default model: make demo calls it.
+# Usage: scripts/demo.sh DIRECTORY     everything is written under DIRECTORY; an earlier demo there is removed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1
