@@ -23,7 +23,7 @@ def in_order(row: dict[str, Any], middle: str, spread: str) -> bool:
 
 @pytest.mark.slow
 def test_inference(tmp_path: Path) -> None:
-    needs("sentence_transformers", "onnxruntime")
+    needs("onnxruntime", "sentence_transformers")
     rows = run_benchmark("inference_cpu", tmp_path / "report.json")[0]["rows"]
     peers = {"CrossEncoder", "batched classifier", "ONNX fp32", "ONNX int8"}
     assert {(row["n"], row["peer"]) for row in rows} == set(product((1, 8), peers))
@@ -33,7 +33,7 @@ def test_inference(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_training(tmp_path: Path) -> None:
-    needs("sentence_transformers", "datasets")
+    needs("datasets", "sentence_transformers")
     result, _ = run_benchmark("training_cpu", tmp_path / "report.json")
     assert {row["peer"] for row in result["rows"]} == {"CrossEncoderTrainer", "listwise loop"}
     assert result["curves_apart"] < 1e-4
