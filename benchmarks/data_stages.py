@@ -49,7 +49,7 @@ Questions = Callable[[], Iterator[dict[str, Any]]]  # starts an endless run of e
 
 
 def main() -> None:
-    """Measure what the arguments ask for; print the rows, and write them all with --json."""
+    """Measure language, stages and workers; print the rows, and write them with --json."""
     arguments = parser(__doc__, f"sizes {QUICK_SIZES} and {QUICK_REPEATS} repeats", docs=False)
     arguments.add_argument(
         "--input_dir", type=Path, help="folder with train.json (default: questions made like the embedded data)"

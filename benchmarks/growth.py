@@ -4,8 +4,8 @@ Candidates: the default model, a prefix of 400 tokens, N candidates of 24 tokens
 least squares and compared with that behind a prefix of one token, where candidates cost their own tokens alone: the
 prefix should add only its share of attention. Memory is the rise above the start.
 
-Questions: `Ranker.rank_stream` over made-up questions with a tiny random model, so that the stream and not the model is
-what is measured: milliseconds per question, its making included, and resident memory along the way.
+Questions: `Ranker.rank_stream` over made-up questions with a tiny random model, so that the stream is measured and not
+the model: milliseconds per question, its making included, and resident memory along the way.
 
     python benchmarks/growth.py --json growth.json        (about 10 minutes on 2 cores)
     python benchmarks/growth.py --quick
@@ -76,9 +76,9 @@ def candidate_rows(ns: tuple[int, ...], rounds: int) -> list[Row]:
     for n in ns:
         whole, bare = timed[f"{n} {PREFIX}"], timed[f"{n} 1"]
         row: Row = {"what": "candidates", "n": n, "prefix": PREFIX, "candidate": CANDIDATE}
-        for name, one in (("ours", whole), ("without_prefix", bare)):
-            row[f"{name}_s"] = round(one.median, 5)
-            row[f"{name}_quartiles"] = quartiles(one.seconds, digits=5)
+        for name, timing in (("ours", whole), ("without_prefix", bare)):
+            row[f"{name}_s"] = round(timing.median, 5)
+            row[f"{name}_quartiles"] = quartiles(timing.seconds, digits=5)
         rows.append(show(row | {"peak_mib": round(whole.peak_mib, 1)}))
     return rows
 

@@ -60,7 +60,7 @@ RANKING: tuple[RouteName, ...] = ("naive", "cached", "split", "mask")
 
 
 def main() -> None:
-    """Measure what the arguments ask for, print the rows and the goals, and write it all with --json."""
+    """Measure training, PPO and ranking; print the rows and the goals, and write them with --json."""
     began = time.monotonic()
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # lengths vary, and so do blocks
     arguments = parser(__doc__, "few sizes and steps: to see whether it runs", docs=False)

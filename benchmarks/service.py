@@ -61,7 +61,7 @@ Body = dict[str, Any]
 
 
 def main() -> None:
-    """Measure what the arguments ask for; print a row per number of clients, and write all rows with --json."""
+    """Measure both servers; print a row per number of clients, and write the rows with --json."""
     arguments = parser(__doc__, f"with a page alone, {QUICK_CLIENTS} clients")
     arguments.add_argument("--clients", type=int, nargs="+", help=f"numbers of clients (default: {CLIENTS})")
     arguments.add_argument("--peer_server", action="store_true", help=argparse.SUPPRESS)  # starts the peer's process

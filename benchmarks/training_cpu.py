@@ -81,7 +81,7 @@ def measure(work: Work, tokenizer: Any, rounds: int, folder: Path) -> list[Row]:
         "CrossEncoderTrainer": timed_training(cross_encoder_trainer(pools, folder)),
         "listwise loop": listwise_loop(pools, tokenizer),
     }
-    timed = {name: one.scaled(1 / QUESTIONS) for name, one in take_turns(contenders, rounds).items()}
+    timed = {name: runs.scaled(1 / QUESTIONS) for name, runs in take_turns(contenders, rounds).items()}
     ours = timed.pop("finrank")
     return [show(work.row(name, ours, theirs)) for name, theirs in timed.items()]
 

@@ -71,7 +71,7 @@ class Bench:
         return seconds <= left
 
     def skip(self, why: str) -> None:
-        """Note and print what is left out."""
+        """Record and print a measurement that is left out, and why."""
         self.skipped.append(why)
         print(f"left out: {why}", flush=True)
 

@@ -56,8 +56,8 @@ def test_both_sides_take_the_same_questions(both: Any) -> None:
 
 def test_both_sides_have_the_same_weights_and_adapters(both: Any) -> None:
     ranker, generator = (
-        {name.split("model.", 2)[-1].split("layers.")[-1]: value for name, value in one.named_parameters()}
-        for one in (both[0].model, both[1].model)
+        {name.split("model.", 2)[-1].split("layers.")[-1]: value for name, value in side.model.named_parameters()}
+        for side in both
     )
     layers = [name for name in generator if name[0].isdigit()]
     assert any("lora_A" in name for name in layers)
@@ -69,14 +69,14 @@ def test_both_sides_have_the_same_weights_and_adapters(both: Any) -> None:
 @pytest.mark.parametrize("side", [0, 1], ids=["classification", "generation"])
 @pytest.mark.parametrize("step", ["sft_step", "rl_step"])
 def test_a_step_changes_trained_weights_alone_and_leaves_no_gradient(both: Any, side: int, step: str) -> None:
-    one = both[side]
-    before = {name: value.detach().clone() for name, value in one.model.named_parameters()}
-    getattr(one, step)(0)
-    changed = {name for name, value in one.model.named_parameters() if not value.equal(before[name])}
+    owner = both[side]
+    before = {name: value.detach().clone() for name, value in owner.model.named_parameters()}
+    getattr(owner, step)(0)
+    changed = {name for name, value in owner.model.named_parameters() if not value.equal(before[name])}
     assert any("lora_B" in name for name in changed)
     assert all("lora_" in name or name.startswith("score_head") for name in changed)
-    assert all(value.grad is None for value in one.model.parameters())
-    one.evaluation(0)
+    assert all(value.grad is None for value in owner.model.parameters())
+    owner.evaluation(0)
 
 
 def test_eight_completions_of_the_mean_length_are_sampled(both: Any) -> None:
@@ -106,17 +106,17 @@ def test_the_log_likelihood_is_that_of_the_completion_alone_without_padding(both
 
 
 def test_the_peak_is_that_of_the_tensors_of_one_step() -> None:
-    """Eight tensors of 4 MiB, four alive at once, besides one that was there before."""
+    """Eight tensors of 4 MiB, four alive at once, and one from before the step."""
     before = torch.ones(2**20)
 
-    def step(number: int) -> None:
+    def step(_: int) -> None:
         for _ in range(2):
-            kept = [before + place for place in range(4)]
+            kept = [before + number for number in range(4)]
             del kept
 
-    one = script.Contender(step, cuda=False)
-    assert [one.peak_mib() for _ in range(3)] == pytest.approx([16] * 3, abs=0.1)
-    assert one.calls == 3
+    contender = script.Contender(step, cuda=False)
+    assert [contender.peak_mib() for _ in range(3)] == pytest.approx([16] * 3, abs=0.1)
+    assert contender.calls == 3
 
 
 def test_weights_and_optimizer_are_counted() -> None:

@@ -23,7 +23,7 @@ def test_contenders_take_turns_and_the_order_alternates(monkeypatch: pytest.Monk
     order: list[str] = []
     timed = timing.take_turns({name: lambda name=name: order.append(name) for name in "ab"}, rounds=3)
     assert "".join(order) == "ab" + "ab" + "ba" + "ab"  # the first two warm up
-    assert [len(one.seconds) for one in timed.values()] == [3, 3]
+    assert [len(runs.seconds) for runs in timed.values()] == [3, 3]
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux reports a process's peak memory")
