@@ -17,13 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from shared.tables import Row, device, table, with_quartiles, write_results, write_section
 
-from finrank.commands import sft
+from finrank.commands.sft import sft
 from finrank.console import say
 from finrank.evaluation.evaluate import compare_pools, evaluate_pools
 from finrank.ranker import model as model_module
@@ -48,7 +49,7 @@ def full_attention() -> Iterator[None]:
 def train_and_score(full: bool, input_dir: Path, output_dir: Path, overrides: list[str]) -> tuple[list[Any], float]:
     """Dev scores of the best checkpoint, and the seconds that training took."""
     began = time.perf_counter()
-    stage = sft.run(CONFIG, input_dir, output_dir, overrides=overrides)
+    stage = sft(CONFIG, input_dir, output_dir, overrides=overrides)
     seconds = time.perf_counter() - began
     loaded = load_model(stage)
     assert isinstance(loaded.model, CandidateRankingModel)
@@ -65,10 +66,10 @@ def compare(seed: int, input_dir: Path, overrides: list[str]) -> Row:
         shared, shared_seconds = train_and_score(False, input_dir, Path(folder), overrides)
         with full_attention():
             full, full_seconds = train_and_score(True, input_dir, Path(folder), overrides)
-    difference = compare_pools(pools, shared, full, seed=0)
+    difference = asdict(compare_pools(pools, shared, full, name="full"))
     row: Row = {"seed": seed, "n": len(pools), "settings": overrides}
     for name, scores, seconds in (("shared", shared, shared_seconds), ("full", full, full_seconds)):
-        result = evaluate_pools(pools, scores)
+        result = evaluate_pools(pools, scores).as_json()
         row |= {
             f"{name}_accuracy": round(result["accuracy"], 4),
             f"{name}_interval": [round(value, 4) for value in result["intervals"]["accuracy"]],

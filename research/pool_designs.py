@@ -26,7 +26,7 @@ from finrank.evaluation.audit.attackers import accuracies, combined_scores, line
 from finrank.pools import trees
 from finrank.pools.fit_likeness import FOLDS, CrossFitted, cross_fit
 from finrank.pools.likeness import Likeness
-from finrank.pools.pool import NoPool, build_pool, gold_of
+from finrank.pools.pool import NoPool, PoolSettings, build_pool, sound_gold
 from finrank.records import Pool, Question
 from finrank.store import load_records
 
@@ -82,9 +82,7 @@ def measure(
 
 def _pool(question: Question, size: int, rate: float, likeness: Likeness) -> Pool:
     """As stage 02 makes it by default."""
-    return build_pool(
-        question, num_candidates=size, corruption_rate=rate, failing_share=0.02, likeness=likeness, seed=0
-    )
+    return build_pool(question, PoolSettings(size, rate), likeness)
 
 
 def _mean_edits(pools: list[Pool]) -> float:
@@ -96,7 +94,7 @@ def _sound(path: Path, most: int | None) -> list[Question]:
     questions = []
     for question in load_records(path, Question):
         try:
-            gold_of(question)
+            sound_gold(question)
         except NoPool:
             continue
         questions.append(question)

@@ -26,12 +26,14 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from shared.tables import Row, device, table, write_results, write_section
 
-from finrank.commands import ppo, sft
+from finrank.commands.ppo import ppo
+from finrank.commands.sft import sft
 from finrank.console import say
 from finrank.evaluation.evaluate import compare_pools
 from finrank.ranker.saving import load_model
@@ -61,13 +63,13 @@ def train_arms(seed: int, data: Path, work: Path, overrides: list[str], quick: b
     """The stage directories of the four arms of a seed."""
     own = [*overrides, f"seed={seed}"]
     folder = work / f"seed_{seed}"
-    first = finished(folder / "sft", lambda out: sft.run(CONFIG, data, out, overrides=own, quick_test=quick))
+    first = finished(folder / "sft", lambda out: sft(CONFIG, data, out, overrides=own, quick_test=quick))
 
     def learned(estimator: str) -> Path:
         estimated = [*own, f"ppo.estimator={estimator}"]
         return finished(
             folder / estimator,
-            lambda out: ppo.run(CONFIG, data, out, sft_model=first, overrides=estimated, quick_test=quick),
+            lambda out: ppo(CONFIG, data, out, sft_model=first, overrides=estimated, quick_test=quick),
         )
 
     arms = {SFT: first, SAMPLED: learned("sampled"), EXACT: learned("exact")}
@@ -79,7 +81,7 @@ def train_arms(seed: int, data: Path, work: Path, overrides: list[str], quick: b
     longer += [f"learning_rate={rate}", f"head_learning_rate={rate}"]
     arms[LONGER] = finished(
         folder / "longer",
-        lambda out: sft.run(CONFIG, data, out, init_model=first, overrides=longer, quick_test=quick),
+        lambda out: sft(CONFIG, data, out, init_model=first, overrides=longer, quick_test=quick),
     )
     return arms
 
@@ -117,7 +119,7 @@ def compare(seed: int, data: Path, work: Path, overrides: list[str], quick: bool
             "train_cpu_s": manifest.get("train_cpu_seconds"),
             "steps": manifest["curve"][-1]["step"],
             "best_step": manifest["best_step"],
-            "against_sft": None if name == SFT else compare_pools(pools, scores[name], scores[SFT], seed=0),
+            "against_sft": None if name == SFT else asdict(compare_pools(pools, scores[name], scores[SFT], name=SFT)),
         }
         rows.append(row)
         say(f"seed {seed}  {name:14s} dev accuracy {row['accuracy']:.3f}, reward ratio {row['reward_ratio']:.3f}")

@@ -30,7 +30,7 @@ from finrank.ranker.scoring import score_records
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training.losses import listwise_loss
-from finrank.training.ppo.objectives import exact_objective
+from finrank.training.ppo.objectives import expectation
 
 BOUNDS = (0.0, 0.01, 0.1, 0.5, 0.9, 1.0)
 
@@ -50,7 +50,7 @@ def pulls(scores: np.ndarray, correct: Sequence[int], rewards: Sequence[float]) 
 
     scores_1N = torch.from_numpy(scores.astype(np.float64))[None].requires_grad_()
     logp_1N = scores_1N.log_softmax(dim=1)
-    expected = exact_objective(logp_1N, torch.tensor([list(rewards)], dtype=torch.float64))
+    expected = expectation(logp_1N, torch.tensor([list(rewards)], dtype=torch.float64))
     return (
         float(logp_1N.detach().exp()[right_1N].sum()),
         gradient(listwise_loss(scores_1N, right_1N)),

@@ -13,7 +13,7 @@ rm -rf "$out"
 mkdir -p "$out" && touch "$out/.made-by-demo"
 step() { printf '\n== %s  (%d s)\n' "$*" "$((SECONDS - began))"; }
 
-step "embedded sample: made-up report pages in FinQA's layout"
+step "embedded data: made-up report pages in FinQA's layout"
 finrank sample-data --output_dir "$out/raw"
 step "00 check"
 python 00_check_data.py --input_dir "$out/raw" --json "$out/check.json"

@@ -10,7 +10,6 @@ import pytest
 from finrank.records import Question
 from finrank.sources.finqa import Example
 from finrank.sources.made_up import generate
-from tests.helpers.evaluated_pools import MakePool, _make_pool
 from tests.helpers.questions import Questions, as_questions, finqa_questions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -37,12 +36,3 @@ def sample() -> Questions:
 def finqa_dev(finqa_dir: Path) -> list[Question]:
     """The dev questions of real FinQA."""
     return finqa_questions(finqa_dir / "dev.json")
-
-
-@pytest.fixture(scope="session")
-def make_pool() -> MakePool:
-    """`make_pool(answers, correct)`: a pool with reward 1.0 for the correct and 0.2 for the others.
-
-    Further fields of the question (`program`, `answer`, `table`, `text`) go by their names.
-    """
-    return _make_pool

@@ -1,17 +1,25 @@
 """finrank: choose the right answer to a question about a financial report from a pool of candidates."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from finrank.errors import UserError
+
 if TYPE_CHECKING:
+    from finrank.ranker.answers import RankedAnswer, Ranking
     from finrank.ranker.ranker import Ranker
 
-__all__ = ["Ranker"]
+__all__ = ["RankedAnswer", "Ranker", "Ranking", "UserError"]
+
+# Ranker needs torch, which takes seconds to import; `finrank check` and `finrank.programs` start without it.
+_LAZY = {
+    "Ranker": "finrank.ranker.ranker",
+    "RankedAnswer": "finrank.ranker.answers",
+    "Ranking": "finrank.ranker.answers",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Ranker needs torch, which takes seconds to import; `finrank check` and `finrank.programs` start without it.
-    if name == "Ranker":
-        from finrank.ranker.ranker import Ranker
-
-        return Ranker
-    raise AttributeError(f"module 'finrank' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'finrank' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

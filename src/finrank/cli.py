@@ -1,4 +1,4 @@
-"""The `finrank` command: arguments and messages only; every command calls one stage.
+"""The `finrank` command: the table of commands, how errors are printed, and exit codes.
 
 The numbered scripts at the repository's root call `run_script` and take the same flags.
 """
@@ -12,7 +12,24 @@ from typing import NoReturn
 
 import typer
 
-from finrank import cli_data, cli_evaluation, cli_sample, cli_training, cli_use
+from finrank.commands.audit import audit
+from finrank.commands.candidates import candidates
+from finrank.commands.check import check
+from finrank.commands.doctor import doctor
+from finrank.commands.download import download
+from finrank.commands.evaluate import evaluate
+from finrank.commands.generation import generation
+from finrank.commands.import_predictions import import_predictions
+from finrank.commands.ppo import ppo
+from finrank.commands.prepare import prepare
+from finrank.commands.rank import rank
+from finrank.commands.report import report
+from finrank.commands.rewards import rewards
+from finrank.commands.sample import sample
+from finrank.commands.sample_data import sample_data
+from finrank.commands.score_predictions import score_predictions
+from finrank.commands.serve import serve
+from finrank.commands.sft import sft
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -23,33 +40,34 @@ app = typer.Typer(
     help="Choose the right answer to a question about a financial report from a pool of candidates.",
 )
 # In the order of `finrank --help`.
-COMMANDS: dict[str, Callable[..., None]] = {
-    "check": cli_data.check,
-    "prepare": cli_data.prepare,
-    "candidates": cli_data.candidates,
-    "rewards": cli_data.rewards,
-    "sft": cli_training.sft,
-    "ppo": cli_training.ppo,
-    "generation": cli_training.generation,
-    "sample": cli_sample.sample,
-    "evaluate": cli_evaluation.evaluate,
-    "report": cli_evaluation.report,
-    "rank": cli_use.rank,
-    "serve": cli_use.serve,
-    "import": cli_evaluation.import_predictions,
-    "score-predictions": cli_evaluation.score_predictions,
-    "audit": cli_evaluation.audit,
-    "sample-data": cli_data.sample_data,
-    "download": cli_data.download,
-    "doctor": cli_use.doctor,
+COMMANDS: dict[str, Callable[..., object]] = {
+    "check": check,
+    "prepare": prepare,
+    "candidates": candidates,
+    "rewards": rewards,
+    "sft": sft,
+    "ppo": ppo,
+    "generation": generation,
+    "sample": sample,
+    "evaluate": evaluate,
+    "report": report,
+    "rank": rank,
+    "serve": serve,
+    "import": import_predictions,
+    "score-predictions": score_predictions,
+    "audit": audit,
+    "sample-data": sample_data,
+    "download": download,
+    "doctor": doctor,
 }
 for name, command in COMMANDS.items():
+    command.__annotations__.pop("return", None)  # Typer would evaluate it, and types of results are heavy to import
     app.command(name)(command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command; a `UserError` is printed without a traceback and exits with 2."""
-    # A terminated stage must clean up as an interrupted one does.
+    """Run a command and exit with its code: 0, or 2 after a `UserError`, whose text alone is printed."""
+    # A terminated command must clean up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(args=arguments)

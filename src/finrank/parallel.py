@@ -1,8 +1,8 @@
 """One function over many items, in several processes, with the results in the order of the items.
 
-Chunks of items go to the workers in turn, and results are taken in the same turns, so their order is that of the items.
-Only a few chunks are on their way at a time: memory does not grow with the number of items. One worker means no other
-process at all; the results are the same, as long as the function looks at nothing but its item.
+Chunks of items go to the workers in turn, and results are taken in the same turns. Only a few chunks are on their way
+at a time: memory does not grow with the number of items. One worker means no other process; the results are the same,
+as long as the function looks at nothing but its item.
 
 Each worker has a pipe of its own. A shared queue (`concurrent.futures`, `multiprocessing.Pool`) hangs when a worker is
 killed while it writes; here the other end of its pipe sees the end of the file.
@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -33,6 +33,7 @@ ResultT = TypeVar("ResultT")
 
 _CHUNK = 32  # items sent at a time: sending one alone costs as much as many an item's work
 _CHUNKS_PER_WORKER = 3  # one at work, two waiting
+_DIED = "a worker process died (killed, or out of memory?), so nothing was written: try again with fewer --workers"
 
 
 @contextmanager
@@ -56,11 +57,6 @@ def ordered_map(
     started = _start_workers(function, count)
     try:
         yield partial(_map_chunks, started)
-    except _WorkerDied as error:
-        raise UserError(
-            f"one of {count} worker processes died (killed, or out of memory?), so nothing was written: try again "
-            "with fewer --workers"
-        ) from error
     finally:
         for worker in started:
             worker.pipe.close()
@@ -78,10 +74,6 @@ def number_of_workers(workers: int) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _WorkerDied(Exception):
-    """The other end of a worker's pipe is gone."""
-
-
 class _Worker(NamedTuple):
     process: SpawnProcess
     pipe: Connection
@@ -89,14 +81,14 @@ class _Worker(NamedTuple):
     def send(self, chunk: list[Any]) -> None:
         try:
             self.pipe.send(chunk)
-        except OSError as error:
-            raise _WorkerDied from error
+        except OSError as error:  # the other end of the pipe is gone
+            raise UserError(_DIED) from error
 
     def receive(self) -> list[Any]:
         try:
             results, failure = self.pipe.recv()
         except (EOFError, OSError) as error:
-            raise _WorkerDied from error
+            raise UserError(_DIED) from error
         if failure:
             raise RuntimeError(f"in a worker process:\n{failure}")
         return list(results)
@@ -105,8 +97,8 @@ class _Worker(NamedTuple):
 def _start_workers(function: Callable[[Any], Any], count: int) -> list[_Worker]:
     # Spawned, not forked: a copy of a process with threads (the progress bar has one) can hang.
     context = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches every process of the terminal; the workers are deaf to it from birth, their parent ends them. The
-    # tracker, which multiprocessing starts beside the first process, would undo the blocking: it goes first.
+    # Ctrl-C reaches every process of the terminal. The workers are born with it blocked, their parent ends them. The
+    # tracker, which multiprocessing starts with the first process, would undo the blocking: it goes first.
     resource_tracker.ensure_running()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -126,10 +118,9 @@ def _map_chunks(workers: list[_Worker], items: Iterable[Any]) -> Iterator[Any]:
     rest = iter(items)
     chunks = iter(lambda: list(islice(rest, _CHUNK)), [])
     on_their_way: deque[_Worker] = deque()
-    for number, chunk in enumerate(chunks):
+    for chunk, worker in zip(chunks, cycle(workers), strict=False):
         if len(on_their_way) == len(workers) * _CHUNKS_PER_WORKER:
             yield from on_their_way.popleft().receive()
-        worker = workers[number % len(workers)]
         worker.send(chunk)
         on_their_way.append(worker)
     while on_their_way:
@@ -137,10 +128,10 @@ def _map_chunks(workers: list[_Worker], items: Iterable[Any]) -> Iterator[Any]:
 
 
 def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
-    """What a worker does until its parent closes the pipe or is gone."""
+    """The life of a worker, until its parent closes the pipe or is gone."""
     chunks: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
     # A thread takes what comes, so that parent and worker never both wait for the other to read.
-    threading.Thread(target=_receive, args=(pipe, chunks), daemon=True).start()
+    threading.Thread(target=_receive_chunks, args=(pipe, chunks), daemon=True).start()
     while True:
         chunk = chunks.get()
         try:
@@ -150,7 +141,7 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
         pipe.send(answer)
 
 
-def _receive(pipe: Connection, chunks: queue.SimpleQueue[list[Any]]) -> None:
+def _receive_chunks(pipe: Connection, chunks: queue.SimpleQueue[list[Any]]) -> None:
     while True:
         try:
             chunks.put(pipe.recv())

@@ -14,7 +14,7 @@ each is one JSON object per line; reading validates it, and unknown or missing f
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -32,23 +32,19 @@ Number = Annotated[float, Field(strict=True)]
 Answer = Annotated[Number | Literal["yes", "no"], AfterValidator(_finite)]
 
 
-# The official FinQA evaluator compares values rounded to 5 decimals.
-_ANSWER_DECIMALS = 5
-
-
-def answer_key(answer: Answer) -> float | str:
-    """What two answers share when they count as the same: the number at 5 decimals, or "yes" / "no".
-
-    >>> answer_key(0.1234567), answer_key("yes")
-    (0.12346, 'yes')
-    """
-    return answer if isinstance(answer, str) else round(answer, _ANSWER_DECIMALS)
-
-
 class Record(BaseModel):
     """Shared settings of all records: immutable, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def of(cls, record: Record, **fields: Any) -> Self:
+        """A wider or narrower record: the fields that `record` has in common with this type, and the given ones.
+
+        Pool.of(question, candidates=[...]) adds candidates, Question.of(pool) leaves them out.
+        """
+        shared = {name: getattr(record, name) for name in cls.model_fields if name in type(record).model_fields}
+        return cls(**{**shared, **fields})
 
 
 class Question(Record):
@@ -71,6 +67,9 @@ class Candidate(Record):
     error: str | None = Field(default=None, description="why the program has no value")
     origin: Origin
     edits: list[str] = Field(default_factory=list, description="names of the corruptions applied, in order")
+
+
+CANDIDATE_KEYS = frozenset(Candidate.model_fields)
 
 
 class Pool(Question):

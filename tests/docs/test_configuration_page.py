@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from finrank.training.config import _OURS, TrainingConfig
+from finrank.training.config import SET_ELSEWHERE, TrainingConfig
 from finrank.training.trainer import training_arguments
 from tests.conftest import REPOSITORY
 
@@ -64,7 +64,7 @@ def test_the_page_has_the_trainers_defaults(tmp_path: Path) -> None:
 
 def test_the_page_has_the_keys_that_are_set_elsewhere() -> None:
     named = dict(re.findall(r"^\| `trainer\.(\w+)` \| `([\w.-]+)`[^|]* \|$", PAGE, re.MULTILINE))
-    assert named == {key: place.partition(" ")[0] for key, place in _OURS.items()}
+    assert named == {key: place.partition(" ")[0] for key, place in SET_ELSEWHERE.items()}
 
 
 def test_a_missing_key_and_another_default_are_seen() -> None:

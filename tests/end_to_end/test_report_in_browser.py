@@ -31,9 +31,9 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    run = write_run(folder / "run_001")
-    write_html(folder / "report.html", example_result(), run)
-    write_html(folder / "imported.html", imported_result(), run)
+    model = write_run(folder / "run_001")
+    write_html(folder / "report.html", example_result(), model)
+    write_html(folder / "imported.html", imported_result(), model)
     return folder / "report.html"
 
 

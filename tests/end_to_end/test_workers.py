@@ -20,7 +20,11 @@ from finrank.errors import UserError
 from finrank.sources.made_up import generate
 from tests.conftest import REPOSITORY
 
-STAGES: dict[str, Callable[..., None]] = {"raw": prepare.run, "prepared": candidates.run, "pools": rewards.run}
+STAGES: dict[str, Callable[..., None]] = {
+    "raw": prepare.prepare,
+    "prepared": candidates.candidates,
+    "pools": rewards.rewards,
+}
 
 
 def _raw(directory: Path, count: int) -> None:
@@ -61,12 +65,12 @@ def _killing_build(*_: object, **__: object) -> None:
 
 def test_a_killed_worker_leaves_no_half_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _raw(tmp_path / "raw", 20)
-    prepare.run(tmp_path / "raw", tmp_path / "prepared")
+    prepare.prepare(tmp_path / "raw", tmp_path / "prepared")
     before = sorted(tmp_path.iterdir())
-    # a partial of the stage takes its function to the workers
-    monkeypatch.setattr(candidates, "build_pool", _killing_build)
+    # the stage's partial takes its function to the workers
+    monkeypatch.setattr(candidates, "_make_pools", _killing_build)
     with pytest.raises(UserError, match="nothing was written"):
-        candidates.run(tmp_path / "prepared", tmp_path / "pools", workers=2)
+        candidates.candidates(tmp_path / "prepared", tmp_path / "pools", workers=2)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -90,7 +94,7 @@ def test_ctrl_c_ends_a_stage_at_once_and_leaves_nothing(tmp_path: Path, workers:
 def test_memory_does_not_grow_with_the_number_of_questions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, few: int
 ) -> None:
-    """Four times as many questions: less than what the file grows by may be held."""
+    """With four times as many questions, memory grows by less than the file."""
     # stage 02 learns from so many questions at most, and holds those
     monkeypatch.setattr(candidates, "_LINES_TO_LEARN_FROM", few // 2)
     settings = {"num_candidates": 3} if stage == "prepared" else {}
@@ -100,7 +104,7 @@ def test_memory_does_not_grow_with_the_number_of_questions(
         _raw(folders[0], count)
         for number, name in enumerate(list(STAGES)[: list(STAGES).index(stage)]):
             STAGES[name](folders[number], folders[number + 1])
-    # what is remembered (numbers, compiled patterns) is remembered before it is measured
+    # a first run fills the caches of numbers and patterns
     STAGES[stage](tmp_path / str(4 * few) / stage, tmp_path / "out", **settings)
     peaks, sizes = [], []
     for count in (few, 4 * few):

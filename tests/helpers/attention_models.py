@@ -1,14 +1,20 @@
-"""Tiny ranking models and pools for the tests of the routes."""
+"""Tiny ranking models and pools for the tests of the attention routes, and ways to break a route on purpose."""
 
 from __future__ import annotations
 
 import random
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.attention.shared_prefix import QKV, Group, WholePass
+from finrank.ranker.attention.tuning import CPU, Tuning
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
 from tests.helpers.tiny_models import tiny_encoder
@@ -16,6 +22,8 @@ from tests.helpers.tiny_models import tiny_encoder
 FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "bert"]
 PACKED: list[RouteName] = ["mask", "split", "cached"]
 DIFFERENTIABLE: list[RouteName] = ["mask", "split"]
+# `cached` takes its two passes for short pools too, or they would go unseen in tests.
+TWO_PASSES = replace(CPU, one_pass_tokens=0)
 
 
 def random_pool(name: str, prefix: int, *lengths: int) -> EncodedPool:
@@ -31,44 +39,106 @@ POOLS = [POOL, random_pool("two", 2, 2, 3), random_pool("one", 1, 5), random_poo
 
 
 def make_model(
-    family: str, *, dtype: Literal["float32", "bfloat16"] = "float32", lora: bool = True, route: str = "auto"
+    family: str,
+    *,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    lora: bool = True,
+    tuning: Tuning | None = TWO_PASSES,
+    **settings: Any,
 ) -> CandidateRankingModel:
     """A random model in evaluation mode; `lora` gives its adapters an effect, else they add nothing."""
-    settings = RankerSettings.model_validate(
-        {
-            "base_model": f"tiny-{family}",
-            "dtype": dtype,
-            "attention_route": route,
-            "lora": LoraSettings(rank=4, dropout=0.0),
-            "score_head": HeadSettings(hidden_size=16, dropout=0.0),
-        }
-    )
-    model = CandidateRankingModel.new(settings, tiny_encoder(family).to(getattr(torch, dtype)))
-    if lora:  # LoRA starts with B = 0, where an adapter that is ignored would go unseen
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                if "lora_B" in name:
-                    value.normal_(std=0.1)
+    settings["lora"], settings["score_head"] = LoraSettings(rank=4), HeadSettings(hidden_size=16, dropout=0.0)
+    settings = {"base_model": f"tiny-{family}", "dtype": dtype, **settings}
+    model = CandidateRankingModel.new(RankerSettings(**settings), tiny_encoder(family).to(getattr(torch, dtype)))
+    model.tuning = tuning
+    if lora:
+        give_effect(model)
     return model.eval()
 
 
-def score_alone(model: CandidateRankingModel, pool: EncodedPool) -> torch.Tensor:
-    """Scores [candidates], each candidate by itself behind its prefix, without any code of the routes."""
+def give_effect(model: torch.nn.Module, std: float = 0.1) -> None:
+    """LoRA starts with B = 0, where an adapter that is ignored would go unseen."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                value.normal_(std=std)
+
+
+def score_alone(model: CandidateRankingModel, pool: EncodedPool, *, native: bool = False) -> Tensor:
+    """Scores [candidates], each candidate by itself behind its prefix, without any code of the routes.
+
+    The prefix does not see the candidate, or, with `native`, as the architecture by itself has it.
+    """
     scores = []
     prefix = len(pool.prefix)
-    for candidate in pool.candidates:
-        ids = torch.tensor([pool.prefix + candidate])
-        mask = None
-        if not model.causal:  # a prefix-LM mask: prefix rows do not see the candidate's columns
+    with torch.no_grad():
+        for candidate in pool.candidates:
+            ids = torch.tensor([pool.prefix + candidate])
             mask = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool)
             mask[:, :, :prefix, prefix:] = False
-        hidden = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state[0]
-        pooled = hidden[-1] if model.causal else hidden[prefix:].mean(dim=0)
-        scores.append(model.score_head(pooled)[0])
+            mask = torch.ones_like(ids) if native else mask.tril() if model.causal else mask
+            hidden = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state[0]
+            scores.append(model.score_head(hidden[-1] if model.pooling == "last" else hidden[prefix:].mean(dim=0))[0])
     return torch.stack(scores)
 
 
-def scores_of(model: CandidateRankingModel, pools: list[EncodedPool], route: RouteName) -> torch.Tensor:
+def scores_of(model: CandidateRankingModel, pools: list[EncodedPool], route: RouteName) -> Tensor:
     """Scores of all candidates, without gradients."""
     with torch.no_grad():
         return model(pools, route)
+
+
+@contextmanager
+def tampered(model: CandidateRankingModel, **edits: Callable[[Any], Any]) -> Iterator[None]:
+    """Within it, packed routes call the encoder with edited keyword arguments: `layout=…`, `pooled=…`, and so on."""
+
+    def edit(_: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        packed = "pooled" in kwargs  # the naive route, to which the others are compared, stays as it is
+        edited = {name: edits[name](kwargs[name]) for name in edits if packed and kwargs.get(name) is not None}
+        return args, {**kwargs, **edited}
+
+    handle = model.encoder.register_forward_pre_hook(edit, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def regrouped(change: Callable[[slice, Group], tuple[slice, Group]]) -> Callable[[Any], Any]:
+    """An edit of a layout: other groups, or other prefixes for them; a pass over prefixes alone stays as it is."""
+
+    def edit(layout: Any) -> Any:
+        if not hasattr(layout, "questions"):
+            return layout
+        questions = []
+        for prefix, groups in layout.questions:
+            changed = [change(prefix, group) for group in groups]
+            questions.append((changed[0][0], [group for _, group in changed]))
+        return replace(layout, questions=questions)
+
+    return edit
+
+
+@dataclass(frozen=True)
+class EditedPass(WholePass):
+    """A whole pass in which `edit` changes what a layer's attention sees of the prefixes."""
+
+    edit: Callable[[Tensor], Tensor]
+
+    def attend(self, layer: int, qkv: QKV, scaling: float, candidates_only: bool) -> Tensor:
+        query, *pair = qkv
+        in_prefix = torch.zeros(1, 1, query.shape[2], 1, dtype=torch.bool)
+        for prefix, _ in self.questions:
+            in_prefix[:, :, prefix] = True
+        key, value = (torch.where(in_prefix, self.edit(tensor), tensor) for tensor in pair)
+        return super().attend(layer, (query, key, value), scaling, candidates_only)
+
+
+def with_prefix(edit: Callable[[Tensor], Tensor], when: Callable[[Any], bool] = lambda _: True) -> Callable[[Any], Any]:
+    """An edit of a layout: `edit` is applied to the prefixes' keys and values, in whole passes where `when` is true."""
+    return lambda layout: EditedPass(layout.causal, layout.questions, edit) if when(layout) else layout
+
+
+def is_lone(layout: Any) -> bool:
+    """True if a layout holds a single candidate."""
+    return [len(group.is_token_NC) for _, groups in layout.questions for group in groups] == [1]

@@ -1,4 +1,4 @@
-"""Questions with a gold program, of the embedded sample and of real FinQA, and pools that give gold away."""
+"""Questions with a gold program, of the embedded data and of real FinQA, and pools that give gold away."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finrank.pools.corrupt import Corruptor
+from finrank.page.page import Page
+from finrank.pools.corrupt import Corruptor, Draft
 from finrank.pools.likeness import Likeness
-from finrank.pools.pool import gold_of
-from finrank.records import Candidate, Pool, Question, answer_key
-from finrank.sources import finqa
-from finrank.sources.finqa import Example, Fault, read_examples, to_question
+from finrank.programs import parse
+from finrank.programs.value import answer_key, value_of
+from finrank.records import Candidate, Pool, Question
+from finrank.sources.finqa import Example, Fault, gold_of, read_examples, to_question
 
 N = 8
 RATE = 0.5
+# The 0.1 % quantile of chi-square with 7 degrees of freedom.
+CHI_SQUARE_7 = 24.3
 
 TABLE = [
     ["", "2009", "2008", "2007"],
@@ -24,11 +27,11 @@ TABLE = [
     ["tax", "-31 ( 31 )", "-29 ( 29 )", "-20 ( 20 )"],
 ]
 TEXT = ["we paid $ 40 to 50 people ."]
+PAGE = Page(TABLE, TEXT)
+CHANGE = "subtract(5829, 5735), divide(#0, 5735)"
 
 
-def make_question(
-    name: str = "q", program: str | None = "subtract(5829, 5735), divide(#0, 5735)", **fields: Any
-) -> Question:
+def make_question(name: str = "q", program: str | None = CHANGE, **fields: Any) -> Question:
     """A question about revenue on a small page; other fields of the record by name."""
     given = {"page": "p", "question": "?", "answer": 0.01639, "table": TABLE, "text": TEXT, **fields}
     return Question(id=name, program=program, **given)
@@ -39,7 +42,7 @@ def as_questions(examples: Iterable[Example | Fault]) -> list[Question]:
     sound = []
     for example in examples:
         if isinstance(example, Example) and example.qa.program is not None:
-            gold = finqa.gold_of(example)
+            gold = gold_of(example)
             if gold.problem is None:
                 sound.append(to_question(example, gold.answer))
     return sound
@@ -49,28 +52,38 @@ def finqa_questions(path: Path) -> list[Question]:
     return as_questions(read_examples(path))
 
 
+def small_corruptor(likeness: Likeness | None = None) -> Corruptor:
+    """A corruptor on the small page."""
+    return Corruptor(TABLE, TEXT, likeness or Likeness())
+
+
+def draft_of(corruptor: Corruptor, program: str) -> Draft:
+    """A program as the start of corruption, with its value on the small page."""
+    return corruptor.draft(parse(program), value_of(program, TABLE).answer)
+
+
+def gold_draft(question: Question, likeness: Likeness) -> tuple[Corruptor, Draft]:
+    """A corruptor on the question's page, and its gold program as the start of corruption."""
+    corruptor = Corruptor(question.table, question.text, likeness)
+    return corruptor, corruptor.draft(parse(question.program or ""), question.answer)
+
+
 def star_pool(question: Question, likeness: Likeness) -> Pool:
     """A pool as it should not be: each wrong candidate is gold with one edit."""
     rng = random.Random(question.id)
-    program, answer = gold_of(question)
-    corruptor = Corruptor(question.table, question.text, likeness)
-    gold = corruptor.draft(program)
-    candidates = [Candidate(program=str(program), answer=answer, origin="gold")]
-    seen = {answer_key(answer)}
+    corruptor, gold = gold_draft(question, likeness)
+    candidates = [Candidate(program=str(gold.program), answer=gold.answer, origin="gold")]
+    seen = {answer_key(gold.answer), None}
     for _ in range(400):
         draft = corruptor.corrupt(gold, rng, 0.0)
-        if draft is None or draft.value.answer is None or answer_key(draft.value.answer) in seen:
+        if draft is None or answer_key(draft.answer) in seen:
             continue
-        seen.add(answer_key(draft.value.answer))
-        candidates.append(
-            Candidate(
-                program=str(draft.program), answer=draft.value.answer, origin="corrupted", edits=list(draft.edits)
-            )
-        )
+        seen.add(answer_key(draft.answer))
+        candidates.append(draft.as_candidate())
         if len(candidates) == N:
             break
     rng.shuffle(candidates)
-    return Pool(**{**question.model_dump(), "candidates": candidates})
+    return Pool.of(question, candidates=candidates)
 
 
 class Questions(NamedTuple):

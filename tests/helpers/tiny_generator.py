@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from tokenizers import decoders
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from finrank.commands import generation
+from finrank.commands.generation import generation
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import make_pool
 from tests.helpers.tiny_models import SIZE, tiny_tokenizer
@@ -25,7 +24,7 @@ HIDDEN = 64
 
 
 def save_tiny_causal_lm(directory: Path, seed: int = 0) -> Path:
-    """A folder with a random Llama, its head included, and a tokenizer, as a hub download would leave it."""
+    """A folder with a random Llama, its head included, and a tokenizer, like a download from the hub."""
     torch.manual_seed(seed)
     size = {**SIZE, "hidden_size": HIDDEN, "intermediate_size": 2 * HIDDEN}
     AutoModelForCausalLM.from_config(
@@ -39,13 +38,9 @@ def save_tiny_causal_lm(directory: Path, seed: int = 0) -> Path:
 
 
 def train(folder: Path, *more: str, **options: Any) -> Path:
-    """Train on `folder/data` with the tiny model in `folder/base`, which is made where it is not there."""
+    """Train on `folder/data` with the tiny model in `folder/base`, made if missing."""
     base = folder / "base"
     if not base.exists():
         save_tiny_causal_lm(base)
     arguments: dict[str, Any] = {"base_model": str(base), **options}
-    return generation.run(CONFIG, folder / "data", folder / "outputs", overrides=[*SMALL, *more], **arguments)
-
-
-def manifest_of(stage: Path) -> dict[str, Any]:
-    return dict(json.loads((stage / "training_manifest.json").read_text()))
+    return generation(CONFIG, folder / "data", folder / "outputs", overrides=[*SMALL, *more], **arguments)

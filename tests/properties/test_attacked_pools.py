@@ -12,7 +12,7 @@ import pytest
 from finrank.evaluation.audit import attackers
 from finrank.pools.fit_likeness import cross_fit
 from finrank.pools.likeness import Likeness
-from finrank.pools.pool import build_pool
+from finrank.pools.pool import PoolSettings, build_pool
 from finrank.records import Pool, Question
 from tests.helpers.questions import RATE, N, Questions, finqa_questions, star_pool
 
@@ -28,22 +28,11 @@ class Pools(NamedTuple):
 
 
 def make_pools(train: list[Question], dev: list[Question], likeness_of: Callable[[str], Likeness]) -> Pools:
-    return Pools(
-        *(
-            [
-                build_pool(
-                    question,
-                    num_candidates=N,
-                    corruption_rate=RATE,
-                    failing_share=0.02,
-                    likeness=likeness_of(question.page),
-                    seed=0,
-                )
-                for question in questions
-            ]
-            for questions in (train, dev)
-        )
+    train_pools, dev_pools = (
+        [build_pool(question, PoolSettings(N, RATE), likeness_of(question.page)) for question in questions]
+        for questions in (train, dev)
     )
+    return Pools(train_pools, dev_pools)
 
 
 def medoids(pools: Sequence[Pool], kind: str) -> list[float]:

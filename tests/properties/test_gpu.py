@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-import finrank.ranker.attention.stream as stream
 import finrank.training.trainer as trainer
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.passes import cut_into_passes
-from finrank.ranker.scoring import score_pools
+from finrank.ranker.scoring import cut_into_passes, score_pools
 from tests.helpers.attention_models import DIFFERENTIABLE, PACKED, POOLS, make_model, random_pool, scores_of
 from tests.properties.test_gradients import double_model, furthest, gradients
 
@@ -26,9 +24,8 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def exact_and_in_two_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Products in float32 and not TF32; `cached` takes its two passes for short pools too."""
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
+def exact() -> Iterator[None]:
+    """Products in float32 and not TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     yield
@@ -50,9 +47,9 @@ def test_every_route_gives_the_scores_of_the_naive_one(family: str, route: Route
 def test_pools_are_scored_as_on_the_cpu(family: str, route: RouteName) -> None:
     pools = [random_pool("hundreds", 12, *(2 + n % 7 for n in range(150))), *POOLS]
     expected = score_pools(make_model(family), pools, route=route)
-    found = score_pools(make_model(family).to(DEVICE), pools, route=route)
-    for own, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(torch.from_numpy(own), torch.from_numpy(other), atol=1e-4, rtol=0)
+    on_gpu = score_pools(make_model(family).to(DEVICE), pools, route=route)
+    for scores, other in zip(on_gpu, expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(scores), torch.from_numpy(other), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("route", ["naive", *DIFFERENTIABLE])
@@ -68,7 +65,7 @@ def test_passes_that_run_again_drop_out_what_they_did_at_first(
     def seeded(run: Callable[..., Tensor]) -> dict[str, Tensor]:
         monkeypatch.setattr(trainer, "checkpoint", run)
         torch.manual_seed(3)
-        return gradients(model, route, most=45)
+        return gradients(model, route, limit=45)
 
     kept = seeded(lambda function, *given, use_reentrant: function(*given))
     assert len(cut_into_passes(POOLS, 45, route)) > 2

@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import finrank.ranker.attention.shared_prefix as shared_prefix
 import finrank.training.trainer as trainer
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel, pad_scores
 from finrank.training.losses import listwise_loss
 from finrank.training.trainer import scores_in_passes
-from tests.helpers.attention_models import DIFFERENTIABLE, FAMILIES, POOLS, make_model
+from tests.helpers.attention_models import DIFFERENTIABLE, FAMILIES, POOLS, make_model, tampered, with_prefix
 
 CORRECT = [1, 0, 0, 7]
 
@@ -47,10 +46,10 @@ def double_model(family: str, *, lora: bool = True, checkpointing: bool = False)
 
 
 def gradients(
-    model: CandidateRankingModel, route: RouteName, most: int = 10**6, pools: Sequence[EncodedPool] = POOLS
+    model: CandidateRankingModel, route: RouteName, limit: int = 10**6, pools: Sequence[EncodedPool] = POOLS
 ) -> dict[str, Tensor]:
     model.zero_grad()
-    scores_BN = scores_in_passes(model, pools, route, most)
+    scores_BN = scores_in_passes(model, pools, route, limit)
     correct_BN = torch.zeros_like(scores_BN, dtype=torch.bool)
     correct_BN[range(len(pools)), CORRECT[: len(pools)]] = True
     listwise_loss(scores_BN, correct_BN).backward()
@@ -82,11 +81,11 @@ def test_gradients_equal_those_of_the_naive_route(
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_a_batch_in_several_passes_has_the_gradients_of_the_whole(family: str, route: RouteName) -> None:
     model = double_model(family)
-    assert furthest(gradients(model, route, most=45), gradients(model, route)) <= 1e-9
+    assert furthest(gradients(model, route, limit=45), gradients(model, route)) <= 1e-9
 
 
 def test_passes_keep_the_activations_of_one_pass_at_a_time() -> None:
-    def kept(most: int) -> int:
+    def kept(limit: int) -> int:
         model = make_model("bert").train()
         held = 0
 
@@ -96,13 +95,13 @@ def test_passes_keep_the_activations_of_one_pass_at_a_time() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            scores_in_passes(model, POOLS, "split", most)
+            scores_in_passes(model, POOLS, "split", limit)
         return held
 
     assert kept(45) < kept(10**6) / 5
 
 
-def test_passes_that_run_again_tell_checkpoint_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_that_run_again_hand_their_device_to_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a tensor on it, checkpoint does not keep a GPU's random state: dropout would differ the second time."""
     devices = []
 
@@ -112,20 +111,16 @@ def test_passes_that_run_again_tell_checkpoint_their_device(monkeypatch: pytest.
 
     monkeypatch.setattr(trainer, "checkpoint", watched)
     model = make_model("bert")
-    scores_in_passes(model, POOLS, "split", most=45)
+    scores_in_passes(model, POOLS, "split", 45)
     assert len(devices) > 1
     assert all(own == [model.device] for own in devices)
 
 
-def test_a_gradient_through_the_prefix_that_is_cut_off_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_through_the_prefix_that_is_cut_off_is_seen() -> None:
     expected = gradients(double_model("llama"), "naive")
-    combine = shared_prefix.candidates_to_prefix_and_selves
-
-    def detached(query: Tensor, prefix: tuple[Tensor, Tensor], *rest: object) -> Tensor:
-        return combine(query, (prefix[0].detach(), prefix[1].detach()), *rest)
-
-    monkeypatch.setattr(shared_prefix, "candidates_to_prefix_and_selves", detached)
-    assert furthest(gradients(double_model("llama"), "split"), expected) > 1e-3
+    model = double_model("llama")
+    with tampered(model, layout=with_prefix(Tensor.detach)):
+        assert furthest(gradients(model, "split"), expected) > 1e-3
 
 
 def test_scores_are_padded_where_pools_are_of_unequal_size() -> None:

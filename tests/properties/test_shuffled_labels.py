@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 
 from finrank.evaluation.baselines import chance
 from finrank.evaluation.diagnose import diagnose
-from finrank.evaluation.evaluate import evaluate_pools, explain_pools
+from finrank.evaluation.evaluate import evaluate_pools
+from finrank.evaluation.explain import break_down, position_bias
 from finrank.evaluation.metrics import FloatArray, pool_metrics, pooled_accuracy
+from finrank.evaluation.result import Breakdowns, OrderInvariance
 from finrank.records import RewardedPool
-
-MakePool = Callable[..., RewardedPool]
+from tests.helpers.evaluated_pools import make_pool
 
 # Of some hundred figures, each within so many standard errors of chance.
 _FAR = 4.0
 _EDITS = ["operand", "row", "sign", "operation"]
 
 
-def _question(make_pool: MakePool, number: int, shuffled: bool) -> tuple[RewardedPool, FloatArray]:
+def _question(number: int, shuffled: bool) -> tuple[RewardedPool, FloatArray]:
     random = np.random.default_rng(number)
     size, steps = int(random.choice([4, 8])), int(random.integers(1, 5))
     numbers = random.choice(np.arange(100, 900), 2, replace=False)
@@ -51,8 +49,8 @@ def _question(make_pool: MakePool, number: int, shuffled: bool) -> tuple[Rewarde
     return pool, scores
 
 
-def _split(make_pool: MakePool, *, shuffled: bool) -> tuple[list[RewardedPool], list[FloatArray]]:
-    drawn = [_question(make_pool, number, shuffled) for number in range(600)]
+def _split(*, shuffled: bool) -> tuple[list[RewardedPool], list[FloatArray]]:
+    drawn = [_question(number, shuffled) for number in range(600)]
     return [pool for pool, _ in drawn], [scores for _, scores in drawn]
 
 
@@ -65,43 +63,46 @@ def _metric_distances(pools: list[RewardedPool], scores: list[FloatArray]) -> di
     return {name: float(one.mean() / (one.std() / np.sqrt(len(one)))) for name, one in differences.items()}
 
 
-def _table_distances(explained: dict[str, Any]) -> dict[str, float]:
+def _explained(pools: list[RewardedPool], scores: list[FloatArray]) -> Breakdowns:
+    return break_down(pools, scores, pool_metrics(pools, scores)["accuracy"], chance(pools)["accuracy"], seed=0)
+
+
+def _table_distances(breakdowns: Breakdowns) -> dict[str, float]:
     """The same for each row of each table, with the binomial standard error of its chance."""
     rows = {
-        f"{table}/{row['name']}": (row["accuracy"], row["chance"], row["n"])
-        for table, rows in explained["breakdowns"].items()
-        if table != "fooled_by"
-        for row in rows
+        f"{table}/{row.name}": (row.accuracy, row.chance, row.n)
+        for table in ("steps", "operation", "origin", "context_length", "candidates")
+        for row in getattr(breakdowns, table)
     }
-    for row in explained["breakdowns"]["fooled_by"]:
-        rows[f"fooled_by/{row['name']}"] = (row["share"], row["chance"], row["offered"])
+    for kind in breakdowns.fooled_by:
+        rows[f"fooled_by/{kind.name}"] = (kind.share, kind.chance, kind.offered)
     return {name: (figure - p) / np.sqrt(p * (1 - p) / n) for name, (figure, p, n) in rows.items()}
 
 
-def test_shuffled_labels_are_at_chance_in_every_table(make_pool: MakePool) -> None:
-    pools, scores = _split(make_pool, shuffled=True)
-    result, explained = evaluate_pools(pools, scores), explain_pools(pools, scores)
-    distances = {**_metric_distances(pools, scores), **_table_distances(explained)}
+def test_shuffled_labels_are_at_chance_in_every_table() -> None:
+    pools, scores = _split(shuffled=True)
+    distances = {**_metric_distances(pools, scores), **_table_distances(_explained(pools, scores))}
     assert len(distances) >= 9 + 4 + 3 + 3 + 4 + 2 + 4
     assert {name: distance for name, distance in distances.items() if abs(distance) > _FAR} == {}
-    for row in explained["bias"]["best_positions"]:
-        n = row["n"]
-        assert abs(row["accuracy"] - 0.17) < 0.05 + _FAR * np.sqrt(0.17 * 0.83 / n), row
-    assert any("not clearly above chance" in sentence for sentence in diagnose({**result, **explained}))
+    accuracy = pool_metrics(pools, scores)["accuracy"]
+    for row in position_bias(pools, scores, accuracy, OrderInvariance(0, 0.0, 0.0), seed=0).best_positions:
+        assert abs(row.accuracy - 0.17) < 0.05 + _FAR * np.sqrt(0.17 * 0.83 / row.n), row
+    assert any("not clearly above chance" in sentence for sentence in diagnose(evaluate_pools(pools, scores)))
 
 
-def test_true_labels_are_above_chance_in_every_table(make_pool: MakePool) -> None:
-    pools, scores = _split(make_pool, shuffled=False)
-    explained = explain_pools(pools, scores)
-    distances = {**_metric_distances(pools, scores), **_table_distances(explained)}
+def test_true_labels_are_above_chance_in_every_table() -> None:
+    pools, scores = _split(shuffled=False)
+    distances = {**_metric_distances(pools, scores), **_table_distances(_explained(pools, scores))}
     wrong_picked = {name: distance for name, distance in distances.items() if name.startswith("fooled_by")}
     assert [name for name in distances.keys() - wrong_picked.keys() if distances[name] < _FAR] == []
     assert [name for name, distance in wrong_picked.items() if distance > -_FAR] == []
-    assert not any("chance" in sentence for sentence in diagnose({**evaluate_pools(pools, scores), **explained}))
+    assert not any("chance" in sentence for sentence in diagnose(evaluate_pools(pools, scores)))
 
 
 @pytest.mark.parametrize("metric", ["mrr", "ndcg", "execution_accuracy", "program_accuracy", "accuracy_max"])
-def test_the_intervals_of_shuffled_labels_hold_chance(make_pool: MakePool, metric: str) -> None:
-    result = evaluate_pools(*_split(make_pool, shuffled=True))
-    low, high = result["intervals"][metric]
-    assert low <= result["baselines"]["chance"][metric] <= high
+def test_the_intervals_of_shuffled_labels_hold_chance(metric: str) -> None:
+    result = evaluate_pools(*_split(shuffled=True))
+    interval, by_chance = result.model.intervals[metric], result.baselines["chance"]
+    assert interval is not None
+    assert by_chance is not None
+    assert interval[0] <= (by_chance.means[metric] or 0.0) <= interval[1]

@@ -1,8 +1,8 @@
-"""Audit a split of pools: how often attackers that see neither question nor page find gold.
+"""`finrank audit`: how often attackers that see neither question nor page find gold in a split of pools.
 
-Takes pools of stage 02 or of stage 03. What an attacker learns, it learns on the train split of the same folder, and
-never on the pages it is measured on: where there is no train split, or it is the audited one, attackers are fitted
-on some of its pages and measured on the others.
+Takes pools of stage 02 or of stage 03. Attackers learn on the train split of the same folder, and never on the pages
+they are measured on: where there is no train split, or it is the audited one, they are fitted on some of its pages and
+measured on the others.
 """
 
 from __future__ import annotations
@@ -11,63 +11,77 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
+from finrank.commands.options import MINILM, REWARDED, FiguresJson, Split
 from finrank.console import say, warn
 from finrank.errors import UserError
-from finrank.evaluation.audit.attackers import accuracies
-from finrank.evaluation.audit.audit import audit_pools, findings, print_audit
-from finrank.evaluation.metrics import FloatArray, Metric
 from finrank.records import Pool, RewardedPool
-from finrank.store import available_splits, load_records, write_json
+from finrank.store import available_splits, load_records, split_files, write_json
+
+if TYPE_CHECKING:
+    from finrank.evaluation.metrics import Metric
 
 TRAIN, SKIP = "train", "skip"
+_MEMORY_ADVICE = (
+    "Training the control takes the most: lower tokens_per_pass and batch_size in a copy of its config and give "
+    "that with --config, or leave the control out with --candidate_only skip"
+)
 
 
-def run(
-    input_dir: Path,
+def audit(
+    input_dir: Annotated[
+        Path, typer.Option("--input_dir", help="Pools with rewards or without (output of stage 02 or 03).")
+    ] = REWARDED,
     *,
-    split: str = "dev",
-    json_path: Path | None = None,
-    candidate_only: str = TRAIN,
-    config_path: Path = Path("configs/models/minilm.yaml"),
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Print the table and what the pools give away, write the figures as JSON, and give them.
+    split: Split = "dev",
+    json_path: FiguresJson = None,
+    candidate_only: Annotated[
+        str,
+        typer.Option(
+            "--candidate_only",
+            help="train: train a model that sees neither question nor page for an epoch (minutes); skip; or the "
+            "folder of one trained before.",
+        ),
+    ] = TRAIN,
+    config: Annotated[
+        Path, typer.Option("--config", help="Training config of that model (--candidate_only train).")
+    ] = MINILM,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of folds, training and bootstrap.")] = 0,
+) -> Any:  # an AuditResult; Typer evaluates annotations
+    """What pools give away to attackers that cannot read.
 
-    `candidate_only` is "train" (train the control here, for one epoch of `config_path`), "skip", or the folder of a
-    control trained before. Raises UserError for a missing split, a bad line, or a model that is no control.
+    Prints how often attackers that see neither question nor page find the gold program, and the cues they use.
+
+    \b
+    Example:
+      finrank audit --input_dir datasets/finqa_with_rewards --split dev --candidate_only skip
     """
+    from finrank.evaluation.audit.audit import audit_pools, findings, print_audit
+
     splits = available_splits(input_dir, expected="finqa_with_rewards")
-    if split not in splits:
-        raise UserError(f"{input_dir} has no {split}.jsonl; it has: {', '.join(splits)}")
-    pools = load_pools(input_dir / f"{split}.jsonl")
+    pools = _load_pools(split_files(input_dir, [split])[split])
     train = _train_pools(input_dir, splits, split, pools)
-    control, why_not = _control(input_dir, splits, split, pools, candidate_only, config_path, seed)
+    why_not = _why_no_control(input_dir, splits, split, candidate_only)
+    control = None if why_not else _control(input_dir, pools, split, candidate_only, config, seed)
     result = audit_pools(pools, train, seed=seed, candidate_only=control)
-    facts = {
-        "data": str(input_dir),
-        "split": split,
-        "seed": seed,
-        "fitted_on": f"other pages of {split} (cross-fitted)" if train is None else "train",
-        "no_candidate_only": why_not,
-    }
-    print_audit(result, title=f"{split}: {result['n']} pools, {result['unanswerable']} without a correct candidate")
-    say(f"attackers fitted on: {facts['fitted_on']}")
+    fitted_on = f"other pages of {split} (cross-fitted)" if train is None else "train"
+    print_audit(result, title=f"{split}: {result.n} pools, {result.unanswerable} without a correct candidate")
+    say(f"attackers fitted on: {fitted_on}")
     if why_not:
         say(f"candidate-only control: none, because {why_not}")
     for sentence in findings(result):
         warn(sentence)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_path, {**result, **facts})
+        facts = {"data": str(input_dir), "split": split, "seed": seed, "fitted_on": fitted_on}
+        write_json(json_path, {**result.as_json(), **facts, "no_candidate_only": why_not})
         say(f"figures: {json_path}")
     return result
 
 
-def load_pools(path: Path) -> Sequence[Pool]:
+def _load_pools(path: Path) -> Sequence[Pool]:
     """The pools of a split, with rewards where the file has them; the first bad line raises UserError."""
     return load_records(path, RewardedPool if _is_rewarded(path) else Pool)
 
@@ -86,64 +100,60 @@ def _train_pools(input_dir: Path, splits: Sequence[str], split: str, pools: Sequ
     if split == "train" or "train" not in splits:
         return None
     audited = {pool.page for pool in pools}
-    train = load_pools(input_dir / "train.jsonl")
+    train = _load_pools(input_dir / "train.jsonl")
     others = [pool for pool in train if pool.page not in audited]
     if len(others) < len(train):
         warn(f"{len(train) - len(others)} train pools are of pages that {split} has too: the attackers do not see them")
     return others or None
 
 
-def _control(
-    input_dir: Path,
-    splits: Sequence[str],
-    split: str,
-    pools: Sequence[Pool],
-    candidate_only: str,
-    config_path: Path,
-    seed: int,
-) -> tuple[Metric | None, str | None]:
-    """The outcome of the candidate-only control per audited pool, or None and why there is none."""
+def _why_no_control(input_dir: Path, splits: Sequence[str], split: str, candidate_only: str) -> str | None:
     if candidate_only == SKIP:
-        return None, "it was skipped"
-    if candidate_only == TRAIN:
-        if split == "train":
-            return None, "it would be trained on the audited pools"
-        if missing := [name for name in ("train", "selection") if name not in splits]:
-            return None, f"{input_dir} has no {' and no '.join(f'{name}.jsonl' for name in missing)} to train it with"
-    from finrank.training.run import explain_out_of_memory
+        return "it was skipped"
+    missing = [f"no {name}.jsonl" for name in ("train", "selection") if name not in splits]
+    if candidate_only == TRAIN and split == "train":
+        return "it would be trained on the audited pools"
+    if candidate_only == TRAIN and missing:
+        return f"{input_dir} has {' and '.join(missing)} to train it with"
+    return None
 
-    advice = (
-        "Training the control takes the most: lower tokens_per_pass and batch_size in a copy of its config and give "
-        "that with --config, or leave the control out with --candidate_only skip"
-    )
-    with tempfile.TemporaryDirectory(prefix="finrank-audit-") as folder, explain_out_of_memory(advice=advice):
-        data = _with_rewards(input_dir, split, Path(folder))
-        if candidate_only == TRAIN:
-            model_dir = _train_control(data, config_path, Path(folder), seed)
-        else:
-            model_dir = Path(candidate_only)
+
+def _control(
+    input_dir: Path, pools: Sequence[Pool], split: str, candidate_only: str, config: Path, seed: int
+) -> Metric:
+    """The outcome of the candidate-only control per audited pool."""
+    import numpy as np
+
+    from finrank.commands.rewards import rewards
+    from finrank.evaluation.audit.attackers import accuracies
+    from finrank.evaluation.metrics import Metric
+    from finrank.ranker.saving import find_model, load_model, read_settings
+    from finrank.ranker.scoring import score_records
+    from finrank.training.memory import explain_out_of_memory
+
+    with tempfile.TemporaryDirectory(prefix="finrank-audit-") as folder, explain_out_of_memory(advice=_MEMORY_ADVICE):
+        data = input_dir
+        if not _is_rewarded(input_dir / f"{split}.jsonl"):
+            data = Path(folder) / "rewarded"
+            rewards(input_dir, data)
+        trained = candidate_only == TRAIN
+        model_dir = find_model(_train_control(data, config, Path(folder), seed) if trained else Path(candidate_only))
+        if not read_settings(model_dir).prompt.candidate_only:
+            raise UserError(
+                f"{model_dir} reads question and page: give a control, trained with: "
+                "python 04_sft_train.py --config configs/models/minilm.yaml --candidate_only"
+            )
         rewarded = load_records(data / f"{split}.jsonl", RewardedPool)
-        found = dict(
-            zip([pool.id for pool in rewarded], accuracies(rewarded, _score(model_dir, rewarded)), strict=True)
-        )
+        outcomes = accuracies(rewarded, score_records(load_model(model_dir), rewarded, "scoring control"))
+    outcome_of = dict(zip([pool.id for pool in rewarded], outcomes.tolist(), strict=True))
     # Pools that stage 03 rejects have no outcome and no weight.
-    values = np.array([found.get(pool.id, 0.0) for pool in pools])
-    return Metric(values, np.array([float(pool.id in found) for pool in pools])), None
+    values = np.array([outcome_of.get(pool.id, 0.0) for pool in pools])
+    return Metric(values, np.array([float(pool.id in outcome_of) for pool in pools]))
 
 
-def _with_rewards(input_dir: Path, split: str, folder: Path) -> Path:
-    """The folder itself where its pools have rewards, else what stage 03 makes of it."""
-    if _is_rewarded(input_dir / f"{split}.jsonl"):
-        return input_dir
-    from finrank.commands import rewards
-
-    rewards.run(input_dir, folder / "rewarded")
-    return folder / "rewarded"
-
-
-def _train_control(data: Path, config_path: Path, folder: Path, seed: int) -> Path:
-    """Train the control on train for one epoch, with the code of stage 04; gives its stage directory."""
-    from finrank.commands import sft
+def _train_control(data: Path, config: Path, folder: Path, seed: int) -> Path:
+    """Train the control on train for one epoch, as stage 04 does; returns its stage directory."""
+    from finrank.commands.sft import sft
 
     say(
         "training the candidate-only control for one epoch: this may take minutes (--candidate_only skip leaves it out)"
@@ -153,21 +163,6 @@ def _train_control(data: Path, config_path: Path, folder: Path, seed: int) -> Pa
     for name in ("train", "selection"):  # stage 04 would evaluate on dev too, for nothing
         (seen / f"{name}.jsonl").symlink_to((data / f"{name}.jsonl").resolve())
     overrides = ["trainer.num_train_epochs=1", f"seed={seed}"]
-    stage = sft.run(config_path, seen, folder / "outputs", overrides=overrides, candidate_only=True)
-    say("the control is trained; its folder is a temporary one and goes with the audit")
+    stage = sft(config, seen, folder / "outputs", overrides=overrides, candidate_only=True)
+    say("the control is trained; its folder is a temporary one and is removed with it")
     return stage
-
-
-def _score(model_dir: Path, pools: list[RewardedPool]) -> list[FloatArray]:
-    """Scores [candidates] per pool by a saved control; UserError for a model that reads question and page."""
-    from finrank.ranker.saving import find_model, load_model, read_settings
-    from finrank.ranker.scoring import score_records
-
-    model_dir = find_model(model_dir)
-    if not read_settings(model_dir).prompt.candidate_only:
-        raise UserError(
-            f"{model_dir} reads question and page: give a control, trained with: "
-            "python 04_sft_train.py --config configs/models/minilm.yaml --candidate_only"
-        )
-    loaded = load_model(model_dir)
-    return score_records(loaded, pools, "scoring control")

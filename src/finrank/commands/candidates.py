@@ -1,7 +1,4 @@
-"""Stage 02: learn what gold programs look like, make a pool of candidates for each question, write the pools.
-
-Prints how many pools were made and left out, and where the gold candidates stand.
-"""
+"""Stage 02: learn what gold programs look like, make a pool of candidates for each question, write the pools."""
 
 from __future__ import annotations
 
@@ -11,22 +8,93 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import typer
+
+from finrank.commands.options import CANDIDATES, PROCESSED, Seed, Workers
 from finrank.console import Reading, say, track, warn
 from finrank.errors import UserError
 from finrank.parallel import number_of_workers, ordered_map
 from finrank.pools.fit_likeness import MOST_QUESTIONS, CrossFitted, cross_fit, fold_of
-from finrank.pools.pool import NoPool, build_pool, gold_of
+from finrank.pools.pool import NoPool, PoolSettings, build_pool, sound_gold
 from finrank.records import Pool, Question
-from finrank.store import StageWriter, available_splits
+from finrank.store import REJECTS, StageWriter, split_files
 from finrank.store.json_lines import BadLine, Line, encode, read_lines, read_record
 
 _LINES_TO_LEARN_FROM = 4000
 
 
+NumCandidates = Annotated[
+    int, typer.Option("--num_candidates", help="Candidates per question, the gold program among them (from 2).")
+]
+CorruptionRate = Annotated[
+    float,
+    typer.Option(
+        "--corruption_rate",
+        help="Chance r of a further edit after each (0 <= r < 1): 1/(1-r) edits on average between neighbours of the "
+        "tree along which candidates grow. Low rates give near misses, high rates far ones.",
+    ),
+]
+FailingShare = Annotated[
+    float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
+]
+TrainPools = Annotated[
+    int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
+]
+
+
+def candidates(
+    input_dir: Annotated[Path, typer.Option("--input_dir", help="Output of stage 01.")] = PROCESSED,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")] = CANDIDATES,
+    num_candidates: NumCandidates = 8,
+    corruption_rate: CorruptionRate = 0.5,
+    failing_share: FailingShare = 0.02,
+    train_pools: TrainPools = 1,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Stage 02: pools of the gold program and wrong ones.
+
+    Wrong candidates are made from the gold program, and look like gold ones; the order is shuffled. Writes the same
+    splits as stage 01, rejects.jsonl and manifest.json.
+
+    \b
+    Example:
+      finrank candidates --num_candidates 8 --corruption_rate 0.5
+    """
+    settings = PoolSettings(num_candidates, corruption_rate, failing_share, seed)
+    if train_pools < 1:
+        raise UserError(f"train_pools is {train_pools}: every train question has 1 pool at least")
+    number_of_workers(workers)  # a wrong number is refused before the work, not after
+    files = split_files(input_dir, expected="finqa_processed")
+    arguments = {
+        "input_dir": str(input_dir),
+        "output_dir": str(output_dir),
+        "num_candidates": num_candidates,
+        "corruption_rate": corruption_rate,
+        "failing_share": failing_share,
+        "train_pools": train_pools,
+    }
+    learned_from, path = next(iter(files.items()))
+    fitted = _learn(path, corruption_rate, seed)
+    counts: dict[str, PoolCounts] = {}
+    with (
+        StageWriter[Pool](output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=files.values()) as out,
+        ordered_map(partial(_make_pools, fitted=fitted, settings=settings), workers) as made_of,
+    ):
+        for split, path in files.items():
+            counts[split] = _write_pools(split, path, train_pools if split == "train" else 1, made_of, out)
+        if not any(of_split.pools for of_split in counts.values()):
+            left_out = _listed(sum((of_split.rejects for of_split in counts.values()), Counter()), "no questions")
+            raise UserError(f"no pool could be made of {input_dir} ({left_out}): run step 01 on data with programs")
+        out.extra["likeness_fitted_on"] = {"split": learned_from, "questions_per_fold": fitted.questions}
+        out.extra["candidates"] = {split: of_split.as_json(num_candidates) for split, of_split in counts.items()}
+    _print_counts(counts, num_candidates, output_dir)
+
+
 @dataclass
-class SplitSummary:
+class PoolCounts:
     """Running counts over the pools of one split; its size does not grow with their number."""
 
     pools: int = 0
@@ -49,7 +117,7 @@ class SplitSummary:
                 self.failing += candidate.answer is None
                 self.edits += len(candidate.edits)
 
-    def merge(self, other: SplitSummary) -> None:
+    def merge(self, other: PoolCounts) -> None:
         """Add the counts of other pools."""
         for part in fields(self):
             setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
@@ -66,133 +134,67 @@ class SplitSummary:
         }
 
 
-def run(
-    input_dir: Path,
-    output_dir: Path,
-    *,
-    num_candidates: int = 8,
-    corruption_rate: float = 0.5,
-    failing_share: float = 0.02,
-    train_pools: int = 1,
-    seed: int = 0,
-    workers: int = 1,
-) -> None:
-    """Write `output_dir` with a Pool for every Question of `input_dir` that has a program; the others go to rejects.
-
-    `corruption_rate` in [0, 1) is the chance of one more edit after each edit of a wrong candidate: low rates give near
-    misses, high rates far ones. `failing_share` in [0, 1) is the share of wrong candidates that fail to execute.
-    `train_pools` above 1 makes further pools of every train question, with ids that end in "#2", "#3" and so on and
-    wrong candidates of their own: training then meets new ones instead of learning the same by heart. `workers`
-    processes (0: one per core) make the same files. Raises UserError for settings out of range, when the input is
-    missing, or when no pool can be made of it.
-    """
-    _check_settings(num_candidates, corruption_rate, failing_share, train_pools)
-    number_of_workers(workers)  # a wrong number is refused before the work, not after
-    splits = available_splits(input_dir, expected="finqa_processed")
-    files = {split: input_dir / f"{split}.jsonl" for split in splits}
-    arguments = {
-        "input_dir": str(input_dir),
-        "output_dir": str(output_dir),
-        "num_candidates": num_candidates,
-        "corruption_rate": corruption_rate,
-        "failing_share": failing_share,
-        "train_pools": train_pools,
-    }
-    fitted = _learn(files[splits[0]], corruption_rate, seed)
-    pools_of = partial(
-        _pools_of,
-        fitted=fitted,
-        make_pool=partial(
-            build_pool,
-            num_candidates=num_candidates,
-            corruption_rate=corruption_rate,
-            failing_share=failing_share,
-            seed=seed,
-        ),
-        num_candidates=num_candidates,
-    )
-    summaries: dict[str, SplitSummary] = {}
-    with (
-        StageWriter[Pool](output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=files.values()) as out,
-        ordered_map(pools_of, workers) as made_of,
-    ):
-        for split, path in files.items():
-            count = train_pools if split == "train" else 1
-            summaries[split] = _write_pools(split, path, count, made_of, out)
-        if not any(summary.pools for summary in summaries.values()):
-            reasons = sum((summary.rejects for summary in summaries.values()), Counter[str]())
-            left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "no questions"
-            raise UserError(f"no pool could be made of {input_dir} ({left_out}): run step 01 on data with programs")
-        out.extra["likeness_fitted_on"] = {"split": splits[0], "questions_per_fold": fitted.questions}
-        out.extra["candidates"] = {split: summary.as_json(num_candidates) for split, summary in summaries.items()}
-    _print_summaries(summaries, num_candidates, output_dir)
-
-
 class _Made(NamedTuple):
-    """What becomes of a question: its pools as lines, and a reject where one could not be made."""
+    """The pools of a question as lines, and a reject where one could not be made."""
 
     lines: list[bytes]
-    summary: SplitSummary
+    counts: PoolCounts
     reject: BadLine | None
 
 
 def _write_pools(
     split: str,
     path: Path,
-    count: int,
+    pools_each: int,
     made_of: Callable[[Iterable[tuple[Line, int]]], Iterator[_Made]],
     out: StageWriter[Pool],
-) -> SplitSummary:
-    """Write `count` pools for every question of a split; the counts of what was made."""
-    summary = SplitSummary()
+) -> PoolCounts:
+    """Write `pools_each` pools for every question of a split, and count them."""
+    counts = PoolCounts()
     reading = Reading.of(path)
-    jobs = ((line, count) for line in read_lines(path, reading))
+    jobs = ((line, pools_each) for line in read_lines(path, reading))
     for made in track(made_of(jobs), f"candidates of {split}", reading=reading):
         for line in made.lines:
             out.write_encoded(split, line)
         if made.reject is not None:
             out.reject(path.name, made.reject.line, made.reject.id, made.reject.reason)
-        summary.merge(made.summary)
-    return summary
+        counts.merge(made.counts)
+    return counts
 
 
-def _pools_of(
-    job: tuple[Line, int], *, fitted: CrossFitted, make_pool: Callable[..., Pool], num_candidates: int
-) -> _Made:
+def _make_pools(job: tuple[Line, int], *, fitted: CrossFitted, settings: PoolSettings) -> _Made:
     """So many pools of the question in a line; in a worker process when there are several."""
     line, count = job
-    made = _Made([], SplitSummary(), None)
+    made = _Made([], PoolCounts(), None)
     question = read_record(line, Question)
     if isinstance(question, BadLine):
-        made.summary.rejects["unreadable line"] += 1
+        made.counts.rejects["unreadable line"] += 1
         return made._replace(reject=question._replace(reason=f"unreadable line: {question.reason}"))
-    for copy in _copies(question, count):
+    for number in range(1, count + 1):
+        # Further pools have wrong candidates of their own, for training to meet new ones: the id seeds them.
+        copy = question if number == 1 else question.model_copy(update={"id": f"{question.id}#{number}"})
         try:
-            pool = make_pool(copy, likeness=fitted.of(copy.page))
+            pool = build_pool(copy, settings, fitted.of(copy.page))
         except NoPool as reason:
-            # Of a further pool that cannot be made, the id says which; those before it are written.
-            made.summary.rejects[reason.kind] += 1
+            made.counts.rejects[reason.kind] += 1
             return made._replace(reject=BadLine(line.file, line.number, copy.id, str(reason)))
         made.lines.append(encode(pool))
-        made.summary.add(pool, num_candidates)
+        made.counts.add(pool, settings.num_candidates)
     return made
 
 
 def _learn(path: Path, rate: float, seed: int) -> CrossFitted:
-    """What gold programs look like, learned from the first questions of a split; says so on the screen."""
+    """Fit the likeness to gold on the first questions of a split, and say so."""
     fitted = cross_fit(_sound_questions(path), rate=rate, seed=seed)
+    how = f"learned from {' and '.join(map(str, fitted.questions))} questions of {path.stem}, each half for the other"
     if min(fitted.questions) == 0:
-        say(
-            f"what gold programs look like: from FinQA's shapes alone, since {path.name} has too few questions to learn"
-        )
-    else:
-        numbers = " and ".join(map(str, fitted.questions))
-        say(f"what gold programs look like: learned from {numbers} questions of {path.stem}, each half for the other")
+        how = f"from FinQA's shapes alone, since {path.name} has too few questions to learn"
+    say(f"what gold programs look like: {how}")
     return fitted
 
 
 def _sound_questions(path: Path) -> list[Question]:
-    """The first questions of a file with a gold program that gives their answer, as many per fold as fitting takes."""
+    """The first questions of a file with a sound gold program, as many per fold as fitting takes."""
     sound: list[Question] = []
     counts = Counter[int]()
     for line in islice(read_lines(path), _LINES_TO_LEARN_FROM):
@@ -200,47 +202,31 @@ def _sound_questions(path: Path) -> list[Question]:
         if isinstance(question, BadLine) or counts[fold_of(question.page)] == MOST_QUESTIONS:
             continue
         try:
-            gold_of(question)
+            _, answer = sound_gold(question)
         except NoPool:
             continue
         counts[fold_of(question.page)] += 1
-        sound.append(question)
+        sound.append(question.model_copy(update={"answer": answer}))
     return sound
 
 
-def _copies(question: Question, count: int) -> Iterator[Question]:
-    yield question
-    for number in range(2, count + 1):
-        yield question.model_copy(update={"id": f"{question.id}#{number}"})
-
-
-def _check_settings(num_candidates: int, corruption_rate: float, failing_share: float, train_pools: int) -> None:
-    if not 0.0 <= failing_share < 1.0:
-        raise UserError(f"failing_share is {failing_share}: it is a share of wrong candidates, from 0 to below 1")
-    if train_pools < 1:
-        raise UserError(f"train_pools is {train_pools}: every train question has 1 pool at least")
-    if num_candidates < 2:
-        raise UserError(f"num_candidates is {num_candidates}: a pool needs 2 at least, the gold and a wrong one")
-    if not 0.0 <= corruption_rate < 1.0:
-        raise UserError(
-            f"corruption_rate is {corruption_rate}: it is the chance of one more edit, from 0 to below 1 (default 0.5)"
-        )
-
-
-def _print_summaries(summaries: dict[str, SplitSummary], num_candidates: int, output_dir: Path) -> None:
-    for split, summary in summaries.items():
-        facts = summary.as_json(num_candidates)
-        left_out = ", ".join(f"{count} {reason}" for reason, count in facts["rejects"].items()) or "none"
-        say(f"{split}: {summary.pools} pools, left out: {left_out}")
-        if summary.pools:
+def _print_counts(counts: dict[str, PoolCounts], num_candidates: int, output_dir: Path) -> None:
+    for split, of_split in counts.items():
+        facts = of_split.as_json(num_candidates)
+        say(f"{split}: {of_split.pools} pools, left out: {_listed(of_split.rejects, 'none')}")
+        if of_split.pools:
             say(
                 f"    edits per wrong candidate {facts['mean_edits']:.2f}, without a value "
                 f"{facts['failing_share']:.2%}, gold at positions {facts['gold_positions']}"
             )
-        if summary.smaller:
+        if of_split.smaller:
             warn(
-                f"{split}: {summary.smaller} pools have fewer than {num_candidates} candidates: "
+                f"{split}: {of_split.smaller} pools have fewer than {num_candidates} candidates: "
                 "no more with different values could be made"
             )
-    if any(summary.rejects for summary in summaries.values()):
-        say(f"what was left out, and why, is in {output_dir / 'rejects.jsonl'}")
+    if any(of_split.rejects for of_split in counts.values()):
+        say(f"what was left out, and why, is in {output_dir / REJECTS}")
+
+
+def _listed(rejects: Counter[str], nothing: str) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(rejects.items())) or nothing

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from finrank.console import say
-from finrank.training.config import load_config
-from finrank.training.ppo import ppo
-from finrank.training.run import STAGE_05_KEYS, explain_out_of_memory
+import typer
+
+from finrank.commands import options
 
 
-def run(
-    config_path: Path,
-    input_dir: Path,
-    output_dir: Path,
+def ppo(
+    config: options.Config,
+    input_dir: options.InputDir = options.REWARDED,
+    output_dir: options.OutputDir = options.OUTPUTS,
     *,
-    sft_model: Path | None = None,
-    base_model: str | None = None,
-    overrides: list[str] | None = None,
-    quick_test: bool = False,
-    resume: bool = False,
+    sft_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--sft_model",
+            help="The model to begin with: a run, a stage directory or a model folder (default: the newest run of "
+            "OUTPUT_DIR that trained this config's model).",
+        ),
+    ] = None,
+    base_model: options.BaseModel = None,
+    overrides: options.Overrides = None,
+    quick_test: options.QuickTest = False,
+    resume: options.Resume = False,
 ) -> Path:
-    """Train with a config file and print where the model is; gives the stage directory.
+    """Stage 05: reinforcement learning from stage 04's model.
 
-    Raises UserError for faults in config, data or weights, and where there is no SFT model to begin with.
+    PPO over the candidates of each pool: the policy is the softmax of their scores.
+
+    Writes 05_ppo with best_model, final_model and training_manifest.json beside 04_sft in the run of the SFT model.
+    The section ppo of the config says how: docs/ppo.md, docs/configuration.md.
+
+    \b
+    Example:
+      finrank ppo --config configs/models/minilm.yaml
+      finrank ppo --config configs/models/minilm.yaml --set ppo.estimator=sampled --set ppo.kl_coefficient=0.1
     """
-    config = load_config(config_path, overrides)
-    with explain_out_of_memory(*STAGE_05_KEYS):
-        stage = ppo.train(
-            config,
-            input_dir,
-            output_dir,
-            sft_model=sft_model,
-            base_model=base_model,
-            quick_test=quick_test,
-            resume=resume,
-        )
-    say(f"best model:  {stage / 'best_model'}")
-    say(f"final model: {stage / 'final_model'}")
-    say(f"manifest:    {stage / 'training_manifest.json'}")
-    return stage
+    from finrank.training.config import load_config
+    from finrank.training.loop import train
+    from finrank.training.ppo.ppo import PPO
+    from finrank.training.run import Run
+
+    settings = load_config(config, overrides)
+    return train(PPO, Run(settings, input_dir, output_dir, sft_model, base_model, quick_test, resume))

@@ -1,45 +1,54 @@
-"""Evaluate a run's model and write what people look at: the HTML report and the model card."""
+"""`finrank report`: an evaluation as an HTML report and a model card."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from finrank.commands import evaluate
-from finrank.evaluation.report.html import run_of
-from finrank.ranker.saving import find_model
+import typer
 
-REPORT = "report.html"
+from finrank.commands import options
+from finrank.commands.evaluate import evaluate
+
+RunDir = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="A run (outputs/run_001), a stage directory or a model folder.")
+]
+Html = Annotated[Path | None, typer.Option("--html", help="File to write (default: report.html in the run).")]
 
 
-def run(
-    run_dir: Path,
-    data_dir: Path,
+def report(
+    run_dir: RunDir,
+    data: options.RewardedPools = options.REWARDED,
     *,
-    split: str = "dev",
-    html_path: Path | None = None,
-    json_path: Path | None = None,
-    candidate_only_dir: Path | None = None,
-    wanted_accuracy: float = 0.9,
-    save_confidence: bool = True,
-    base_model: str | None = None,
-    seed: int = 0,
+    split: options.Split = "dev",
+    html_path: Html = None,
+    json_path: options.FiguresJson = None,
+    candidate_only: options.Control = None,
+    wanted_accuracy: options.WantedAccuracy = 0.9,
+    save_confidence: options.SaveConfidence = True,
+    base_model: options.BaseModel = None,
+    seed: options.EvaluationSeed = 0,
 ) -> Path:
-    """Evaluate as `finrank evaluate` does, which writes the model card, write the report, and give its path.
+    """Evaluate a model; write an HTML report and model card.
 
-    `wanted_accuracy` and `save_confidence` as for `evaluate.run`; without the latter there is no card either.
+    The same as evaluate with --html report.html in the run's folder.
 
-    The report goes to `html_path`, or else to `report.html` in the run (of a model that no run trained: into its own
-    folder). Raises UserError for a missing model, split or part.
+    \b
+    Example:
+      finrank report outputs/run_001
     """
+    from finrank.evaluation.report.html import run_of
+    from finrank.ranker.saving import find_model
+
     model_dir = find_model(run_dir)
-    path = html_path or (run_of(model_dir) or model_dir) / REPORT
-    evaluate.run(
+    path = html_path or (run_of(model_dir) or model_dir) / "report.html"
+    evaluate(
         model_dir,
-        data_dir,
+        data,
         split=split,
         json_path=json_path,
+        candidate_only=candidate_only,
         html_path=path,
-        candidate_only_dir=candidate_only_dir,
         wanted_accuracy=wanted_accuracy,
         save_confidence=save_confidence,
         base_model=base_model,

@@ -1,39 +1,89 @@
 """Stage 03: read candidate pools, give every candidate a reward, write rewarded pools.
 
-Prints how the rewards are distributed, and warns about pools that cannot teach anything.
+Prints the distribution of the rewards, and warns about pools that cannot teach anything.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import typer
 from rich.table import Table
 
+from finrank.commands.options import CANDIDATES, REWARDED, Seed, Workers
 from finrank.console import Reading, console, say, track, warn
 from finrank.errors import UserError
 from finrank.parallel import ordered_map
-from finrank.pools.rewards import RewardWeights, Unrewardable, reward_pool
+from finrank.pools.rewards import RewardWeights, Unrewardable, load_reward_weights, reward_pool
 from finrank.records import Pool, RewardedPool
-from finrank.store import StageWriter, available_splits
+from finrank.store import REJECTS, StageWriter, split_files
 from finrank.store.json_lines import BadLine, Line, encode, read_lines, read_record, shorten
 
 _BINS = ("0", "0.0-0.1", "0.1-0.2", "0.2-0.3", "0.3-0.4", "0.4-0.5", "1")
-_FIRST_IDS = 5  # how many ids a warning names
+_FIRST_IDS = 5  # ids that a warning names
 _BAR_WIDTH = 40
 
 
+def rewards(
+    input_dir: Annotated[Path, typer.Option("--input_dir", help="Output of stage 02.")] = CANDIDATES,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")] = REWARDED,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="YAML with the weights of the parts (default: closeness 0.5, operations 0.3, execution 0.2).",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Stage 03: a reward in [0, 1] for every candidate.
+
+    Correct ones get 1.0, others at most 0.5, programs that fail 0. Writes the same splits as stage 02, rejects.jsonl
+    and manifest.json.
+
+    \b
+    Example:
+      finrank rewards --input_dir datasets/finqa_candidates --output_dir datasets/finqa_with_rewards
+    """
+    weights = load_reward_weights(config) if config else RewardWeights()
+    files = split_files(input_dir, expected="finqa_candidates")
+    arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "weights": weights.model_dump()}
+    summary = RewardSummary()
+    first_left_out: BadLine | None = None
+    with (
+        # Nothing here is random: the seed is only recorded.
+        StageWriter[RewardedPool](
+            output_dir, stage="rewards", arguments=arguments, seed=seed, inputs=files.values()
+        ) as out,
+        ordered_map(partial(_rewarded, weights=weights), workers) as rewarded,
+    ):
+        for split, path in files.items():
+            reading = Reading.of(path)
+            for pool in track(rewarded(read_lines(path, reading)), f"rewards of {split}", reading=reading):
+                if isinstance(pool, BadLine):
+                    out.reject(path.name, pool.line, pool.id, pool.reason)
+                    first_left_out = first_left_out or pool
+                    continue
+                out.write_encoded(split, pool.line)
+                summary.add(pool)
+        if not summary.pools:
+            raise UserError(_why_nothing(input_dir, first_left_out))
+        out.extra["rewards"] = summary.as_json()
+    _print_summary(summary, out.rejected, output_dir)
+
+
 class Rewarded(NamedTuple):
-    """A rewarded pool as a line to be written, and what is counted of it."""
+    """A rewarded pool as a line to write, and the facts that are counted."""
 
     id: str
     line: bytes
     rewards: list[float]
-    correct: int  # how many candidates are
+    correct: int  # number of correct candidates
 
 
 @dataclass
@@ -42,12 +92,12 @@ class RewardSummary:
 
     pools: int = 0
     candidates: int = 0
-    bins: Counter[str] = field(default_factory=Counter)
-    tied_top: int = 0
-    several_correct: int = 0
-    without_correct: int = 0
-    no_spread: int = 0
-    no_spread_ids: list[str] = field(default_factory=list)
+    rewards: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_BINS, 0))
+    pools_tied_at_top: int = 0
+    pools_with_several_correct: int = 0
+    pools_without_correct: int = 0
+    pools_without_spread: int = 0
+    first_ids_without_spread: list[str] = field(default_factory=list)
     _best_sum: float = 0.0
     _others_sum: float = 0.0
 
@@ -56,31 +106,25 @@ class RewardSummary:
         best = max(pool.rewards)
         self.pools += 1
         self.candidates += len(pool.rewards)
-        self.bins.update([reward_bin(reward) for reward in pool.rewards])
-        self.tied_top += pool.rewards.count(best) > 1
-        self.several_correct += pool.correct > 1
-        self.without_correct += not pool.correct
+        for reward in pool.rewards:
+            self.rewards[reward_bin(reward)] += 1
+        self.pools_tied_at_top += pool.rewards.count(best) > 1
+        self.pools_with_several_correct += pool.correct > 1
+        self.pools_without_correct += not pool.correct
         self._best_sum += best
         self._others_sum += sum(pool.rewards) - best
         if min(pool.rewards) == best:
-            self.no_spread += 1
-            if len(self.no_spread_ids) < _FIRST_IDS:
-                self.no_spread_ids.append(pool.id)
+            self.pools_without_spread += 1
+            if len(self.first_ids_without_spread) < _FIRST_IDS:
+                self.first_ids_without_spread.append(pool.id)
 
     def as_json(self) -> dict[str, Any]:
-        """The counts and means, for the manifest; a mean of nothing is None."""
+        """The counts and means of at least one pool, for the manifest; a mean of nothing is None."""
         others = self.candidates - self.pools
         return {
-            "pools": self.pools,
-            "candidates": self.candidates,
-            "rewards": {name: self.bins[name] for name in _BINS},
-            "mean_best": round(self._best_sum / self.pools, 6) if self.pools else None,
+            **{name: value for name, value in vars(self).items() if not name.startswith("_")},
+            "mean_best": round(self._best_sum / self.pools, 6),
             "mean_of_others": round(self._others_sum / others, 6) if others else None,
-            "pools_tied_at_top": self.tied_top,
-            "pools_with_several_correct": self.several_correct,
-            "pools_without_correct": self.without_correct,
-            "pools_without_spread": self.no_spread,
-            "first_ids_without_spread": self.no_spread_ids,
         }
 
 
@@ -97,42 +141,6 @@ def reward_bin(reward: float) -> str:
     return _BINS[math.ceil(round(reward * 10, 6))]  # rounded first: 0.7 * 10 is not 7 in binary
 
 
-def run(
-    input_dir: Path, output_dir: Path, *, weights: RewardWeights | None = None, seed: int = 0, workers: int = 1
-) -> None:
-    """Write `output_dir` with a RewardedPool for every Pool of `input_dir`; the others go to rejects.
-
-    Nothing here is random: `seed` is recorded in the manifest alone. `workers` processes (0: one per core) make the
-    same files. Raises UserError when the input is missing, or when none of it can be rewarded.
-    """
-    weights = weights or RewardWeights()
-    splits = available_splits(input_dir, expected="finqa_candidates")
-    files = {split: input_dir / f"{split}.jsonl" for split in splits}
-    arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "weights": weights.model_dump()}
-    summary = RewardSummary()
-    first_left_out: BadLine | None = None
-    with (
-        StageWriter[RewardedPool](
-            output_dir, stage="rewards", arguments=arguments, seed=seed, inputs=files.values()
-        ) as out,
-        ordered_map(partial(_rewarded, weights=weights), workers) as rewarded,
-    ):
-        for split, path in files.items():
-            reading = Reading.of(path)
-            found = rewarded(read_lines(path, reading))
-            for pool in track(found, f"rewards of {split}", reading=reading):
-                if isinstance(pool, BadLine):
-                    out.reject(path.name, pool.line, pool.id, pool.reason)
-                    first_left_out = first_left_out or pool
-                    continue
-                out.write_encoded(split, pool.line)
-                summary.add(pool)
-        if not summary.pools:
-            raise UserError(_why_nothing(input_dir, first_left_out))
-        out.extra["rewards"] = summary.as_json()
-    _print_summary(summary, out.rejected, output_dir)
-
-
 def _rewarded(line: Line, weights: RewardWeights) -> Rewarded | BadLine:
     """The pool in a line with its rewards, or why it has none; in a worker process when there are several."""
     pool = read_record(line, Pool)
@@ -146,7 +154,7 @@ def _rewarded(line: Line, weights: RewardWeights) -> Rewarded | BadLine:
 
 
 def _why_nothing(input_dir: Path, first_left_out: BadLine | None) -> str:
-    """What to tell the user when no pool got rewards."""
+    """The error text when no pool got rewards."""
     if first_left_out is None:
         return f"all files of {input_dir} are empty: make its pools again with 02_generate_candidates.py"
     place = f"{first_left_out.file}:{first_left_out.line} (id {shorten(str(first_left_out.id), 100)})"
@@ -155,26 +163,23 @@ def _why_nothing(input_dir: Path, first_left_out: BadLine | None) -> str:
 
 def _print_summary(summary: RewardSummary, rejected: int, output_dir: Path) -> None:
     facts = summary.as_json()
-    table = Table(title=f"rewards of {facts['candidates']} candidates in {facts['pools']} pools")
-    table.add_column("reward")
-    table.add_column("candidates", justify="right")
-    table.add_column("share", justify="right")
-    table.add_column("")
-    most = max(facts["rewards"].values()) or 1
-    for name, count in facts["rewards"].items():
-        share = count / max(facts["candidates"], 1)
-        table.add_row(name, str(count), f"{share:.1%}", "#" * round(_BAR_WIDTH * count / most))
+    table = Table(title=f"rewards of {summary.candidates} candidates in {summary.pools} pools")
+    for heading in ("reward", "candidates", "share", ""):
+        table.add_column(heading, justify="right" if heading in ("candidates", "share") else "left")
+    largest = max(summary.rewards.values())
+    for name, count in summary.rewards.items():
+        bar = "#" * round(_BAR_WIDTH * count / largest)
+        table.add_row(name, str(count), f"{count / summary.candidates:.1%}", bar)
     console.print(table)
-    if summary.pools:
-        say(f"mean best reward {facts['mean_best']}, mean of the others {facts['mean_of_others']}")
+    say(f"mean best reward {facts['mean_best']}, mean of the others {facts['mean_of_others']}")
     say(
-        f"pools tied at the top: {summary.tied_top}, with several correct candidates: "
-        f"{summary.several_correct}, without a correct one: {summary.without_correct}"
+        f"pools tied at the top: {summary.pools_tied_at_top}, with several correct candidates: "
+        f"{summary.pools_with_several_correct}, without a correct one: {summary.pools_without_correct}"
     )
-    if summary.no_spread:
+    if summary.pools_without_spread:
         warn(
-            f"{summary.no_spread} pools have no spread (all rewards equal): a ranker learns nothing from "
-            f"them; first ids: {', '.join(summary.no_spread_ids)}"
+            f"{summary.pools_without_spread} pools have no spread (all rewards equal): a ranker learns nothing from "
+            f"them; first ids: {', '.join(summary.first_ids_without_spread)}"
         )
     if rejected:
-        warn(f"{rejected} records were left out: the reasons are in {output_dir / 'rejects.jsonl'}")
+        warn(f"{rejected} records were left out: the reasons are in {output_dir / REJECTS}")

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from finrank.console import say
-from finrank.training import sft
-from finrank.training.config import load_config
-from finrank.training.run import explain_out_of_memory
+import typer
+
+from finrank.commands import options
 
 
-def run(
-    config_path: Path,
-    input_dir: Path,
-    output_dir: Path,
+def sft(
+    config: options.Config,
+    input_dir: options.InputDir = options.REWARDED,
+    output_dir: options.OutputDir = options.OUTPUTS,
     *,
-    base_model: str | None = None,
-    overrides: list[str] | None = None,
-    candidate_only: bool = False,
-    init_model: Path | None = None,
-    quick_test: bool = False,
-    resume: bool = False,
+    base_model: options.BaseModel = None,
+    overrides: options.Overrides = None,
+    candidate_only: Annotated[
+        bool,
+        typer.Option("--candidate_only", help="Hide question, page and labels: measures what pools give away."),
+    ] = False,
+    init_model: Annotated[
+        Path | None,
+        typer.Option("--init_model", help="Start from this trained model's adapters and head (same base and LoRA)."),
+    ] = None,
+    quick_test: options.QuickTest = False,
+    resume: options.Resume = False,
 ) -> Path:
-    """Train with a config file and print where the model is; gives the stage directory.
+    """Stage 04: train the ranking model.
 
-    `candidate_only` hides question, page and labels: its accuracy is what the pools give away by themselves.
-    `init_model` is a trained model to start from instead of fresh adapters and head.
-    Raises UserError for faults in config, data or weights.
+    Writes OUTPUT_DIR/run_NNN/04_sft with best_model, final_model and training_manifest.json; NNN counts up. The model
+    is measured on selection while it trains and on dev at the end.
+
+    \b
+    Example:
+      finrank sft --config configs/models/minilm.yaml --quick_test
+      finrank sft --config configs/models/minilm.yaml --set batch_size=2 --set trainer.num_train_epochs=1
     """
+    from finrank.training.config import load_config
+    from finrank.training.loop import train
+    from finrank.training.run import Run
+    from finrank.training.sft import SFT
+
     hidden = ["prompt.candidate_only=true"] if candidate_only else []
-    config = load_config(config_path, [*(overrides or []), *hidden], base_model)
-    with explain_out_of_memory():
-        stage = sft.train(config, input_dir, output_dir, init_model=init_model, quick_test=quick_test, resume=resume)
-    say(f"best model:  {stage / 'best_model'}")
-    say(f"final model: {stage / 'final_model'}")
-    say(f"manifest:    {stage / 'training_manifest.json'}")
-    return stage
+    settings = load_config(config, [*(overrides or []), *hidden], base_model)
+    return train(SFT, Run(settings, input_dir, output_dir, init_model, quick_test=quick_test, resume=resume))

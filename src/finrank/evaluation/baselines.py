@@ -1,8 +1,6 @@
-"""Scorers that understand nothing: what a model must beat before its figures mean anything.
+"""Baselines: scorers without understanding, which a model must beat before its figures mean anything.
 
-Each gives scores [candidates] per pool that pass through the metrics like a model's, except `chance`, which
-is worked out from the pool directly, so that it checks the metrics (a constant scorer must come out the
-same).
+Each returns scores [candidates] per pool that pass through the metrics like a model's.
 """
 
 from __future__ import annotations
@@ -16,17 +14,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from finrank.evaluation.metrics import (
-    FloatArray,
-    Metric,
-    Outcome,
-    executing_candidates,
-    metrics_of_outcomes,
-    same_programs,
-    share_of_answers,
-)
-from finrank.evaluation.ranks import chance_discounted_gain, chance_reciprocal_rank
-from finrank.records import Answer, Candidate, Pool, RewardedPool, answer_key
+from finrank.evaluation.metrics import FloatArray, Metric, pool_metrics
+from finrank.programs.value import answer_key
+from finrank.records import Answer, Candidate, Pool, RewardedPool
 
 # Distances lie in [0, 1]; a failed candidate scores below every mean distance.
 _FAILED = -2.0
@@ -34,26 +24,16 @@ _TOKEN = re.compile(r"[^\s(),]+")
 
 
 def chance(pools: Sequence[RewardedPool]) -> dict[str, Metric]:
-    """The metrics expected from a ranking in random order; a random one of the distinct answers where answers count."""
-    metrics = metrics_of_outcomes(pools, [_chance_outcome(pool) for pool in pools])
+    """The metrics expected from a ranking in random order; a random one of the distinct answers where answers count.
+
+    A tie of all candidates counts by expectation, so these are the metrics of equal scores.
+    """
+    metrics = pool_metrics(pools, [constant(pool) for pool in pools])
     return {**metrics, "accuracy_pooled": metrics["accuracy_max"]}
 
 
-def _chance_outcome(pool: RewardedPool) -> Outcome:
-    size = len(pool.candidates)
-    return Outcome(
-        correct=len(pool.correct) / size,
-        correct_max=share_of_answers(pool, range(size)),
-        selected_reward=math.fsum(pool.rewards) / size,
-        reciprocal_rank=chance_reciprocal_rank(size, len(pool.correct)),
-        discounted_gain=chance_discounted_gain(pool.rewards),
-        executes=len(executing_candidates(pool)) / size,
-        same_program=len(same_programs(pool)) / size,
-    )
-
-
-def constant(pool: RewardedPool) -> FloatArray:
-    """The same score for all candidates: what a model that ignores its input gives."""
+def constant(pool: Pool) -> FloatArray:
+    """The same score for all candidates, as from a model that ignores its input."""
     return np.zeros(len(pool.candidates))
 
 
@@ -65,8 +45,7 @@ def oracle(pool: RewardedPool) -> FloatArray:
 def medoid(pool: Pool) -> FloatArray:
     """Minus the mean distance of a candidate's value to the others': the highest lies in the middle.
 
-    Finds gold without reading anything where the others were made by editing gold. Failed candidates come
-    last.
+    Finds gold without reading anything where the others were made by editing gold.
     """
     return nearness(pool, lambda first, second: answer_distance(first.answer, second.answer))
 
@@ -99,8 +78,8 @@ def token_distance(first: Candidate, second: Candidate) -> float:
     >>> token_distance(one, other)  # {add, 1} of {add, 1, 2, 3}
     0.5
     """
-    own, others = set(program_tokens(first.program)), set(program_tokens(second.program))
-    return 1.0 - len(own & others) / len(own | others) if own and others else 1.0
+    tokens, others = set(program_tokens(first.program)), set(program_tokens(second.program))
+    return 1.0 - len(tokens & others) / len(tokens | others) if tokens and others else 1.0
 
 
 @lru_cache(maxsize=4096)
@@ -114,20 +93,19 @@ def program_tokens(text: str | None) -> tuple[str, ...]:
 
 
 def answer_distance(first: Answer | None, second: Answer | None) -> float:
-    """Symmetric distance of two answers in [0, 1]: |a - b| / (|a| + |b|) for numbers, else 0 or 1.
+    """Symmetric distance of two answers in [0, 1]: |a - b| / (|a| + |b|) for numbers (Canberra distance), else 0 or 1.
 
-    The formula for numbers is the Canberra distance. A number is 1 away from "yes" and "no", "yes" is 1 away
-    from "no", and a failed candidate 1 away from everything.
+    A number is 1 away from "yes" and "no", "yes" is 1 away from "no", a failed candidate 1 away from everything.
 
     >>> answer_distance(3.0, 1.0), answer_distance(0.0, 0.0), answer_distance("yes", "no")
     (0.5, 0.0, 1.0)
     """
     if first is None or second is None:
         return 1.0
-    if isinstance(first, str) or isinstance(second, str):
-        return 0.0 if first == second else 1.0
     if first == second:
         return 0.0
+    if isinstance(first, str) or isinstance(second, str):
+        return 1.0
     first, second = first / 2, second / 2  # the sum of two huge values must not overflow
     return abs(first - second) / (abs(first) + abs(second))
 
@@ -138,10 +116,10 @@ def majority_vote(pools: Sequence[RewardedPool]) -> list[FloatArray] | None:
     None where no pool has a repeated value: voting does not apply.
     """
     votes = [_votes(pool) for pool in pools]
-    return votes if any((own > 1).any() for own in votes) else None
+    return votes if any((counts > 1).any() for counts in votes) else None
 
 
 def _votes(pool: RewardedPool) -> FloatArray:
-    keys = [None if c.answer is None else answer_key(c.answer) for c in pool.candidates]
+    keys = [answer_key(candidate.answer) for candidate in pool.candidates]
     counts = Counter(keys)
     return np.array([0.0 if key is None else float(counts[key]) for key in keys])

@@ -1,14 +1,12 @@
-"""How far a probability can be believed, and when to answer at all: calibration and the threshold to abstain by.
+"""Calibration: how far a probability can be believed, and the threshold below which to abstain.
 
 1. The probability of a pool's top answer is that of the ranking: equal answers pool theirs (`ranker/answers.py`).
-2. One temperature for all pools makes it milder or sharper: p_i^(1/T), normalised (temperature scaling: Guo et al.,
-   "On Calibration of Modern Neural Networks", ICML 2017). T minimises the negative log-likelihood of the right
-   answer. A pool without a right answer has no such likelihood and stays out of the fit, as it stays out of the
-   training loss; everywhere below it counts as wrong. T changes no order, so accuracy stays what it was.
-3. All figures about calibration are out of fold: pages are cut into two halves, and each half gets the temperature
-   of the other. The temperature that ships is fitted on all pools.
-4. The threshold is the lowest probability above which accuracy is at least the wanted one, with 95 % confidence in
-   spite of the search (`abstention_threshold`).
+2. One temperature T for all pools makes it milder or sharper: p_i^(1/T), normalised (Guo et al., "On Calibration of
+   Modern Neural Networks", ICML 2017). T minimises the negative log-likelihood of the right answer. A pool without a
+   right answer stays out of the fit, as out of the training loss; everywhere below it counts as wrong.
+3. Calibration errors are out of fold: each half of the pages gets the temperature of the other. The temperature that
+   ships is fitted on all pools.
+4. The threshold is the lowest probability above which accuracy is at least the wanted one, with 95 % confidence.
 """
 
 from __future__ import annotations
@@ -16,13 +14,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, checked_scores
+from finrank.evaluation.result import CalibrationFigures, ReliabilityBin, ShippedConfidence
 from finrank.ranker.answers import group_equal_answers, temper
+from finrank.ranker.confidence import Confidence, Threshold
 from finrank.records import RewardedPool
 
 BINS = 10
@@ -55,16 +55,17 @@ class Answers(NamedTuple):
         return (top & self.right).sum(axis=1) / top.sum(axis=1)
 
 
-def confidence_figures(
-    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], *, wanted_accuracy: float = 0.9, seed: int = 0
-) -> dict[str, Any]:
-    """All figures about a scorer's probabilities on these pools, as JSON values; `seed` draws the halves of the pages.
+def calibration_figures(
+    pools: Sequence[RewardedPool],
+    scores: Sequence[ArrayLike],
+    *,
+    wanted_accuracy: float = 0.9,
+    seed: int = 0,
+    shipped: Confidence | None = None,
+) -> CalibrationFigures:
+    """All figures about a scorer's probabilities on these pools.
 
-    "temperature" ships, fitted on all pools. "ece" and "ece_uncalibrated" (expected calibration error with and without
-    temperature), "reliability", "risk_coverage" and "accuracy_at" a share of the pools answered, the surest first, are
-    out of fold. "threshold" is for the shipped temperature, or None where `wanted_accuracy` is out of reach.
-    "pool_sizes" and "origins" count pools by number of candidates, and candidates by origin.
-
+    `seed` draws the halves of the pages; `shipped` is the confidence found in the model folder, tried on these pools.
     Raises ValueError without pools, for a wanted accuracy not between 0 and 1, and for bad scores as `pool_metrics`.
     """
     if not pools or len(pools) != len(scores):
@@ -72,32 +73,37 @@ def confidence_figures(
     if not 0 < wanted_accuracy < 1:
         raise ValueError(f"wanted_accuracy must be between 0 and 1 (0.9: nine of ten right), got {wanted_accuracy}")
     answers = distinct_answers(pools, scores)
-    pages = [pool.page for pool in pools]
-    temperature = fit_temperature(answers)
-    right = answers.top_is_right()
-    before, after = answers.confidence(1.0), answers.confidence(out_of_fold_temperatures(answers, pages, seed))
-    curve = risk_coverage(after, right)
-    return {
-        "temperature": temperature,
-        "ece_uncalibrated": calibration_error(reliability(before, right)),
-        "ece": calibration_error(reliability(after, right)),
-        "reliability": reliability(after, right),
-        "risk_coverage": curve,
-        "accuracy_at": {str(share): next(point[1] for point in curve if point[0] >= share) for share in COVERAGES},
-        "wanted_accuracy": wanted_accuracy,
-        "threshold": abstention_threshold(answers.confidence(temperature), right, pages, wanted_accuracy),
-        "pool_sizes": {
-            str(size): count for size, count in sorted(Counter(len(pool.candidates) for pool in pools).items())
-        },
-        "origins": dict(sorted(Counter(one.origin for pool in pools for one in pool.candidates).items())),
-    }
+    pages, right, temperature = [pool.page for pool in pools], answers.top_is_right(), fit_temperature(answers)
+    out_of_fold = answers.confidence(out_of_fold_temperatures(answers, pages, seed))
+    bins, curve = reliability(out_of_fold, right), risk_coverage(out_of_fold, right)
+    return CalibrationFigures(
+        temperature=temperature,
+        ece_uncalibrated=calibration_error(reliability(answers.confidence(1.0), right)),
+        ece=calibration_error(bins),
+        reliability=bins,
+        risk_coverage=curve,
+        accuracy_at={share: next(accuracy for coverage, accuracy in curve if coverage >= share) for share in COVERAGES},
+        wanted_accuracy=wanted_accuracy,
+        threshold=abstention_threshold(answers.confidence(temperature), right, pages, wanted_accuracy),
+        pool_sizes=dict(sorted(Counter(len(pool.candidates) for pool in pools).items())),
+        origins=dict(sorted(Counter(one.origin for pool in pools for one in pool.candidates).items())),
+        shipped=None if shipped is None else _tried(shipped, answers, right),
+    )
+
+
+def _tried(shipped: Confidence, answers: Answers, right: FloatArray) -> ShippedConfidence:
+    threshold = None if shipped.threshold is None else shipped.threshold.value
+    answered = answers.confidence(shipped.temperature) >= (threshold or 0.0)
+    coverage = round(float(answered.mean()), FIGURE_DECIMALS)
+    accuracy = round(float(right[answered].mean()), FIGURE_DECIMALS) if answered.any() else None
+    return ShippedConfidence(shipped.temperature, threshold, coverage, accuracy)
 
 
 def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> Answers:
     """The distinct answers of each pool as `Ranker` ranks them; an answer is right if a correct candidate gives it."""
     grouped = [
-        group_equal_answers(pool.candidates, checked_scores(own, len(pool.candidates), pool.id))
-        for pool, own in zip(pools, scores, strict=True)
+        group_equal_answers(pool.candidates, checked_scores(pool, pool_scores))
+        for pool, pool_scores in zip(pools, scores, strict=True)
     ]
     shape = (len(pools), max(len(groups) for groups in grouped))
     log_probabilities, right = np.full(shape, -np.inf), np.zeros(shape, dtype=bool)
@@ -110,8 +116,8 @@ def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike])
 def fit_temperature(answers: Answers) -> float:
     """The temperature with the least negative log-likelihood of the right answers; 1.0 where it makes no difference.
 
-    With one right answer per pool the likelihood is convex in 1 / T, so a golden-section search finds it. A scorer
-    that is always right, or worse than chance, ends at 1/100 or 100.
+    With one right answer per pool the likelihood is convex in 1 / T. A scorer that is always right, or worse than
+    chance, ends at 1/100 or 100.
     """
     answerable = answers.right.any(axis=1)
     log_probabilities, right = answers.log_probabilities[answerable], answers.right[answerable]
@@ -143,7 +149,7 @@ def _golden_section(loss: Callable[[float], float], low: float, high: float) -> 
 
 
 def out_of_fold_temperatures(answers: Answers, pages: Sequence[str], seed: int) -> FloatArray:
-    """A temperature for each pool, fitted on the half of the pages in which its own page is not."""
+    """A temperature for each pool, fitted on the half of the pages that its page is not in."""
     names, page_of_pool = np.unique(np.asarray(pages), return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
     in_first = order[page_of_pool] < len(names) / 2
@@ -152,7 +158,7 @@ def out_of_fold_temperatures(answers: Answers, pages: Sequence[str], seed: int) 
     return np.where(in_first, second, first)
 
 
-def reliability(confidence: FloatArray, right: FloatArray) -> list[dict[str, float]]:
+def reliability(confidence: FloatArray, right: FloatArray) -> list[ReliabilityBin]:
     """Mean confidence and accuracy in up to 10 bins of equally many pools, confidence ascending.
 
     Bins of equal mass judge calibration with less bias than those of equal width (Roelofs et al., "Mitigating Bias in
@@ -163,26 +169,21 @@ def reliability(confidence: FloatArray, right: FloatArray) -> list[dict[str, flo
     bin_of_pool = np.searchsorted(starts, confidence, side="right") - 1
     bins = []
     for number in range(len(starts)):
-        own = bin_of_pool == number
-        figures = {
-            "low": confidence[own].min(),
-            "high": confidence[own].max(),
-            "confidence": confidence[own].mean(),
-            "accuracy": right[own].mean(),
-        }
-        rounded = {name: round(float(value), FIGURE_DECIMALS) for name, value in figures.items()}
-        bins.append({"n": int(own.sum()), **rounded})
+        chosen = bin_of_pool == number
+        inside = confidence[chosen]
+        figures = (inside.min(), inside.max(), inside.mean(), right[chosen].mean())
+        bins.append(ReliabilityBin(len(inside), *(round(float(value), FIGURE_DECIMALS) for value in figures)))
     return bins
 
 
-def calibration_error(bins: Sequence[dict[str, float]]) -> float:
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     """Expected calibration error: the mean of |accuracy - confidence| over bins, weighted by their pools.
 
-    >>> calibration_error([{"n": 3, "confidence": 0.5, "accuracy": 0.6}, {"n": 1, "confidence": 0.9, "accuracy": 0.5}])
+    >>> calibration_error([ReliabilityBin(3, 0.4, 0.6, 0.5, 0.6), ReliabilityBin(1, 0.9, 0.9, 0.9, 0.5)])
     0.175
     """
-    gaps = sum(one["n"] * abs(one["accuracy"] - one["confidence"]) for one in bins)
-    return round(gaps / sum(one["n"] for one in bins), FIGURE_DECIMALS)
+    gaps = sum(one.n * abs(one.accuracy - one.confidence) for one in bins)
+    return round(gaps / sum(one.n for one in bins), FIGURE_DECIMALS)
 
 
 def risk_coverage(confidence: FloatArray, right: FloatArray) -> list[list[float]]:
@@ -194,56 +195,50 @@ def risk_coverage(confidence: FloatArray, right: FloatArray) -> list[list[float]
     levels, level_of_pool = np.unique(-confidence, return_inverse=True)
     means = np.bincount(level_of_pool, weights=right, minlength=len(levels)) / np.bincount(level_of_pool)
     accuracies = np.cumsum(means[np.sort(level_of_pool)]) / np.arange(1, len(confidence) + 1)
-    counts = sorted({_pools_at(percent, len(confidence)) for percent in range(1, 101)})
+    counts = _counts_by_percent(len(confidence))
     return [
         [round(count / len(confidence), FIGURE_DECIMALS), round(float(accuracies[count - 1]), FIGURE_DECIMALS)]
         for count in counts
     ]
 
 
-def _pools_at(percent: int, n: int) -> int:
-    """How many of n pools are this many percent of them, rounded up."""
-    return -(-percent * n // 100)
+def _counts_by_percent(n: int) -> list[int]:
+    """1 %, 2 %, ... of n pools, rounded up, each count once."""
+    return sorted({-(-percent * n // 100) for percent in range(1, 101)})
 
 
 def abstention_threshold(
     confidence: FloatArray, right: FloatArray, pages: Sequence[str], wanted_accuracy: float
-) -> dict[str, float] | None:
-    """The lowest threshold above which accuracy is certainly (95 %) the wanted one; None where none is certain.
+) -> Threshold | None:
+    """The lowest threshold above which accuracy is the wanted one with 95 % confidence; None where there is none.
 
-    Taking the best of many thresholds by its accuracy breaks that promise in more than three of ten simulated data
-    sets: the luckiest one wins. Here each must reject "accuracy is below the wanted one" (`accuracy_bound`), and they
-    are tried in an order that does not look at right and wrong: first where the test would pass most clearly if the
-    probabilities were (nearly) true, then one percent more of the pools at each step, up to the first that fails. No
-    correction for their number is then needed (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021).
-    Probabilities that are not true cost coverage, not the promise.
+    The best of many thresholds by its accuracy breaks that promise in three of ten simulated data sets: the luckiest
+    one wins. Here each must reject "accuracy is below the wanted one" (`accuracy_bound`), in an order that does not
+    look at right and wrong: first where the test would pass most clearly if the probabilities were (nearly) true, then
+    one percent more of the pools at each step, up to the first that fails. No correction for their number is then
+    needed (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021). Wrong probabilities cost coverage.
     """
-    n = len(confidence)
     descending = np.sort(confidence)[::-1]
     # Rounded down before the test, so that the value that is stored is the value that was tested.
     scale = 10.0**_THRESHOLD_DECIMALS
-    values = [math.floor(descending[_pools_at(percent, n) - 1] * scale) / scale for percent in range(1, 101)]
+    values = [math.floor(descending[count - 1] * scale) / scale for count in _counts_by_percent(len(confidence))]
     correlation = page_correlation(right - confidence, pages)
     _, page_of_pool = np.unique(np.asarray(pages), return_inverse=True)
-    found = None
+    lowest = None
     for value in values[_surest_test(confidence, values, wanted_accuracy) :]:
         chosen = confidence >= value
         accuracy = float(right[chosen].mean())
         bound = accuracy_bound(accuracy, effective_size(page_of_pool[chosen], correlation), LEVEL)
         if bound < wanted_accuracy:
             break
-        found = {
-            "wanted_accuracy": wanted_accuracy,
-            "value": value,
-            "coverage": round(float(chosen.mean()), FIGURE_DECIMALS),
-            "accuracy": round(accuracy, FIGURE_DECIMALS),
-            "lower_bound": round(bound, FIGURE_DECIMALS),
-        }
-    return found
+        figures = {"coverage": float(chosen.mean()), "accuracy": accuracy, "lower_bound": bound}
+        rounded = {name: round(figure, FIGURE_DECIMALS) for name, figure in figures.items()}
+        lowest = Threshold(wanted_accuracy=wanted_accuracy, value=value, **rounded)
+    return lowest
 
 
 def _surest_test(confidence: FloatArray, values: Sequence[float], wanted_accuracy: float) -> int:
-    """Which threshold would pass most clearly by what the probabilities say; the lowest if none can pass at all."""
+    """Index of the threshold that passes most clearly if the probabilities are true; the lowest if none can pass."""
     best, clearest = len(values) - 1, -math.inf
     for number, value in enumerate(values):
         chosen = confidence >= value
@@ -269,7 +264,7 @@ def page_correlation(residuals: FloatArray, pages: Sequence[str]) -> float:
 def effective_size(pages: ArrayLike, correlation: float) -> float:
     """How many independent questions these are worth: questions on a page are right or wrong together.
 
-    n / (1 + correlation * (b - 1)), where b is the mean, over questions, of how many stand on their page (Kish,
+    n / (1 + correlation * (b - 1)), where b is the mean, over questions, of how many share their page (Kish,
     "Survey Sampling", 1965, section 5.4).
 
     >>> effective_size(["a", "a", "b", "b"], correlation=1.0)

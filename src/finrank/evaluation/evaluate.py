@@ -1,25 +1,36 @@
-"""The evaluation of one scorer on one split: its figures beside those of the baselines, and all that explains them."""
+"""The evaluation of one scorer on one split: its figures, those of the baselines, and what explains them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from finrank.console import say, warn
 from finrank.errors import UserError
-from finrank.evaluation import baselines
-from finrank.evaluation.bias import picked_positions, position_bias
-from finrank.evaluation.breakdowns import break_down
+from finrank.evaluation import baselines, explain
+from finrank.evaluation.calibration import calibration_figures
+from finrank.evaluation.diagnose import diagnose
 from finrank.evaluation.intervals import page_intervals, paired_difference, paired_sign_flip
 from finrank.evaluation.metrics import FloatArray, Metric, checked_scores, pool_metrics, pooled_accuracy
-from finrank.evaluation.rankings import confident_mistakes, examples
-from finrank.records import RewardedPool
+from finrank.evaluation.result import Comparison, EvaluationResult, Figures, ScorerFigures, Source, Ties
+from finrank.evaluation.survival import Truncation, encode_and_measure
+from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
+from finrank.ranker.saving import LoadedModel, load_model, read_settings
+from finrank.ranker.scoring import score_pools, score_records
+from finrank.records import Answer, Candidate, RewardedPool
+from finrank.store import load_records, split_files
 
-# Baselines without a paired test. Their outcome of a pool is a constant (its chance, its best), and swapping that with
-# the 0 or 1 of a model is no less likely only by accident: a sign flip tests nothing. The intervals tell.
-UNTESTED = ("chance", "constant", "oracle")
+# Scorers without a paired test. A baseline's outcome of a pool is a constant (its chance, its best), and swapping that
+# with the 0 or 1 of a model is no less likely only by accident: a sign flip tests nothing, the intervals do.
+UNTESTED = ("model", "chance", "constant", "oracle")
+# Largest change of a score by another order of the candidates that is rounding, which depends on what is packed with
+# what. In bfloat16 a number has 8 significant bits.
+_ORDER_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 
 
 def evaluate_pools(
@@ -29,94 +40,58 @@ def evaluate_pools(
     seed: int = 0,
     candidate_only: Sequence[ArrayLike] | None = None,
     rounding: float = 0.0,
-) -> dict[str, Any]:
-    """All figures of a scorer on these pools, as JSON values (None where a figure does not apply, never NaN).
+) -> Figures:
+    """The metrics of a scorer and of all baselines on these pools.
 
-    `scores` holds an array [candidates] per pool, `candidate_only` those of a model that saw no question and
-    no page; scores of a pool that differ by at most `rounding` count as equal in "ties". The keys: "n", "pages",
-    "unanswerable" (pools without a correct candidate), "equal_rewards" (pools in which all rewards are equal though
-    there is something to choose), the metrics (see `metrics.py`), "intervals" (95 %, over pages), "baselines" (name ->
-    metrics, "intervals", and "p_value" of a paired test of its accuracy against the model's, None for `UNTESTED`),
-    "positions" (see `picked_positions`) and "ties" (pools with a tied "top", and with "all" scores equal though the
-    candidates are not).
-
-    Raises UserError without pools, ValueError for a wrong number of scores and for NaN or infinite ones.
+    `scores` holds an array [candidates] per pool, `candidate_only` those of a model that saw neither question nor
+    page; scores of a pool that differ by at most `rounding` count as equal in `ties`. Raises UserError without pools,
+    ValueError for a wrong number of scores and for NaN or infinite ones.
     """
     if not pools:
         raise UserError("no pools to evaluate: the split is empty; choose another --split or run steps 01 to 03 again")
     pages = [pool.page for pool in pools]
-    model = _with_pooled(pools, scores)
-    rows = {"model": model, **_baseline_metrics(pools, candidate_only)}
-    figures = _figures({name: metrics for name, metrics in rows.items() if metrics is not None}, pages, seed)
+    rows = {"model": _with_pooled(pools, scores), **_baseline_metrics(pools, candidate_only)}
     arrays = _checked(pools, scores)
-    for name in rows.keys() & figures.keys() - {"model"}:
-        baseline = rows[name]
-        assert baseline is not None, "left out above"
-        own, other = model["accuracy"].values, baseline["accuracy"].values
-        tested = name not in UNTESTED
-        figures[name]["p_value"] = paired_sign_flip(own, other, pages, seed=seed) if tested else None
-    return {
-        "n": len(pools),
-        "pages": len(set(pages)),
-        "unanswerable": sum(not pool.correct for pool in pools),
-        "equal_rewards": sum(_rewards_without_spread(pool) for pool in pools),
-        **figures["model"],
-        "baselines": {name: figures.get(name) for name in rows if name != "model"},
-        "positions": picked_positions(pools, arrays),
-        "ties": {
-            "top": sum(int((one == one.max()).sum() > 1) for one in arrays),
-            "all": sum(
-                _several_distinct(pool) and float(np.ptp(own)) <= rounding
-                for pool, own in zip(pools, arrays, strict=True)
-            ),
-        },
-    }
+    flat = {(name, metric): values for name, row in rows.items() if row for metric, values in row.items()}
+    intervals = page_intervals(flat, pages, seed=seed)  # the same resamples of pages for all rows
+    accuracy, figures = flat["model", "accuracy"].values, {}
+    for name, row in rows.items():
+        if row is not None:
+            means = {metric: values.mean() for metric, values in row.items()}
+            tested = name not in UNTESTED
+            p_value = paired_sign_flip(accuracy, row["accuracy"].values, pages, seed=seed) if tested else None
+            figures[name] = ScorerFigures(means, {metric: intervals[name, metric] for metric in row}, p_value)
+    distinct = [_copies(pool.candidates) != [0] * len(pool.candidates) for pool in pools]
+    one_score = [float(np.ptp(array)) <= rounding for array in arrays]
+    return Figures(
+        n=len(pools),
+        pages=len(set(pages)),
+        unanswerable=sum(not pool.correct for pool in pools),
+        equal_rewards=sum(several and _rewards_equal(pool) for pool, several in zip(pools, distinct, strict=True)),
+        model=figures["model"],
+        baselines={name: figures.get(name) for name in rows if name != "model"},
+        positions=explain.picked_positions(pools, arrays),
+        ties=Ties(
+            top=sum(int((array == array.max()).sum() > 1) for array in arrays),
+            all=sum(np.logical_and(distinct, one_score).tolist()),
+        ),
+    )
 
 
-def _several_distinct(pool: RewardedPool) -> bool:
-    return len({(one.program, one.answer) for one in pool.candidates}) > 1
+def _copies(candidates: Sequence[Candidate]) -> list[int]:
+    """The index of the first candidate with the same program and answer, for each candidate."""
+    first: dict[tuple[str | None, Answer | None], int] = {}
+    return [first.setdefault((one.program, one.answer), index) for index, one in enumerate(candidates)]
 
 
-def _rewards_without_spread(pool: RewardedPool) -> bool:
-    """Whether the rewards fail to tell candidates apart that differ; all right or all failed may well be equal."""
-    if max(pool.rewards) > min(pool.rewards) or not _several_distinct(pool):
-        return False
-    all_failed = all(one.answer is None for one in pool.candidates)
-    return not all_failed and len(pool.correct) < len(pool.candidates)
-
-
-def explain_pools(
-    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], *, seed: int = 0, temperature: float = 1.0
-) -> dict[str, Any]:
-    """What lies behind a scorer's accuracy: "bias", "breakdowns", "mistakes" and "examples", as JSON values.
-
-    See `position_bias`, `break_down` and `rankings.py`; `temperature` tempers the probabilities of the last two.
-    """
-    arrays = _checked(pools, scores)
-    accuracy, chance = pool_metrics(pools, arrays)["accuracy"], baselines.chance(pools)["accuracy"]
-    return {
-        "bias": position_bias(pools, arrays, accuracy, seed=seed),
-        "breakdowns": break_down(pools, arrays, accuracy, chance, seed=seed),
-        "mistakes": confident_mistakes(pools, arrays, temperature=temperature),
-        "examples": examples(pools, arrays, temperature=temperature),
-    }
-
-
-def compare_pools(
-    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], other: Sequence[ArrayLike], *, seed: int = 0
-) -> dict[str, Any]:
-    """A second scorer on the same pools: its "accuracy", and "difference", "interval" and "p_value" of the accuracies.
-
-    The difference is the first scorer's accuracy minus the other's (see `paired_difference`); above 0 the first is
-    better.
-    """
-    first, second = pool_metrics(pools, scores)["accuracy"], pool_metrics(pools, other)["accuracy"]
-    pages = [pool.page for pool in pools]
-    return {"accuracy": second.mean(), **paired_difference(first, second, pages, seed=seed)}
+def _rewards_equal(pool: RewardedPool) -> bool:
+    """True if rewards do not separate the candidates, though some are right or have a value and others do not."""
+    all_failed = all(candidate.answer is None for candidate in pool.candidates)
+    return max(pool.rewards) == min(pool.rewards) and not all_failed and len(pool.correct) < len(pool.candidates)
 
 
 def _checked(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> list[FloatArray]:
-    return [checked_scores(one, len(pool.candidates), pool.id) for pool, one in zip(pools, scores, strict=True)]
+    return [checked_scores(*pair) for pair in zip(pools, scores, strict=True)]
 
 
 def _with_pooled(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> dict[str, Metric]:
@@ -142,14 +117,129 @@ def _baseline_metrics(
     }
 
 
-def _figures(rows: Mapping[str, Mapping[str, Metric]], pages: Sequence[str], seed: int) -> dict[str, dict[str, Any]]:
-    """Means and intervals of every row; the same resamples of pages for all of them."""
-    flat = {f"{name}/{metric}": one for name, metrics in rows.items() for metric, one in metrics.items()}
-    intervals = page_intervals(flat, pages, seed=seed)
-    return {
-        name: {
-            **{metric: one.mean() for metric, one in metrics.items()},
-            "intervals": {metric: intervals[f"{name}/{metric}"] for metric in metrics},
-        }
-        for name, metrics in rows.items()
-    }
+def compare_pools(
+    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], other: Sequence[ArrayLike], *, name: str, seed: int = 0
+) -> Comparison:
+    """A second scorer (`other`, called `name`) compared with the first on the same pools by accuracy."""
+    first, second = pool_metrics(pools, scores)["accuracy"], pool_metrics(pools, other)["accuracy"]
+    difference = paired_difference(first, second, [pool.page for pool in pools], seed=seed)
+    return Comparison(name, second.mean() or 0.0, *difference)
+
+
+@dataclass(frozen=True)
+class ScoredPools:
+    """A model's scores of the pools, and what else an evaluation must know of the model."""
+
+    scores: Sequence[np.ndarray]
+    rescore: explain.Score  # of the same pools in another order
+    tolerance: float  # the largest difference of two scores that is rounding
+    truncation: Truncation
+    shipped: Confidence | None = None  # found in the model folder
+
+
+class Rivals(NamedTuple):
+    """Scores of the same pools by other models; None where there is no such model."""
+
+    candidate_only: Sequence[np.ndarray] | None = None
+    compared: Sequence[np.ndarray] | None = None
+    compared_name: str = ""
+
+
+def load_pools(data_dir: Path, split: str) -> list[RewardedPool]:
+    """The pools of a split; UserError where it is missing or empty."""
+    path = split_files(data_dir, [split], expected="finqa_with_rewards")[split]
+    pools = load_records(path, RewardedPool)
+    if not pools:
+        raise UserError(f"{path} is empty: choose another --split, or run steps 01 to 03 again")
+    return pools
+
+
+def score_model(
+    model_dir: Path, pools: Sequence[RewardedPool], description: str, base_model: str | None
+) -> ScoredPools:
+    """Load the model under evaluation, score the pools with it, and measure truncation.
+
+    Warns where its confidence is damaged, or was fitted on unlike pools.
+    """
+    loaded = load_model(model_dir, base_model)
+    say(f"attention route: {loaded.route} ({loaded.route_reason})")
+    try:
+        shipped = load_confidence(model_dir)
+    except UserError as error:  # says to evaluate again, which is what happens here
+        shipped = None
+        warn(str(error))
+    for sentence in unlike_fitted(shipped, [pool.candidates for pool in pools]).values() if shipped else []:
+        warn(sentence)
+    settings = loaded.model.settings
+    encoded, truncation = encode_and_measure(pools, loaded.tokenizer, settings.prompt, "encoding")
+    scores = _copies_tied(pools, score_pools(loaded.model, encoded, route=loaded.route, description=description))
+    tolerance = _ORDER_TOLERANCE[settings.dtype]
+    return ScoredPools(scores, lambda others: _score(loaded, others, ""), tolerance, truncation, shipped)
+
+
+def score_rivals(
+    directories: Mapping[str, Path | None], pools: Sequence[RewardedPool], model_dir: Path, base_model: str | None
+) -> Rivals:
+    """Load the models "compare" and "candidate_only" and score the pools; a model that is both is loaded once.
+
+    `base_model` is another place for the base of the evaluated model, not for another base.
+    """
+    scores: dict[Path | None, list[np.ndarray] | None] = {None: None}
+    for name, directory in directories.items():
+        if directory is not None:
+            label = name.replace("_", "-")
+            say(f"{label} model: {directory}")
+        if directory is not None and directory not in scores:
+            same_base = read_settings(directory).base_model == read_settings(model_dir).base_model
+            scores[directory] = _score(
+                load_model(directory, base_model if same_base else None), pools, f"scoring {label}"
+            )
+    compared = directories["compare"]
+    return Rivals(scores[directories["candidate_only"]], scores[compared], str(compared))
+
+
+def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str) -> list[np.ndarray]:
+    return _copies_tied(pools, score_records(loaded, pools, description))
+
+
+def _copies_tied(pools: Sequence[RewardedPool], scores: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The scores, each copy of a candidate having that of the first one: rounding in the packing must break no tie."""
+    return [pool_scores[_copies(pool.candidates)] for pool, pool_scores in zip(pools, scores, strict=True)]
+
+
+def evaluate(
+    pools: Sequence[RewardedPool],
+    model: ScoredPools,
+    rivals: Rivals,
+    source: Source,
+    *,
+    wanted_accuracy: float = 0.9,
+    seed: int = 0,
+) -> EvaluationResult:
+    """Evaluate a scored model: figures, baselines and rivals, explanations, calibration, and diagnosis.
+
+    `wanted_accuracy` is that of the threshold below which ranking abstains; `seed` draws resamples, orders and halves.
+    Raises UserError without pools, ValueError for bad scores.
+    """
+    scores, tolerance = model.scores, model.tolerance
+    figures = evaluate_pools(pools, scores, seed=seed, candidate_only=rivals.candidate_only, rounding=tolerance)
+    arrays = _checked(pools, scores)
+    accuracy, chance = pool_metrics(pools, arrays)["accuracy"], baselines.chance(pools)["accuracy"]
+    order = explain.order_invariance(pools, scores, model.rescore, tolerance=tolerance, seed=seed)
+    bias = explain.position_bias(pools, arrays, accuracy, order, seed=seed)
+    confidence = calibration_figures(pools, scores, wanted_accuracy=wanted_accuracy, seed=seed, shipped=model.shipped)
+    comparison = None
+    if rivals.compared is not None:
+        comparison = compare_pools(pools, scores, rivals.compared, name=rivals.compared_name, seed=seed)
+    return EvaluationResult(
+        figures=figures,
+        bias=bias,
+        breakdowns=explain.break_down(pools, arrays, accuracy, chance, seed=seed),
+        mistakes=explain.confident_mistakes(pools, arrays, temperature=confidence.temperature),
+        examples=explain.examples(pools, arrays, temperature=confidence.temperature),
+        confidence=confidence,
+        comparison=comparison,
+        truncation=model.truncation,
+        troubles=diagnose(figures, bias, confidence, model.truncation),
+        source=source,
+    )

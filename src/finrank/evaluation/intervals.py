@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals and a paired test, both over report pages.
+"""How sure a figure is: bootstrap intervals and a paired test over report pages, and a chi-square test.
 
 Questions about one page share its table, so they are right or wrong together; resampling single questions
 would give intervals that are too narrow. Pages are therefore the unit (cluster bootstrap: Davison & Hinkley,
@@ -8,40 +8,55 @@ would give intervals that are too narrow. Pages are therefore the unit (cluster 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric
 
+NameT = TypeVar("NameT", bound=Hashable)
+Interval = list[float]  # low and high end, 95 %
+
 RESAMPLES = 2_000
 SIGN_FLIPS = 10_000
 FEWEST_PAGES = 10  # for the interval of a row of a table
 _EXACT_UP_TO = 12  # pages; 2^12 = 4,096 flips are enumerated rather than drawn
 _CHUNK = 500  # draws held in memory at once
+_SMALLEST_EXPECTED = 5.0  # the chi-square approximation wants at least this count in each cell
+
+
+def with_interval(value: float | None, interval: Interval | None) -> str:
+    """A figure and its interval: "0.590 (0.555-0.624)", or "0.590" without one; "-" for None.
+
+    >>> with_interval(0.59, [0.5551, 0.624])
+    '0.590 (0.555-0.624)'
+    """
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval[0]:.3f}-{interval[1]:.3f})"
 
 
 def page_intervals(
-    metrics: Mapping[str, Metric], pages: Sequence[str], *, seed: int, resamples: int = RESAMPLES
-) -> dict[str, list[float] | None]:
-    """95 % percentile intervals [low, high] of weighted means, from resampling pages with replacement.
+    metrics: Mapping[NameT, Metric], pages: Sequence[str], *, seed: int, resamples: int = RESAMPLES
+) -> dict[NameT, Interval | None]:
+    """95 % percentile intervals of weighted means, from resampling pages with replacement.
 
     `pages` names the page of each pool. A mean is the ratio of two sums over the resampled pages, so its
-    denominator varies with them. None where a metric has no pool with weight. One page gives an interval of
+    denominator varies with them. None where a metric has no pool with weight. One page yields an interval of
     no width: it says nothing about other pages.
     """
-    names = list(metrics)
-    values = np.stack([metrics[name].values * metrics[name].weights for name in names], axis=1)
-    weights = np.stack([metrics[name].weights for name in names], axis=1)
+    values = np.stack([metric.values * metric.weights for metric in metrics.values()], axis=1)
+    weights = np.stack([metric.weights for metric in metrics.values()], axis=1)
     value_sums, weight_sums = _page_sums(values, pages), _page_sums(weights, pages)
     n_pages = len(value_sums)
     draws = np.random.default_rng(seed).multinomial(n_pages, np.full(n_pages, 1 / n_pages), size=resamples)
     counts = draws.astype(np.float64)  # [resamples, pages]: how often each page was drawn
     numerators, denominators = counts @ value_sums, counts @ weight_sums
-    result: dict[str, list[float] | None] = {}
-    for column, name in enumerate(names):
+    result: dict[NameT, Interval | None] = {}
+    for column, name in enumerate(metrics):
         drawn = denominators[:, column] > 0  # a resample may hold only pools that are left out
         means = numerators[drawn, column] / denominators[drawn, column]
         result[name] = np.percentile(means, [2.5, 97.5]).round(FIGURE_DECIMALS).tolist() if len(means) else None
@@ -49,8 +64,8 @@ def page_intervals(
 
 
 def subset_intervals(
-    metrics: Mapping[str, Metric], pages: Sequence[str], *, seed: int
-) -> dict[str, list[float] | None]:
+    metrics: Mapping[NameT, Metric], pages: Sequence[str], *, seed: int
+) -> dict[NameT, Interval | None]:
     """`page_intervals` for rows of a table, each of which leaves most pools out; None for one of under 10 pages.
 
     Resampling a handful of pages says too little about others: four that are right would give [1.0, 1.0].
@@ -58,7 +73,7 @@ def subset_intervals(
     if not metrics:
         return {}
     names = np.asarray(pages)
-    few = {name for name, one in metrics.items() if len(np.unique(names[one.weights > 0])) < FEWEST_PAGES}
+    few = {name for name, row in metrics.items() if len(np.unique(names[row.weights > 0])) < FEWEST_PAGES}
     intervals = page_intervals(metrics, pages, seed=seed)  # the same resamples for all rows
     return {name: None if name in few else interval for name, interval in intervals.items()}
 
@@ -92,22 +107,26 @@ def paired_sign_flip(
     return (1 + extreme) / (1 + resamples)
 
 
-def paired_difference(first: Metric, second: Metric, pages: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """How much better the first of two scorers is on the same pools: "difference", its "interval" and "p_value".
+class PairedDifference(NamedTuple):
+    """How much better the first of two scorers is on the same pools."""
 
-    The interval is that of `page_intervals` for the mean difference per pool, the p-value that of `paired_sign_flip`.
-    Both metrics have the same weights; pools of weight 0 are left out. All None where every pool is.
+    difference: float
+    interval: Interval
+    p_value: float
+
+
+def paired_difference(first: Metric, second: Metric, pages: Sequence[str], *, seed: int) -> PairedDifference:
+    """The mean difference per pool, its interval over pages, and the p-value of `paired_sign_flip`.
+
+    Both metrics have the same weights, not all of them 0; pools of weight 0 are left out.
     """
     assert np.array_equal(first.weights, second.weights), "the same metric of the same pools"
     difference = Metric(first.values - second.values, first.weights)
-    mean = difference.mean()
-    if mean is None:
-        return {"difference": None, "interval": None, "p_value": None}
-    return {
-        "difference": mean,
-        "interval": page_intervals({"difference": difference}, pages, seed=seed)["difference"],
-        "p_value": paired_sign_flip(first.values * first.weights, second.values * second.weights, pages, seed=seed),
-    }
+    mean, interval = difference.mean(), page_intervals({"": difference}, pages, seed=seed)[""]
+    assert mean is not None
+    assert interval is not None
+    p_value = paired_sign_flip(first.values * first.weights, second.values * second.weights, pages, seed=seed)
+    return PairedDifference(mean, interval, p_value)
 
 
 def _page_sums(rows: FloatArray, pages: Sequence[str]) -> FloatArray:
@@ -118,3 +137,39 @@ def _page_sums(rows: FloatArray, pages: Sequence[str]) -> FloatArray:
     sums = np.zeros((len(names), rows.shape[1]))
     np.add.at(sums, page_of_pool, rows)
     return sums
+
+
+def chi_square_p_value(observed: FloatArray, expected: FloatArray) -> float | None:
+    """Pearson's goodness-of-fit test: probability of counts at least this far from the expected ones, 4 digits.
+
+    Cells expected to hold fewer than 5 are joined with the one before; None where fewer than two cells are left.
+
+    >>> chi_square_p_value(np.array([30.0, 10.0]), np.array([20.0, 20.0]))
+    0.001565
+    """
+    cells: list[list[float]] = []
+    for seen, wanted in zip(observed.tolist(), expected.tolist(), strict=True):
+        if cells and (wanted < _SMALLEST_EXPECTED or cells[-1][1] < _SMALLEST_EXPECTED):
+            cells[-1] = [cells[-1][0] + seen, cells[-1][1] + wanted]
+        else:
+            cells.append([seen, wanted])
+    if len(cells) < 2:
+        return None
+    p_value = _chi_square_tail(sum((seen - wanted) ** 2 / wanted for seen, wanted in cells), len(cells) - 1)
+    return float(f"{p_value:.4g}")
+
+
+def _chi_square_tail(statistic: float, freedom: int) -> float:
+    """P(chi-square with `freedom` degrees > statistic), by the recurrence of the incomplete gamma function.
+
+    Q(a + 1, x) = Q(a, x) + x^a exp(-x) / Gamma(a + 1), from Q(1/2, x) = erfc(sqrt(x)) or Q(1, x) = exp(-x)
+    (Abramowitz and Stegun, 6.5.21).
+    """
+    half = statistic / 2
+    if half == 0:
+        return 1.0
+    a, tail = (0.5, math.erfc(math.sqrt(half))) if freedom % 2 else (1.0, math.exp(-half))
+    while a < freedom / 2:
+        tail += math.exp(a * math.log(half) - half - math.lgamma(a + 1))
+        a += 1
+    return min(1.0, tail)

@@ -1,4 +1,4 @@
-"""The data of a generator: questions with a gold program, as prompt and completion."""
+"""The data of a generator: questions with a gold program, each as prompt and completion."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from finrank.console import say, track, warn
 from finrank.errors import UserError
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import TooLong, write_prompt, write_target
-from finrank.pools.pool import NoPool, gold_of
+from finrank.pools.pool import NoPool, sound_gold
 from finrank.records import Answer, RewardedPool
+from finrank.seeds import seeded_random
 from finrank.store import load_records
-from finrank.training.batches import seeded_random
 
 IGNORED = -100  # the label of tokens that the loss leaves out, in torch and transformers
 # --quick_test: questions of each split.
@@ -24,7 +24,7 @@ _QUICK_QUESTIONS = {"train": 32, "selection": 8, "dev": 8}
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """A question with its executed gold answer, and the token ids of its prompt and of its gold completion."""
 
     question: RewardedPool
@@ -35,7 +35,7 @@ class Example:
     def features(self) -> dict[str, list[int]]:
         """The example as a row of a batch; only the completion has labels.
 
-        A prompt [5, 6] and a completion [7, 1] give input_ids [5, 6, 7, 1] and labels [-100, -100, 7, 1].
+        Prompt [5, 6] and completion [7, 1] become input_ids [5, 6, 7, 1] and labels [-100, -100, 7, 1].
         """
         labels = [IGNORED] * len(self.prompt) + self.completion
         return {"input_ids": [*self.prompt, *self.completion], "labels": labels}
@@ -43,16 +43,16 @@ class Example:
 
 def read_examples(
     input_dir: Path, tokenizer: Any, settings: GeneratorSettings, quick_test: bool
-) -> dict[str, list[Example]]:
-    """The examples of train, selection and dev, of those that exist, and a line for each on what was left out and why.
+) -> dict[str, list[TrainingExample]]:
+    """The examples of train, selection and dev, of those that exist; prints how many were left out, and why.
 
-    Raises UserError where there is nothing to learn from or to choose the best checkpoint by.
+    Raises UserError if there is nothing to learn from or to choose the best checkpoint by.
     """
     splits = {}
-    for name, few in _QUICK_QUESTIONS.items():
+    for name, quick_questions in _QUICK_QUESTIONS.items():
         path = input_dir / f"{name}.jsonl"
         if path.is_file():
-            pools = load_records(path, RewardedPool)[: few if quick_test else None]
+            pools = load_records(path, RewardedPool)[: quick_questions if quick_test else None]
             splits[name] = _examples(name, pools, tokenizer, settings)
     for name, use in {"train": "to learn from", "selection": "to choose the best checkpoint by"}.items():
         if not splits.get(name):
@@ -60,46 +60,44 @@ def read_examples(
     return splits
 
 
-def _examples(name: str, pools: Sequence[RewardedPool], tokenizer: Any, settings: GeneratorSettings) -> list[Example]:
-    examples: list[Example] = []
+def _examples(
+    name: str, pools: Sequence[RewardedPool], tokenizer: Any, settings: GeneratorSettings
+) -> list[TrainingExample]:
+    examples: list[TrainingExample] = []
     left_out: Counter[str] = Counter()
     seen: set[tuple[str, str, str | None]] = set()
     for pool in track(pools, f"encoding {name}", total=len(pools)):
-        asked = (pool.page, pool.question, pool.program)
-        if asked in seen:  # further pools of one question differ in their candidates only
+        key = (pool.page, pool.question, pool.program)
+        if key in seen:  # further pools of a question differ in their candidates only
             left_out["further pools of the same question"] += 1
             continue
-        seen.add(asked)
+        seen.add(key)
         try:
-            program, answer = gold_of(pool)
+            program, answer = sound_gold(pool)
             prompt = write_prompt(pool, tokenizer, settings)
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
+            examples.append(TrainingExample(pool, answer, prompt, completion))
         except NoPool as reason:
             left_out[reason.kind] += 1
         except TooLong as reason:
             if not left_out["too long"]:
                 warn(f"{name}: left out {reason}")
             left_out["too long"] += 1
-        else:
-            examples.append(Example(pool, answer, prompt, completion))
-    _say_lengths(name, examples, left_out)
+    line = f"{name}: {len(examples)} questions"
+    if examples:
+        longest = max(len(example.completion) for example in examples)
+        middle = median(len(example.prompt) for example in examples)
+        line += f", median prompt {middle:.0f} tokens, longest completion {longest}"
+    if left_out:
+        line += f"; left out: {'; '.join(f'{count} {reason}' for reason, count in left_out.items())}"
+    say(line)
     return examples
 
 
-def _say_lengths(name: str, examples: Sequence[Example], left_out: Counter[str]) -> None:
-    reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
-    lengths = ""
-    if examples:
-        lengths = (
-            f", median prompt {median(len(one.prompt) for one in examples):.0f} tokens, "
-            f"longest completion {max(len(one.completion) for one in examples)}"
-        )
-    say(f"{name}: {len(examples)} questions{lengths}{f'; left out: {reasons}' if reasons else ''}")
+def choose_examples(examples: Sequence[TrainingExample], count: int, seed: int) -> list[TrainingExample]:
+    """At most `count` examples for an evaluation: those with the smallest hash of (seed, id), in their order."""
 
+    def draw(index: int) -> float:
+        return seeded_random(seed, "evaluation", examples[index].question.id).random()
 
-def choose_examples(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """At most `count` examples for an evaluation: those with the smallest hash of (seed, id), in the given order."""
-    by_hash = sorted(
-        range(len(examples)), key=lambda i: seeded_random(seed, "evaluation", examples[i].question.id).random()
-    )
-    return [examples[index] for index in sorted(by_hash[:count])]
+    return [examples[index] for index in sorted(sorted(range(len(examples)), key=draw)[:count])]

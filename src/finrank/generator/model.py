@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +12,23 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from finrank.errors import UserError
-from finrank.generator.saving import find_generator, load_weights, read_settings
+from finrank.generator.saving import find_generator, read_settings
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import write_prompt
-from finrank.ranker.base_model import load_causal_lm, load_tokenizer, positions
-from finrank.ranker.lora import with_adapters
+from finrank.ranker.base_model import check_positions, load_causal_lm, load_tokenizer, with_adapters
+from finrank.ranker.saving import load_adapter
 from finrank.records import Question
+from finrank.seeds import seed_of
 
 
 def new_generator(settings: GeneratorSettings) -> PeftModel:
     """A generator ready for training: the frozen base weights and fresh adapters. The caller seeds torch.
 
-    Raises UserError when the base weights cannot be had, are of no causal language model, or have too few positions.
+    Raises UserError if the base weights are unavailable, not of a causal language model, or have too few positions.
     """
     base = load_causal_lm(settings)
-    most = positions(base.config)
-    if most is not None and settings.prompt.max_length > most:
-        raise UserError(
-            f"prompt.max_length {settings.prompt.max_length} is over the {most} positions of {settings.base_model}: "
-            "lower it in the config"
-        )
-    # What a hub model stores here (a temperature, a penalty, further end tokens) would change how it answers.
+    check_positions(base.config, settings)
+    # A hub model's own settings (a temperature, a penalty, further end tokens) would change how it answers.
     base.generation_config = GenerationConfig()
     model = with_adapters(base, settings.lora, "CAUSAL_LM")
     # With a frozen embedding nothing would need gradients at the first activation checkpoint, and adapters get none.
@@ -41,11 +36,11 @@ def new_generator(settings: GeneratorSettings) -> PeftModel:
     return model
 
 
-def load_generation_tokenizer(place: str) -> Any:
-    """The tokenizer in a folder or hub id, able to pad; UserError where it has no end token."""
-    tokenizer = load_tokenizer(place)
+def load_generation_tokenizer(source: str) -> Any:
+    """The tokenizer in a folder or hub id, able to pad; UserError if it has no end token."""
+    tokenizer = load_tokenizer(source)
     if tokenizer.eos_token_id is None:
-        raise UserError(f"{place}: its tokenizer has no end token, so no completion would end: take another model")
+        raise UserError(f"{source}: its tokenizer has no end token, so no completion would end: take another model")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # masks, not ids, tell padding from text
     return tokenizer
@@ -62,41 +57,41 @@ class Generator:
     def complete(
         self, questions: Sequence[Question], *, num_samples: int, temperature: float, top_p: float, seed: int
     ) -> list[list[str]]:
-        """`num_samples` texts for each question, for `candidates.completion.as_candidate` to read.
+        """`num_samples` texts for each question, for `pools.completion.as_candidate` to read.
 
-        A temperature of 0 is greedy: all texts of a question are the same one. Else texts are drawn from the `top_p`
-        nucleus (Holtzman et al. 2020); a question's depend on (seed, its id) and not on its neighbours, since each
-        question is a batch of its own. Raises TooLong (a UserError) for a question that does not fit `max_length`.
+        A temperature of 0 is greedy: all texts of a question are the same one. Otherwise texts are drawn from the
+        `top_p` nucleus (Holtzman et al. 2020) and depend on (seed, id) alone: each question is a batch of its own.
+        Raises TooLong (a UserError) for a question that does not fit `max_length`.
         """
         assert num_samples >= 1
         assert temperature >= 0
         assert 0 < top_p <= 1
-        return [self._complete(question, num_samples, temperature, top_p, seed) for question in questions]
-
-    def _complete(self, question: Question, num_samples: int, temperature: float, top_p: float, seed: int) -> list[str]:
-        prompt = write_prompt(question, self.tokenizer, self.settings)
-        most = self.settings.max_new_tokens
-        if temperature == 0:
-            return write_greedily(self.model, self.tokenizer, [prompt], most) * num_samples
-        digest = hashlib.sha256(f"{seed}\x1f{question.id}".encode()).digest()
-        device = self.model.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int.from_bytes(digest[:8], "big"))
-            how = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
-            return _generate(self.model, self.tokenizer, [prompt], most, num_return_sequences=num_samples, **how)
+        sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        sampling["num_return_sequences"] = num_samples
+        device, tokens = self.model.device, self.settings.max_new_tokens
+        texts = []
+        for question in questions:
+            prompts = [write_prompt(question, self.tokenizer, self.settings)]
+            if temperature == 0:
+                texts.append(write(self.model, self.tokenizer, prompts, tokens) * num_samples)
+                continue
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                torch.manual_seed(seed_of(seed, question.id))
+                texts.append(write(self.model, self.tokenizer, prompts, tokens, **sampling))
+        return texts
 
 
 def load_generator(directory: Path, base_model: str | None = None, device: str | None = None) -> Generator:
-    """Load a saved generator: a run, its stage directory or a model folder.
+    """Load a saved generator from a run, its stage directory or a model folder.
 
-    `base_model` gives another place for the same base weights (a local copy). `device` defaults to cuda where there is
-    one. Raises UserError for a directory with a part missing or exchanged.
+    `base_model` is another place for the same base weights (a local copy). `device` defaults to cuda if there is one.
+    Raises UserError for a directory with a part missing or exchanged.
     """
     directory = find_generator(directory)
     settings = read_settings(directory)
     settings = settings.model_copy(update={"base_model": base_model or settings.base_model})
     model = new_generator(settings)
-    load_weights(model, directory)
+    load_adapter(model, directory)
     model.requires_grad_(False)
     model.eval()
     if settings.quantization is None:
@@ -104,20 +99,16 @@ def load_generator(directory: Path, base_model: str | None = None, device: str |
     return Generator(model, load_generation_tokenizer(str(directory)), settings)
 
 
-def write_greedily(model: PeftModel, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
-    """The likeliest next token at each place, one text for each prompt of token ids; prompts are padded on the left."""
-    return _generate(model, tokenizer, prompts, max_new_tokens, do_sample=False)
-
-
-def _generate(
-    model: PeftModel, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, **how: Any
+def write(
+    model: PeftModel, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, **sampling: Any
 ) -> list[str]:
+    """Texts for prompts of token ids, greedily or as `sampling` (further arguments of GenerationConfig) says."""
     batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt").to(model.device)
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **how
-    )
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    decoding = {"do_sample": False, **sampling}
+    config = GenerationConfig(max_new_tokens=max_new_tokens, eos_token_id=end, pad_token_id=pad, **decoding)
     with torch.no_grad():
-        # The base model, not peft's wrapper: Trainer hangs its autocast on the wrapper, and loaded models have none.
+        # The base model, not peft's wrapper: Trainer puts its autocast on the wrapper, and loaded models have none.
         ids = model.get_base_model().generate(**batch, generation_config=config)
     texts: list[str] = tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     return texts

@@ -1,38 +1,31 @@
 """Saving and loading a generator: every part or none, as `ranker/saving.py` does for rankers.
 
-A model directory holds, side by side: `adapter_config.json` and `adapter_model.safetensors` (peft's own),
-`generator_config.json` (settings, prompt version, sha256 of each part) and the tokenizer's files. The frozen base model
-is not copied; its name is, and its hash where its weights are one local file.
+A model directory holds adapter and tokenizer files, and `generator_config.json`: settings (the name of the frozen base
+among them, and its hash if its weights are one local file), prompt version, sha256 of each part.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel
 from pydantic import ValidationError
-from safetensors.torch import load_file
 
 from finrank.errors import UserError
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import PROMPT_VERSION
-from finrank.ranker.saving import ADAPTER, TOKENIZER, read_whole
+from finrank.ranker.saving import ADAPTER, TOKENIZER, read_whole, save_adapter
 from finrank.store import describe, sha256, write_json
 
+STAGE = "04_sft_generation"
 CONFIG = "generator_config.json"
 _PARTS = (*ADAPTER, *TOKENIZER)
 
 
 def save_generator(model: PeftModel, tokenizer: Any, settings: GeneratorSettings, directory: Path) -> None:
     """Write every part of the generator into `directory`, the config with the parts' hashes last."""
-    directory.mkdir(parents=True, exist_ok=True)
-    # Aside: peft also writes a README.md from a template that says nothing true about ours.
-    with TemporaryDirectory(dir=directory) as aside:
-        model.save_pretrained(aside, save_embedding_layers=False)
-        for name in ADAPTER:
-            (Path(aside) / name).replace(directory / name)
+    save_adapter(model, directory)
     tokenizer.save_pretrained(directory)
     parts = {name: sha256(directory / name) for name in _PARTS}
     stored = settings.model_dump(mode="json")
@@ -40,35 +33,21 @@ def save_generator(model: PeftModel, tokenizer: Any, settings: GeneratorSettings
 
 
 def find_generator(directory: Path) -> Path:
-    """The model folder meant by a run, a stage directory, or a model folder itself; UserError when there is none."""
-    for place in (directory, directory / "best_model", directory / "04_sft_generation/best_model"):
-        if (place / CONFIG).is_file():
-            return place
+    """The model folder in a run, a stage directory or itself; UserError when there is none."""
+    for folder in (directory, directory / "best_model", directory / STAGE / "best_model"):
+        if (folder / CONFIG).is_file():
+            return folder
     raise UserError(
-        f"No generator in {directory}: give a run (outputs/run_001), a stage directory "
-        f"(outputs/run_001/04_sft_generation) or a model folder with {CONFIG}; train one with: "
+        f"No generator in {directory}: name a run (outputs/run_001), a stage directory "
+        f"(outputs/run_001/{STAGE}) or a model folder with {CONFIG}; train one with: "
         "python 04_sft_train_generation.py --config configs/models/qwen3-0.6b.yaml"
     )
 
 
 def read_settings(directory: Path) -> GeneratorSettings:
-    """The settings of a saved generator, after checking that every part is there and is the one saved with it."""
+    """The settings of a saved generator, after checking that all of its parts are there and belong together."""
     stored = read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION)
     try:
         return GeneratorSettings.model_validate(stored)
     except ValidationError as error:
         raise UserError(f"{directory / CONFIG}: {describe(error)}") from error
-
-
-def load_weights(model: PeftModel, directory: Path) -> None:
-    """Replace the adapters by those saved in `directory`; UserError unless every tensor is there, of the same shape."""
-    wanted = {name: list(value.shape) for name, value in get_peft_model_state_dict(model).items()}
-    tensors = load_file(directory / ADAPTER[1])
-    saved = {name: list(value.shape) for name, value in tensors.items()}
-    odd = sorted(name for name in wanted | saved if wanted.get(name) != saved.get(name))
-    if odd:
-        raise UserError(
-            f"{directory / ADAPTER[1]} does not fit this base model and LoRA: {len(odd)} tensors differ, {odd[0]} "
-            f"first (saved {saved.get(odd[0])}, expected {wanted.get(odd[0])})"
-        )
-    set_peft_model_state_dict(model, tensors)

@@ -9,17 +9,13 @@ from finrank.ranker.base_model import pinned
 from finrank.ranker.settings import RankerSettings
 from finrank.training.config import TrainingConfig
 
-# Keys of the shared configs that only the ranker has a use for.
+# Keys of the shared configs that only the ranker uses.
 _OF_THE_RANKER = ("pooling", "attention_route", "score_head", "head_learning_rate", "tokens_per_pass")
 _OF_THE_RANKERS_PROMPT = ("labels", "program_style")
 
 
 class GeneratorSettings(RankerSettings):
-    """Base weights, prompt, adapters and the length of a completion.
-
-    The same configs train rankers and generators, so the ranker's `pooling`, `attention_route` and `score_head` are
-    here too, and nothing reads them.
-    """
+    """Base weights, prompt, adapters and length of a completion; the ranker's pooling, route and head go unused."""
 
     max_new_tokens: int = Field(ge=1, description="tokens of a completion, its end token included")
 
@@ -36,11 +32,11 @@ def generator_settings(config: TrainingConfig) -> GeneratorSettings:
             f"generation.max_new_tokens {config.generation.max_new_tokens} leaves no room for a prompt in "
             f"prompt.max_length {config.prompt.max_length}: raise the one or lower the other"
         )
-    ranker = pinned(config.ranker_settings())
-    return GeneratorSettings(**dict(ranker), max_new_tokens=config.generation.max_new_tokens)
+    stored = dict(pinned(config.ranker_settings()))
+    return GeneratorSettings(**stored, max_new_tokens=config.generation.max_new_tokens)
 
 
 def ignored_keys(config: TrainingConfig) -> list[str]:
-    """The keys that the config sets and a generator has no use for."""
+    """The keys that the config sets and a generator does not use."""
     keys = [key for key in _OF_THE_RANKER if key in config.model_fields_set]
     return keys + [f"prompt.{key}" for key in _OF_THE_RANKERS_PROMPT if key in config.prompt.model_fields_set]

@@ -1,18 +1,19 @@
-"""What a generator reads and writes.
+"""Prompt and completion of a generator, as tokens.
 
     table : 2009 | 2008 ;
     revenue : 5829 | 5735 ;
     question : what is the percent change in revenue ?
     {"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}
 
-All lines but the last are the prompt, the last is the completion (`pools/completion.py`) and ends with the end
-token. Page and gold meet nowhere before that line: which rows and sentences are written depends on question and page
-alone (`page/relevance.py`). Prompt and completion are tokenized apart, so that training and generating see
-the same tokens.
+All lines but the last are the prompt; the last is the completion (`pools/completion.py`) and ends with the end token.
+The prompt does not depend on gold: its rows and sentences are chosen by question and page alone (`page/relevance.py`).
+Prompt and completion are tokenized apart, so that training and generating see the same tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from finrank.errors import UserError
@@ -22,7 +23,7 @@ from finrank.ranker.encoding import tokenize
 from finrank.ranker.prompt import choose_context
 from finrank.records import Answer, Question
 
-# Raised whenever the same question would give another prompt; a saved generator refuses to run under another version.
+# Raise it whenever the same question gets another prompt; a saved generator refuses to run under another version.
 PROMPT_VERSION = 1
 
 
@@ -33,8 +34,8 @@ class TooLong(UserError):
 def write_prompt(question: Question, tokenizer: Any, settings: GeneratorSettings) -> list[int]:
     """The token ids of a question's prompt, at most `prompt.max_length - max_new_tokens`.
 
-    The question is always whole; of the page as much is there as fits, the most relevant first. Raises TooLong when the
-    question alone does not fit.
+    The question is always whole; the page is cut to fit, the most relevant rows and sentences first. Raises TooLong
+    when the question alone does not fit.
     """
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     asked = tokenize([f"question : {question.question}\n"], tokenizer)[0]
@@ -44,24 +45,18 @@ def write_prompt(question: Question, tokenizer: Any, settings: GeneratorSettings
             f"{question.id}: the question ({len(asked)} tokens) and a completion of {settings.max_new_tokens} tokens "
             f"do not fit prompt.max_length {settings.prompt.max_length}: raise it in the config"
         )
-    context = choose_context(
-        question, budget, settings.prompt, lambda texts: [len(line) for line in _lines(texts, tokenizer)]
-    )
-    page = [token for line in _lines([item.text for item in context], tokenizer) for token in line]
-    return [*begin, *page, *asked]
 
+    def lines(texts: Sequence[str]) -> list[list[int]]:
+        return tokenize([f"{text}\n" for text in texts], tokenizer)
 
-def _lines(texts: Any, tokenizer: Any) -> list[list[int]]:
-    return tokenize([f"{text}\n" for text in texts], tokenizer)
+    context = choose_context(question, budget, settings.prompt, lambda texts: list(map(len, lines(texts))))
+    return [*begin, *chain(*lines([item.text for item in context])), *asked]
 
 
 def write_target(
     question_id: str, program: str, answer: Answer, tokenizer: Any, settings: GeneratorSettings
 ) -> list[int]:
-    """The token ids that a generator learns to write for a gold program, with the end token; never cut.
-
-    Raises TooLong when they are over `max_new_tokens`.
-    """
+    """The token ids of a gold completion with the end token, never cut; TooLong if they are over `max_new_tokens`."""
     target = [*tokenize([write_completion(program, answer)], tokenizer)[0], tokenizer.eos_token_id]
     if len(target) > settings.max_new_tokens:
         raise TooLong(

@@ -1,8 +1,8 @@
-"""What a number means on its page: the row and column of the cell that holds it, or the words before it in a sentence.
+"""What a number means on its page: the row and column of its cell, or the words before it in a sentence.
 
 A small encoder reads "5829" as noise but "revenue 2009" as meaning, so every operand of a candidate is written with its
-label. Nothing here knows the gold program: the label comes from the page, and from the question where a number stands
-in several places.
+label. The gold program is not used: labels come from the page, and from the question where a number occurs in several
+places.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from finrank.page.relevance import shorten, words
+from finrank.programs.numbers import NUMBER
 
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
+_NUMBER = re.compile(NUMBER)
 _MAX_LABEL_WORDS = 10
 _WORDS_BEFORE = 6
 _WORDS_AFTER = 2
@@ -25,10 +26,10 @@ def number_key(text: str) -> str | None:
     >>> number_key("$ -1,637.50 ( 1637.50 )"), number_key("22%"), number_key("revenue")
     ('1637.5', '22', None)
     """
-    found = _NUMBER.search(text)
-    if found is None:
+    match = _NUMBER.search(text)
+    if match is None:
         return None
-    digits = found.group().replace(",", "")
+    digits = match.group().replace(",", "")
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
     return digits.lstrip("0") or "0"
@@ -48,7 +49,7 @@ class PageLabels:
     """
 
     def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
-        # Of each number its labels in reading order, each once: a page may repeat "1" twenty thousand times.
+        # By number, its labels in reading order, each once: a page may repeat "1" twenty thousand times.
         self._labels: dict[str, dict[str, None]] = {}
         self._chosen: dict[tuple[str, str], str] = {}  # by number and question: a pool's candidates share most numbers
         header = table[0] if table else []
@@ -57,9 +58,9 @@ class PageLabels:
                 key = number_key(cell)
                 if key is not None:
                     self._add(key, row[0], header[column] if column < len(header) else "")
-        for column, cell in enumerate(header):
+        for cell in header:
             for key in number_keys(cell):
-                self._add(key, header[column], "")
+                self._add(key, cell, "")
         for sentence in text:
             self._add_sentence(sentence)
 
@@ -70,11 +71,11 @@ class PageLabels:
 
     def _add_sentence(self, sentence: str) -> None:
         tokens = shorten(sentence).split()
-        for place, token in enumerate(tokens):
+        for index, token in enumerate(tokens):
             key = number_key(token)
             if key is not None:
-                before = tokens[max(0, place - _WORDS_BEFORE) : place]
-                after = tokens[place + 1 : place + 1 + _WORDS_AFTER]
+                before = tokens[max(0, index - _WORDS_BEFORE) : index]
+                after = tokens[index + 1 : index + 1 + _WORDS_AFTER]
                 self._labels.setdefault(key, {})[" ".join(before + after)] = None
 
     def of(self, operand: str, question: str) -> str | None:

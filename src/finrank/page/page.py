@@ -1,7 +1,7 @@
 """The numbers of a report page, written as programs write them, with their place and kind.
 
 A cell "$ 1,637" is written 1637, "-32 ( 32 )" is -32, "22% ( 22 % )" is 22%. Day numbers, footnotes and the character
-codes that broken unicode leaves in FinQA's text ("2014" for a dash) are left out or told apart as years.
+codes that broken unicode leaves in FinQA's text ("2014" for a dash) are left out or marked as years.
 """
 
 from __future__ import annotations
@@ -13,30 +13,27 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from finrank.programs import ProgramError, execute, parse, read_number
+from finrank.page.broken_characters import NEVER_A_YEAR, word_set
+from finrank.programs import read_number
+from finrank.programs.execution import numeric_rows
+from finrank.programs.numbers import NUMBER
 
 Kind = Literal["number", "percent", "year"]
 
-_TEXT_NUMBER = re.compile(r"\$?(-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?)")
+_TEXT_NUMBER = re.compile(rf"\$?(-?{NUMBER}%?)")
 _FROM_FIRST_DIGIT = re.compile(r"\d\S*")  # the rest of a word from its first digit on
-_BEFORE_DIGITS = frozenset("$-.")  # what a number may start with
-# A number that is a whole word; the second copy in "22% ( 22 % )" is none.
+_BEFORE_DIGITS = frozenset("$-.")  # characters that may begin a number
+# A number that is a whole word, but not the second copy in "22% ( 22 % )".
 _NUMBER_IN_SENTENCE = re.compile(rf"(?<!\S){_TEXT_NUMBER.pattern}(?!\S|\s+%(?!\S))")
-_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+_YEARS = range(1900, 2101)
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# A bare 2014 in a sentence is a year after these words, else what is left of a dash or a quote.
-_BEFORE_YEAR = _words("in of and to fiscal during through since for year years from until by , ; 30 31")
-_BEFORE_LABEL = _words(
+# A bare 2014 in a sentence is a year after these words, else the remains of a dash or a quote.
+_BEFORE_YEAR = word_set("in of and to fiscal during through since for year years from until by , ; 30 31")
+_BEFORE_LABEL = word_set(
     "note item page section level tier phase no no. ( january february march april may june july august september "
     "october november december"
 )
 _LONGEST_WORD = 16  # characters, more than any word before a year or a label has
-_BROKEN_CHARACTERS = frozenset({"2122", "2212"})  # ™ and the minus sign
 
 
 class Cell(NamedTuple):
@@ -55,7 +52,7 @@ class PageNumber(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A number of a program and what the page says of it; `fits` is for what is found out about its place later."""
+    """A number of a program and what the page says about it; `fits` remembers which numbers can replace it."""
 
     text: str
     size: float
@@ -65,17 +62,9 @@ class Operand:
     fits: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Homes:
-    """Where the numbers of a program stand in the table, by number; `moves` is for where they can go from there."""
-
-    cells: dict[str, Cell]
-    moves: dict[tuple[int, int], dict[str, str] | None] = field(default_factory=dict)
-
-
 @lru_cache(maxsize=65536)
 def size_of(text: str) -> float:
-    """The absolute value of a number's digits as written: 32 for "-32", 22 for "22%"; nan for no number."""
+    """The absolute value of a number's digits as written: 32 for "-32", 22 for "22%"; nan for other texts."""
     try:
         return abs(float(text.replace(",", "").rstrip("%")))
     except ValueError:
@@ -105,40 +94,40 @@ class Page:
                 self.in_row.setdefault(row, []).append(number)
                 self.in_column.setdefault(column, []).append((row, number))
         self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
-        self.numeric_rows = _numeric_rows(table)
+        self.numeric_rows = numeric_rows(table)
         self.last_row, self.last_column = max(self.in_row, default=0), max(self.in_column, default=0)
         self.everywhere = [*self.cells.values(), *self.text_numbers]
         self.text_index: dict[float, int] = {}
         for index, number in enumerate(self.text_numbers):
             self.text_index.setdefault(size_of(number.text), index)
         self._operands: dict[str, Operand] = {}
-        self._homes: dict[tuple[str, ...], Homes] = {}
+        self._homes: dict[tuple[str, ...], dict[str, Cell]] = {}
 
     def operand(self, text: str) -> Operand:
-        """What the page says of a program's operand, worked out once: programs of one page use the same few numbers."""
-        found = self._operands.get(text)
-        if found is None:
+        """What the page says about a program's operand, worked out once: programs share the few numbers."""
+        operand = self._operands.get(text)
+        if operand is None:
             places = self.places(text)
             drops_sign = text[:1] != "-" and any(self.cells[place].text.startswith("-") for place in places)
-            found = self._operands[text] = Operand(text, size_of(text), self.kind(text), places, drops_sign)
-        return found
+            operand = self._operands[text] = Operand(text, size_of(text), self.kind(text), places, drops_sign)
+        return operand
 
-    def homes(self, numbers: tuple[str, ...]) -> Homes:
-        """The cell of each number that stands in the table; of several, one in the row that holds most of them."""
-        found = self._homes.get(numbers)
-        if found is None:
+    def homes(self, numbers: tuple[str, ...]) -> dict[str, Cell]:
+        """The cell of each number that is in the table; of several, one in the row that holds most of the numbers."""
+        homes = self._homes.get(numbers)
+        if homes is None:
             places = {text: cells for text in numbers if (cells := self.places(text))}
             rows = [row for cells in places.values() for row in {cell.row for cell in cells}]
-            home = {text: max(cells, key=lambda cell: rows.count(cell.row)) for text, cells in places.items()}
-            found = self._homes[numbers] = Homes(home)
-        return found
+            homes = {text: max(cells, key=lambda cell: rows.count(cell.row)) for text, cells in places.items()}
+            self._homes[numbers] = homes
+        return homes
 
     def places(self, operand: str) -> list[Cell]:
         """The cells that hold a program's operand, whatever its sign and percent mark."""
         return self._places.get(size_of(operand), [])
 
     def kind(self, operand: str) -> Kind:
-        """What an operand is: by its own percent mark, else by its cell, else by its place in the text."""
+        """The kind of an operand: by its own percent mark, else by its cell, else by its place in the text."""
         if operand.endswith("%"):
             return "percent"
         places = self.places(operand)
@@ -153,18 +142,18 @@ class Page:
         return text.removeprefix("-") if self.operand(operand).drops_sign else text
 
 
+def is_year(text: str) -> bool:
+    """True if a number is written like a year: "2008", but not "2008.5" or "2,008"."""
+    return len(text) == 4 and text.isdecimal() and int(text) in _YEARS
+
+
 def _kind(text: str) -> Kind:
-    if text.endswith("%"):
-        return "percent"
-    # The length first: int() refuses texts of thousands of digits.
-    is_year = len(text) < 10 and text.isdecimal() and _FIRST_YEAR <= int(text) <= _LAST_YEAR
-    return "year" if is_year else "number"
+    return "percent" if text.endswith("%") else "year" if is_year(text) else "number"
 
 
 def _cell_number(cell: str) -> PageNumber | None:
-    """The number of a cell, if that is all the cell holds."""
-    value = read_number(cell)
-    if value is None:
+    """The number of a cell that holds nothing else."""
+    if read_number(cell) is None:
         return None
     written = cell.replace("$", "").replace(",", "").strip()
     head = written.split("(")[0].strip()
@@ -172,29 +161,26 @@ def _cell_number(cell: str) -> PageNumber | None:
     text = head.replace(" ", "") if head else "-" + re.sub(r"[()\s]", "", written)
     if not _TEXT_NUMBER.fullmatch(text):
         return None
-    # A broken dash in an amount column reads "$ 2014": a year, whatever stands before it.
+    # A broken dash in an amount column reads "$ 2014": a year too.
     return PageNumber(text, _kind(text))
 
 
 def _sentence_numbers(sentence: str) -> list[PageNumber]:
     # Looking for digits first, not splitting into words, takes half of the time: most words have none.
     numbers = []
-    for found in _FROM_FIRST_DIGIT.finditer(sentence):
-        start = found.start()
+    for first_digit in _FROM_FIRST_DIGIT.finditer(sentence):
+        start = first_digit.start()
         while start > 0 and sentence[start - 1] in _BEFORE_DIGITS:
             start -= 1
         match = _NUMBER_IN_SENTENCE.match(sentence, start)
-        if match is None or match[0] in _BROKEN_CHARACTERS:
+        if match is None or match[0] in NEVER_A_YEAR:
             continue
         before = _word_before(sentence, start)
         text = match[1].replace(",", "")
-        kind = _kind(text)
-        if kind == "year" and before not in _BEFORE_YEAR:
-            continue
+        number = PageNumber(text, _kind(text))
         # "-32 ( 32 )" says the same number twice; "may 31" and "note 5" count nothing.
-        if before in _BEFORE_LABEL:
-            continue
-        numbers.append(PageNumber(text, kind))
+        if before not in _BEFORE_LABEL and (number.kind != "year" or before in _BEFORE_YEAR):
+            numbers.append(number)
     return numbers
 
 
@@ -204,15 +190,3 @@ def _word_before(sentence: str, position: int) -> str:
         position -= 1
     words = sentence[max(0, position - _LONGEST_WORD) : position].split()
     return words[-1] if words else ""
-
-
-def _numeric_rows(table: Sequence[Sequence[str]]) -> list[str]:
-    """Labels of the rows, header excepted, that a table operation can read."""
-    labels = []
-    for label in dict.fromkeys(row[0] for row in table[1:] if row):
-        try:
-            execute(parse(f"table_sum({label}, none)"), table)
-        except ProgramError:
-            continue
-        labels.append(label)
-    return labels

@@ -1,6 +1,6 @@
-"""Where on a page the numbers of a program stand: cells, sentences, and rows that it reads whole.
+"""Where a program's numbers are on a page: cells, sentences, and rows that it reads whole.
 
-What is shown to people as the evidence of an answer; the model never sees it.
+People see these places as the evidence of an answer; the model never does.
 """
 
 from __future__ import annotations
@@ -21,15 +21,13 @@ class Used:
 
 
 def used_by(program: str | None) -> Used:
-    """What a program takes from its page; one that is None or cannot be read takes nothing."""
+    """What a program takes from its page; None and unreadable programs take nothing."""
     try:
-        parsed = parse(program) if program else None
+        parsed = parse(program or "")
     except ProgramError:
-        parsed = None
-    if parsed is None:
         return Used(frozenset(), frozenset())
-    numbers = {number_key(operand) for operand in operands(parsed) if not is_constant(operand)}
-    return Used(frozenset(key for key in numbers if key), frozenset(table_rows(parsed)))
+    keys = {number_key(operand) for operand in operands(parsed) if not is_constant(operand)}
+    return Used(frozenset(key for key in keys if key), frozenset(table_rows(parsed)))
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,9 @@ class PagePlaces:
                 self._sentences.setdefault(key, []).append(index)
 
     def of(self, program: str | None) -> Places:
-        """The cells and sentences that hold what the program takes, wherever on the page the number stands."""
+        """All cells and sentences that hold a number of the program, and the cells of rows that it reads whole."""
         used = used_by(program)
-        cells = [place for key in used.numbers for place in self._cells.get(key, [])]
-        cells += [place for label in used.rows for place in self._rows.get(label, [])]
+        cells = {cell for key in used.numbers for cell in self._cells.get(key, [])}
+        cells |= {cell for label in used.rows for cell in self._rows.get(label, [])}
         sentences = {index for key in used.numbers for index in self._sentences.get(key, [])}
-        return Places(sorted(set(cells)), sorted(sentences))
+        return Places(sorted(cells), sorted(sentences))

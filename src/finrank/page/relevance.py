@@ -3,11 +3,11 @@
 Pages are longer than a model's window, so rows and sentences compete for a budget of tokens:
 
 1. Each has its BM25 score against the question (Robertson & Zaragoza 2009, through the bm25s library), divided by the
-   page's highest, with a bonus where it holds an amount and a share of the scores of what stands before and after it.
-2. Table rows take their places first, best first, up to a share of the budget; the header comes with the first row.
-3. All that is left, rows and sentences alike, takes the rest of the budget, best first.
+   page's highest, with a bonus where it holds an amount and a share of the scores of what is before and after it.
+2. Table rows are placed first, best first, up to a share of the budget; the header comes with the first row.
+3. The rest of the budget goes to the best of the remaining rows and sentences.
 
-Gold evidence is never looked at. docs/evidence.md has what each choice is worth.
+Gold evidence is never looked at. The constants were tuned on FinQA's train split.
 """
 
 from __future__ import annotations
@@ -21,45 +21,23 @@ from typing import Literal
 import bm25s
 import numpy as np
 
+from finrank.page.broken_characters import word_set
+
+_TABLE_SHARE = 0.6  # of the budget, in which rows go first
+_AMOUNT_BONUS = 0.6  # added to a score; 1 is the score of the best hit
+_NEIGHBOUR_SHARE = 0.2  # of its score that a hit adds to the row or sentence before it and after it
+_K1, _B = 1.5, 0.75  # of BM25
+
 # FinQA writes a number twice, "22% ( 22 % )" and "-32 ( 32 )": the repetition costs tokens and says nothing.
 # From a number's first digit on and without going back: a text of nothing but digits is read once, not once per digit.
 _REPEATED = re.compile(r"((?<![\d.,])[\d.,]++\s*+%?+)\s*+\(\s*+[\d.,]++\s*+%?+\s*+\)")
 _WORD = re.compile(r"[a-z]{2,}|\d+(?:\.\d+)?")
-_YEAR = re.compile(r"(?:19|20)\d\d")
-# A number that is no year and no character code that broken unicode leaves behind ("201c").
+# A number, but neither a year nor a character code that broken unicode leaves behind ("201c").
 _AMOUNT = re.compile(r"(?<![\w.])(?!(?:19|20)\d\d(?![\d.,]))\d[\d,]*(?:\.\d+)?(?!\w)")
-# fmt: off
-_STOPWORDS = frozenset(
-    [
-        "a", "an", "and", "are", "as", "at", "be", "by", "did", "do", "does", "for", "from", "had", "has", "have",
-        "how", "if", "in", "is", "it", "its", "many", "much", "of", "on", "or", "that", "the", "their", "this", "to",
-        "was", "were", "what", "when", "which", "who", "will", "with", "would",
-    ]
+_STOPWORDS = word_set(
+    "a an and are as at be by did do does for from had has have how if in is it its many much of on or that the their "
+    "this to was were what when which who will with would"
 )
-# fmt: on
-
-Header = Literal["own line", "every cell", "left out"]
-
-
-@dataclass(frozen=True)
-class Choices:
-    """How rows are written and what ranks rows and sentences; the defaults are the best found on train."""
-
-    header: Header = "own line"
-    """The column names: once, as the first row; before every cell; or not at all (then no cell has a meaning)."""
-    table_share: float = 0.6
-    """Share of the budget in which rows go first; 0: rows and sentences compete as equals from the start."""
-    amounts: float = 0.6
-    """Added to the score of what holds a number that is no year; 1 is the score of the best hit."""
-    neighbours: float = 0.2
-    """Share of its score that a hit gives to the row or sentence before it and after it."""
-    year_weight: int = 1
-    """How often a year of the question counts as a word of it; 0: not at all."""
-    k1: float = 1.5
-    b: float = 0.75
-
-
-DEFAULT_CHOICES = Choices()
 
 
 @dataclass(frozen=True)
@@ -84,21 +62,19 @@ def shorten(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers of a text, stop words left out, plural s dropped.
+    """Lower-case words and numbers of a text without stop words and plural s.
 
     >>> words("What was the total of net sales in 2012 ?")
     ['total', 'net', 'sale', '2012']
     """
-    found = (word for word in _WORD.findall(text.lower()) if word not in _STOPWORDS)
-    return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in found]
+    kept = (word for word in _WORD.findall(text.lower()) if word not in _STOPWORDS)
+    return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in kept]
 
 
-def page_evidence(
-    table: Sequence[Sequence[str]], text: Sequence[str], header: Header = DEFAULT_CHOICES.header
-) -> list[Evidence]:
+def page_evidence(table: Sequence[Sequence[str]], text: Sequence[str]) -> list[Evidence]:
     """Everything on a page that could be kept: the table's header, each other row, each sentence with words in it.
 
-    A row is its label and its cells, "$" and second writings left out; the columns are named by the header alone.
+    A row is its label and its cells, "$" and second writings left out; only the header names the columns.
 
     >>> page = page_evidence([["", "2009", "2008"], ["cash", "$ 37", "-5 ( 5 )"]], ["a sentence .", "."])
     >>> [item.text for item in page]
@@ -106,63 +82,49 @@ def page_evidence(
     """
     columns = list(table[0]) if len(table) > 1 else []
     evidence: list[Evidence] = []
-    if any(name.strip() for name in columns) and header == "own line":
+    if any(name.strip() for name in columns):
         evidence.append(Evidence(_write_row([columns[0].strip() or "table", *columns[1:]]), 0, "header"))
     for row in table[1:] or table[:1]:
         if any(cell.strip() for cell in row):
-            written = _write_row(row, columns if header == "every cell" else ())
-            evidence.append(Evidence(written, len(evidence), "row", row[0]))
+            evidence.append(Evidence(_write_row(row), len(evidence), "row", row[0]))
     for sentence in text:
         if any(character.isalnum() for character in sentence):
             evidence.append(Evidence(shorten(sentence), len(evidence), "sentence"))
     return evidence
 
 
-def _write_row(row: Sequence[str], columns: Sequence[str] = ()) -> str:
-    cells = [
-        f"{columns[place] if place < len(columns) else ''} {shorten(cell).replace('$', '').strip()}".strip()
-        for place, cell in enumerate(row[1:], start=1)
-    ]
+def _write_row(row: Sequence[str]) -> str:
+    cells = [shorten(cell).replace("$", "").strip() for cell in row[1:]]
     return f"{row[0]} : {' | '.join(cells)} ;"
 
 
-def relevance(question: str, evidence: Sequence[Evidence], choices: Choices = DEFAULT_CHOICES) -> np.ndarray:
-    """What ranks the evidence against the question, [evidence], higher is better; 1 or more for the best BM25 hit."""
-    scores = _bm25(question, evidence, choices)
+def relevance(question: str, evidence: Sequence[Evidence]) -> np.ndarray:
+    """Scores of the evidence against the question [evidence], higher is better; 1 or more for the best BM25 hit."""
+    scores = _bm25(question, evidence)
     best = scores.max(initial=0.0)
     if best > 0:
         scores /= best
     lifted = scores.copy()
     same_kind = np.array([before.kind == after.kind for before, after in pairwise(evidence)], bool)
-    lifted[1:] += choices.neighbours * same_kind * scores[:-1]
-    lifted[:-1] += choices.neighbours * same_kind * scores[1:]
-    return lifted + choices.amounts * np.array([_AMOUNT.search(item.text) is not None for item in evidence])
+    lifted[1:] += _NEIGHBOUR_SHARE * same_kind * scores[:-1]
+    lifted[:-1] += _NEIGHBOUR_SHARE * same_kind * scores[1:]
+    return lifted + _AMOUNT_BONUS * np.array([_AMOUNT.search(item.text) is not None for item in evidence])
 
 
-def _bm25(question: str, evidence: Sequence[Evidence], choices: Choices) -> np.ndarray:
+def _bm25(question: str, evidence: Sequence[Evidence]) -> np.ndarray:
     documents = [words(item.text) or ["-"] for item in evidence]
-    index = bm25s.BM25(k1=choices.k1, b=choices.b)
+    index = bm25s.BM25(k1=_K1, b=_B)
     index.index(documents, show_progress=False)
-    vocabulary = index.vocab_dict
-    query = []
-    for word in words(question):
-        if word in vocabulary:
-            query += [word] * (choices.year_weight if _YEAR.fullmatch(word) else 1)
-    if not query:
-        return np.zeros(len(documents), dtype=np.float32)
-    return np.array(index.get_scores(query), dtype=np.float32)
+    query = [word for word in words(question) if word in index.vocab_dict]
+    return np.array(index.get_scores(query) if query else np.zeros(len(documents)), dtype=np.float32)
 
 
 def select_evidence(
-    question: str,
-    evidence: Sequence[Evidence],
-    budget: int,
-    count_tokens: Callable[[Sequence[str]], list[int]],
-    choices: Choices = DEFAULT_CHOICES,
+    question: str, evidence: Sequence[Evidence], budget: int, count_tokens: Callable[[Sequence[str]], list[int]]
 ) -> list[Evidence]:
-    """The evidence that fits `budget` tokens, chosen as the top of this file says, given back in reading order.
+    """The evidence that fits `budget` tokens, chosen as described at the top of this file, in reading order.
 
-    `count_tokens` gives the token count of each of several texts. An item that does not fit is passed over, so a long
+    `count_tokens` returns the token count of each of several texts. An item that does not fit is passed over, so a long
     sentence does not keep a short row out.
     """
     if not evidence or budget <= 0:
@@ -170,9 +132,9 @@ def select_evidence(
     counts = count_tokens([item.text for item in evidence])
     if sum(counts) <= budget:
         return list(evidence)
-    order = np.argsort(-relevance(question, evidence, choices), kind="stable").tolist()
+    order = np.argsort(-relevance(question, evidence), kind="stable").tolist()
     kept: set[int] = set()
-    _take((i for i in order if evidence[i].kind == "row"), int(choices.table_share * budget), evidence, counts, kept)
+    _take((i for i in order if evidence[i].kind == "row"), int(_TABLE_SHARE * budget), evidence, counts, kept)
     _take((i for i in order if evidence[i].kind != "header"), budget, evidence, counts, kept)
     return [evidence[i] for i in sorted(kept)]
 

@@ -1,35 +1,25 @@
-"""What a generating model is asked and writes for a question, and the candidate that is read from it.
+"""The prompt and the completion of a generating model, and the candidate that is read from the completion.
 
     {"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}
 
-The program counts. The answer beside it is the model's own word, which is mostly wrong (models are poor at sums) and
-becomes the candidate's only where there is no program.
+The program counts. The answer in the completion is mostly wrong (models are poor at arithmetic) and becomes the
+candidate's only where there is no program.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from finrank.programs import (
-    ARITHMETIC_OPERATIONS,
-    CONSTANTS,
-    TABLE_OPERATIONS,
-    ProgramError,
-    execute,
-    parse,
-    read_number,
-)
+from finrank.programs import ARITHMETIC_OPERATIONS, CONSTANTS, TABLE_OPERATIONS
+from finrank.programs.value import LONGEST_PROGRAM, read_completed_answer, value_of
 from finrank.records import Answer, Candidate, Question
-from finrank.store.json_lines import KeyCheckingDecoder, shorten
+from finrank.store.json_lines import KeyCheckingDecoder, shown, shown_json
 
 LONGEST_TEXT = 100_000  # characters; more is a model that never stopped, and slow to search for JSON
-_LONGEST_PROGRAM = 20_000  # characters; a hundred times FinQA's longest
-_MOST_STARTS = 200  # places where JSON may begin that are tried: each may be read to its end in vain
-_SHOWN = 60  # characters of a text in a reason
+_MOST_STARTS = 200  # places where JSON may begin that are tried: each may cost a read to the end
 
 # The numbers of the example are invented: those of a question would give its gold away.
 INSTRUCTIONS = f"""\
@@ -53,7 +43,7 @@ _START = re.compile(r'\{\s*["}]')
 
 
 class Completion(NamedTuple):
-    """What a completion says: a program, an answer, or both; never neither."""
+    """The content of a completion: a program, an answer, or both; never neither."""
 
     program: str | None
     answer: Answer | None
@@ -64,10 +54,9 @@ class Unparsable(ValueError):
 
 
 def write_messages(question: Question) -> list[dict[str, str]]:
-    """What a chat model is asked: the program language and the form of a reply, then the page and the question.
+    """The messages to a chat model: the program language and the form of a reply, then the page and the question.
 
-    Nothing of the question's gold is in it. The messages of the questions of a page begin alike, which servers that
-    remember prompts make use of.
+    They hold nothing of the gold. Questions of one page share the beginning, for servers that cache prompts.
     """
     table = "\n".join(" | ".join(row) for row in question.table)
     page = f"Table:\n{table}\n\nText:\n" + "\n".join(question.text)
@@ -87,7 +76,7 @@ def write_completion(program: str, answer: Answer) -> str:
 def read_completion(text: str) -> Completion:
     """The program and answer of the first JSON object in a text that has either; Unparsable where there is none.
 
-    Prose, code fences and other objects around it do not matter. Beside a program, an answer that cannot be read (NaN,
+    Prose, code fences and other objects around it are ignored. With a program, an answer that cannot be read (NaN,
     a sentence) counts as none.
 
     >>> read_completion('Sure: {"program": "add(1, 2)"} is it.')
@@ -95,21 +84,21 @@ def read_completion(text: str) -> Completion:
     """
     if len(text) > LONGEST_TEXT:
         raise Unparsable(f"a completion of more than {LONGEST_TEXT} characters: it never stopped")
-    others = 0
-    for found in _objects(text):
-        if "program" in found or "answer" in found:
-            return _completion(found)
-        others += 1
+    others = False
+    for json_object in _objects(text):
+        if "program" in json_object or "answer" in json_object:
+            return _completion(json_object)
+        others = True
     if others:
-        raise Unparsable(f"no program and no answer in the JSON of {_shown(text)}")
-    raise Unparsable("the completion is empty" if not text.strip() else f"no JSON object in {_shown(text)}")
+        raise Unparsable(f"no program and no answer in the JSON of {shown(text)}")
+    raise Unparsable("the completion is empty" if not text.strip() else f"no JSON object in {shown(text)}")
 
 
 def as_candidate(text: str, table: list[list[str]]) -> Candidate:
-    """The candidate that a completion stands for, of origin "sampled"; Unparsable where it stands for none.
+    """The candidate in a completion, of origin "sampled"; Unparsable where there is none.
 
-    Its answer is what the program gives on `table`, whatever the completion says; a program without a finite value is
-    kept, with `error` saying why. A completion without a program gives a candidate that is its answer alone.
+    Its answer is the value of the program on `table`, whatever the completion says; a program without a finite value is
+    kept, with the reason as `error`. Without a program the candidate is the completion's answer alone.
 
     >>> as_candidate('{"answer": 95, "program": "subtract(5829, 5735)"}', []).answer
     94.0
@@ -117,19 +106,11 @@ def as_candidate(text: str, table: list[list[str]]) -> Candidate:
     program, answer = read_completion(text)
     if program is None:
         return Candidate(answer=answer, origin="sampled")
-    try:
-        value = execute(parse(program), table)
-    except ProgramError as error:
-        return Candidate(program=program, error=str(error), origin="sampled")
-    if isinstance(value, str):
-        return Candidate(program=program, answer="yes" if value == "yes" else "no", origin="sampled")
-    if not math.isfinite(value):
-        return Candidate(program=program, error=f"the value is {value}", origin="sampled")
-    return Candidate(program=program, answer=value, origin="sampled")
+    return Candidate(program=program, **value_of(program, table)._asdict(), origin="sampled")
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a text from left to right; those inside of one that could be read are part of it."""
+    """The JSON objects of a text from left to right; objects inside one that could be read are part of it."""
     decoder = KeyCheckingDecoder()
     end = 0
     for _ in range(_MOST_STARTS):
@@ -137,60 +118,33 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         if start is None:
             return
         try:
-            found, end = decoder.raw_decode(text, start.start())
-            yield found
+            json_object, end = decoder.raw_decode(text, start.start())
+            yield json_object
         except (ValueError, RecursionError):
             end = start.start() + 1
 
 
-def _completion(found: dict[str, Any]) -> Completion:
-    program = _read_program(found.get("program"))
+def _completion(json_object: dict[str, Any]) -> Completion:
+    program = _read_program(json_object.get("program"))
     try:
-        answer = _read_answer(found.get("answer"))
-    except Unparsable:
+        answer = read_completed_answer(json_object.get("answer"))
+    except ValueError as error:
         if program is None:
-            raise
+            raise Unparsable(str(error)) from None
         answer = None
     if program is None and answer is None:
         raise Unparsable("the completion's program and answer are both empty")
     return Completion(program, answer)
 
 
-def _read_program(given: Any) -> str | None:
+def _read_program(value: Any) -> str | None:
     """A program's text as it was written; None for null and blanks."""
-    if given is None:
+    if value is None:
         return None
-    if not isinstance(given, str):
-        raise Unparsable(f"program: expected a text, got {_shown_json(given)}")
-    if len(given) > _LONGEST_PROGRAM:
-        raise Unparsable(f"a program of {len(given)} characters: at most {_LONGEST_PROGRAM} are read")
-    if any("\ud800" <= character <= "\udfff" for character in given):
+    if not isinstance(value, str):
+        raise Unparsable(f"program: expected a text, got {shown_json(value)}")
+    if len(value) > LONGEST_PROGRAM:
+        raise Unparsable(f"a program of {len(value)} characters: at most {LONGEST_PROGRAM} are read")
+    if any("\ud800" <= character <= "\udfff" for character in value):
         raise Unparsable("the program holds half a surrogate pair, which is no text")
-    return given.strip() or None
-
-
-def _read_answer(given: Any) -> Answer | None:
-    """A number, "yes" or "no", also where it is written as a text ("$ 1,200", "12%"); None for null and blanks."""
-    if isinstance(given, str):
-        plain = given.strip().lower()
-        if plain in ("yes", "no"):
-            return "yes" if plain == "yes" else "no"
-        given = read_number(plain) if plain else None
-        if plain and given is None:
-            raise Unparsable(f"answer: {_shown(plain)} is no number, yes or no")
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise Unparsable(f"answer: expected a finite number, yes or no, got {_shown_json(given)}")
-    return float(given)
-
-
-def _shown_json(given: Any) -> str:
-    try:
-        return _shown(json.dumps(given))
-    except RecursionError:  # what could just be read may be nested too deeply to be written
-        return "deeply nested JSON"
-
-
-def _shown(text: str) -> str:
-    return ascii(shorten(" ".join(text.split()), _SHOWN))
+    return value.strip() or None

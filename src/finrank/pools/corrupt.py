@@ -19,13 +19,14 @@ from finrank.page.page import Page
 from finrank.pools import number_edits, structure_edits
 from finrank.pools.likeness import Feature, Likeness, PageLikeness, draw_weighted, shape_features
 from finrank.pools.refill import refill
-from finrank.programs import Program, ProgramError, Step, execute
+from finrank.programs import Program, Step
 from finrank.programs.shape import shape_of
-from finrank.records import Answer
+from finrank.programs.value import Value, value_of
+from finrank.records import Answer, Candidate
 
 Edit = Callable[[Program, Page, random.Random], Program | None]
 
-# Every edit by the name it has in a candidate's `edits`, with how often it is drawn; "refill" is the one more.
+# Every edit by the name it has in a candidate's `edits`, with how often it is drawn; "refill" is one more.
 EDITS: dict[str, tuple[Edit, float]] = {
     "operand": (number_edits.operand, 6.0),
     "row": (number_edits.row, 4.0),
@@ -42,40 +43,26 @@ _REFILL = 8.0
 _NAMES = [*EDITS, "refill"]
 _CUMULATIVE = list(accumulate([*(weight for _, weight in EDITS.values()), _REFILL]))
 _TRIES = 25
-_MOST_GAIN = 3.0
-
-
-class Value(NamedTuple):
-    """What a program computes, or why it computes nothing (non-finite values count as nothing)."""
-
-    answer: Answer | None
-    error: str | None = None
-
-
-def evaluate(program: Program, table: list[list[str]]) -> Value:
-    """Execute a program for a candidate record."""
-    try:
-        value = execute(program, table)
-    except ProgramError as error:
-        return Value(None, str(error))
-    if isinstance(value, float):
-        return Value(value) if math.isfinite(value) else Value(None, f"the value is {value}")
-    return Value("yes" if value == "yes" else "no")
+_LARGEST_GAIN = 3.0  # in log density, that the numbers and the value of a program are expected to bring
 
 
 class Draft(NamedTuple):
     """A program on its way to be a candidate: its value, the edits that led to it, and how gold-like it looks."""
 
     program: Program
-    value: Value
+    answer: Answer | None
     edits: tuple[str, ...]
     of_shape: float
     of_numbers: float
 
+    def as_candidate(self) -> Candidate:
+        """The draft as a wrong candidate."""
+        return Candidate(program=str(self.program), answer=self.answer, origin="corrupted", edits=list(self.edits))
+
 
 @dataclass(slots=True)
 class _Look:
-    """How gold-like an edited program looks; its value and numbers are looked at only where its shape gives hope."""
+    """How gold-like an edited program looks; value and numbers are looked at only if its shape is promising."""
 
     of_shape: float
     value: Value | None = None
@@ -93,16 +80,15 @@ class Corruptor:
         # By a program's steps: a third of all edits make a program that was made before.
         self._looks: dict[tuple[Step, ...], _Look] = {}
 
-    def draft(self, program: Program) -> Draft:
-        """A program as the start of corruption."""
-        value = evaluate(program, self._table)
+    def draft(self, program: Program, answer: Answer | None) -> Draft:
+        """A program and its value as the start of corruption."""
         of_shape = self._likeness.of_shape(shape_of(program), program)
-        return Draft(program, value, (), of_shape, self._on_page.score(program, value.answer))
+        return Draft(program, answer, (), of_shape, self._on_page.score(program, answer))
 
     def features(self, draft: Draft) -> list[Feature]:
         """All features whose weights make up the draft's likeness."""
-        program, answer = draft.program, draft.value.answer
-        return shape_features(shape_of(program), program) + self._on_page.features(program, answer)
+        program = draft.program
+        return shape_features(shape_of(program), program) + self._on_page.features(program, draft.answer)
 
     def corrupt(self, start: Draft, rng: random.Random, rate: float) -> Draft | None:
         """A corrupted program, the names of its edits after those of `start`; None where no edit is possible.
@@ -130,18 +116,15 @@ class Corruptor:
             threshold = math.log(1.0 - rng.random())
             gain = look.of_shape - draft.of_shape
             # Hopeless by its shape: not worth executing.
-            if gain + _MOST_GAIN < threshold and possible is not None:
+            if gain + _LARGEST_GAIN < threshold and possible is not None:
                 continue
-            value = look.value or self._execute(edited, look)
-            if value.answer is None:
+            answer = (look.value or self._measure(edited, look)).answer
+            if answer is None:
                 continue
-            possible = name, edited, value, look
+            possible = Draft(edited, answer, (*draft.edits, name), look.of_shape, look.of_numbers)
             if gain + look.of_numbers - draft.of_numbers >= threshold:
                 break
-        if possible is None:
-            return None
-        name, edited, value, look = possible
-        return Draft(edited, value, (*draft.edits, name), look.of_shape, look.of_numbers)
+        return possible
 
     def _look(self, program: Program) -> _Look:
         look = self._looks.get(program.steps)
@@ -150,8 +133,8 @@ class Corruptor:
             look = self._looks[program.steps] = _Look(of_shape)
         return look
 
-    def _execute(self, program: Program, look: _Look) -> Value:
-        value = look.value = evaluate(program, self._table)
+    def _measure(self, program: Program, look: _Look) -> Value:
+        value = look.value = value_of(program, self._table)
         if value.answer is not None:
             look.of_numbers = self._on_page.score(program, value.answer)
         return value

@@ -1,11 +1,11 @@
 """Fitting the likeness to gold, so that corrupted programs have every feature as often as gold programs have.
 
 Contrastive divergence (Hinton 2002): from each gold program make a pool of wrong ones by the present weights, raise the
-weights of the features that gold has and lower those of the wrong ones, on average over the pool. Where no weight moves
-any more, no feature tells gold from the others. Steps are those of AdaGrad (Duchi et al. 2011).
+weights of gold's features and lower those of the wrong programs, on average over the pool. At the optimum no feature
+distinguishes gold from the others. Steps are those of AdaGrad (Duchi et al. 2011).
 
 Fitted twice, each time on half of the pages: a question's wrong candidates are made by the likeness that was fitted on
-the other half (cross-fitting), so that nothing of a question's own gold program can have slipped into them.
+the other half (cross-fitting), so that nothing of its own gold program can leak into them.
 """
 
 from __future__ import annotations
@@ -19,31 +19,30 @@ from dataclasses import dataclass
 
 from finrank.console import track
 from finrank.pools.corrupt import Corruptor
+from finrank.pools.gold_shapes import count_shapes
 from finrank.pools.likeness import Feature, Likeness
 from finrank.pools.trees import grow
 from finrank.programs import parse
-from finrank.programs.shape import count_shapes
 from finrank.records import Question
 
 FOLDS = 2
 MOST_QUESTIONS = 600  # per fold
 FEWEST_QUESTIONS = 50
 _PASSES = 2
-# Of the pools made while fitting, whatever the size of those made later: larger ones cost, and say no more.
-_CANDIDATES = 8
+_CANDIDATES = 8  # of the pools made while fitting, whatever the size of those made later: larger ones teach no more
 _STEP = 0.3
 _DAMPING = 100.0
 
 
 @dataclass
 class CrossFitted:
-    """A likeness per fold of pages, and on how many questions of the other fold each was fitted (0: not at all)."""
+    """A likeness per fold of pages, and the number of questions of the other fold it was fitted on (0: not at all)."""
 
     likenesses: list[Likeness]
     questions: list[int]
 
     def of(self, page: str) -> Likeness:
-        """The likeness that has not seen this page."""
+        """The likeness that was not fitted on this page."""
         return self.likenesses[fold_of(page)]
 
 
@@ -53,21 +52,25 @@ def fold_of(page: str) -> int:
 
 
 def cross_fit(questions: Iterable[Question], *, rate: float, seed: int) -> CrossFitted:
-    """Fit a likeness for each fold of pages on the questions of the other one, all of which have a gold program.
+    """Fit a likeness for each fold of pages on the questions of the other one; they are as `fit` takes them.
 
-    Where one fold has fewer than 50 questions nothing is fitted: FinQA's shapes serve alone, in all pools alike.
+    Where one fold has fewer than 50 questions nothing is fitted: all pools are made by FinQA's shapes alone.
     """
     folds: list[list[Question]] = [[] for _ in range(FOLDS)]
     for question in questions:
         folds[fold_of(question.page)].append(question)
     if min(map(len, folds)) < FEWEST_QUESTIONS:
         return CrossFitted([Likeness() for _ in range(FOLDS)], [0] * FOLDS)
-    others = [[one for other in range(FOLDS) if other != fold for one in folds[other]] for fold in range(FOLDS)]
-    return CrossFitted([fit(one, rate, seed) for one in others], [min(len(one), MOST_QUESTIONS) for one in others])
+    others = [[question for fold in folds if fold is not own for question in fold] for own in folds]
+    counts = [min(len(questions), MOST_QUESTIONS) for questions in others]
+    return CrossFitted([fit(questions, rate, seed) for questions in others], counts)
 
 
 def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
-    """The likeness to the gold programs of these questions, or of a sample of them; their order counts."""
+    """The likeness to the gold programs of these questions, or of a random choice of them; their order counts.
+
+    Each question has a gold program, whose value is its answer.
+    """
     rng = random.Random(f"calibration:{seed}")
     likeness = Likeness(shapes=count_shapes(parse(question.program or "") for question in questions))
     chosen = rng.sample(questions, min(len(questions), MOST_QUESTIONS))
@@ -76,10 +79,11 @@ def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
         rng.shuffle(chosen)
         for question in track(chosen, "learning what gold programs look like"):
             corruptor = Corruptor(question.table, question.text, likeness)
-            gold = corruptor.draft(parse(question.program or ""))
+            gold = corruptor.draft(parse(question.program or ""), question.answer)
             wrong = grow(corruptor, gold, _CANDIDATES, rate, rng)
             if wrong:
-                likeness.change(_steps(corruptor.features(gold), [corruptor.features(one) for one in wrong], squares))
+                of_wrong = [corruptor.features(draft) for draft in wrong]
+                likeness.change(_steps(corruptor.features(gold), of_wrong, squares))
     # Rounded, so that the last bits of a machine's logarithms decide nothing later; anew, so that no score is kept.
     return Likeness(likeness.shapes, {feature: round(weight, 3) for feature, weight in likeness.weights.items()})
 
@@ -87,7 +91,7 @@ def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
 def _steps(
     gold: list[Feature], wrong: list[list[Feature]], squares: defaultdict[Feature, float]
 ) -> dict[Feature, float]:
-    """How far to move each weight: up along gold's features and down along those of the wrong programs, on average."""
+    """The step of each weight: up along gold's features, down along those of the wrong programs, on average."""
     slopes: defaultdict[Feature, float] = defaultdict(float)
     for feature in gold:
         slopes[feature] += 1.0

@@ -2,10 +2,10 @@
 
     log density = log(count of the program's shape among gold programs) + the weights of its features
 
-Features say how its numbers are written, where on the page they stand and how they lie to each other, which constants
-it uses, and what its value looks like. This is the maximum entropy form (Berger et al. 1996): with the weights that
-`calibration.py` fits, corrupted programs have each feature as often as gold programs have, so that none of them gives
-gold away. Corruption keeps or drops an edit by this density (`corrupt.py`).
+Features describe how its numbers are written, where on the page they are and how they relate to each other, which
+constants it uses, and the look of its value. This is the maximum entropy form (Berger et al. 1996): with the weights
+that `fit_likeness.py` fits, corrupted programs have each feature as often as gold programs have, so that none of them
+gives gold away. Corruption keeps or drops an edit by this density (`corrupt.py`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from bisect import bisect
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
 
-from finrank.page.page import Cell, Kind, Page
+from finrank.page.page import Cell, Page
+from finrank.pools.gold_shapes import FINQA_SHAPES
 from finrank.programs import TABLE_OPERATIONS, Program, is_constant
-from finrank.programs.shape import FINQA_SHAPES, numbers_of
+from finrank.programs.shape import numbers_of
 from finrank.records import Answer
 
 Feature = tuple[Hashable, ...]
+Sight = tuple[Feature, ...]  # all features of a number, of two numbers or of a value
 
-_MOST_SIGHTS = 5000
+_MOST_REMEMBERED = 5000
 _MOST_ROWS, _MOST_COLUMNS = 6, 4
-_LAST_TWO = "last two"  # the role of a pair that is looked at for no operation
+_LAST_TWO = "last two"  # the role of a pair that has no operation
 
 
 @dataclass
@@ -45,18 +46,18 @@ class Likeness:
         score = self._of_shape.get(shape)
         if score is None:
             score = math.log(self.shapes.get(shape, 1.0)) + self.weigh(shape_features(shape, program))
-            if len(self._of_shape) > _MOST_SIGHTS:
+            if len(self._of_shape) > _MOST_REMEMBERED:
                 self._of_shape.clear()
             self._of_shape[shape] = score
         return score
 
     def of_sight(self, sight: Sight) -> float:
-        """The sum of the weights of all that is seen in a number, in two numbers or in a value."""
+        """The sum of the weights of all features of a number, of two numbers or of a value."""
         score = self._of_sight.get(sight)
         if score is None:
-            if len(self._of_sight) > _MOST_SIGHTS:
+            if len(self._of_sight) > _MOST_REMEMBERED:
                 self._of_sight.clear()  # memory stays flat, however many pages there are
-            score = self._of_sight[sight] = self.weigh(sight.features())
+            score = self._of_sight[sight] = self.weigh(sight)
         return score
 
     def weigh(self, features: Iterable[Feature]) -> float:
@@ -79,7 +80,7 @@ class Likeness:
 
 
 def draw_weighted(names: Sequence[str], cumulative: Sequence[float], rng: random.Random) -> str:
-    """What `rng.choices(names, cum_weights=cumulative)` draws, without its checks, which take most of its time."""
+    """The draw of `rng.choices(names, cum_weights=cumulative)` without its checks, which take most of its time."""
     return names[bisect(cumulative, rng.random() * cumulative[-1], 0, len(names) - 1)]
 
 
@@ -93,92 +94,8 @@ def shape_features(shape: str, program: Program) -> list[Feature]:
     return features
 
 
-class NumberSight(NamedTuple):
-    """How a number is written, and where it stands: its first cell, (-1, -1) for none."""
-
-    size: int
-    decimals: int
-    kind: Kind
-    negative: bool
-    percent: bool
-    zeros: int
-    leading_digit: str
-    stands: int
-    row: int
-    column: int
-    in_last_row: bool
-
-    def features(self) -> list[Feature]:
-        """What its weights belong to."""
-        features: list[Feature] = [
-            ("size", self.size),
-            ("decimals", self.decimals),
-            ("kind", self.kind),
-            ("written", self.negative, self.percent),
-            ("zeros", self.zeros),
-            ("leading digit", self.leading_digit),
-            ("stands", self.stands),
-        ]
-        if self.stands:
-            features += [("row", self.row), ("column", self.column), ("last row", self.in_last_row)]
-        return features
-
-
-class PairSight(NamedTuple):
-    """How two numbers of a program lie to each other: by size, by digits, and on the page."""
-
-    role: str
-    ratio: int | None
-    first_is_larger: bool | None
-    decimals_alike: bool
-    relation: tuple[str | bool, int | bool]
-
-    def features(self) -> list[Feature]:
-        """What its weights belong to: each for its role, and but for the last two numbers for any role."""
-        features: list[Feature] = [
-            ("ratio", self.ratio),
-            ("first is larger", self.first_is_larger),
-            ("decimals alike", self.decimals_alike),
-            ("relation", self.relation),
-        ]
-        of_role: list[Feature] = [(self.role, *feature) for feature in features]
-        return of_role if self.role == _LAST_TWO else features + of_role
-
-
-class ValueSight(NamedTuple):
-    """What a number that a program computes looks like."""
-
-    operation: str
-    size: int
-    negative: bool
-    decimals: int
-    whole: bool
-
-    def features(self) -> list[Feature]:
-        """What its weights belong to."""
-        return [
-            ("value size", self.size),
-            ("value", self.operation, self.size // 2, self.negative),
-            ("value decimals", self.decimals),
-            ("value is whole", self.whole),
-        ]
-
-
-class WordSight(NamedTuple):
-    """A value that is no number: yes, no or none."""
-
-    answer: str | None
-
-    def features(self) -> list[Feature]:
-        """What its weight belongs to."""
-        return [("value", self.answer)]
-
-
-Sight = NumberSight | PairSight | ValueSight | WordSight
-
-
 class PageLikeness:
-    """The likeness of programs on one page. What is known of a number, or of two, is worked out once."""
+    """The likeness of programs on one page. Scores of a number, or of two, are worked out once."""
 
     def __init__(self, page: Page, likeness: Likeness) -> None:
         self._page = page
@@ -205,47 +122,55 @@ class PageLikeness:
     def features(self, program: Program, answer: Answer | None) -> list[Feature]:
         """The features behind `score`, repeats included."""
         numbers = numbers_of(program)
-        sights: list[Sight] = [
+        sights = [
             _see_value(answer, program.steps[-1].operation),
             *map(self._see_number, numbers),
             *(self._see_pair(*pair) for pair in _pairs(program, numbers)),
         ]
-        return [feature for sight in sights for feature in sight.features()]
+        return [feature for sight in sights for feature in sight]
 
-    def _see_number(self, text: str) -> NumberSight:
+    def _see_number(self, text: str) -> Sight:
+        """How a number is written, and where it is in the table: its first cell."""
         operand = self._page.operand(text)
         digits = text.lstrip("-").rstrip("%")
         whole, _, decimals = digits.partition(".")
-        row, column = operand.places[0] if operand.places else (-1, -1)
-        return NumberSight(
-            size=_half_decades(operand.size),
-            decimals=len(decimals),
-            kind=operand.kind,
-            negative=text[:1] == "-",
-            percent=text[-1:] == "%",
-            zeros=len(whole) - len(whole.rstrip("0")) if len(whole) > 2 else 0,
-            leading_digit=digits.lstrip("0.")[:1],
-            stands=min(len(operand.places), 3),
-            row=min(row, _MOST_ROWS),
-            column=min(column, _MOST_COLUMNS),
-            in_last_row=row == self._page.last_row,
+        written = (
+            ("size", _half_decades(operand.size)),
+            ("decimals", len(decimals)),
+            ("kind", operand.kind),
+            ("written", text[:1] == "-", text[-1:] == "%"),
+            ("zeros", len(whole) - len(whole.rstrip("0")) if len(whole) > 2 else 0),
+            ("leading digit", digits.lstrip("0.")[:1]),
+            ("cells", min(len(operand.places), 3)),
+        )
+        if not operand.places:
+            return written
+        row, column = operand.places[0]
+        in_last_row = row == self._page.last_row
+        return (
+            *written,
+            ("row", min(row, _MOST_ROWS)),
+            ("column", min(column, _MOST_COLUMNS)),
+            ("last row", in_last_row),
         )
 
-    def _see_pair(self, role: str, first: str, second: str) -> PairSight:
+    def _see_pair(self, role: str, first: str, second: str) -> Sight:
+        """How two numbers of a program relate by size, by digits and on the page; for its role, and mostly for any."""
         one, two = self._page.operand(first), self._page.operand(second)
         quotient = one.size / two.size if two.size > 0.0 else 0.0
         ratio = _half_decades(quotient) if 0.0 < quotient < math.inf else None
-        return PairSight(
-            role,
-            ratio,
-            one.size > two.size if ratio in (-1, 0) else None,
-            len(first.partition(".")[2]) == len(second.partition(".")[2]),
-            _relation(one.places, two.places),
+        features = (
+            ("ratio", ratio),
+            ("first is larger", one.size > two.size if ratio in (-1, 0) else None),
+            ("decimals alike", len(first.partition(".")[2]) == len(second.partition(".")[2])),
+            ("relation", _relation(one.places, two.places)),
         )
+        of_role = tuple((role, *feature) for feature in features)
+        return of_role if role == _LAST_TWO else features + of_role
 
 
 def _relation(places: Sequence[Cell], others: Sequence[Cell]) -> tuple[str | bool, int | bool]:
-    """Same row or column, and how many cells apart (at most 3); else which of the two numbers stand in the table."""
+    """Same row or column, and how many cells apart (at most 3); else which of the two numbers are in the table."""
     for row, column in places:
         for other_row, other_column in others:
             if row == other_row:
@@ -267,11 +192,17 @@ def _pairs(program: Program, numbers: tuple[str, ...]) -> list[tuple[str, str, s
     return pairs
 
 
-def _see_value(answer: Answer | None, operation: str) -> ValueSight | WordSight:
+def _see_value(answer: Answer | None, operation: str) -> Sight:
+    """The look of a value; yes, no and None are features by themselves."""
     if answer is None or isinstance(answer, str):
-        return WordSight(answer)
+        return (("value", answer),)
     size = max(-10, min(16, _half_decades(abs(answer))))
-    return ValueSight(operation, size, answer < 0.0, len(repr(answer).partition(".")[2]), answer.is_integer())
+    return (
+        ("value size", size),
+        ("value", operation, size // 2, answer < 0.0),
+        ("value decimals", len(repr(answer).partition(".")[2])),
+        ("value is whole", answer.is_integer()),
+    )
 
 
 def _half_decades(size: float) -> int:

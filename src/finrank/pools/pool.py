@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from finrank.pools.breaking import break_program
-from finrank.pools.corrupt import Corruptor, Draft, evaluate
+from finrank.errors import UserError
+from finrank.pools.corrupt import Corruptor, Draft
 from finrank.pools.likeness import Likeness
+from finrank.pools.structure_edits import break_program
 from finrank.pools.trees import grow
 from finrank.programs import Program, ProgramError, parse
-from finrank.records import Answer, Candidate, Pool, Question, answer_key
+from finrank.programs.value import same_answer, value_of
+from finrank.records import Answer, Candidate, Pool, Question
 
 _FAULTS = 8  # tried before a candidate is left whole
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """How pools are made; the defaults are those of stage 02. UserError for settings out of range."""
+
+    num_candidates: int = 8
+    """Candidates of a pool, the gold one among them."""
+    corruption_rate: float = 0.5
+    """Chance of one more edit after each edit of a wrong candidate: low rates give near misses, high rates far ones."""
+    failing_share: float = 0.02
+    """Share of wrong candidates that fail to execute."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.failing_share < 1.0:
+            raise UserError(
+                f"failing_share is {self.failing_share}: it is a share of wrong candidates, from 0 to below 1"
+            )
+        if self.num_candidates < 2:
+            raise UserError(
+                f"num_candidates is {self.num_candidates}: a pool needs 2 at least, the gold and a wrong one"
+            )
+        if not 0.0 <= self.corruption_rate < 1.0:
+            raise UserError(
+                f"corruption_rate is {self.corruption_rate}: it is the chance of one more edit, from 0 to below 1 "
+                "(default 0.5)"
+            )
 
 
 class NoPool(ValueError):
@@ -22,59 +54,37 @@ class NoPool(ValueError):
         self.kind = kind
 
 
-def build_pool(
-    question: Question,
-    *,
-    num_candidates: int,
-    corruption_rate: float,
-    failing_share: float = 0.0,
-    likeness: Likeness | None = None,
-    seed: int,
-) -> Pool:
-    """The pool of a question: at most `num_candidates` candidates, fewer (2 at least) where no more can be made.
+def build_pool(question: Question, settings: PoolSettings, likeness: Likeness | None = None) -> Pool:
+    """The pool of a question: its candidates, fewer than asked for (2 at least) where no more can be made.
 
-    Depends on the question, the seed and the settings alone. `failing_share` is the chance of a wrong candidate to have
-    no value; `likeness` says what gold programs look like (None: by FinQA's shapes alone). Raises NoPool with the
-    reason when the question has no program to start from, its program does not give its answer, or nothing can be made
-    of it.
+    Depends on the question, the settings and the likeness (None: FinQA's shapes alone) only. Raises NoPool with the
+    reason when the question has no program to start from, its program does not give its answer, or no wrong candidate
+    can be made.
     """
-    gold, answer = gold_of(question)
-    rng = random.Random(f"{seed}:{question.id}")
-    likeness = likeness or Likeness()
-    corruptor = Corruptor(question.table, question.text, likeness)
-    drafts = grow(corruptor, corruptor.draft(gold), num_candidates, corruption_rate, rng)
+    gold, answer = sound_gold(question)
+    rng = random.Random(f"{settings.seed}:{question.id}")
+    corruptor = Corruptor(question.table, question.text, likeness or Likeness())
+    drafts = grow(corruptor, corruptor.draft(gold, answer), settings.num_candidates, settings.corruption_rate, rng)
     if not drafts:
         raise NoPool("no wrong candidate could be made", "every edit of the gold program gives its value")
     candidates = [Candidate(program=str(gold), answer=answer, origin="gold")]
     for draft in drafts:
-        fails = failing_share > 0.0 and rng.random() < failing_share
-        written = {candidate.program for candidate in candidates}
-        candidates.append(_broken(draft, question, corruptor, rng, written) if fails else _candidate(draft))
-    # A generator of its own: the order then tells nothing about how the candidates were made.
-    random.Random(f"order:{seed}:{question.id}").shuffle(candidates)
-    fields = {name: getattr(question, name) for name in Question.model_fields}
-    return Pool(**{**fields, "answer": answer}, candidates=candidates)
+        candidate = None
+        if settings.failing_share > 0.0 and rng.random() < settings.failing_share:
+            candidate = _broken(draft, question, corruptor, rng, {candidate.program for candidate in candidates})
+        candidates.append(candidate or draft.as_candidate())
+    return shuffled_pool(question.model_copy(update={"answer": answer}), candidates, settings.seed)
 
 
-def _candidate(draft: Draft) -> Candidate:
-    return Candidate(program=str(draft.program), answer=draft.value.answer, origin="corrupted", edits=list(draft.edits))
+def shuffled_pool(question: Question, candidates: Sequence[Candidate], seed: int) -> Pool:
+    """The pool of these candidates, in an order that depends on the seed and the question's id alone."""
+    order = list(candidates)
+    # A generator of its own: the order then says nothing about how the candidates were made.
+    random.Random(f"order:{seed}:{question.id}").shuffle(order)
+    return Pool.of(question, candidates=order)
 
 
-def _broken(
-    draft: Draft, question: Question, corruptor: Corruptor, rng: random.Random, written: set[str | None]
-) -> Candidate:
-    """The candidate with a fault of its own that leaves it without a value; as it is where the fault does no harm."""
-    for _ in range(_FAULTS):
-        broken = break_program(draft.program, corruptor.page, rng)
-        error = evaluate(broken, question.table).error
-        if error is None:
-            break
-        if str(broken) not in written:
-            return Candidate(program=str(broken), error=error, origin="corrupted", edits=[*draft.edits, "break"])
-    return _candidate(draft)
-
-
-def gold_of(question: Question) -> tuple[Program, Answer]:
+def sound_gold(question: Question) -> tuple[Program, Answer]:
     """The gold program of a question and its value; NoPool where they cannot be trusted."""
     if question.program is None:
         raise NoPool("no program")
@@ -82,9 +92,23 @@ def gold_of(question: Question) -> tuple[Program, Answer]:
         program = parse(question.program)
     except ProgramError as error:
         raise NoPool("the gold program does not parse", str(error)) from None
-    value = evaluate(program, question.table)
-    if value.answer is None:
-        raise NoPool("the gold program does not execute", str(value.error))
-    if question.answer is not None and answer_key(value.answer) != answer_key(question.answer):
-        raise NoPool("the gold program does not give the answer", f"{value.answer}, not {question.answer}")
-    return program, value.answer
+    answer, error_text = value_of(program, question.table)
+    if answer is None:
+        raise NoPool("the gold program does not execute", str(error_text))
+    if question.answer is not None and not same_answer(answer, question.answer):
+        raise NoPool("the gold program does not give the answer", f"{answer}, not {question.answer}")
+    return program, answer
+
+
+def _broken(
+    draft: Draft, question: Question, corruptor: Corruptor, rng: random.Random, written: set[str | None]
+) -> Candidate | None:
+    """The candidate with a fault that leaves it without a value; None where the faults that are drawn do no harm."""
+    for _ in range(_FAULTS):
+        broken = break_program(draft.program, corruptor.page, rng)
+        error = value_of(broken, question.table).error
+        if error is None:
+            break
+        if str(broken) not in written:
+            return Candidate(program=str(broken), error=error, origin="corrupted", edits=[*draft.edits, "break"])
+    return None

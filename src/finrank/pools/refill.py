@@ -10,7 +10,7 @@ from finrank.pools.number_edits import number_near
 from finrank.programs import TABLE_OPERATIONS, Program, ProgramError, Step, parse
 from finrank.programs.shape import numbers_of
 
-_OTHER_ORDER = 0.3
+_OTHER_ORDER = 0.3  # chance that the program's own numbers are shuffled
 
 
 def refill(program: Program, page: Page, rng: random.Random, shape: str) -> Program | None:
@@ -36,15 +36,15 @@ def refill(program: Program, page: Page, rng: random.Random, shape: str) -> Prog
 
 def _numbers(program: Program, page: Page, rng: random.Random, count: int) -> list[str] | None:
     """Numbers for a shape that has `count` of them, all different: the program's own first."""
-    own = list(numbers_of(program))
-    if not own and count:
+    numbers = list(numbers_of(program))
+    if not numbers and count:
         cells = [number.text for number in page.cells.values() if number.kind != "year"]
         if not cells:
             return None
-        own = [rng.choice(cells)]
-    if len(own) > 1 and rng.random() < _OTHER_ORDER:
-        rng.shuffle(own)
-    chosen = own[:count]
+        numbers = [rng.choice(cells)]
+    if len(numbers) > 1 and rng.random() < _OTHER_ORDER:
+        rng.shuffle(numbers)
+    chosen = numbers[:count]
     while len(chosen) < count:
         another = number_near(rng.choice(chosen), page, rng)
         if another is None or another in chosen:
@@ -55,13 +55,13 @@ def _numbers(program: Program, page: Page, rng: random.Random, count: int) -> li
 
 @lru_cache(maxsize=4096)
 def _template(shape: str) -> tuple[Program, tuple[str, ...], bool]:
-    """The shape as a program, the letters that stand for its numbers, and whether it reads rows of the table."""
+    """The shape as a program, its letters in place of numbers, and whether it reads rows of the table."""
     template = parse(shape.replace("(row)", "(row, none)"))
     return template, numbers_of(template), any(operation in TABLE_OPERATIONS for operation, _ in template.steps)
 
 
 def _readable(program: Program) -> bool:
-    """Whether the program's row labels can be written (none holds a bracket or a comma)."""
+    """True if the program's row labels can be written (none holds a bracket or a comma)."""
     try:
         return parse(str(program)) == program
     except ProgramError:

@@ -1,15 +1,14 @@
 """Rewards of candidates: 1.0 for a correct one, at most 0.5 for a wrong one, 0.0 for one without a value.
 
-A candidate is correct when its program executes to the gold answer, whatever the program looks like. A wrong
-one earns half of the weighted mean of three components, each in [0, 1]:
+A candidate is correct when its program executes to the gold answer, whatever the program looks like. A wrong one earns
+half of the weighted mean of three components, each in [0, 1]:
 
-    execution   1 if it has a value at all
+    execution   1 if it has a value
     closeness   1 / (1 + |value - gold| / max(|gold|, 0.00001)); 0 between "yes", "no" and a number
-    operations  its operation names against those of the gold program (Dice: 2 * shared / (own + gold))
+    operations  overlap of its operation names with those of the gold program (Dice: 2 * shared / (its + gold))
 
-For gold `divide(637, const_5)` = 127.4, the wrong `divide(637, const_10)` = 63.7 has closeness 1 / (1 + 0.5)
-= 0.666667, operations 1.0 and execution 1.0: with the weights 0.5, 0.3 and 0.2 its reward is 0.5 * 0.833333 =
-0.416667.
+For gold `divide(637, const_5)` = 127.4, the wrong `divide(637, const_10)` = 63.7 has closeness 1 / (1 + 0.5) = 0.667,
+operations 1.0 and execution 1.0: with the weights 0.5, 0.3 and 0.2 its reward is 0.5 * 0.833333 = 0.416667.
 """
 
 from __future__ import annotations
@@ -22,17 +21,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from finrank.errors import UserError
-from finrank.programs import Program, ProgramError, execute, parse
-from finrank.records import Answer, Candidate, Pool, RewardedPool, answer_key
+from finrank.programs import Program, ProgramError, parse
+from finrank.programs.value import answer_key, same_answer, value_of
+from finrank.records import Answer, Candidate, Pool, RewardedPool
 from finrank.store.json_lines import describe
 
-WRONG_AT_MOST = 0.5
-SMALLEST = 0.00001  # a gold of 0 counts as this much in a relative difference
-STORED_DECIMALS = 6  # rewards and components are rounded, so that files are the same on every machine
+_HIGHEST_WRONG = 0.5
+_SMALLEST_GOLD = 0.00001  # in a relative difference: the resolution of an answer
+_DECIMALS = 6  # rewards and components are rounded, so that files are the same on every machine
 
 
 class Unrewardable(ValueError):
-    """A pool that cannot be given rewards; the text is the reason, fit for `rejects.jsonl`."""
+    """A pool without rewards; the text is the reason, fit for `rejects.jsonl`."""
 
 
 class RewardWeights(BaseModel):
@@ -52,7 +52,7 @@ class RewardWeights(BaseModel):
         return self
 
 
-def load_weights(path: Path) -> RewardWeights:
+def load_reward_weights(path: Path) -> RewardWeights:
     """Read the weights from a YAML file; UserError with the file's name where it is missing or wrong."""
     try:
         return RewardWeights.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -63,29 +63,33 @@ def load_weights(path: Path) -> RewardWeights:
 
 
 def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPool:
-    """The pool with rewards, components and correct indices; default weights where none are given.
+    """The pool with rewards, components and correct indices; default weights where None.
 
-    Every program is executed again on the pool's table: a stored answer is never taken on trust. Candidates
-    without a program keep their stored answer. Raises Unrewardable where the gold answer is unknown, or where
-    a stored answer is not what the program gives.
+    Every program is executed again on the pool's table, so that no stored answer is trusted. Candidates without a
+    program keep their stored answer. Raises Unrewardable where the gold answer is unknown, or where a stored answer is
+    not the program's value.
     """
     weights = weights or RewardWeights()
     if pool.answer is None:
         raise Unrewardable("gold answer unknown: rewards are computed against it")
-    gold_operations = operation_names(pool.program)
+    gold_operations = _operations(_parsed(pool.program))
     weight_of = weights.model_dump()
     rewards, components, correct = [], [], []
     for index, candidate in enumerate(pool.candidates):
         program = _parsed(candidate.program)
         value = _checked_value(candidate, program, pool.table, index)
-        parts = _components(value, pool.answer, operation_names(program), gold_operations)
-        is_correct = value is not None and answer_key(value) == answer_key(pool.answer)
-        if is_correct:
-            correct.append(index)
-        rewards.append(_reward(parts, is_correct, weight_of))
+        parts = {
+            "execution": 0.0 if value is None else 1.0,
+            "closeness": round(closeness(value, pool.answer), _DECIMALS),
+            "operations": round(_dice(_operations(program), gold_operations), _DECIMALS),
+        }
         components.append(parts)
-    fields = {name: getattr(pool, name) for name in Pool.model_fields}
-    return RewardedPool(**fields, rewards=rewards, components=components, correct=correct)
+        if same_answer(value, pool.answer):
+            correct.append(index)
+            rewards.append(1.0)
+        else:
+            rewards.append(_reward_of_wrong(parts, weight_of))
+    return RewardedPool.of(pool, rewards=rewards, components=components, correct=correct)
 
 
 def _parsed(program: str | None) -> Program | None:
@@ -95,68 +99,35 @@ def _parsed(program: str | None) -> Program | None:
         return None
 
 
-def executed_value(program: Program, table: list[list[str]]) -> Answer | None:
-    """The value of a program on a table; None where it fails or the value is not finite."""
-    try:
-        value = execute(program, table)
-    except ProgramError:
-        return None
-    if isinstance(value, str):
-        return "yes" if value == "yes" else "no"
-    return value if math.isfinite(value) else None
-
-
-def operation_names(program: str | Program | None) -> Counter[str]:
-    """How often each operation stands in a program; empty where there is no program or it cannot be read.
-
-    >>> operation_names("subtract(5829, 5735), divide(#0, 5735)")
-    Counter({'subtract': 1, 'divide': 1})
-    """
-    read = _parsed(program) if isinstance(program, str) else program
-    return Counter() if read is None else Counter([step.operation for step in read.steps])
+def _operations(program: Program | None) -> Counter[str]:
+    """How often each operation occurs in a program; empty for None."""
+    return Counter() if program is None else Counter([step.operation for step in program.steps])
 
 
 def closeness(value: Answer | None, gold: Answer) -> float:
     """How near a value is to gold, in [0, 1]: 1 when they are the same, 0.5 at a relative difference of 1.
 
-    The formula stands at the top of this file; its floor under |gold| is the resolution of an answer, so that
-    a gold of 0 divides by something.
-
     >>> closeness(63.7, 127.4), closeness(-127.4, 127.4), closeness("yes", 1.0)
     (0.6666666666666666, 0.3333333333333333, 0.0)
     """
-    if value is None:
-        return 0.0
-    if answer_key(value) == answer_key(gold):
+    if same_answer(value, gold):
         return 1.0
-    if isinstance(value, str) or isinstance(gold, str):
+    if value is None or isinstance(value, str) or isinstance(gold, str):
         return 0.0
-    return 1.0 / (1.0 + abs(value - gold) / max(abs(gold), SMALLEST))
+    return 1.0 / (1.0 + abs(value - gold) / max(abs(gold), _SMALLEST_GOLD))
 
 
 def _checked_value(candidate: Candidate, program: Program | None, table: list[list[str]], index: int) -> Answer | None:
-    """The candidate's value; Unrewardable when the stored one is not what its program gives."""
+    """The candidate's value; Unrewardable when the stored one is not the value of its program."""
     stored = candidate.answer
     if candidate.program is None:
         return stored
-    executed = None if program is None else executed_value(program, table)
-    same = stored is executed if stored is None or executed is None else answer_key(stored) == answer_key(executed)
-    if not same:
+    executed = None if program is None else value_of(program, table).answer
+    if answer_key(stored) != answer_key(executed):
         raise Unrewardable(
             f"candidate {index}: stored answer {stored!r} but {candidate.program} executes to {executed!r}"
         )
     return executed
-
-
-def _components(
-    value: Answer | None, gold: Answer, operations: Counter[str], gold_operations: Counter[str]
-) -> dict[str, float]:
-    parts = {
-        "execution": 0.0 if value is None else 1.0,
-        "closeness": closeness(value, gold),
-        "operations": _dice(operations, gold_operations),
-    }
-    return {name: round(part, STORED_DECIMALS) for name, part in parts.items()}
 
 
 def _dice(first: Counter[str], second: Counter[str]) -> float:
@@ -167,10 +138,8 @@ def _dice(first: Counter[str], second: Counter[str]) -> float:
     return 2.0 * shared / (first.total() + second.total())
 
 
-def _reward(parts: dict[str, float], is_correct: bool, weight_of: dict[str, float]) -> float:
-    if is_correct:
-        return 1.0
+def _reward_of_wrong(parts: dict[str, float], weight_of: dict[str, float]) -> float:
     if parts["execution"] == 0.0:
         return 0.0
     mean = sum(weight_of[name] * part for name, part in parts.items()) / sum(weight_of.values())
-    return round(WRONG_AT_MOST * min(mean, 1.0), STORED_DECIMALS)
+    return round(_HIGHEST_WRONG * min(mean, 1.0), _DECIMALS)

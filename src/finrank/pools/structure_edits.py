@@ -1,6 +1,6 @@
-"""Edits that change the calculation: operations, the order of arguments, steps, constants.
+"""Edits that change the calculation: operations, the order of arguments, steps, constants; and one that breaks it.
 
-Each takes a program, its page and a random generator, and gives the edited program or None where it does not apply.
+Each takes a program, its page and a random generator, and returns the edited program or None where it does not apply.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from finrank.page.page import Page
-from finrank.pools.number_edits import number_near, replace_operands
+from finrank.pools.number_edits import number_near, replace_operands, with_arguments
 from finrank.programs import (
     TABLE_OPERATIONS,
     Program,
@@ -31,16 +31,13 @@ _OTHER_OPERATIONS = {
     **{name: tuple(other for other in TABLE_OPERATIONS if other != name) for name in TABLE_OPERATIONS},
 }
 _ORDER_MATTERS = ("subtract", "divide", "greater", "exp")
-# Constants that could be taken for each other: units, and numbers of years.
-_LIKE_CONSTANTS = (
-    ("const_100", "const_1000", "const_1000000"),
-    ("const_1", "const_2", "const_3", "const_4", "const_5", "const_6", "const_7", "const_8", "const_9", "const_10"),
-)
-# The neighbours of each among those: nobody takes 2 for 9.
+_UNITS = ("const_100", "const_1000", "const_1000000")
+_SMALL_NUMBERS = tuple(f"const_{number}" for number in range(1, 11))  # of years, of summands
+# The neighbours of each constant among those it could be confused with: nobody takes 2 for 9.
 _NEAR_CONSTANTS = {
-    constant: [*group[max(0, place - 1) : place], *group[place + 1 : place + 2]]
-    for group in _LIKE_CONSTANTS
-    for place, constant in enumerate(group)
+    constant: [*group[max(0, index - 1) : index], *group[index + 1 : index + 2]]
+    for group in (_UNITS, _SMALL_NUMBERS)
+    for index, constant in enumerate(group)
 }
 
 
@@ -66,11 +63,8 @@ def swap(program: Program, page: Page, rng: random.Random) -> Program | None:
 
 def denominator(program: Program, page: Page, rng: random.Random) -> Program | None:
     """A division by a number is by another one: of the program, or of the page."""
-    divisions = [
-        index
-        for index, step in enumerate(program.steps)
-        if step.operation == "divide" and is_operand(step.arguments[1])
-    ]
+    steps = enumerate(program.steps)
+    divisions = [index for index, step in steps if step.operation == "divide" and is_operand(step.arguments[1])]
     if not divisions:
         return None
     index = rng.choice(divisions)
@@ -81,7 +75,7 @@ def denominator(program: Program, page: Page, rng: random.Random) -> Program | N
 
 
 def drop_step(program: Program, page: Page, rng: random.Random) -> Program | None:
-    """One step is left out, one of its arguments standing for its result; a program ends a step earlier so."""
+    """One step is left out and replaced by one of its arguments; without its last step a program ends earlier."""
     arithmetic = [index for index, step in enumerate(program.steps) if step.operation not in TABLE_OPERATIONS]
     if len(program.steps) < 2 or not arithmetic:
         return None
@@ -91,39 +85,37 @@ def drop_step(program: Program, page: Page, rng: random.Random) -> Program | Non
         references = [referenced_step(argument) for argument in step.arguments if is_reference(argument)]
         return _needed(program.steps, rng.choice(references)) if references else None
     instead = rng.choice(step.arguments)
-    steps = [
-        _with_arguments(later, {reference(dropped): instead}) if later.operation not in TABLE_OPERATIONS else later
-        for later in program.steps
-    ]
-    return _needed(tuple(steps), len(steps) - 1)
+    steps = tuple(with_arguments(later, {reference(dropped): instead}) for later in program.steps)
+    return _needed(steps, len(steps) - 1)
 
 
 def add_step(program: Program, page: Page, rng: random.Random) -> Program | None:
     """One more step: on the result (a share, a change, an average, one more number), or before the last one."""
     last = program.steps[-1]
-    own = operands(program)
-    if last.operation == "greater" or not own:
+    numbers = operands(program)
+    if last.operation == "greater" or not numbers:
         return None
-    another = number_near(rng.choice(own), page, rng)
-    if another in own:
+    another = number_near(rng.choice(numbers), page, rng)
+    if another in numbers:
         another = None
     of_numbers = last.operation == "divide" and all(map(is_operand, last.arguments))
     if of_numbers and rng.random() < 0.6:
         return _divide_a_change(program, rng)
-    further = _further_steps(last.operation, program, own, another)
+    further = _further_steps(program, numbers, another)
     return Program((*program.steps, rng.choice(further))) if further else None
 
 
-def _further_steps(name: str, program: Program, own: list[str], another: str | None) -> list[Step]:
-    """What annotators do with the result of an operation; `another` is a number that the program has not."""
-    result = reference(len(program.steps) - 1)
-    if name == "divide":
+def _further_steps(program: Program, numbers: list[str], another: str | None) -> list[Step]:
+    """Steps that annotators add to a result; `another` is a number that the program does not have."""
+    operation, result = program.steps[-1].operation, reference(len(program.steps) - 1)
+    if operation == "divide":
         return [Step("subtract", (result, "const_1")), Step("multiply", (result, "const_100"))]
-    if name == "subtract":
-        further = [Step("divide", (result, own[-1])), Step("divide", (result, own[0]))]
+    if operation == "subtract":
+        further = [Step("divide", (result, numbers[-1])), Step("divide", (result, numbers[0]))]
         return [*further, Step("divide", (another, result))] if another is not None else further
-    if name == "add":
-        further = [Step("divide", (result, f"const_{_summands(program)}"))]
+    if operation == "add":
+        summands = 1 + sum(step.operation == "add" for step in program.steps)
+        further = [Step("divide", (result, f"const_{summands}"))]
         if another is not None:
             further += [Step("add", (result, another)), Step("divide", (result, another))]
             further.append(Step("divide", (another, result)))
@@ -133,16 +125,12 @@ def _further_steps(name: str, program: Program, own: list[str], another: str | N
 
 def scale(program: Program, page: Page, rng: random.Random) -> Program | None:
     """A constant becomes another of its kind, or the result is brought to another unit."""
-    places = [
-        (index, argument)
-        for index, step in enumerate(program.steps)
-        for argument in step.arguments
-        if argument in _NEAR_CONSTANTS
-    ]
-    if places:
-        index, old = rng.choice(places)
+    arguments = ((index, argument) for index, step in enumerate(program.steps) for argument in step.arguments)
+    constants = [(index, argument) for index, argument in arguments if argument in _NEAR_CONSTANTS]
+    if constants:
+        index, old = rng.choice(constants)
         new = rng.choice(_NEAR_CONSTANTS[old])
-        return _with_step(program, index, _with_arguments(program.steps[index], {old: new}))
+        return _with_step(program, index, with_arguments(program.steps[index], {old: new}))
     if program.steps[-1].operation == "greater":
         return None
     name, constant = rng.choice(
@@ -159,30 +147,30 @@ def _divide_a_change(program: Program, rng: random.Random) -> Program:
     return Program((*before, Step(name, (numerator, below)), Step("divide", (reference(len(before)), below))))
 
 
-def _summands(program: Program) -> int:
-    return 1 + sum(step.operation == "add" for step in program.steps)
+def break_program(program: Program, page: Page, rng: random.Random) -> Program:
+    """The program with one fault that leaves it without a value, as systems write them now and then.
+
+    One of: a reference to a step that does not exist, a division by zero, a row label in place of a number.
+    """
+    index = rng.randrange(len(program.steps))
+    operation, (first, second) = program.steps[index]
+    faults = [Step(operation, (reference(len(program.steps)), second))]
+    if operation not in TABLE_OPERATIONS:
+        faults.append(Step("divide", (first, "0")))
+        faults += [Step(operation, (label, second)) for label in page.numeric_rows[:1]]
+    return _with_step(program, index, rng.choice(faults))
 
 
 def _with_step(program: Program, index: int, step: Step) -> Program:
     return Program((*program.steps[:index], step, *program.steps[index + 1 :]))
 
 
-def _with_arguments(step: Step, replacements: dict[str, str]) -> Step:
-    first, second = step.arguments
-    return Step(step.operation, (replacements.get(first, first), replacements.get(second, second)))
-
-
 def _needed(steps: tuple[Step, ...], last: int) -> Program:
     """The program that ends with step `last`: the steps it needs, in order, renumbered."""
-    wanted = {last}
+    needed = {last}
     for index in range(last, -1, -1):
-        if index in wanted and steps[index].operation not in TABLE_OPERATIONS:
-            wanted.update(referenced_step(text) for text in steps[index].arguments if is_reference(text))
-    kept = sorted(wanted)
+        if index in needed and steps[index].operation not in TABLE_OPERATIONS:
+            needed.update(referenced_step(text) for text in steps[index].arguments if is_reference(text))
+    kept = sorted(needed)
     numbers = {reference(old): reference(new) for new, old in enumerate(kept)}
-    return Program(
-        tuple(
-            steps[index] if steps[index].operation in TABLE_OPERATIONS else _with_arguments(steps[index], numbers)
-            for index in kept
-        )
-    )
+    return Program(tuple(with_arguments(steps[index], numbers) for index in kept))

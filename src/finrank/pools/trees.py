@@ -1,9 +1,9 @@
-"""Growing the wrong candidates of a pool along a random tree in which gold is no special place.
+"""Growing the wrong candidates of a pool along a random tree in which gold is an ordinary node.
 
-Where each wrong candidate is an edit of gold, gold lies in the middle of its pool, and whoever looks for the middle
-finds it. Here the N candidates are the nodes of a random tree, gold stands at a node drawn at random, and every other
-node is a corruption of its neighbour towards gold. Were corruption as likely in one direction as in the other
-(Metropolis' rule strives for that), nothing in the pool would say at which node the tree was rooted.
+If each wrong candidate is an edit of gold, gold lies in the middle of its pool, and whoever looks for the middle finds
+it. Here the N candidates are the nodes of a random tree, gold is at a node drawn at random, and every other node is a
+corruption of its neighbour towards gold. Were corruption as likely in one direction as in the other (Metropolis' rule
+strives for that), nothing in the pool would show at which node the tree was rooted.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from __future__ import annotations
 import random
 
 from finrank.pools.corrupt import Corruptor, Draft
-from finrank.records import answer_key
+from finrank.programs.value import answer_key
 
-# Corruptions looked at for each place in the pool before a smaller pool is taken; after half of them, from any node.
+# Corruptions tried for each node before a smaller pool is accepted; the second half start from any node.
 _TRIES = 60
 
 
 def grow(corruptor: Corruptor, gold: Draft, size: int, rate: float, rng: random.Random) -> list[Draft]:
-    """Up to `size` - 1 corruptions of gold and of each other, with values that differ from gold's and among each other.
+    """Up to `size` - 1 corruptions of gold and of each other, whose values all differ, from gold's too.
 
     Fewer where no more can be made within a bounded number of tries.
     """
     made: dict[int, Draft] = {}
-    seen: set[float | str | None] = {None if gold.value.answer is None else answer_key(gold.value.answer), None}
+    seen = {answer_key(gold.answer), None}
     drafts = [gold]
     for parent, child in random_tree(size, rng):
         start = made.get(parent, gold)
@@ -31,8 +31,7 @@ def grow(corruptor: Corruptor, gold: Draft, size: int, rate: float, rng: random.
             if attempt >= _TRIES // 2:
                 start = rng.choice(drafts)
             draft = corruptor.corrupt(start, rng, rate)
-            key = None if draft is None or draft.value.answer is None else answer_key(draft.value.answer)
-            if draft is not None and key not in seen:
+            if draft is not None and (key := answer_key(draft.answer)) not in seen:
                 seen.add(key)
                 made[child] = draft
                 drafts.append(draft)
@@ -41,7 +40,7 @@ def grow(corruptor: Corruptor, gold: Draft, size: int, rate: float, rng: random.
 
 
 def random_tree(size: int, rng: random.Random) -> list[tuple[int, int]]:
-    """The edges of a random recursive tree, (nearer, farther) seen from a node drawn at random, nearest edges first.
+    """The edges of a random recursive tree as (nearer, farther) from a node drawn at random, nearest edges first.
 
     >>> random_tree(4, random.Random(2))
     [(2, 0), (0, 1), (0, 3)]

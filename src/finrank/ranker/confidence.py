@@ -1,43 +1,43 @@
-"""What a model folder knows about its own probabilities: `confidence.json`, written by evaluation, read by `Ranker`.
+"""`confidence.json` in a model folder: what calibrates its probabilities; written by evaluation, read by `Ranker`.
 
-It holds the temperature that calibrates probabilities, the threshold below which it is better to abstain, and what
-pools both were fitted on: a temperature says nothing about pools of another kind. A folder without it is whole; its
-probabilities are then those of the plain softmax.
+It holds the temperature of the probabilities, the threshold below which it is better to abstain, and the kind of pools
+both were fitted on: a temperature says nothing about other pools. A folder without it is complete; its probabilities
+are then those of the plain softmax.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finrank.errors import UserError
 from finrank.ranker.saving import HEAD, find_model
 from finrank.records import Candidate
-from finrank.store import describe, dump, sha256, write_json
+from finrank.store import describe, sha256, write_json
 
 CONFIDENCE = "confidence.json"
-# Pools this many times smaller or larger than any that it was fitted on are called different.
+# Pools this many times smaller or larger than any that it was fitted on count as different.
 _FAR_OFF = 2
+_REMEDY = "fit it again with finrank evaluate, or delete the file to do without calibration"
 
 
 class Threshold(BaseModel):
-    """Answers at least this probable are right in the wanted share of questions; less probable ones abstain."""
+    """The probability at and above which answers are right in the wanted share of questions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     wanted_accuracy: float = Field(gt=0, lt=1)
-    value: float = Field(ge=0, le=1, description="abstain where the first answer's probability is below this")
+    value: float = Field(ge=0, le=1, description="abstain where the top answer's probability is below this")
     coverage: float = Field(ge=0, le=1, description="share of the pools it was fitted on that were answered")
     accuracy: float = Field(ge=0, le=1, description="of the answers above the threshold")
     lower_bound: float = Field(ge=0, le=1, description="of that accuracy, valid for the search (5 % in all)")
 
 
 class Confidence(BaseModel):
-    """How a model's scores become probabilities that can be believed, and for which pools."""
+    """Temperature and threshold of a model's probabilities, and the pools they were fitted on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,82 +50,67 @@ class Confidence(BaseModel):
     score_head: str = Field(description="sha256 of the score head it belongs to")
 
 
-def save_confidence(
-    model_dir: Path, figures: Mapping[str, Any], *, data_hashes: Mapping[str, str] | None = None
-) -> Path:
-    """Write the figures of `evaluation.confidence` into the model folder (of a run, too), replacing earlier ones.
+def save_confidence(model_dir: Path, confidence: Confidence) -> Path:
+    """Write a confidence into the model folder (of a run, too), for its score head, replacing an earlier one.
 
-    `data_hashes` names the files they were fitted on. Returns the path of `confidence.json`; raises UserError where
-    there is no model.
+    Returns the path of `confidence.json`; raises UserError where there is no model.
     """
     model_dir = find_model(model_dir)
-    confidence = Confidence(
-        temperature=figures["temperature"],
-        threshold=figures["threshold"],
-        n=sum(figures["pool_sizes"].values()),
-        pool_sizes=figures["pool_sizes"],
-        origins=figures["origins"],
-        data_hashes=dict(data_hashes or {}),
-        score_head=_head_hash(model_dir),
-    )
-    write_json(model_dir / CONFIDENCE, dump(confidence))
+    fitted = confidence.model_copy(update={"score_head": _head_hash(model_dir)})
+    write_json(model_dir / CONFIDENCE, fitted.model_dump(mode="json"))
     return model_dir / CONFIDENCE
 
 
 def copy_confidence(confidence: Confidence | None, model_dir: Path) -> None:
-    """Put a model's confidence beside a copy of the model; None removes what an earlier model left there."""
+    """Write a model's confidence into a folder with a copy of it; None removes what an earlier model left there."""
     if confidence is None:
         (model_dir / CONFIDENCE).unlink(missing_ok=True)
     else:
-        own = confidence.model_copy(update={"score_head": _head_hash(model_dir)})
-        write_json(model_dir / CONFIDENCE, dump(own))
+        save_confidence(model_dir, confidence)
 
 
 def load_confidence(model_dir: Path) -> Confidence | None:
     """The confidence in the model folder (of a run, too); None where none was fitted.
 
-    Raises UserError for a damaged file, and for one that belongs to another model: its probabilities would be wrong
-    without looking so.
+    Raises UserError for a damaged file, and for one that belongs to another model: its probabilities would be silently
+    wrong.
     """
     model_dir = find_model(model_dir)
     path = model_dir / CONFIDENCE
     if not path.exists():
         return None
-    again = "fit it again with finrank evaluate, or delete the file to go without calibration"
     try:
         confidence = Confidence.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged ({describe(error)}): {again}") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): {again}") from error
+        reason = describe(error) if isinstance(error, ValidationError) else error
+        raise UserError(f"{path} is damaged ({reason}): {_REMEDY}") from error
     if confidence.score_head != _head_hash(model_dir):
-        raise UserError(f"{path} was fitted for other weights than those beside it: {again}")
+        raise UserError(f"{path} was fitted for other weights than those of its folder: {_REMEDY}")
     return confidence
 
 
 def unlike_fitted(confidence: Confidence, pools: Iterable[Sequence[Candidate]]) -> dict[str, str]:
-    """What sets these pools apart from those that the confidence was fitted on: "size", "origin" -> a sentence."""
+    """A sentence per kind of difference, "size" or "origin", between these pools and those it was fitted on."""
     pools = list(pools)
-    sizes = [len(candidates) for candidates in pools]
-    found = {}
+    differences = {}
     smallest, largest = min(confidence.pool_sizes), max(confidence.pool_sizes)
-    far = [size for size in sizes if size * _FAR_OFF < smallest or size > largest * _FAR_OFF]
+    far = [size for size in map(len, pools) if size * _FAR_OFF < smallest or size > largest * _FAR_OFF]
     if far:
         fitted = str(smallest) if smallest == largest else f"{smallest} to {largest}"
-        found["size"] = (
+        differences["size"] = (
             f"probabilities and threshold were fitted on pools of {fitted} candidates, here is one of {far[0]}: "
             "they may be off; fit them again with finrank evaluate on pools of this size"
         )
     unknown = sorted({one.origin for candidates in pools for one in candidates} - set(confidence.origins))
     if unknown:
-        found["origin"] = (
+        differences["origin"] = (
             f"probabilities and threshold were fitted on {' and '.join(sorted(confidence.origins))} candidates, here "
             f"are {' and '.join(unknown)} ones: they may be off; fit them again with finrank evaluate on such pools"
         )
-    return found
+    return differences
 
 
 def _head_hash(model_dir: Path) -> str:
     if not (model_dir / HEAD).is_file():
-        raise UserError(f"{model_dir} is no complete model: {HEAD} missing. Copy the whole folder as it was saved")
+        raise UserError(f"{model_dir} is not a complete model: {HEAD} missing. Copy the whole folder as it was saved")
     return sha256(model_dir / HEAD)

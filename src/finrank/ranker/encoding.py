@@ -15,10 +15,11 @@ from finrank.records import Candidate, Question
 def encode(
     question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings
 ) -> EncodedPool:
-    """Write and tokenize one question and its candidates.
+    """Write a question, its page and its candidates as text, and tokenize it with a transformers tokenizer.
 
-    Truncation removes page context only. Raises UserError naming the question, and the candidate, when the question
-    with its longest candidate exceeds `max_length` by itself.
+    Returns token ids: the prefix and each candidate, together at most `settings.max_length` for the longest candidate.
+    Truncation removes rows and sentences of the page only. Raises UserError naming the question, and the candidate,
+    when those two alone exceed `max_length`.
     """
     return encode_with_page(question, candidates, tokenizer, settings)[0]
 
@@ -32,7 +33,7 @@ def encode_with_page(
     answers = [[*tokens, *end] for tokens in tokenize(write_candidates(question, candidates, settings), tokenizer)]
     longest = max(range(len(answers)), key=lambda index: len(answers[index]))
     # One more token for the end of the context.
-    budget = settings.max_length - len(begin) - len(asked) - len(answers[longest]) - len(end)
+    budget = settings.page_budget(len(asked), len(answers[longest]), len(begin) + len(end))
     if budget < 0:
         raise UserError(
             f"{question.id}: the question ({len(asked)} tokens) and its candidate {longest} ({len(answers[longest])} "
@@ -56,15 +57,14 @@ def tokenize(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The tokens that begin a prefix and end a part: [CLS] and [SEP] where there are such, else BOS and EOS.
+    """The tokens that begin a prefix and end a part: [CLS] and [SEP] where the tokenizer has them, else BOS and EOS.
 
-    A prefix must not be empty (a control with nothing in it still has a token), so EOS begins it when nothing else can.
-    Raises UserError for a tokenizer that has none of them.
+    A prefix must not be empty (the control hides all text), so EOS begins it when nothing else can. Raises UserError
+    for a tokenizer that has none of them.
     """
     begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
-    if begin is None:
-        begin = end
+    begin = end if begin is None else begin
     if begin is None:
         raise UserError(f"{tokenizer.name_or_path}: its tokenizer has neither CLS/SEP nor BOS/EOS tokens")
     return [begin], [] if end is None else [end]

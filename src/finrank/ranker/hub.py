@@ -36,16 +36,17 @@ def locate_model(name: str | Path, *, revision: str | None = None, token: str | 
     """
     if Path(name).exists() or not _HUB_ID.fullmatch(str(name)):
         if revision is not None:
-            raise UserError(f"{name} is no hub id, and only the hub has revisions: leave out revision {revision}")
+            raise UserError(f"{name} is not a hub id, and only the hub has revisions: leave out revision {revision}")
         return Path(name)
     try:
         return Path(snapshot_download(str(name), revision=revision, token=token, allow_patterns=list(_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        reason, remedy = _explained(error, revision)
         raise UserError(
-            f"There is no folder {name} here, and it cannot be had from the hub: {_reason(error)}\n"
+            f"There is no folder {name} here, and the hub cannot provide it: {reason}\n"
             "Do one of these:\n"
             "    name a run, a stage directory or a model folder: outputs/run_001\n"
-            f"    {_remedy(error, revision)}"
+            f"    {remedy}"
         ) from error
 
 
@@ -69,21 +70,21 @@ def upload(
             folder_path=folder,
             commit_message=commit_message,
             revision=revision,
-            # One that an earlier model left there would be refused beside these weights.
+            # One that an earlier model left there would be refused with these weights.
             delete_patterns=[CONFIDENCE],
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(f"{repo_id} cannot be uploaded: {_reason(error)}\n    {_TOKEN}") from error
+        raise UserError(f"{repo_id} cannot be uploaded: {_explained(error)[0]}\n    {_TOKEN}") from error
 
 
 def copy_card(model_dir: Path, directory: Path) -> None:
-    """Take the model card along, where there is one and the other folder has none."""
+    """Copy the model card, where there is one and the other folder has none."""
     if (model_dir / CARD).is_file() and not (directory / CARD).exists():
         shutil.copyfile(model_dir / CARD, directory / CARD)
 
 
 def warn_of_local_base(base_model: str) -> None:
-    """Say that others will need the base weights, where they are a folder of this machine."""
+    """Warn that others will need the base weights, where they are a folder of this machine."""
     if Path(base_model).exists():
         warn(
             f"the base weights are a local folder ({base_model}) and stay here: others load the model with "
@@ -91,21 +92,16 @@ def warn_of_local_base(base_model: str) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
+def _explained(error: Exception, revision: str | None = None) -> tuple[str, str]:
+    """Why the hub failed, and what to do about it."""
+    ask = f"if it is a hub id, {_TOKEN}"
     if isinstance(error, GatedRepoError):
-        return "its licence has to be accepted on its page first"
+        return "its licence has to be accepted on its page first", ask
     if isinstance(error, RevisionNotFoundError):
-        return "it has no such revision"
+        return "it has no such revision", f"give another revision than {revision}: a branch, a tag or a commit"
     if isinstance(error, RepositoryNotFoundError):
-        return "there is no such model, or it is private"
+        return "there is no such model, or it is private", ask
     if isinstance(error, LocalEntryNotFoundError):
-        return "the hub cannot be reached, and nothing was fetched before"
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _remedy(error: Exception, revision: str | None) -> str:
-    if isinstance(error, RevisionNotFoundError):
-        return f"give another revision than {revision}: a branch, a tag or a commit"
-    if isinstance(error, LocalEntryNotFoundError):
-        return "connect to the network once, or copy the model folder here"
-    return f"if it is a hub id, {_TOKEN}"
+        remedy = "connect to the network once, or copy the model folder here"
+        return "the hub cannot be reached, and nothing was fetched before", remedy
+    return (str(error).strip() or type(error).__name__).splitlines()[0], ask

@@ -1,4 +1,4 @@
-"""CandidateRankingModel: encoder with LoRA, pooling inside each candidate, and a two-layer MLP that gives its score."""
+"""CandidateRankingModel: encoder with LoRA, one vector per candidate, and an MLP of two layers that scores it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finrank.errors import UserError
+from finrank.console import warn
+from finrank.ranker.attention.check import check_route
 from finrank.ranker.attention.last_layer import compute_only_pooled
-from finrank.ranker.attention.packed_row import EncodedPool, mask_vectors, naive_vectors
-from finrank.ranker.attention.routes import RouteName, why_not_packed
+from finrank.ranker.attention.packed_row import Backbone, EncodedPool
+from finrank.ranker.attention.routes import VECTORS, Route, RouteName, TrainingRows, choose_route, why_not_packed
 from finrank.ranker.attention.shared_prefix import ATTENTION
-from finrank.ranker.attention.stream import cached_vectors, split_vectors
-from finrank.ranker.base_model import is_causal, load_encoder, positions
-from finrank.ranker.lora import with_adapters
+from finrank.ranker.attention.tuning import Tuning, tuning_of
+from finrank.ranker.base_model import check_positions, is_causal, load_encoder, with_adapters
 from finrank.ranker.settings import RankerSettings
 
 
@@ -30,6 +30,8 @@ class CandidateRankingModel(nn.Module):
         super().__init__()
         self.encoder: Any = encoder
         self.settings = settings
+        self.tuning: Tuning | None = None
+        """Token limits in place of those measured for the device; None: those."""
         self.causal = is_causal(encoder)
         self.why_not_packed = why_not_packed(encoder.config, settings.prompt.max_length)
         """Why the candidates of a question cannot share one prefix with this architecture; None when they can."""
@@ -50,15 +52,10 @@ class CandidateRankingModel(nn.Module):
     def new(cls, settings: RankerSettings, encoder: Any = None) -> CandidateRankingModel:
         """A model ready for training: the base weights (or the given encoder), fresh adapters, a fresh head.
 
-        The caller seeds torch. Raises UserError when the base weights cannot be had, or have too few positions.
+        The caller seeds torch. Raises UserError when the base weights are unavailable or have too few positions.
         """
         encoder = encoder if encoder is not None else load_encoder(settings)
-        most = positions(encoder.config)
-        if most is not None and settings.prompt.max_length > most:
-            raise UserError(
-                f"prompt.max_length {settings.prompt.max_length} is over the {most} positions of "
-                f"{settings.base_model}: lower it in the config"
-            )
+        check_positions(encoder.config, settings)
         model = cls(with_adapters(encoder, settings.lora, "FEATURE_EXTRACTION"), settings)
         model.score_head.to(model.device)  # a quantized base is placed when it is loaded
         return model
@@ -68,6 +65,12 @@ class CandidateRankingModel(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def backbone(self) -> Backbone:
+        """The encoder and what the attention routes need to know of it."""
+        tuning = self.tuning or tuning_of(self.device)
+        return Backbone(self.encoder, self.causal, self.pooling, tuning, self.why_not_packed)
+
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Recompute activations in the backward pass; Trainer calls this for `activation_checkpointing: true`."""
         base = self.encoder.get_base_model()
@@ -76,9 +79,9 @@ class CandidateRankingModel(nn.Module):
         base.enable_input_require_grads()
 
     def forward(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
-        """Scores of all candidates, pool after pool, [all candidates] in float32.
+        """Scores of all candidates in logits, pool after pool: [all candidates] in float32.
 
-        Scores leave in float32 whatever the encoder's dtype: half precision ties the best candidates.
+        They are float32 whatever the encoder's dtype: half precision ties the best candidates.
         """
         vectors_ND = self.candidate_vectors(pools, route)
         with torch.autocast(device_type=vectors_ND.device.type, enabled=False):
@@ -86,14 +89,32 @@ class CandidateRankingModel(nn.Module):
         return scores_N
 
     def candidate_vectors(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
-        """One vector per candidate, [all candidates, width] in float32: what the score head reads."""
-        if route == "naive":
-            prefix_mask = self.why_not_packed is None
-            return naive_vectors(self.encoder, pools, self.causal, self.pooling, prefix_mask=prefix_mask)
-        return _VECTORS[route](self.encoder, pools, self.causal, self.pooling)
+        """One vector per candidate, [all candidates, width] in float32: the input of the score head."""
+        return VECTORS[route](self.backbone, pools)
 
+    def checked_route(self, training: TrainingRows | None = None) -> Route:
+        """The attention route for inference, or for training on pools of these sizes, with the reason.
 
-_VECTORS = {"mask": mask_vectors, "split": split_vectors, "cached": cached_vectors}
+        It is compared with the naive route on a small input, and is `naive`, with a warning, where they differ. Raises
+        UserError when the config names a route that this architecture cannot take.
+        """
+        route = choose_route(self.settings.attention_route, self.backbone, training)
+        if self.why_not_packed and self.settings.attention_route == "auto":
+            warn(f"{self.why_not_packed}: every candidate is encoded with its own prefix, which is slower, and right")
+        return self.check(route)
+
+    def training_routes(self, pools: Sequence[EncodedPool]) -> tuple[Route, RouteName]:
+        """The checked route of training steps over these pools, and that of the scoring between them."""
+        route = self.checked_route(TrainingRows.of(pools))
+        if route.name == "naive":
+            return route, "naive"
+        return route, self.check(choose_route(self.settings.attention_route, self.backbone)).name
+
+    def check(self, route: Route) -> Route:
+        """The route, or `naive` with a warning where its vectors differ from naive ones (see attention/check.py)."""
+        tuning = self.backbone.tuning
+        rounds = self.settings.quantization is not None or self.settings.dtype == "bfloat16"
+        return check_route(route, self.backbone, tuning.bfloat16_tolerance if rounds else tuning.float32_tolerance)
 
 
 def pad_scores(scores_N: Tensor, pools: Sequence[EncodedPool]) -> Tensor:

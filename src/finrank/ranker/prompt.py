@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from finrank.page.labels import PageLabels, number_key
-from finrank.page.relevance import DEFAULT_CHOICES, Choices, Evidence, page_evidence, select_evidence
+from finrank.page.relevance import Evidence, page_evidence, select_evidence
 from finrank.programs import (
     TABLE_OPERATIONS,
     Program,
@@ -74,6 +74,10 @@ class PromptSettings(BaseModel):
         default=False,
         description="hide question, page and labels: measures what the pools give away by themselves",
     )
+
+    def page_budget(self, question: int, candidate: int, separators: int) -> int:
+        """Tokens of `max_length` that are left for the page, given the tokens of the other parts."""
+        return self.max_length - question - candidate - separators
 
 
 def write_candidates(question: Question, candidates: Sequence[Candidate], settings: PromptSettings) -> list[str]:
@@ -185,11 +189,10 @@ def choose_context(
     budget: int,
     settings: PromptSettings,
     count_tokens: Callable[[Sequence[str]], list[int]],
-    choices: Choices = DEFAULT_CHOICES,
 ) -> list[Evidence]:
     """The rows and sentences of the page that go into the prefix: within `budget` tokens and the settings' own cap."""
     cap = budget if settings.context_tokens is None else min(budget, settings.context_tokens)
     if settings.candidate_only or cap <= 0:
         return []
-    page = page_evidence(question.table, question.text, choices.header)
-    return select_evidence(question.question, page, cap, count_tokens, choices)
+    page = page_evidence(question.table, question.text)
+    return select_evidence(question.question, page, cap, count_tokens)

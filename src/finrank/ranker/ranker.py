@@ -1,8 +1,7 @@
-"""`Ranker`: what people call. A question, its page and candidate answers in; distinct answers out, best first."""
+"""`Ranker`: a question, its page and candidate answers in; distinct answers out, most probable first."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,65 +16,32 @@ from numpy.typing import NDArray
 
 from finrank.console import warn
 from finrank.ranker import hub
-from finrank.ranker.answers import group_equal_answers, temper
+from finrank.ranker.answers import Ranking, rank_answers
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.confidence import Confidence, copy_confidence, load_confidence, unlike_fitted
 from finrank.ranker.encoding import encode
 from finrank.ranker.requests import read_request
 from finrank.ranker.saving import LoadedModel, find_model, load_model, save_model
 from finrank.ranker.scoring import score_pools
-from finrank.records import Answer, Candidate, Question
+from finrank.records import Candidate, Question
 
-# Requests that are in memory as tokens at a time: enough to batch those of similar length together.
+# Requests in memory as tokens at a time: enough to batch those of similar length together.
 _REQUESTS_AT_A_TIME = 128
 
 
 @dataclass(frozen=True)
-class RankedAnswer:
-    """One distinct answer to a question, with every candidate that gives it."""
-
-    answer: Answer | None
-    """The value, "yes" or "no"; None for a candidate that has no value (see `error`)."""
-    score: float
-    """Score of its best candidate, in logits; comparable within one question only."""
-    probability: float
-    """Share of the softmax over the pool that its candidates hold together, calibrated where the model folder has a
-    `confidence.json`; the answers' probabilities add up to 1."""
-    programs: list[str]
-    """The programs that compute it, the best one first."""
-    index: int
-    """Its best candidate's place in the list that was given."""
-    indices: list[int]
-    """Places of all its candidates."""
-    error: str | None
-    """Why the best candidate's program gives no value (`answer` is then the one given with it, or None); else None."""
-
-
-@dataclass(frozen=True)
 class Prepared:
-    """One request, read and written as tokens: what the model will score."""
+    """One request, read and written as tokens: the model's input."""
 
     question: Question
     candidates: list[Candidate]
-    """Executed: with the value of its program, or why it has none."""
+    """Candidates with the value of their program, or why it has none."""
     pool: EncodedPool
 
     @property
     def tokens(self) -> int:
         """Tokens of the packed row, where the prefix counts once."""
         return self.pool.length
-
-
-class Ranking(list[RankedAnswer]):
-    """The distinct answers to one question, most probable first: a list that also says whether to trust the first."""
-
-    abstain: bool
-    """True when the first answer is less probable than the model's threshold: better give no answer. Always False
-    where no threshold was fitted."""
-
-    def __init__(self, answers: Iterable[RankedAnswer] = (), *, abstain: bool = False) -> None:
-        super().__init__(answers)
-        self.abstain = abstain
 
 
 class Ranker:
@@ -112,18 +78,18 @@ class Ranker:
         """Load a trained model: from a run, a stage directory, a model folder, or the Hugging Face hub by its id.
 
         `revision` (branch, tag or commit) and `token` (default: HF_TOKEN, or the one of `hf auth login`) are for the
-        hub; what was fetched once is found again without a network. `base_model` gives another place for the same base
+        hub; what was fetched once is found again without a network. `base_model` names another copy of the same base
         weights; `device` defaults to cuda where there is one. `merge` adds the adapters into the base weights: faster,
-        and scores differ by rounding. Raises UserError when a part of the model is missing, exchanged or damaged, and
-        when it cannot be had.
+        and scores differ by rounding. Raises UserError when a part of the model is missing, exchanged, damaged or
+        unavailable.
         """
         model_dir = find_model(hub.locate_model(name, revision=revision, token=token))
         return cls(load_model(model_dir, base_model, device, merge=merge), load_confidence(model_dir), model_dir)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the model with every part it needs into a folder, with the `confidence.json` and card that it has.
+        """Write the model with every part it needs into a folder, with its `confidence.json` and card.
 
-        A README.md that is there already stays.
+        A README.md that is already there stays.
         """
         directory = Path(directory)
         save_model(self._loaded.model, self._loaded.tokenizer, directory)
@@ -164,7 +130,7 @@ class Ranker:
 
     @property
     def route(self) -> str:
-        """The attention route that passed the check at load, and why it was taken (see ranker/routes.py)."""
+        """The attention route that passed the check at load, and why it was taken (see ranker/attention/routes.py)."""
         return f"{self._loaded.route} ({self._loaded.route_reason})"
 
     @property
@@ -180,45 +146,48 @@ class Ranker:
         text: Sequence[str] = (),
         candidates: Sequence[str | float | Mapping[str, Any]],
     ) -> Ranking:
-        """Distinct answers, most probable first; equal values of several candidates are one answer. `abstain` of what
-        is returned is True when even the first is less probable than the model's threshold.
+        """Rank candidate answers to one question.
 
-        Without table and text the page is empty: a question that holds its numbers itself.
+        `table` holds rows of cells (the first row is the header, the first column the labels), `text` the sentences of
+        the page; without both the page is empty: a question that holds its numbers itself. A candidate is a program, a
+        value (94.0, "94.0", "12.5%", "yes"), or a mapping with `program`, `answer` or both, and its `origin` where it
+        is known.
 
-        A candidate is a program, a value (94.0, "94.0", "12.5%", "yes"), or a mapping with `program`, `answer` or both,
-        and its `origin` where it is known. A program that fails to execute is ranked by its text, with `error` saying
-        why it has no value. Raises UserError for malformed input.
+        Returns the distinct answers, most probable first: candidates of equal value are one answer. A program that
+        fails to execute is ranked by its text, with `error` saying why it has no value. `abstain` of the returned
+        ranking is true when even the top answer is too uncertain to return. Raises UserError for malformed input.
         """
         request = {"question": question, "table": table, "text": text, "candidates": candidates}
         return self.rank_many([request])[0]
 
     def rank_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Ranking]:
-        """`rank` for many questions, batched: each request holds question, candidates and, where there are such, table
-        and text.
+        """`rank` for many questions in batches; each request maps the names of `rank`'s arguments to their values.
 
-        Warns once when pools are of another size or origin than those the probabilities were calibrated on. Raises
-        UserError for malformed input, naming the request by its number.
+        Returns one ranking per request. Warns once when pools are of another size or origin than those on which the
+        probabilities were calibrated. Raises UserError for malformed input, naming the request by its number.
         """
         return list(self.rank_stream(requests))
 
     def rank_stream(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[Ranking]:
-        """`rank_many` for any number of requests: takes some at a time, so that memory does not grow with them.
+        """`rank_many` for any number of requests: takes 128 at a time, so that memory does not grow with them.
 
         A malformed request ends the stream with its UserError, after the rankings of the blocks before it;
-        `finrank rank` sets such requests aside and goes on.
+        `finrank rank` sets such requests aside and continues.
 
         >>> for ranking in ranker.rank_stream(map(json.loads, open("pools.jsonl"))): ...  # doctest: +SKIP
         """
         numbered = enumerate(requests)
-        while some := [self.prepare(request, f"request {number}") for number, request in _take(numbered)]:
-            self._warn_of_unlike(some)
-            for prepared, scores in zip(some, self.score(some), strict=True):
+        while block := [
+            self.prepare(request, f"request {number}") for number, request in islice(numbered, _REQUESTS_AT_A_TIME)
+        ]:
+            self.warn_of_unlike(block)
+            for prepared, scores in zip(block, self.score(block), strict=True):
                 yield self.ranking(prepared, scores)
 
     def prepare(self, request: Mapping[str, Any], name: str = "request") -> Prepared:
-        """Read a request, execute its programs and write it as tokens: all that needs no pass through the model.
+        """Read a request, execute its programs and write it as tokens: everything before the model.
 
-        `name` stands for the request in messages. Raises UserError for anything else than a request, and for a question
+        `name` identifies the request in messages. Raises UserError for anything else than a request, and for a question
         that does not fit the model's `max_length`.
         """
         question, candidates = read_request(request, name)
@@ -227,52 +196,30 @@ class Ranker:
 
     def score(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
         """Scores [candidates] of each request in logits, batched by tokens, in the order given."""
-        found = score_pools(self._loaded.model, [one.pool for one in prepared], route=self._loaded.route)
-        return [scores.astype(np.float64) for scores in found]
+        pools = [request.pool for request in prepared]
+        scores = score_pools(self._loaded.model, pools, route=self._loaded.route)
+        return [of_pool.astype(np.float64) for of_pool in scores]
 
     def ranking(self, prepared: Prepared, scores: NDArray[np.float64]) -> Ranking:
-        """The answers of one request, most probable first, from the scores [candidates] of its candidates."""
-        return _ranking(prepared.candidates, scores, self._confidence)
+        """The answers of one request, most probable first, from the scores [candidates] in logits."""
+        if self._confidence is None:
+            return rank_answers(prepared.candidates, scores)
+        threshold = self._confidence.threshold
+        return rank_answers(
+            prepared.candidates, scores, self._confidence.temperature, None if threshold is None else threshold.value
+        )
 
     def unlike_fitted(self, prepared: Prepared) -> list[str]:
-        """Sentences on what sets this request apart from the pools that its probabilities were calibrated on."""
-        return list(self.unlike(prepared).values())
+        """Sentences on how this request differs from the pools on which its probabilities were calibrated."""
+        return list(self._differences(prepared).values())
 
-    def unlike(self, prepared: Prepared) -> dict[str, str]:
-        """The sentences of `unlike_fitted` by kind, "size" or "origin": for those who warn once of each."""
-        return {} if self._confidence is None else unlike_fitted(self._confidence, [prepared.candidates])
-
-    def _warn_of_unlike(self, some: Sequence[Prepared]) -> None:
-        for prepared in some:
-            for kind, sentence in self.unlike(prepared).items():
+    def warn_of_unlike(self, block: Iterable[Prepared]) -> None:
+        """Print `unlike_fitted` of requests as warnings; each kind, size or origin, once per ranker."""
+        for prepared in block:
+            for kind, sentence in self._differences(prepared).items():
                 if kind not in self._warned:
                     warn(sentence)
                     self._warned.add(kind)
 
-
-def _take(requests: Iterator[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    return islice(requests, _REQUESTS_AT_A_TIME)
-
-
-def _ranking(candidates: list[Candidate], scores: NDArray[np.float64], confidence: Confidence | None) -> Ranking:
-    groups = group_equal_answers(candidates, scores)
-    log_probabilities = np.array([group.log_probability for group in groups])
-    if confidence is not None:
-        log_probabilities = temper(log_probabilities, confidence.temperature)
-    answers = []
-    for group, log_probability in zip(groups, log_probabilities.tolist(), strict=True):
-        by_score = sorted(group.indices, key=lambda index: -scores[index])
-        programs = [program for index in by_score if (program := candidates[index].program) is not None]
-        answers.append(
-            RankedAnswer(
-                answer=group.answer,
-                score=float(scores[by_score[0]]),
-                probability=math.exp(log_probability),
-                programs=list(dict.fromkeys(programs)),
-                index=by_score[0],
-                indices=group.indices,
-                error=candidates[by_score[0]].error,
-            )
-        )
-    threshold = None if confidence is None else confidence.threshold
-    return Ranking(answers, abstain=threshold is not None and answers[0].probability < threshold.value)
+    def _differences(self, prepared: Prepared) -> dict[str, str]:
+        return {} if self._confidence is None else unlike_fitted(self._confidence, [prepared.candidates])

@@ -1,7 +1,7 @@
-"""What people ask a ranker: a question, its page, and candidates in any of the forms that one may be given in.
+"""Requests to a ranker: a question, its page, and candidates in any of these forms.
 
 "subtract(5829, 5735)"                                a program
-94.0, "94.0", "12.5%", "yes"                          a value (a text that is no program but can be read as one)
+94.0, "94.0", "12.5%", "yes"                          a value (a text that can be read as one)
 {"program": "subtract(5829, 5735)"}                   the same, by name
 {"answer": "12.5%"}
 {"program": "divide(1, 0)", "answer": 5}              both: the answer counts where the program has no value
@@ -10,27 +10,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from finrank.errors import UserError
-from finrank.programs import ProgramError, execute, parse
-from finrank.records import Answer, Candidate, Question
-from finrank.sources.predictions import read_answer
+from finrank.programs.value import LONGEST_PROGRAM, read_answer, value_of
+from finrank.records import CANDIDATE_KEYS, Candidate, Question
 from finrank.store import describe
 from finrank.store.json_lines import shorten
 
-_NEEDED = ("question", "candidates")
-_LONGEST_PROGRAM = (
-    20_000  # characters; a hundred times that of FinQA's longest. Longer ones cost memory, and fit no model
-)
-
 
 class CandidateError(UserError):
-    """A fault of one candidate of a request: its place, counted from 0, and the reason."""
+    """A fault of one candidate of a request: its index and the reason."""
 
     def __init__(self, index: int, reason: str) -> None:
         super().__init__(f"candidate {index}: {reason}")
@@ -41,33 +34,29 @@ def read_request(request: Mapping[str, Any], name: str) -> tuple[Question, list[
     """The question of a request and its candidates, each with the value of its program or why it has none.
 
     A request holds question, candidates and, unless the page is empty, table and text; other keys are ignored, a pool's
-    gold program among them. `name` stands for the request in messages. Raises UserError for anything else than a
+    gold program among them. `name` identifies the request in messages. Raises UserError for anything else than a
     request; where a single candidate is at fault, its cause is a CandidateError.
     """
     try:
-        missing = [key for key in _NEEDED if key not in request]
+        missing = [key for key in ("question", "candidates") if key not in request]
         if missing:
             raise UserError(
                 f"no {', '.join(missing)}: expected question, candidates and, unless the page is empty, table and text"
             )
-        table = [_listed(row, f"row {number} of the table") for number, row in enumerate(_listed_of(request, "table"))]
-        question = Question(
-            id=name, page=name, question=request["question"], table=table, text=_listed_of(request, "text")
-        )
-        if not _is_unicode("".join(cell for row in [*question.table, question.text] for cell in row)):
-            raise UserError("table or text holds half a surrogate pair, which is no text")
-        given = _listed_of(request, "candidates")
-        if not given:
+        rows = enumerate(_listed(request.get("table", ()), "table"))
+        table = [_listed(row, f"row {number} of the table") for number, row in rows]
+        text = _listed(request.get("text", ()), "text")
+        question = Question(id=name, page=name, question=request["question"], table=table, text=text)
+        if not _is_unicode("".join(cell for row in [*table, text] for cell in row)):
+            raise UserError("table or text holds half a surrogate pair, which is not text")
+        candidates = _listed(request["candidates"], "candidates")
+        if not candidates:
             raise UserError("no candidates: give at least one program or answer")
-        return question, [_read_candidate(number, item, table) for number, item in enumerate(given)]
+        return question, [_read_candidate(index, item, table) for index, item in enumerate(candidates)]
     except ValidationError as error:
         raise UserError(f"{name}: {describe(error)}") from error
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
-
-
-def _listed_of(request: Mapping[str, Any], key: str) -> list[Any]:
-    return _listed(request.get(key, ()), key)
 
 
 def _listed(value: Any, what: str) -> list[Any]:
@@ -77,49 +66,30 @@ def _listed(value: Any, what: str) -> list[Any]:
     return list(value)
 
 
-def _read_candidate(number: int, item: Any, table: list[list[str]]) -> Candidate:
-    try:
-        return read_candidate(item, table)
-    except ValidationError as error:
-        raise CandidateError(number, describe(error)) from error
-    except (UserError, ValueError) as error:
-        raise CandidateError(number, str(error)) from error
+def _read_candidate(index: int, item: Any, table: list[list[str]]) -> Candidate:
+    """A candidate in any of the forms of this file, its program executed on the table; CandidateError for others.
 
-
-def read_candidate(item: Any, table: list[list[str]]) -> Candidate:
-    """A candidate in any of the forms of this file, its program executed on the table.
-
-    A program that fails keeps the answer given beside it, if any, and `error` says why it failed. Without an origin a
-    candidate is an imported one. Raises UserError, ValueError or pydantic's ValidationError for any other form.
+    A program that fails keeps the answer given with it, if any, and `error` says why it failed. Without an origin a
+    candidate is an imported one.
     """
-    given = _by_name(item)
-    program = given.get("program")
-    answer = None if given.get("answer") is None else _read_value(given["answer"])
-    origin: Any = "imported" if given.get("origin") is None else given["origin"]
-    error = None
-    if program is not None:
-        _check_text(program)
-        try:
-            answer = _value_of(program, table)
-        except ProgramError as failure:
-            error = str(failure)
-    return Candidate(program=program, answer=answer, error=error, origin=origin)
-
-
-def _check_text(program: Any) -> None:
-    if isinstance(program, str) and len(program) > _LONGEST_PROGRAM:
-        raise UserError(f"a program of {len(program)} characters: at most {_LONGEST_PROGRAM} are read")
-    if isinstance(program, str) and not _is_unicode(program):
-        raise UserError("its program holds half a surrogate pair, which is no text")
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a tokenizer can read it: broken JSON escapes give half a surrogate pair, which is no character."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        fields = _by_name(item)
+        program, answer = fields.get("program"), fields.get("answer")
+        error: str | None = None
+        if isinstance(answer, int | float | str) and not isinstance(answer, bool):
+            answer = read_answer(answer)  # anything else is left to the record to refuse
+        if program is not None:
+            _check_text(program)
+            value, error = value_of(program, table)
+            answer = answer if value is None else value
+        origin = "imported" if fields.get("origin") is None else fields["origin"]
+        return Candidate(program=program, answer=answer, error=error, origin=origin)
+    except OverflowError as fault:
+        raise CandidateError(index, "answer: the number is too large") from fault
+    except ValidationError as fault:
+        raise CandidateError(index, describe(fault)) from fault
+    except (UserError, ValueError) as fault:
+        raise CandidateError(index, str(fault)) from fault
 
 
 def _by_name(item: Any) -> Mapping[str, Any]:
@@ -128,7 +98,7 @@ def _by_name(item: Any) -> Mapping[str, Any]:
         return {"answer" if _is_value(item) else "program": item}
     if isinstance(item, int | float) and not isinstance(item, bool):
         return {"answer": item}
-    known = isinstance(item, Mapping) and set(item) <= set(Candidate.model_fields)
+    known = isinstance(item, Mapping) and set(item) <= CANDIDATE_KEYS
     if not known or (item.get("program") is None and item.get("answer") is None):
         got = f"the keys {', '.join(map(str, item)) or '(none)'}" if isinstance(item, Mapping) else type(item).__name__
         raise UserError(
@@ -138,28 +108,25 @@ def _by_name(item: Any) -> Mapping[str, Any]:
 
 
 def _is_value(text: str) -> bool:
-    """Whether a text is no program, but a number or yes or no."""
+    """True if the text is a plain value: a number, yes or no. No program is: it has brackets behind a word."""
     try:
         read_answer(text)
     except ValueError:
         return False
-    return True  # no program reads as a number: it has brackets behind a word
+    return True
 
 
-def _read_value(given: Any) -> Answer | Any:
-    """The answer that was given; what is neither number nor text is left to the record to refuse."""
-    if isinstance(given, bool) or not isinstance(given, int | float | str):
-        return given
+def _check_text(program: Any) -> None:
+    if isinstance(program, str) and len(program) > LONGEST_PROGRAM:
+        raise UserError(f"a program of {len(program)} characters: at most {LONGEST_PROGRAM} are read")
+    if isinstance(program, str) and not _is_unicode(program):
+        raise UserError("its program holds half a surrogate pair, which is not text")
+
+
+def _is_unicode(text: str) -> bool:
+    """True if a tokenizer can read the text: broken JSON escapes leave half a surrogate pair, which is no character."""
     try:
-        return read_answer(given)
-    except OverflowError as error:
-        raise ValueError("answer: the number is too large") from error
-
-
-def _value_of(program: Any, table: list[list[str]]) -> Answer:
-    value = execute(parse(program), table)
-    if isinstance(value, str):
-        return "yes" if value == "yes" else "no"
-    if not math.isfinite(value):
-        raise ProgramError(f"its value is {value}")
-    return value
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,10 +1,10 @@
 """Saving and loading a ranking model: every part or none.
 
-A model directory holds, side by side: `adapter_config.json` and `adapter_model.safetensors` (peft's own), the head in
-`score_head.safetensors`, `ranker_config.json` (base model, pooling, prompt settings and version, sha256 of each part)
-and the tokenizer's files. The frozen base model is not copied; its name is, and its hash where its
-weights are one local file. A directory with a part missing,
-or with a part from another run, is refused: a head that is silently re-initialised is this field's most repeated bug.
+A model directory holds `adapter_config.json` and `adapter_model.safetensors` (peft's own), the head in
+`score_head.safetensors`, `ranker_config.json` (settings, prompt version, sha256 of each part) and the tokenizer's
+files. The frozen base model is not copied; its name is stored, and its hash where its weights are one local file. A
+directory with a part missing, or with a part from another run, is refused: a head that is silently re-initialised is
+this field's most repeated bug.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from finrank.errors import UserError
-from finrank.ranker.attention.routes import RouteName, checked_route
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PROMPT_VERSION
@@ -51,12 +51,7 @@ def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) ->
 
     Other files there stay as they are, a README.md among them.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    # Aside: peft also writes a README.md, over an existing one, from a template that says nothing true about ours.
-    with TemporaryDirectory(dir=directory) as aside:
-        model.encoder.save_pretrained(aside)
-        for name in ADAPTER:
-            (Path(aside) / name).replace(directory / name)
+    save_adapter(model.encoder, directory)
     save_file({name: value.contiguous() for name, value in model.score_head.state_dict().items()}, directory / HEAD)
     tokenizer.save_pretrained(directory)
     settings = model.settings.model_dump(mode="json")
@@ -64,20 +59,24 @@ def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) ->
     write_json(directory / CONFIG, {**settings, "prompt_version": PROMPT_VERSION, "parts": parts})
 
 
+def save_adapter(model: PeftModel, directory: Path) -> None:
+    """Write the adapter's two files into `directory`, made if missing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    # Aside: peft also writes a README.md, over an existing one, from a template that says nothing true about ours.
+    with TemporaryDirectory(dir=directory) as aside:
+        model.save_pretrained(aside, save_embedding_layers=False)
+        for name in ADAPTER:
+            (Path(aside) / name).replace(directory / name)
+
+
 def find_model(directory: Path) -> Path:
-    """The model folder meant by a run, a stage directory, or a model folder itself.
+    """The model folder of a run, of a stage directory, or the folder itself.
 
     Of a run the last stage that finished counts (05_ppo over 04_sft). Raises UserError when there is none.
     """
-    places = [
-        directory,
-        directory / "best_model",
-        directory / "05_ppo/best_model",
-        directory / "04_sft/best_model",
-    ]
-    for place in places:
-        if (place / CONFIG).is_file() or (place / ADAPTER[0]).is_file() or (place / HEAD).is_file():
-            return place
+    for folder in ("", "best_model", "05_ppo/best_model", "04_sft/best_model"):
+        if any((directory / folder / name).is_file() for name in (CONFIG, ADAPTER[0], HEAD)):
+            return directory / folder
     raise UserError(
         f"No model in {directory}: give a run (outputs/run_001), a stage directory (outputs/run_001/04_sft) or a model "
         f"folder with {CONFIG}; train one with: python 04_sft_train.py --config configs/models/minilm.yaml"
@@ -85,7 +84,7 @@ def find_model(directory: Path) -> Path:
 
 
 def read_settings(directory: Path) -> RankerSettings:
-    """The settings of a saved model, after checking that every part is there and is the one that was saved with it.
+    """The settings of a saved model, after checking that every part is there and was saved with it.
 
     Raises UserError where that does not hold.
     """
@@ -97,16 +96,15 @@ def read_settings(directory: Path) -> RankerSettings:
 
 
 def read_whole(directory: Path, config: str, names: Sequence[str], prompt_version: int) -> dict[str, Any]:
-    """What the config file of a saved model says of it, `parts` and `prompt_version` taken out.
+    """The config file of a saved model, without `parts` and `prompt_version`.
 
-    Raises UserError unless all files are there, are those whose hashes are in the config, and the prompt version is
-    this one.
+    Raises UserError unless all files are there and have the hashes in the config, and the prompt version is this one.
     """
     missing = [name for name in (config, *names) if not (directory / name).is_file()]
     if missing:
         raise UserError(
-            f"{directory} is no complete model: {', '.join(missing)} missing. Copy the whole folder as it was saved; a "
-            "model with a part missing would work at random"
+            f"{directory} is not a complete model: {', '.join(missing)} missing. Copy the whole folder as it was "
+            "saved; a model with a part missing would work at random"
         )
     try:
         stored: dict[str, Any] = json.loads((directory / config).read_text(encoding="utf-8"))
@@ -128,28 +126,29 @@ def read_whole(directory: Path, config: str, names: Sequence[str], prompt_versio
 
 def load_weights(model: CandidateRankingModel, directory: Path) -> None:
     """Replace adapter and head by those saved in `directory`; UserError unless every tensor fits by name and shape."""
-    wanted = get_peft_model_state_dict(model.encoder)
+    load_adapter(model.encoder, directory)
+    model.score_head.load_state_dict(load_file(directory / HEAD), strict=True)
+
+
+def load_adapter(model: PeftModel, directory: Path) -> None:
+    """Replace the adapter by that saved in `directory`; UserError unless every tensor fits by name and shape."""
+    expected = get_peft_model_state_dict(model)
     saved = load_file(directory / ADAPTER[1])
-    odd = sorted(name for name in wanted | saved if _shape(wanted, name) != _shape(saved, name))
-    if odd:
+    unfit = sorted(name for name in expected | saved if _shape(expected, name) != _shape(saved, name))
+    if unfit:
         raise UserError(
-            f"{directory / ADAPTER[1]} does not fit this base model and LoRA: {len(odd)} tensors differ, {odd[0]} "
-            f"first (saved {_shape(saved, odd[0])}, expected {_shape(wanted, odd[0])})"
+            f"{directory / ADAPTER[1]} does not fit this base model and LoRA: {len(unfit)} tensors differ, {unfit[0]} "
+            f"first (saved {_shape(saved, unfit[0])}, expected {_shape(expected, unfit[0])})"
         )
-    own = dict(model.encoder.named_parameters())
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in saved.items():
-            own[_with_adapter_name(name)].copy_(value)
-    model.score_head.load_state_dict(load_file(directory / HEAD), strict=True)
+            stem, _, kind = name.rpartition(".")
+            parameters[f"{stem}.default.{kind}"].copy_(value)  # peft leaves the adapter's name out of the file
 
 
 def _shape(tensors: dict[str, torch.Tensor], name: str) -> list[int] | None:
     return list(tensors[name].shape) if name in tensors else None
-
-
-def _with_adapter_name(name: str) -> str:
-    stem, _, kind = name.rpartition(".")
-    return f"{stem}.default.{kind}"
 
 
 def load_model(
@@ -157,10 +156,10 @@ def load_model(
 ) -> LoadedModel:
     """Load a saved model for inference; its scores are bitwise those of the model that was saved.
 
-    `base_model` gives another place for the same base weights (a local copy). `device` defaults to cuda where there is
-    one. `merge` adds the adapters into the base weights: faster, scores differ by rounding (a base in half precision or
-    quantized would round too much, and stays as it is). Raises UserError for a directory with a part missing or
-    exchanged.
+    `directory` is a run, a stage directory or a model folder, `base_model` another copy of the same base weights.
+    `device` defaults to cuda where there is one. `merge` adds the adapters into the base weights: faster, scores differ
+    by rounding (a base in half precision or quantized would round too much, and stays as it is). Raises UserError for a
+    directory with a part missing or exchanged.
     """
     directory = find_model(directory)
     settings = read_settings(directory)
@@ -169,10 +168,9 @@ def load_model(
     load_weights(model, directory)
     model.requires_grad_(False)
     model.eval()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if settings.quantization is None:
-        model.to(device)
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if merge and settings.dtype == "float32" and settings.quantization is None:
         model.encoder.merge_adapter()
-    route = checked_route(model)
+    route = model.checked_route()
     return LoadedModel(model, load_tokenizer(str(directory)), route.name, route.reason)

@@ -1,8 +1,9 @@
-"""Scoring many pools with a model: passes of similar length, results in the order given."""
+"""Scoring pools with a model: encoded, cut into forward passes of a bounded number of tokens, in the order given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,49 +13,37 @@ from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.passes import cut_into_passes
 from finrank.ranker.saving import LoadedModel
 from finrank.records import Pool
 
-# Tokens (padding included) per forward pass: enough to fill the device, few enough for a CPU's caches.
-_TOKENS_PER_PASS = {"cpu": 2048, "cuda": 32768}
-
-
-def score_pools(
-    model: CandidateRankingModel,
-    pools: Sequence[EncodedPool],
-    *,
-    route: RouteName,
-    description: str = "",
-) -> list[np.ndarray]:
-    """Scores [candidates] of each pool in float32, in the order given; for inference.
-
-    A progress bar is shown under `description`.
-    """
-    scores: list[list[np.ndarray]] = [[] for _ in pools]
-    by_length = sorted(range(len(pools)), key=lambda index: pools[index].length)
-    most = _TOKENS_PER_PASS.get(model.device.type, _TOKENS_PER_PASS["cuda"])
-    passes = cut_into_passes([pools[index] for index in by_length], most, route)
-    places = iter(by_length)
-    place, missing = -1, 0
-    for parts in track(passes, description, total=len(passes)) if description else passes:
-        found = score_pass(model, parts, route)
-        for part, own in zip(parts, found, strict=True):
-            if not missing:
-                place = next(places)
-                missing = len(pools[place].candidates)
-            scores[place].append(own)
-            missing -= len(part.candidates)
-    return [np.concatenate(own) for own in scores]
-
 
 def score_records(loaded: LoadedModel, pools: Sequence[Pool], description: str) -> list[np.ndarray]:
-    """Encode and score pools of records: scores [candidates] of each in float32, in the order given."""
+    """Encode and score pools of records, as `score_pools` does, with a progress bar for each.
+
+    Raises UserError for a question that does not fit the model's `max_length`.
+    """
     settings = loaded.model.settings.prompt
     encoded = [
         encode(pool, pool.candidates, loaded.tokenizer, settings) for pool in track(pools, "encoding", total=len(pools))
     ]
     return score_pools(loaded.model, encoded, route=loaded.route, description=description)
+
+
+def score_pools(
+    model: CandidateRankingModel, pools: Sequence[EncodedPool], *, route: RouteName, description: str = ""
+) -> list[np.ndarray]:
+    """Scores [candidates] of each pool in logits, float32, in the order given; for inference.
+
+    Pools of similar length share a pass. A progress bar is shown under `description` where there is one.
+    """
+    by_length = sorted(range(len(pools)), key=lambda index: pools[index].length)
+    passes = cut_into_passes([pools[index] for index in by_length], model.backbone.tuning.tokens_per_pass, route)
+    parts: list[np.ndarray] = [np.empty(0, np.float32)]
+    for one_pass in track(passes, description, total=len(passes)) if description else passes:
+        parts += score_pass(model, one_pass, route)
+    ends = np.cumsum([len(pools[index].candidates) for index in by_length])
+    scores = dict(zip(by_length, np.split(np.concatenate(parts), ends[:-1]), strict=False))
+    return [scores[index] for index in range(len(pools))]
 
 
 def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route: RouteName) -> list[np.ndarray]:
@@ -67,4 +56,50 @@ def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route
         scores_N = type(model).forward(model, pools, route).cpu()
     if was_training:
         model.train()
-    return [own.numpy() for own in scores_N.split([len(pool.candidates) for pool in pools])]
+    return [scores.numpy() for scores in scores_N.split([len(pool.candidates) for pool in pools])]
+
+
+def cut_into_passes(pools: Sequence[EncodedPool], limit: int, route: RouteName) -> list[list[EncodedPool]]:
+    """Pools in passes of at most `limit` tokens, in order; a longer pool is cut into several with the same prefix.
+
+    One after the other, the passes hold exactly the candidates of `pools` in their order. `cached` bounds the memory of
+    a large pool by itself, so there a pool stays whole. A single candidate over the limit has a pass of its own.
+
+    >>> pool = EncodedPool("q", [7, 8], [[1, 2], [3], [4]])
+    >>> [[len(part.candidates) for part in parts] for parts in cut_into_passes([pool, pool], 9, "split")]
+    [[3], [3]]
+    >>> [[len(part.candidates) for part in parts] for parts in cut_into_passes([pool, pool], 4, "split")]
+    [[1], [2], [1], [2]]
+    """
+    passes: list[list[EncodedPool]] = []
+    for pool in pools:
+        for part in _parts(pool, limit, route):
+            if passes and cost([*passes[-1], part], route) <= limit:
+                passes[-1].append(part)
+            else:
+                passes.append([part])
+    return passes
+
+
+def cost(pools: Sequence[EncodedPool], route: RouteName) -> int:
+    """Tokens that one pass over the pools computes, padding included."""
+    if route == "naive":
+        rows = sum(len(pool.candidates) for pool in pools)
+        return rows * max(len(pool.prefix) + max(map(len, pool.candidates)) for pool in pools)
+    if route == "mask":
+        return len(pools) * max(pool.length for pool in pools)
+    return sum(pool.length for pool in pools)
+
+
+def _parts(pool: EncodedPool, limit: int, route: RouteName) -> list[EncodedPool]:
+    if route == "cached" or cost([pool], route) <= limit:
+        return [pool]
+    parts: list[EncodedPool] = []
+    for candidate in pool.candidates:
+        if parts:
+            longer = replace(parts[-1], candidates=[*parts[-1].candidates, candidate])
+            if cost([longer], route) <= limit:
+                parts[-1] = longer
+                continue
+        parts.append(replace(pool, candidates=[candidate]))
+    return parts

@@ -1,4 +1,4 @@
-"""Everything that defines a ranking model, stored as `ranker_config.json` beside its weights."""
+"""Settings that define a ranking model, stored with its weights as `ranker_config.json`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RankerSettings(BaseModel):
     )
     attention_route: Literal["auto", "naive", "mask", "split", "cached"] = Field(
         default="auto",
-        description="how candidates share their prefix (see ranker/routes.py); auto: by device and architecture",
+        description="how candidates share their prefix (see ranker/attention); auto: by device and architecture",
     )
     prompt: PromptSettings = PromptSettings()
     lora: LoraSettings = LoraSettings()

@@ -1,25 +1,27 @@
 """Questions from files in the official FinQA layout (Chen et al., EMNLP 2021, github czyssrs/FinQA).
 
-A file is a JSON list of examples: `id`, `filename`, `pre_text`, `post_text`, `table` and `qa {question,
-answer, program, exe_ans, gold_inds}`. `program`, `exe_ans` and `gold_inds` may be missing; other fields are
-ignored, and so is `qa.answer`, a text that often disagrees with the program.
+A file is a JSON list of examples: `id`, `filename`, `pre_text`, `post_text`, `table` and `qa {question, program,
+exe_ans, gold_inds, answer}`, of which the last four may be missing. `qa.answer` is a text that often disagrees with the
+program: only `finrank check` looks at it. Other fields are ignored.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from finrank.console import Reading
 from finrank.errors import missing_data
-from finrank.programs import ProgramError, execute, parse
+from finrank.programs import ProgramError, parse
+from finrank.programs.value import read_exe_ans, value_of
 from finrank.records import Answer, Question
-from finrank.store.json_lines import describe
+from finrank.store.json_lines import describe, id_of
 from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 # The official files, in the order in which they are listed.
@@ -35,27 +37,12 @@ ProgramProblem = Literal["does not parse", "does not execute", "disagrees with e
 
 
 def _cell(value: Any) -> Any:
-    """A number in a cell becomes its text and null an empty cell; anything else is left to be refused."""
+    """A number in a cell becomes its text, null an empty cell; anything else is left for pydantic to refuse."""
     if value is None:
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
     return value
-
-
-def _answer(value: Any) -> float | str | None:
-    """`exe_ans` as a finite float, "yes" or "no"; numeric strings count as numbers."""
-    if isinstance(value, str):
-        value = value.strip().lower() or None
-    if value is None or value in ("yes", "no"):
-        return value
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError("expected a finite number, 'yes' or 'no'")
-    return number
 
 
 def _program(value: Any) -> Any:
@@ -75,8 +62,9 @@ class QA(BaseModel):
 
     question: Filled
     program: Annotated[Text | None, BeforeValidator(_program)] = None
-    exe_ans: Annotated[Answer | None, BeforeValidator(_answer)] = None
+    exe_ans: Annotated[Answer | None, BeforeValidator(read_exe_ans)] = None
     gold_inds: dict[str, Any] | list[Any] | None = None
+    answer: Any = None
 
 
 class Example(BaseModel):
@@ -94,18 +82,18 @@ class Example(BaseModel):
 
 @dataclass(frozen=True)
 class Fault:
-    """An element of a file that is no example, or the point where the file breaks off; and why."""
+    """An element of a file that is not an example, or the point where the file breaks off, and why."""
 
     file: str
-    index: int  # place in the list, from 0
+    index: int  # in the list, from 0
     id: str | None
     reason: str
-    breaks_off: bool = False  # nothing of the file was read after this
+    breaks_off: bool = False  # the file was not read beyond this point
 
 
 @dataclass(frozen=True)
 class Gold:
-    """An example's gold answer (None: unknown or not to be trusted) and any fault of its program."""
+    """An example's gold answer (None: unknown, or not trusted) and any problem of its program."""
 
     answer: Answer | None
     problem: ProgramProblem | None = None
@@ -113,26 +101,26 @@ class Gold:
 
 
 def finqa_files(directory: Path) -> dict[str, Path]:
-    """The official files that a folder has, by split; UserError, saying how to get them, when it has none."""
-    found = {split: directory / name for split, name in FILES.items() if (directory / name).is_file()}
-    if not found:
+    """The official files in a folder, by split; UserError with how to get them when there are none."""
+    files = {split: directory / name for split, name in FILES.items() if (directory / name).is_file()}
+    if not files:
         raise missing_data(directory, "finqa_raw")
-    return found
+    return files
 
 
 class Element(NamedTuple):
-    """An element of a file's list as JSON gives it, not checked yet."""
+    """An element of a file's list as parsed from JSON, not checked yet."""
 
     file: str
-    position: int  # place in the list, from 0
+    position: int  # in the list, from 0
     value: Any | Malformed | BrokenList
 
 
 def read_elements(path: Path, reading: Reading | None = None) -> Iterator[Element]:
-    """Stream a file's elements in order; where it breaks off, a last one holds the BrokenList that says so.
+    """Stream a file's elements in order; if the file breaks off, the last one holds the `BrokenList`.
 
-    Raises UserError when there is no such file or it is not JSON at all. Memory holds one element at a time;
-    `reading` is kept up to date for a progress bar.
+    Memory holds one element at a time; `reading` is updated for a progress bar. Raises UserError when the file does
+    not exist or is not JSON at all.
     """
     index = 0
     try:
@@ -144,37 +132,46 @@ def read_elements(path: Path, reading: Reading | None = None) -> Iterator[Elemen
 
 
 def to_example(element: Element) -> Example | Fault:
-    """The element as an example, or the fault that it has; never raises."""
+    """The element as an example, or its fault; never raises."""
     file, index, value = element
     if isinstance(value, BrokenList):
         return Fault(file, index, None, str(value), breaks_off=True)
     if isinstance(value, Malformed):
-        return Fault(file, index, _id_of(value.value), value.reason)
+        return Fault(file, index, id_of(value.value), value.reason)
     try:
         return Example.model_validate(value)
     except ValidationError as error:
-        return Fault(file, index, _id_of(value), describe(error))
+        return Fault(file, index, id_of(value), describe(error))
 
 
 def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Example | Fault]:
-    """Stream a file: for each element of its list, in order, the example or the fault that it has.
-
-    A file that breaks off gives one last Fault at that point; otherwise as `read_elements`.
-    """
+    """Stream a file's elements, each as an example or its fault; see `read_elements`."""
     return map(to_example, read_elements(path, reading))
 
 
-def _id_of(element: Any) -> str | None:
-    identifier = element.get("id") if isinstance(element, dict) else None
-    # a file in another encoding has characters that no output file could hold
-    return identifier.encode("utf-8", "replace").decode() if isinstance(identifier, str) else None
+def draw_questions(path: Path, count: int, seed: int = 0) -> list[Question]:
+    """At most `count` of a raw file's questions that have a program, drawn uniformly by the seed (reservoir sampling).
+
+    Memory holds `count` questions.
+    """
+    rng = random.Random(seed)
+    drawn: list[Question] = []
+    seen = 0
+    for example in read_examples(path):
+        if not isinstance(example, Example) or example.qa.program is None:
+            continue
+        slot = seen if seen < count else rng.randint(0, seen)
+        seen += 1
+        if slot < count:
+            drawn[slot : slot + 1] = [to_question(example, None)]
+    return drawn
 
 
 def gold_of(example: Example) -> Gold:
-    """The executed value of the example's program, held against `exe_ans`; without a program, `exe_ans`.
+    """The executed value of the example's program if it agrees with `exe_ans`; without a program, `exe_ans`.
 
-    Program "divide(637, const_5)" with exe_ans 127.4 gives Gold(127.4); with exe_ans 130.0 the pair is not
-    trusted: Gold(None, "disagrees with exe_ans", "program executes to 127.4 but exe_ans is 130.0").
+    Program "divide(637, const_5)" with exe_ans 127.4: Gold(127.4). With exe_ans 130.0 the pair is not trusted:
+    Gold(None, "disagrees with exe_ans", "program executes to 127.4 but exe_ans is 130.0").
     """
     expected = example.qa.exe_ans
     if example.qa.program is None:
@@ -183,16 +180,13 @@ def gold_of(example: Example) -> Gold:
         program = parse(example.qa.program)
     except ProgramError as error:
         return Gold(None, "does not parse", f"program does not parse: {error}")
-    try:
-        value = execute(program, example.table)
-    except ProgramError as error:
-        return Gold(None, "does not execute", f"program does not execute: {error}")
-    if isinstance(value, float) and not math.isfinite(value):
-        return Gold(None, "does not execute", f"program does not execute: its value is {value}")
+    value, reason = value_of(program, example.table)
+    if value is None:
+        return Gold(None, "does not execute", f"program does not execute: {reason}")
     if expected is not None and not _agree(value, expected):
         reason = f"program executes to {value} but exe_ans is {expected}"
         return Gold(None, "disagrees with exe_ans", reason)
-    return Gold(cast(Answer, value))
+    return Gold(value)
 
 
 def _agree(value: float | str, expected: float | str) -> bool:
@@ -201,19 +195,14 @@ def _agree(value: float | str, expected: float | str) -> bool:
     return math.isclose(value, expected, **_ROUNDING)
 
 
-def sentences(example: Example) -> list[str]:
-    """The page's sentences in reading order, before and after the table; empty ones are left out."""
-    return [sentence for sentence in example.pre_text + example.post_text if sentence.strip()]
-
-
 def to_question(example: Example, answer: Answer | None) -> Question:
-    """The example as a `Question` with this gold answer (see `gold_of`)."""
+    """The example as a `Question` with this gold answer (see `gold_of`); empty sentences are left out."""
     return Question(
         id=example.id,
         page=example.filename,
         question=example.qa.question,
         table=example.table,
-        text=sentences(example),
+        text=[sentence for sentence in example.pre_text + example.post_text if sentence.strip()],
         program=example.qa.program,
         answer=answer,
     )

@@ -6,14 +6,12 @@ A file holds one JSON object per line, or a JSON list of objects (the official p
     {"id": "V/2008/page_17.pdf-1", "answer": "$ 127.40"}
     [{"id": "V/2008/page_17.pdf-1", "predicted": ["divide(", "637", "const_5", ")", "EOF"]}]
 
-`model` may be left out, other keys are ignored. Where an answer stands beside a program, the program counts.
+`model` may be left out, other keys are ignored. With both an answer and a program, the program counts.
 """
 
 from __future__ import annotations
 
 import codecs
-import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,24 +20,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finrank.console import Reading
 from finrank.errors import UserError
+from finrank.programs.value import read_answer
 from finrank.records import Answer
 from finrank.sources.finqa import Filled, Text
-from finrank.store.json_lines import LONGEST_LINE, BadLine, KeyCheckingDecoder, Line, describe, read_lines, shorten
+from finrank.store.json_lines import BadLine, describe, id_of, read_lines, read_value
 from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 END = "EOF"  # the last token of every official prediction
-_LONGEST_ANSWER = 100  # characters; a longer text is no answer
-
-# At most one sign or pair of brackets, at most one unit. A comma must set off three digits: "1,2" may mean 1.2.
-_NUMBER = re.compile(
-    r"(?P<sign>[-+]?) ?(?P<open>\(?) ?(?P<inner>[-+]?) ?(?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)"
-    r"(?P<power>e[-+]?\d{1,3})? ?(?P<unit>%|percent|thousand|million|billion|trillion|) ?(?P<close>\)?) ?(?P<after>%?)",
-    re.ASCII,
-)
 
 
 class Prediction(NamedTuple):
-    """What a system gave to one question: a program's text (blank: it gave nothing), or else an answer."""
+    """A system's output for one question: a program's text (blank: no output), or else an answer."""
 
     file: str
     place: int  # line of the file, from 1; in a list the index, from 0
@@ -67,8 +58,8 @@ def read_predictions(
 ) -> Iterator[Prediction | BadLine]:
     """Stream a file: for each line or list element, in order, the prediction or what is wrong with it.
 
-    `name` is what the results call the file (default: its name). Where a list breaks off, a last BadLine says so.
-    Raises UserError when there is no such file, or it is a list in another encoding than UTF-8.
+    `name` replaces the file's name in the results. If a list breaks off, a last `BadLine` says so. Raises UserError
+    when the file does not exist, or is a list in another encoding than UTF-8.
     """
     name = name or path.name
     if not path.is_file():
@@ -76,32 +67,8 @@ def read_predictions(
     return _read_list(path, name, reading) if _is_list(path) else _read_lines(path, name, reading)
 
 
-def read_answer(value: float | str) -> Answer:
-    """The answer that a number or a text stands for; ValueError, with the reason, when it stands for none.
-
-    Percentages are fractions and scale words are left out, because FinQA's answers are so: fractions, and numbers in
-    the unit of their page. Brackets mean a negative number. Any other word makes a text unreadable.
-
-    >>> [read_answer(text) for text in ("Yes", "12.5%", "$ 1,200", "(32)", "$ -4.5 million", "1.2e3")]
-    ['yes', 0.125, 1200.0, -32.0, -4.5, 1200.0]
-    """
-    if not isinstance(value, str):
-        if not math.isfinite(value):
-            raise ValueError(f"answer: {value} is no finite number")
-        return float(value)
-    plain = " ".join(value.lower().replace("\u2212", "-").replace("$", " ", 1).split()).removesuffix(".")
-    if plain == "yes" or plain == "no":
-        return "yes" if plain == "yes" else "no"
-    found = _NUMBER.fullmatch(plain) if len(plain) <= _LONGEST_ANSWER else None
-    number = None if found is None else _number(found)
-    if number is None:
-        shown = shorten(value, 60)
-        raise ValueError(f"answer: {shown!r} is no number that can be read, nor yes or no; give the program instead")
-    return number
-
-
 def text_of_tokens(tokens: Sequence[str]) -> str:
-    """The text of a program given as official tokens, whole or not; an EOF at the end is left out.
+    """The text of a program, complete or not, from its official tokens; an EOF at the end is left out.
 
     >>> text_of_tokens(["subtract(", "5829", "5735", ")", "divide(", "#0", "5735", ")", "EOF"])
     'subtract(5829, 5735), divide(#0, 5735)'
@@ -113,24 +80,10 @@ def text_of_tokens(tokens: Sequence[str]) -> str:
     return text
 
 
-def _number(found: re.Match[str]) -> float | None:
-    signs = found["sign"] + found["inner"] + found["open"]
-    units = found["unit"] + found["after"]
-    brackets_differ = bool(found["open"]) != bool(found["close"])
-    if brackets_differ or len(signs) > 1 or (found["unit"] and found["after"]):
-        return None
-    power = int((found["power"] or "e0")[1:]) - (2 if units in ("%", "percent") else 0)
-    # The power goes into the text: 16.7 / 100 is not the float nearest to 0.167.
-    value = float(f"{found['digits'].replace(',', '')}e{power}")
-    if not math.isfinite(value):
-        return None
-    return -value if signs in ("-", "(") else value
-
-
 def _is_list(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(4096)
-    # UTF-16 goes the way of the lists, whose reader says what is wrong with it.
+    # UTF-16 is treated as a list, whose reader says what is wrong with it.
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return True
     return head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
@@ -141,7 +94,7 @@ def _read_list(path: Path, name: str, reading: Reading | None) -> Iterator[Predi
     try:
         for value in stream_list(path, reading=reading):
             if isinstance(value, Malformed):
-                yield BadLine(name, index, _id_of(value.value), value.reason)
+                yield BadLine(name, index, id_of(value.value), value.reason)
             else:
                 yield _prediction(name, index, value)
             index += 1
@@ -151,28 +104,14 @@ def _read_list(path: Path, name: str, reading: Reading | None) -> Iterator[Predi
 
 def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Prediction | BadLine]:
     for line in read_lines(path, reading):
-        if line.content.strip() != codecs.BOM_UTF8:
-            yield _read_line(name, line)
-
-
-def _read_line(name: str, line: Line) -> Prediction | BadLine:
-    if line.size > LONGEST_LINE:
-        reason = f"the line has {line.size} bytes, more than the {LONGEST_LINE} that a prediction may have"
-        return BadLine(name, line.number, None, reason)
-    decoder = KeyCheckingDecoder()
-    try:
-        value = decoder.decode(line.content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        reason = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
-        return BadLine(name, line.number, None, f"not JSON: {reason}")
-    if decoder.repeated is not None:
-        reason = f"the key {shorten(decoder.repeated, 60)!r} occurs twice in one object"
-        return BadLine(name, line.number, _id_of(value), reason)
-    return _prediction(name, line.number, value)
+        if line.content.strip() == codecs.BOM_UTF8:
+            continue
+        value = read_value(line, "prediction")
+        yield value._replace(file=name) if isinstance(value, BadLine) else _prediction(name, line.number, value)
 
 
 def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
-    """The prediction that a JSON value holds, or what is wrong with it; never raises."""
+    """The prediction in a JSON value, or what is wrong with it; never raises."""
     try:
         fields = _Fields.model_validate(value)
         program = fields.program
@@ -185,11 +124,5 @@ def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
         answer = read_answer(fields.answer) if program is None and fields.answer is not None else None
     except ValueError as error:  # pydantic's ValidationError is one
         reason = describe(error) if isinstance(error, ValidationError) else str(error)
-        return BadLine(name, place, _id_of(value), reason)
+        return BadLine(name, place, id_of(value), reason)
     return Prediction(name, place, fields.id, program, answer, fields.model, fields.predicted)
-
-
-def _id_of(value: Any) -> str | None:
-    identifier = value.get("id") if isinstance(value, dict) else None
-    # Lone surrogates stand for bytes that were not UTF-8; no output file could hold them.
-    return identifier.encode("utf-8", "replace").decode() if isinstance(identifier, str) else None

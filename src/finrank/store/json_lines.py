@@ -1,7 +1,7 @@
-"""Files of one JSON record per line: reading them line by line, and saying what is wrong with a line.
+"""Files of one JSON record per line: reading them line by line, and what is wrong with a line.
 
-Nothing that a line holds stops the reading: wrong types, missing fields, NaN answers, bytes that are not UTF-8, JSON
-that breaks off, keys that occur twice, endless nesting and endless lines all give a `BadLine` with the reason.
+No content of a line stops the reading: wrong types, missing fields, NaN answers, bytes that are not UTF-8, broken JSON,
+repeated keys, deep nesting and endless lines all become a `BadLine` with the reason.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from finrank.records import Record
 
 RecordT = TypeVar("RecordT", bound=Record)
 
-# A record of FinQA has 5,000 bytes, 10,000 at most; one above this is damaged, and is not parsed.
+# Bytes. A record of FinQA has 5,000, 10,000 at most; a longer line than this is damaged, and is not parsed.
 LONGEST_LINE = 1_000_000
+_LONGEST_ID, _LONGEST_REASON = 200, 500  # characters in rejects.jsonl
+_LONGEST_QUOTE = 60  # characters of a key or a text in a reason
 # The end of a key in JSON; inside a text too, where the quote is escaped.
 _KEY_END = re.compile(rb'"[ \t\r]*:')
 _ID_AT_START = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
@@ -37,10 +39,10 @@ class Line(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """One line of a file that could not be read as the record expected there."""
+    """A line that does not hold what is expected there, and why: a row of rejects.jsonl."""
 
     file: str
-    line: int
+    line: int | None  # number of the line from 1, or index in a list from 0
     id: str | None
     reason: str
 
@@ -66,8 +68,7 @@ def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:
 def read_record(line: Line, model: type[RecordT]) -> RecordT | BadLine:
     """The record of a line, or what is wrong with it; never raises."""
     if line.size > LONGEST_LINE:
-        reason = f"the line has {line.size} bytes, more than the {LONGEST_LINE} that a record may have"
-        return BadLine(line.file, line.number, _id_at_start(line.content), reason)
+        return BadLine(line.file, line.number, _id_at_start(line.content), _too_long(line, "record"))
     try:
         record = model.model_validate_json(line.content)
     except ValidationError as error:
@@ -76,10 +77,26 @@ def read_record(line: Line, model: type[RecordT]) -> RecordT | BadLine:
     if len(_KEY_END.findall(line.content)) != _count_keys(record):
         decoder = KeyCheckingDecoder()
         decoder.decode(line.content.decode())
-        if decoder.repeated is not None:
-            reason = f"the key {decoder.repeated[:60]!r} occurs twice in one object"
-            return BadLine(line.file, line.number, _id_of(line.content), reason)
+        if decoder.fault is not None:
+            return BadLine(line.file, line.number, _id_of(line.content), decoder.fault)
     return record
+
+
+def read_value(line: Line, kind: str) -> Any | BadLine:
+    """The JSON value of a line that is not one of our records, or what is wrong with it; never raises.
+
+    `kind` is what a line should hold, for the message. A byte order mark is left out.
+    """
+    if line.size > LONGEST_LINE:
+        return BadLine(line.file, line.number, None, _too_long(line, kind))
+    decoder = KeyCheckingDecoder()
+    try:
+        value = decoder.decode(line.content.decode("utf-8-sig"))
+    except RecursionError:
+        return BadLine(line.file, line.number, None, "not JSON: values nested too deeply")
+    except ValueError as error:
+        return BadLine(line.file, line.number, None, f"not JSON: {error}")
+    return value if decoder.fault is None else BadLine(line.file, line.number, id_of(value), decoder.fault)
 
 
 def encode(record: Record) -> bytes:
@@ -87,8 +104,17 @@ def encode(record: Record) -> bytes:
     return record.__pydantic_serializer__.to_json(record) + b"\n"
 
 
+def encode_reject(reject: BadLine) -> bytes:
+    """A line of rejects.jsonl; long ids and reasons are shortened, so that the file stays small."""
+    identifier = None if reject.id is None else shorten(reject.id, _LONGEST_ID)
+    row = {"file": reject.file, "line": reject.line, "id": identifier}
+    row["reason"] = shorten(reject.reason, _LONGEST_REASON)
+    # A lone surrogate cannot be UTF-8; JSON can name it.
+    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+
+
 def _count_keys(record: Record) -> int:
-    """How many keys the JSON of a record has, those of the records and dictionaries in its lists included."""
+    """The number of keys in the JSON of a record, those of the records and dictionaries in its lists included."""
     count = len(record.model_fields_set)
     for value in record.__dict__.values():
         if isinstance(value, list) and value and isinstance(value[0], Record | dict):
@@ -97,17 +123,18 @@ def _count_keys(record: Record) -> int:
 
 
 class KeyCheckingDecoder(json.JSONDecoder):
-    """A JSON decoder that notes in `repeated` a key that one object has twice: the standard one takes the last."""
+    """A JSON decoder whose `fault` names a key that one object has twice; the standard one takes the last."""
 
     def __init__(self) -> None:
         super().__init__(object_pairs_hook=self._object, parse_int=_integer)
-        self.repeated: str | None = None
+        self.fault: str | None = None
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            self.repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        return found
+        decoded = dict(pairs)
+        if len(decoded) < len(pairs):
+            repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            self.fault = f"the key {shorten(repeated, _LONGEST_QUOTE)!r} occurs twice in one object"
+        return decoded
 
 
 def _integer(digits: str) -> int | float:
@@ -115,35 +142,54 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= 300 else float(digits)
 
 
+def id_of(value: Any) -> str | None:
+    """The id of a JSON object if it is a text, else None; characters that no file can hold are replaced."""
+    identifier = value.get("id") if isinstance(value, dict) else None
+    return identifier.encode("utf-8", "replace").decode() if isinstance(identifier, str) else None
+
+
 def _id_of(line: bytes) -> str | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return _id_at_start(line)
-    identifier = value.get("id") if isinstance(value, dict) else None
-    return identifier if isinstance(identifier, str) else None
+    return id_of(value)
 
 
 def _id_at_start(line: bytes) -> str | None:
-    """The id of a line that is no JSON, where it stands in front, as the stages write it."""
-    found = _ID_AT_START.match(line)
-    return found[1].decode("utf-8", "replace") if found else None
+    """The id of a line that is not JSON, where it comes first, as the stages write it."""
+    match = _ID_AT_START.match(line)
+    return match[1].decode("utf-8", "replace") if match else None
+
+
+def _too_long(line: Line, kind: str) -> str:
+    return f"the line has {line.size} bytes, more than the {LONGEST_LINE} that a {kind} may have"
 
 
 def describe(error: ValidationError) -> str:
-    """One line for a pydantic error: where, what was expected; at most three faults.
+    """One line for a pydantic error: where, and what was expected; at most three faults.
 
     >>> # "answer: Input should be 'yes' or 'no'; table.1: Input should be a valid list"
     """
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    faults = [f"{_where(fault['loc'])}: {fault['msg']}" for fault in details[:3]]
+    places = [shorten(".".join(map(str, fault["loc"])), 100) or "record" for fault in details[:3]]
+    faults = [f"{place}: {fault['msg']}" for place, fault in zip(places, details, strict=False)]
     return "; ".join(faults) + (f" (and {len(details) - 3} more)" if len(details) > 3 else "")
 
 
-def _where(location: tuple[str | int, ...]) -> str:
-    return shorten(".".join(str(part) for part in location), 100) or "record"
+def shorten(text: str, limit: int) -> str:
+    """The text if it has at most `limit` characters, else its head and its length."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
-def shorten(text: str, most: int) -> str:
-    """A text of at most `most` characters as it is; of a longer one the head, and how long it is."""
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+def shown(text: str) -> str:
+    """A text as reasons quote it: on one line, in ASCII, shortened."""
+    return ascii(shorten(" ".join(text.split()), _LONGEST_QUOTE))
+
+
+def shown_json(value: Any) -> str:
+    """A JSON value as reasons quote it."""
+    try:
+        return shown(json.dumps(value))
+    except RecursionError:  # what could just be read may be nested too deeply to be written
+        return "deeply nested JSON"

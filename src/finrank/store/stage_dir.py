@@ -15,17 +15,14 @@ import platform
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Generic, TypeVar
 
-from pydantic import BaseModel
-
 from finrank.errors import UserError, missing_data
 from finrank.records import Record
-from finrank.store.json_lines import BadLine, encode, read_lines, read_record, shorten
-from finrank.store.json_lines import describe as describe
+from finrank.store.json_lines import BadLine, encode, encode_reject, read_lines, read_record
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -33,31 +30,39 @@ RecordT = TypeVar("RecordT", bound=Record)
 SPLITS = ("train", "selection", "dev", "test")
 REJECTS = "rejects.jsonl"
 MANIFEST = "manifest.json"
-_LONGEST_ID, _LONGEST_REASON = 200, 500  # characters in rejects.jsonl
 
 
 def available_splits(directory: Path, expected: str | None = None) -> list[str]:
-    """Names of the split files in a stage directory, in the order of `SPLITS`; a missing folder raises UserError."""
+    """Names of the split files in a stage directory, in the order of `SPLITS`; UserError where there are none."""
     splits = [split for split in SPLITS if (directory / f"{split}.jsonl").is_file()]
     if not splits:
         raise missing_data(directory, expected)
     return splits
 
 
-def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine]:
-    """Stream a JSONL file; every line gives a record or a `BadLine` that says what is wrong with it.
+def split_files(directory: Path, wanted: Collection[str] = (), expected: str | None = None) -> dict[str, Path]:
+    """The files of a stage directory by split; of the wanted splits alone, if any are named.
 
-    Blank lines are skipped. Raises UserError when the file is missing.
+    Raises UserError, naming the splits that exist, when a wanted one is missing; else as `available_splits`.
     """
+    splits = available_splits(directory, expected)
+    for split in wanted:
+        if split not in splits:
+            raise UserError(f"{directory} has no {split}.jsonl; it has: {', '.join(splits)}")
+    return {split: directory / f"{split}.jsonl" for split in splits if not wanted or split in wanted}
+
+
+def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine]:
+    """Stream a JSONL file: for each line that is not blank a record, or what is wrong; UserError without a file."""
     if not path.is_file():
         raise missing_data(path.parent)
     return (read_record(line, model) for line in read_lines(path))
 
 
 def load_records(path: Path, model: type[RecordT]) -> list[RecordT]:
-    """All records of a JSONL file; the first bad line raises UserError with file, line and reason.
+    """All records of a JSONL file, for readers that cannot leave any out.
 
-    For readers that cannot leave records out (training, evaluation); stages stream with `read_records`.
+    The first bad line raises UserError with file, line, id and reason.
     """
     records: list[RecordT] = []
     for record in read_records(path, model):
@@ -75,17 +80,18 @@ def sha256(path: Path) -> str:
 
 def versions(*distributions: str) -> dict[str, str]:
     """Versions of Python, finrank and the named distributions, for manifests."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in ("finrank", *distributions):
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one readable JSON file whole or not at all; NaN is refused (ValueError)."""
+    """Write a readable JSON file whole or not at all, with its folder where missing; NaN is refused (ValueError)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(partial, path)
@@ -94,9 +100,8 @@ def write_json(path: Path, value: Any) -> None:
 class StageWriter(Generic[RecordT]):
     """Writes one stage directory; use as a context manager.
 
-    Records go to the split's file as they come, rejected ones to `rejects.jsonl`. Leaving the block without an error
-    writes the manifest and renames the directory into place, replacing an earlier result of a stage; with an error
-    everything written is removed and what stood there before stays.
+    Leaving the block without an error writes the manifest and renames the directory into place, replacing an earlier
+    result of a stage. After an error everything written is removed, and an earlier result stays.
 
     >>> with StageWriter(Path("out"), stage="prepare", arguments={}, seed=0, inputs=[]) as out:  # doctest: +SKIP
     ...     out.write("train", record)
@@ -108,14 +113,14 @@ class StageWriter(Generic[RecordT]):
     ) -> None:
         """`inputs` are the files read, whose sha256 goes into the manifest; `arguments` as the user gave them.
 
-        Raises UserError when `directory` exists and is not the result of a stage (it would be replaced).
+        Raises UserError when `directory` exists but is not the result of a stage: it would be replaced.
         """
         directory = directory.resolve()
         if directory.exists() and not directory.is_dir():
             raise UserError(f"{directory} is a file: --output_dir must be a folder")
         if directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
             raise UserError(
-                f"{directory} exists and is no stage directory (it has no {MANIFEST}): "
+                f"{directory} exists but is not a stage directory (it has no {MANIFEST}): "
                 "choose another --output_dir, or remove it"
             )
         self._inputs = list(inputs)
@@ -131,7 +136,7 @@ class StageWriter(Generic[RecordT]):
     def __enter__(self) -> StageWriter[RecordT]:
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         self._partial = self.directory.with_name(f".{self.directory.name}.partial")
-        # What a killed run left behind; it never had the final name.
+        # Left behind by a killed run; it never had the final name.
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir()
         self._open(REJECTS)
@@ -142,19 +147,13 @@ class StageWriter(Generic[RecordT]):
         self.write_encoded(split, encode(record))
 
     def write_encoded(self, split: str, line: bytes) -> None:
-        """Append a record that `encode` has made a line of, in another process perhaps."""
+        """Append a line that `encode` has made of a record, perhaps in another process."""
         self._open(f"{split}.jsonl").write(line)
         self.counts[split] += 1
 
     def reject(self, file: str, line: int | None, identifier: str | None, reason: str) -> None:
-        """Append a left-out record to `rejects.jsonl`: the file and line (or list index) it came from, and why.
-
-        Long ids and reasons are shortened, so that the file stays small whatever the record holds.
-        """
-        short = None if identifier is None else shorten(identifier, _LONGEST_ID)
-        row = {"file": file, "line": line, "id": short, "reason": shorten(reason, _LONGEST_REASON)}
-        # A lone surrogate cannot be UTF-8; JSON can name it.
-        self._open(REJECTS).write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+        """Append a left-out record to `rejects.jsonl`: the file and line (or list index) it came from, and why."""
+        self._open(REJECTS).write(encode_reject(BadLine(file, line, identifier, reason)))
         self.rejected += 1
 
     def _open(self, name: str) -> IO[bytes]:
@@ -170,23 +169,20 @@ class StageWriter(Generic[RecordT]):
         if error is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
             return
-        write_json(self._partial / MANIFEST, self._manifest())
-        publish(self._partial, self.directory)
-
-    def _manifest(self) -> dict[str, Any]:
-        outputs = {path.name: sha256(path) for path in sorted(self._partial.glob("*.jsonl"))}
-        return {
+        manifest = {
             **self._header,
             "inputs": {path.name: sha256(path) for path in self._inputs},
-            "outputs": outputs,
-            "counts": {**{split: self.counts[split] for split in SPLITS if split in self.counts}},
+            "outputs": {path.name: sha256(path) for path in sorted(self._partial.glob("*.jsonl"))},
+            "counts": {split: self.counts[split] for split in SPLITS if split in self.counts},
             "rejected": self.rejected,
             **self.extra,
         }
+        write_json(self._partial / MANIFEST, manifest)
+        publish(self._partial, self.directory)
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Move a finished directory into its place by rename, replacing what stood there."""
+    """Move a finished directory into place by rename, replacing an earlier one."""
     if final.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
         final.rename(old / "replaced")
@@ -194,8 +190,3 @@ def publish(partial: Path, final: Path) -> None:
         shutil.rmtree(old)
     else:
         partial.rename(final)
-
-
-def dump(record: BaseModel) -> dict[str, Any]:
-    """A record as plain JSON values."""
-    return record.model_dump(mode="json")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from finrank.errors import UserError
 from finrank.ranker.settings import RankerSettings
-from finrank.training.settings import GenerationSettings, PPOSettings
 
-# Trainer arguments that finrank decides; setting them in a config would be silently overruled, so it is an error.
-_OURS = {
+# Trainer arguments that finrank decides, and by what; a config that sets one would be silently overruled: an error.
+SET_ELSEWHERE = {
     "output_dir": "--output_dir",
     "seed": "seed",
     "learning_rate": "learning_rate",
@@ -32,8 +33,55 @@ _OURS = {
 }
 
 
+class Section(BaseModel):
+    """A section of a config: immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PPOSettings(Section):
+    """Stage 05: reinforcement learning over the candidates of each pool (the algorithm: `training/ppo/ppo.py`)."""
+
+    estimator: Literal["sampled", "exact"] = Field(
+        default="exact", description="of the policy gradient: sampled actions, or the closed form over all candidates"
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, description="of adapters and score head, falling linearly to 0")
+    num_epochs: int = Field(default=1, ge=1, description="passes over the train pools")
+    rollout_size: int = Field(default=64, ge=1, description="pools whose actions are drawn from one policy")
+    epochs_per_rollout: int = Field(default=2, ge=1, description="times that a rollout is learned from")
+    batch_size: int = Field(default=8, ge=1, description="pools per update")
+    samples_per_pool: int = Field(default=4, ge=1, description="actions drawn per pool and rollout (sampled only)")
+    clip_range: float = Field(default=0.2, gt=0, lt=1, description="of the probability ratio (sampled only)")
+    scale_advantages: bool = Field(default=False, description="divide by a rollout's standard deviation (sampled only)")
+    entropy_coefficient: float = Field(default=0.0, ge=0, description="of the entropy bonus")
+    kl_coefficient: float = Field(default=0.05, ge=0, description="of the KL divergence from the SFT policy, in nats")
+    kl_target: float | None = Field(default=None, gt=0, description="nats; adapts kl_coefficient (null: it is fixed)")
+    kl_stop: float = Field(default=2.0, gt=0, description="nats; stop when a rollout's mean KL divergence exceeds it")
+    reward: Literal["graded", "correct"] = Field(
+        default="graded", description="the pool's rewards as they are, or 1 for correct candidates and 0 for others"
+    )
+    evaluations_per_epoch: int = Field(default=2, ge=1, description="on selection, with a checkpoint each")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> PPOSettings:
+        if self.kl_target is not None and self.kl_coefficient == 0:
+            raise ValueError("ppo.kl_target adapts ppo.kl_coefficient by factors: raise that above 0")
+        if self.rollout_size % self.batch_size:
+            raise ValueError(
+                f"ppo.rollout_size {self.rollout_size} must be a multiple of ppo.batch_size {self.batch_size}"
+            )
+        return self
+
+
+class GenerationSettings(Section):
+    """The generation baseline: how a causal model writes answers (`generator/`)."""
+
+    max_new_tokens: int = Field(default=96, ge=1, description="tokens of a completion, at most")
+    evaluation_questions: int = Field(default=200, ge=1, description="of a split, answered at every evaluation")
+
+
 class TrainingConfig(RankerSettings):
-    """One training run: the model that is trained (`RankerSettings`), and how."""
+    """The model that is trained (`RankerSettings`), and how."""
 
     task: Literal["ranking", "generation"] = Field(
         default="ranking", description="choose among candidates, or write the answer (04_sft_train_generation.py)"
@@ -43,9 +91,7 @@ class TrainingConfig(RankerSettings):
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
     batch_size: int = Field(default=4, ge=1, description="questions per step and device, before accumulation")
     tokens_per_pass: int = Field(
-        default=16384,
-        ge=1,
-        description="tokens of one forward pass; a larger batch is computed in several, with the same gradients",
+        default=16384, ge=1, description="of a forward pass; a larger batch takes several, with the same gradients"
     )
     mixed_precision: Literal["auto", "bf16", "float32"] = Field(
         default="auto", description="bf16 autocast in training; auto: where the device multiplies bfloat16 natively"
@@ -64,21 +110,20 @@ class TrainingConfig(RankerSettings):
 
         known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
         for key, setting in value.items():
-            if key in _OURS:
-                raise ValueError(f"trainer.{key} is set by {_OURS[key]}, not here")
+            if key in SET_ELSEWHERE:
+                raise ValueError(f"trainer.{key} is set by {SET_ELSEWHERE[key]}, not here")
             if key not in known:
-                raise ValueError(f"unknown key trainer.{key}{_nearest(key, set(known))}")
+                raise ValueError(f"unknown key trainer.{key}{_nearest(key, known)}")
             is_number = isinstance(setting, int | float) and not isinstance(setting, bool)
             if type(known[key]) in (int, float) and not is_number:
                 raise ValueError(f"trainer.{key} must be a number, not {setting!r}")
-        # YAML 1.1 reads a bare `no` as false; no strategy of Trainer's is a truth value.
-        return {
-            key: "no" if key.endswith("_strategy") and setting is False else setting for key, setting in value.items()
-        }
+        # YAML 1.1 reads a bare `no` as false; none of Trainer's strategies is a truth value.
+        bare_no = {key for key, setting in value.items() if key.endswith("_strategy") and setting is False}
+        return {**value, **dict.fromkeys(bare_no, "no")}
 
     def ranker_settings(self) -> RankerSettings:
         """The part that is stored with the model."""
-        return RankerSettings(**{name: getattr(self, name) for name in RankerSettings.model_fields})
+        return RankerSettings.model_construct(**dict(self))  # takes its own fields only; they are validated already
 
 
 def load_config(path: Path, overrides: list[str] | None = None, base_model: str | None = None) -> TrainingConfig:
@@ -87,8 +132,8 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
     Raises UserError for a missing file, broken YAML, an unknown key (naming the nearest known one) or a wrong value.
     """
     if not path.is_file():
-        beside = sorted(str(other) for other in path.parent.glob("*.yaml")) or ["configs/models/minilm.yaml"]
-        raise UserError(f"No config {path}; there are: {', '.join(beside)}")
+        neighbours = sorted(str(other) for other in path.parent.glob("*.yaml")) or ["configs/models/minilm.yaml"]
+        raise UserError(f"No config {path}; there are: {', '.join(neighbours)}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -119,15 +164,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: {text} is not valid YAML: {error}") from error
-    values[name] = _number(value) if isinstance(value, str) else value
-
-
-def _number(text: str) -> float | str:
-    # YAML 1.1 reads 5e-4 as text (it wants 5.0e-4); people write 5e-4.
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    if isinstance(value, str):
+        with suppress(ValueError):  # YAML 1.1 reads 5e-4 as text (it wants 5.0e-4); people write 5e-4
+            value = float(value)
+    values[name] = value
 
 
 def _explain(error: ValidationError) -> str:
@@ -135,19 +175,16 @@ def _explain(error: ValidationError) -> str:
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            lines.append(f"unknown key {where}{_nearest(str(fault['loc'][-1]), _keys_beside(fault['loc']))}")
+            *sections, key = fault["loc"]
+            known: Any = TrainingConfig(base_model="any").model_dump()
+            for section in sections:
+                known = known[section]
+            lines.append(f"unknown key {where}{_nearest(str(key), known)}")
         else:
             lines.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> set[str]:
-    model: Any = TrainingConfig
-    for part in location[:-1]:
-        model = model.model_fields[str(part)].annotation
-    return set(model.model_fields)
-
-
-def _nearest(key: str, known: set[str]) -> str:
+def _nearest(key: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(sorted(known)[:30])})"

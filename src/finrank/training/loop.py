@@ -1,119 +1,140 @@
-"""From a prepared trainer to a finished stage directory: train, keep the best model, measure it, record all."""
+"""The one way of training: check, read, build, announce, train, keep the best model, measure it, record everything.
+
+`train` walks through these steps; what differs between ranking (`sft.py`), reinforcement learning (`ppo/ppo.py`) and
+the generation baseline (`generator/sft.py`) is a `Recipe`.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
+import torch
+from transformers import TrainerState, TrainingArguments
 
-from finrank.console import console, say, warn
+from finrank.console import say
 from finrank.errors import UserError
-from finrank.evaluation.diagnose import diagnose
-from finrank.evaluation.evaluate import evaluate_pools
-from finrank.evaluation.report.screen import print_table
-from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.saving import load_weights, save_model
-from finrank.store import write_json
-from finrank.training import run as runs
-from finrank.training.splits import Split, score_split
-from finrank.training.trainer import RankingTrainer
+from finrank.store import available_splits, write_json
+from finrank.training.memory import explain_out_of_memory, peak_memory_mib
+from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run, environment, finite, last_checkpoint, lock_stage
+from finrank.training.trainer import CheckpointTrainer, Job, training_arguments
+
+QUICK_STEPS = 4  # of --quick_test
 
 
 @dataclass(frozen=True)
-class Start:
-    """The trained model that a stage begins with, and its accuracy on selection: the first that could be the best."""
+class Plan:
+    """A job, ready to be trained, and how to go about it."""
 
-    directory: Path
-    accuracy: float
+    job: Job
+    make_trainer: Callable[[TrainingArguments, Path | None], CheckpointTrainer]
+    """Takes Trainer's arguments and the checkpoint to resume from (None: from the beginning)."""
+    measure: Callable[[str], dict[str, Any]]
+    """Prints and returns the metrics of the job's model by split; takes the step of its weights as text."""
+    overrides: dict[str, Any] = field(default_factory=dict)  # Trainer arguments that replace those of the config
+    facts: dict[str, Any] = field(default_factory=dict)  # further facts for the manifest
+    start: Path | None = None  # a model that remains the best one unless a checkpoint is more accurate on selection
 
 
-def train_to_the_end(
-    trainer: RankingTrainer,
-    stage: Path,
-    splits: dict[str, Split],
-    route: RouteName,
-    facts: dict[str, Any],
-    *,
-    began: float,
-    resume: bool,
-    start: Start | None = None,
-) -> None:
-    """Train, write best_model, final_model and the manifest (`facts` and what was measured), remove the checkpoints.
+@dataclass(frozen=True)
+class Recipe:
+    """The steps of one way of training that are its own."""
 
-    `began` is time.monotonic() of the stage's start; `route` is the one that scores. With `start`, a model that no
-    checkpoint beats on selection stays the best one (step 0). Raises UserError when the best checkpoint is gone.
+    stage: str  # name of its folder in a run, such as 04_sft
+    memory_keys: tuple[str, ...]  # its own config keys to lower when memory runs out
+    settle: Callable[[Run], Run]
+    """Refuses a config that asks for something else, and finds the model to start from; nothing heavy."""
+    build: Callable[[Run, TrainingArguments], Plan]
+    """Reads the data, builds the model on the arguments' device and prints what will be trained."""
+
+
+def train(recipe: Recipe, run: Run) -> Path:
+    """Train one model, print where it is and return its stage directory, `output_dir/run_NNN/STAGE`.
+
+    Raises UserError for faults in config, data or weights, nothing to resume, training that diverged, or memory that
+    ran out (with the config keys to lower).
     """
-    cpu_seconds = run_trainer(trainer, stage, resume)
-    model: CandidateRankingModel = trainer.accelerator.unwrap_model(trainer.model)
-    save_model(model, trainer.processing_class, stage / "final_model")
-    best_step = _load_best(trainer, model, stage, start)
-    save_model(model, trainer.processing_class, stage / "best_model")
-    metrics = _measure(model, splits, route, best_step)
-    record(trainer, stage, {**facts, "best_step": best_step, "metrics": metrics}, began, cpu_seconds)
+    began = time.monotonic()
+    _refuse_several_devices()
+    with explain_out_of_memory(*recipe.memory_keys):
+        run = recipe.settle(run)
+        arguments = training_arguments(run.config, run.output_dir)  # fail here if Trainer rejects one
+        started = run.started()
+        available_splits(run.input_dir, expected="finqa_with_rewards")
+        plan = recipe.build(run, arguments)
+        stage = run.open_stage(recipe.stage, started)
+        say(f"writing to {stage}")
+        with lock_stage(stage):
+            facts = {"stage": recipe.stage.partition("_")[2], **started, "seed": run.config.seed, **plan.facts}
+            write_json(stage / TRAINING_MANIFEST, {**facts, **_train(stage, plan, run, began)})
+            logs = stage / CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
+            if logs.is_dir():
+                logs.rename(stage / "tensorboard")
+            shutil.rmtree(stage / CHECKPOINTS)
+    say(f"best model:  {stage / 'best_model'}")
+    say(f"final model: {stage / 'final_model'}")
+    say(f"manifest:    {stage / TRAINING_MANIFEST}")
+    return stage
 
 
-def run_trainer(trainer: Trainer, stage: Path, resume: bool) -> float:
-    """Train, from the stage's last checkpoint on where it is resumed; gives the processor time in seconds."""
-    checkpoint = runs.last_checkpoint(stage) if resume else None
+def _refuse_several_devices() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("training on several processes is not supported yet: start one process, without torchrun")
+    if torch.cuda.device_count() > 1:
+        raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
+
+
+def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
+    """Train from the beginning or the last checkpoint, write both models, and return what was measured.
+
+    `began` is time.monotonic() when the process began; a resumed run counts from its resume.
+    """
+    job: Job = plan.job
+    measured: dict[str, Any] = {}
+    if plan.start:
+        measured["sft_selection_accuracy"] = job.evaluate()["accuracy"]
+    checkpoint = last_checkpoint(stage) if run.resume else None
+    quick = {"max_steps": QUICK_STEPS, "logging_steps": 1} if run.quick_test else {}
+    arguments = training_arguments(job.config, stage / CHECKPOINTS, **plan.overrides, **quick)
+    trainer = plan.make_trainer(arguments, checkpoint)
     cpu_began = time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return time.process_time() - cpu_began
-
-
-def best_checkpoint(stage: Path, step: int) -> Path:
-    """The folder of this step's checkpoint; UserError when it is gone."""
-    # Named by its step: Trainer's own note of the place is lost when a run is moved and resumed.
-    best = stage / runs.CHECKPOINTS / f"checkpoint-{step}"
-    if not best.is_dir():
-        raise UserError(f"{best}, the best checkpoint of this run, is gone: train again")
-    return best
-
-
-def record(trainer: Trainer, stage: Path, facts: dict[str, Any], began: float, cpu_seconds: float) -> None:
-    """Write the manifest (`facts` and what was measured) and remove the checkpoints: the stage is finished."""
-    measured = {
-        "seconds": round(time.monotonic() - began, 1),  # of this process: a resumed run counts from its resume
+    cpu_seconds = time.process_time() - cpu_began
+    job.save(stage / "final_model")
+    best_step = _load_best(plan, trainer.state, stage, measured.get("sft_selection_accuracy"))
+    job.save(stage / "best_model")
+    return {
+        **measured,
+        "best_step": best_step,
+        "metrics": finite(plan.measure("last" if best_step is None else str(best_step))),
+        **environment(),
+        "seconds": round(time.monotonic() - began, 1),
         "train_seconds": round(trainer.state.log_history[-1].get("train_runtime", 0.0), 1),
-        "train_cpu_seconds": round(cpu_seconds, 1),  # beside other work it says more than the clock
-        "peak_memory_mib": runs.peak_memory_mib(),
-        "curve": runs.finite(trainer.state.log_history),
+        "train_cpu_seconds": round(cpu_seconds, 1),  # on a busy machine it says more than the clock
+        "peak_memory_mib": peak_memory_mib(),
+        "curve": finite(trainer.state.log_history),
     }
-    write_json(stage / runs.TRAINING_MANIFEST, {**facts, **runs.environment(), **measured})
-    logs = stage / runs.CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
-    if logs.is_dir():
-        logs.rename(stage / "tensorboard")
-    shutil.rmtree(stage / runs.CHECKPOINTS)
 
 
-def _load_best(trainer: RankingTrainer, model: CandidateRankingModel, stage: Path, start: Start | None) -> int | None:
-    """Put the best weights into the model; gives their step: 0 for those of the start, None where none was measured."""
-    best_step: int | None = trainer.state.best_global_step
-    if start and trainer.state.best_metric is not None and trainer.state.best_metric <= start.accuracy:
-        say(f"no checkpoint is more accurate on selection than the model it began with ({start.accuracy:.3f})")
-        load_weights(model, start.directory)
+def _load_best(plan: Plan, state: TrainerState, stage: Path, accuracy: float | None) -> int | None:
+    """Load the best weights and return their step: 0 for those of the start, None if no checkpoint was measured.
+
+    `accuracy` is that of the start on selection. Raises UserError when the best checkpoint is gone.
+    """
+    if plan.start and accuracy is not None and state.best_metric is not None and state.best_metric <= accuracy:
+        say(f"no checkpoint is more accurate on selection than the model it began with ({accuracy:.3f})")
+        plan.job.load(plan.start)
         return 0
+    best_step: int | None = state.best_global_step
     if best_step:
-        load_weights(model, best_checkpoint(stage, best_step))
+        # Named by its step: Trainer's own note of the path is wrong when a run was moved and resumed.
+        best = stage / CHECKPOINTS / f"checkpoint-{best_step}"
+        if not best.is_dir():
+            raise UserError(f"{best}, the best checkpoint of this run, is gone: train again")
+        plan.job.load(best)
     return best_step
-
-
-def _measure(
-    model: CandidateRankingModel, splits: dict[str, Split], route: RouteName, best_step: int | None
-) -> dict[str, Any]:
-    """The best model on selection and dev, printed and for the manifest."""
-    metrics: dict[str, Any] = {}
-    for name in ("selection", "dev"):
-        if name in splits:
-            result = evaluate_pools(splits[name].pools, score_split(model, splits[name], route, f"evaluating {name}"))
-            step = "last" if best_step is None else best_step
-            print_table(result, title=f"{name}: {result['n']} pools, best model (step {step})")
-            for sentence in diagnose(result):
-                warn(sentence)
-            metrics[name] = result
-    console.print()
-    return metrics

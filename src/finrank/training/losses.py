@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import torch
 from torch import Tensor
 
 
 def listwise_loss(scores_BN: Tensor, correct_BN: Tensor) -> Tensor:
     """Mean over pools of −log Σ softmax over the correct candidates; a scalar.
 
-    With one correct candidate it is the cross-entropy on its index (ListNet's top-one form, Cao et al. 2007); with
-    several it maximises their total probability and does not care how they share it. Pools without a correct candidate
-    are left out; a batch of only such gives zero. `scores_BN` [batch, candidates] is minus infinity where there is no
-    candidate, `correct_BN` is boolean.
+    `scores_BN` [batch, candidates] is minus infinity where there is no candidate, `correct_BN` is boolean. With one
+    correct candidate it is the cross-entropy on its index (ListNet's top-one form, Cao et al. 2007); with several it
+    maximises their total probability, however they share it. Pools without a correct candidate are left out; a batch
+    of nothing else has loss 0.
 
     >>> import torch
     >>> round(listwise_loss(torch.zeros(1, 4), torch.tensor([[True, True, False, False]])).item(), 4)  # log 2
@@ -25,16 +21,5 @@ def listwise_loss(scores_BN: Tensor, correct_BN: Tensor) -> Tensor:
     if not answerable_B.any():
         return (scores_BN[scores_BN.isfinite()] * 0).sum()
     scores_BN, correct_BN = scores_BN[answerable_B], correct_BN[answerable_B]
-    right_B = scores_BN.masked_fill(~correct_BN, float("-inf")).logsumexp(dim=1)
-    return (scores_BN.logsumexp(dim=1) - right_B).mean()
-
-
-def mean_listwise_loss(scores: Sequence[np.ndarray], correct: Sequence[Sequence[int]]) -> float:
-    """The same over scored pools, [candidates] each; 0 where no pool has a correct candidate."""
-    losses = []
-    for own, right in zip(scores, correct, strict=True):
-        mask = torch.zeros(1, len(own), dtype=torch.bool)
-        mask[0, list(right)] = True
-        if right:
-            losses.append(listwise_loss(torch.from_numpy(own)[None], mask).item())
-    return sum(losses) / len(losses) if losses else 0.0
+    correct_B = scores_BN.masked_fill(~correct_BN, float("-inf")).logsumexp(dim=1)
+    return (scores_BN.logsumexp(dim=1) - correct_B).mean()

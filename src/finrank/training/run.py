@@ -1,50 +1,67 @@
-"""Run directories: numbering them, finding one to resume, and what goes into a training manifest."""
+"""Run folders: numbering them, finding one to resume, locking one, and the facts that a manifest records."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import platform
 import re
-import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 from finrank.errors import UserError
+from finrank.ranker.saving import find_model, read_settings
 from finrank.store import sha256, versions, write_json
 from finrank.store.growing_file import lock
+from finrank.training.config import TrainingConfig
 
+SFT_STAGE, PPO_STAGE = "04_sft", "05_ppo"
 CHECKPOINTS = "checkpoints"
 TRAINING_MANIFEST = "training_manifest.json"
 _STARTED = "started.json"
+# A resumed run may differ in the path of its SFT model, if the run was moved; the hashes of that model's parts agree.
+_MAY_DIFFER = "sft_model"
 
 
-def new_stage(output_dir: Path, stage: str, started: dict[str, Any], run: Path | None = None) -> Path:
-    """Make `run_NNN/STAGE` under `output_dir` and keep `started` there for a resume.
+@dataclass(frozen=True)
+class Run:
+    """What to train, on which data, and where to write it."""
 
-    The stage joins the given run where that has none of this name, else the run gets the next free number.
-    """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    if run is None or (run / stage).exists():
-        number = max(map(_number, numbered_runs(output_dir)), default=0) + 1
-        run = output_dir / f"run_{number:03d}"
-    directory = run / stage
-    (directory / CHECKPOINTS).mkdir(parents=True)
-    write_json(directory / CHECKPOINTS / _STARTED, started)
-    return directory
+    config: TrainingConfig
+    input_dir: Path  # rewarded pools of stage 03
+    output_dir: Path  # folder of the runs run_NNN
+    start: Path | None = None  # a trained model to start from: a run, a stage directory or a model folder
+    base_model: str | None = None  # another place for the base weights of `start`: a local folder or hub id
+    quick_test: bool = False
+    resume: bool = False
+    join: Path | None = None  # run folder that the stage joins
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Further facts that a resumed run must share with the interrupted one."""
+
+    def started(self) -> dict[str, Any]:
+        """The facts that a resumed run must share, for manifest and resume."""
+        config, data = self.config.model_dump(mode="json"), data_hashes(self.input_dir)
+        return {"config": config, "data": data, **self.facts, "quick_test": self.quick_test}
+
+    def open_stage(self, stage: str, started: dict[str, Any]) -> Path:
+        """The folder of the stage to resume, or a new one, in the run to join if that has none of this name yet."""
+        if self.resume:
+            return unfinished_stage(self.output_dir, stage, started)
+        join = self.join
+        if join is None or (join / stage).exists():
+            number = max(map(_number, numbered_runs(self.output_dir)), default=0) + 1
+            join = self.output_dir / f"run_{number:03d}"
+        (join / stage / CHECKPOINTS).mkdir(parents=True)
+        write_json(join / stage / CHECKPOINTS / _STARTED, started)
+        return join / stage
 
 
-def begun_stage(output_dir: Path, stage: str) -> tuple[Path, dict[str, Any]] | None:
-    """The newest stage that began and did not finish, and what it started with; None where there is none."""
-    return next(_begun_stages(output_dir, stage), None)
-
-
-def _begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Stages that began and did not finish, the newest first, each with the facts that it started with."""
     for run in reversed(numbered_runs(output_dir)):
         directory = run / stage
         started = directory / CHECKPOINTS / _STARTED
@@ -52,30 +69,19 @@ def _begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str
             yield directory, json.loads(started.read_text(encoding="utf-8"))
 
 
-def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any], *, unless: str | None = None) -> Path:
-    """The newest run whose stage began with this config and data and did not finish, to be resumed.
-
-    What stands under the key `unless` need not be the same. Raises UserError when there is none, saying what is
-    different about those that did not finish.
-    """
-    other = ""
-    for directory, before in _begun_stages(output_dir, stage):
-        differing = sorted(key for key in before | started if key != unless and before.get(key) != started.get(key))
+def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> Path:
+    """The newest stage that began with these facts and did not finish; UserError with what differs in the others."""
+    newest = ""
+    for directory, before in begun_stages(output_dir, stage):
+        keys = (before.keys() | started.keys()) - {_MAY_DIFFER}
+        differing = sorted(key for key in keys if before.get(key) != started.get(key))
         if not differing:
             return directory
-        other = other or f" ({directory} began with other {' and '.join(differing)})"
+        newest = newest or f" ({directory} began with other {' and '.join(differing)})"
     raise UserError(
-        f"Nothing to resume in {output_dir}: no run there has an unfinished {stage} with this config and data{other}; "
+        f"Nothing to resume in {output_dir}: no run there has an unfinished {stage} with this config and data{newest}; "
         "start without --resume"
     )
-
-
-def refuse_several_devices() -> None:
-    """UserError where training would need more than one process or GPU."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("training on several processes is not supported yet: start one process, without torchrun")
-    if torch.cuda.device_count() > 1:
-        raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
 
 
 def lock_stage(directory: Path) -> IO[str]:
@@ -85,9 +91,9 @@ def lock_stage(directory: Path) -> IO[str]:
 
 
 def last_checkpoint(directory: Path) -> Path | None:
-    """The newest whole checkpoint of a stage; Trainer writes `trainer_state.json` after everything else."""
-    found = [path for path in (directory / CHECKPOINTS).glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    """The newest complete checkpoint of a stage; Trainer writes `trainer_state.json` after everything else."""
+    states = (directory / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
+    return max((path.parent for path in states), key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def numbered_runs(output_dir: Path) -> list[Path]:
@@ -114,56 +120,48 @@ def environment() -> dict[str, Any]:
     }
 
 
-def peak_memory_mib() -> int:
-    """Peak memory of this process in MiB: of the GPU where one is used, else resident memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() // 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // (2**20 if platform.system() == "Darwin" else 2**10)
+def control_for(model_dir: Path, data_dir: Path, named: Path | None = None) -> Path | None:
+    """The candidate-only model to compare a model with: `named`, or else the newest sibling run on the same data.
 
-
-# What torch and the operating systems say when memory ran out on a CPU.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
-
-
-@contextlib.contextmanager
-def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[None]:
-    """Turn an error that means memory ran out into a UserError that names the config keys to lower, in that order.
-
-    Without keys, those of stage 04; a command without a config gives its own `advice`.
+    A model without a manifest counts as trained on the data in `data_dir`; a candidate-only model has no such sibling.
+    Raises UserError where the model named sees question and page.
     """
+    if named is not None:
+        control = find_model(named)
+        if not read_settings(control).prompt.candidate_only:
+            raise UserError(
+                f"--candidate_only {named}: {control} was trained with question and page, so it is not a control; give "
+                "a model of finrank sft --candidate_only, or use --compare for another model"
+            )
+        return control
+    if read_settings(model_dir).prompt.candidate_only:
+        return None
+    model_dir = model_dir.resolve()
+    manifest = _manifest(model_dir.parent)
+    hashes = data_hashes(data_dir) if manifest is None else manifest["data"]
+    folders = model_dir.parents  # of run_NNN/04_sft/best_model the third is the parent of all runs
+    for stage in sorted(folders[2].glob(f"run_*/{SFT_STAGE}"), reverse=True) if folders[2:] else []:
+        beside, best = _manifest(stage), stage / "best_model"
+        if beside is None or beside["quick_test"] or beside["data"] != hashes:
+            continue
+        if beside["config"]["prompt"]["candidate_only"] and best.is_dir():
+            return best
+    return None
+
+
+def _manifest(stage: Path) -> dict[str, Any] | None:
+    """The training manifest of a ranker's stage; None without one, or where it was written by another program."""
     try:
-        yield
-    except (RuntimeError, MemoryError, OSError) as error:
-        text = str(error).lower()
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
-            raise UserError(f"Out of memory. {advice or _lower(keys or STAGE_04_KEYS)}") from error
-        raise
-
-
-_MEMORY_KEYS = {
-    "tokens_per_pass": "tokens of one forward pass: more passes, the same gradients",
-    "batch_size": "questions per step",
-    "ppo.batch_size": "pools per update",
-    "prompt.max_length": "tokens of prefix and longest candidate, or of prompt and completion",
-    "trainer.activation_checkpointing=true": "recomputes activations: slower, far less memory",
-    "quantization=4bit": "a quarter of the base model's memory (CUDA, bitsandbytes)",
-}
-_ALWAYS = ("prompt.max_length", "trainer.activation_checkpointing=true", "quantization=4bit")
-STAGE_04_KEYS = ("tokens_per_pass", "batch_size", *_ALWAYS)
-STAGE_05_KEYS = ("tokens_per_pass", "ppo.batch_size", *_ALWAYS)
-GENERATION_KEYS = ("batch_size", *_ALWAYS)  # one forward pass holds the whole batch
-
-
-def _lower(keys: Sequence[str]) -> str:
-    lines = [f"    {key:38} {_MEMORY_KEYS[key]}" for key in keys]
-    return "\n".join(["Lower these keys of the config, in this order (each also works as --set key=value):", *lines])
+        manifest: dict[str, Any] = json.loads((stage / TRAINING_MANIFEST).read_text(encoding="utf-8"))
+        return manifest if {"config", "data", "quick_test"} <= manifest.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def finite(value: Any) -> Any:
     """A JSON value with null in place of every number that is not finite (a loss curve may hold such)."""
     if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [finite(one) for one in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

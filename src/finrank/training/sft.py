@@ -6,98 +6,110 @@ by a small MLP, and the loss is the listwise cross-entropy on the correct candid
 (`losses.listwise_loss`). Only LoRA adapters and the score head are trained; the base model stays frozen. After every
 evaluation on the `selection` pages (train pages kept apart, so that dev stays clean) a checkpoint is kept; the one with
 the best accuracy becomes `best_model`, the last state `final_model`.
+
+Departures from ListNet (Cao et al. 2007) and LoRA (Hu et al. 2021):
+    several correct     the loss is minus the log of their total probability, not a target distribution over them
+    none correct        such pools stay out of the loss, and count as wrong in accuracy
+    shuffled            candidates change places in each epoch, so that a position says nothing
+    learning rate       the score head, which starts from nothing, may have its own
 """
 
 from __future__ import annotations
 
-import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
+import torch
+from transformers import TrainingArguments, set_seed
 
 from finrank.console import say
 from finrank.errors import UserError
-from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import load_tokenizer, locate, pinned
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.saving import find_model, load_weights
-from finrank.store import available_splits
-from finrank.training import run as runs
-from finrank.training.batches import LengthBucketSampler, PoolDataset, batches_to_join
+from finrank.ranker.saving import find_model, load_weights, save_model
+from finrank.ranker.settings import RankerSettings
+from finrank.training.batches import LengthBucketSampler, PoolDataset
 from finrank.training.config import TrainingConfig
-from finrank.training.loop import train_to_the_end
-from finrank.training.splits import Split, read_splits, say_batches, say_splits, say_what_is_trained, selection_metrics
-from finrank.training.trainer import RankingTrainer, to_training_device, training_arguments
+from finrank.training.data import PoolMeasure, Split, read_splits, say_splits
+from finrank.training.loop import Plan, Recipe
+from finrank.training.memory import batches_to_join, say_batches
+from finrank.training.run import SFT_STAGE, Run, environment
+from finrank.training.trainer import Job, RankingTrainer, use_bf16
 
-STAGE = "04_sft"
-QUICK_STEPS = 4
 
-
-def train(
-    config: TrainingConfig,
-    input_dir: Path,
-    output_dir: Path,
-    *,
-    init_model: Path | None = None,
-    quick_test: bool = False,
-    resume: bool = False,
-) -> Path:
-    """Train one model and give its stage directory `output_dir/run_NNN/04_sft`.
-
-    `input_dir` holds the rewarded pools of stage 03; `init_model` is a trained model to start from. Raises UserError
-    for missing data or weights, a candidate that cannot fit, nothing to resume, or memory that ran out (with the
-    config keys to lower).
-    """
-    began = time.monotonic()
-    if config.task == "generation":
+def _settle(run: Run) -> Run:
+    if run.config.task == "generation":
         raise UserError("task: generation in the config: train it with python 04_sft_train_generation.py")
-    runs.refuse_several_devices()
-    arguments = training_arguments(
-        config, output_dir
-    )  # a value that Trainer does not take ends here, before anything is loaded
-    started = {
-        "config": config.model_dump(mode="json"),
-        "data": runs.data_hashes(input_dir),
-        "init_model": str(find_model(init_model)) if init_model else None,
-        "quick_test": quick_test,
-    }
-    available_splits(input_dir, expected="finqa_with_rewards")
+    start = find_model(run.start) if run.start else None
+    return replace(run, start=start, facts={"init_model": str(start) if start else None})
+
+
+def _build(run: Run, arguments: TrainingArguments) -> Plan:
+    config = run.config
     tokenizer = load_tokenizer(locate(config.base_model, config.base_model_sha256))
-    splits = read_splits(input_dir, config.prompt, tokenizer, quick_test)
-    set_seed(config.seed)
-    model = CandidateRankingModel.new(pinned(config.ranker_settings()))
-    if init_model:
-        load_weights(model, find_model(init_model))
-    to_training_device(model, arguments)
-    route, scoring = training_routes(model, [item.pool for item in splits["train"].encoded])
-    say_what_is_trained(model, config, route, scoring)
-    say_splits(splits)
-    dataset = _answerable(splits["train"], config.seed)
-    config = _filling_a_gpu(config, dataset, route.name, arguments)
-    order = LengthBucketSampler(dataset, config.batch_size)
-    say_batches(dataset, order, config.batch_size, config.tokens_per_pass, route.name, arguments.device)
-    stage = (runs.unfinished_stage if resume else runs.new_stage)(output_dir, STAGE, started)
-    say(f"writing to {stage}")
-    with runs.lock_stage(stage):
-        trainer = _make_trainer(model, config, stage, dataset, splits, tokenizer, (route.name, scoring), quick_test)
-        facts = {"stage": "sft", **started, "seed": config.seed, "batch_size_on_device": config.batch_size}
-        train_to_the_end(trainer, stage, splits, scoring, facts, began=began, resume=resume)
-    return stage
-
-
-def _answerable(train: Split, seed: int) -> PoolDataset:
-    """The train pools with a correct candidate; says how many have none."""
-    pools = [item for item in train.encoded if item.correct]
-    if left_out := len(train.pools) - len(pools):
+    splits = read_splits(run, tokenizer)
+    model = new_model(pinned(config.ranker_settings()), config.seed, run.start, arguments.device)
+    route, scoring = announced_routes(model, config, splits)
+    dataset = PoolDataset([item for item in splits["train"].encoded if item.correct], config.seed)
+    if left_out := len(splits["train"].encoded) - len(dataset):
         say(f"{left_out} train pools without a correct candidate stay out of the loss")
-    return PoolDataset(pools, seed)
+    config = _filling_a_gpu(config, dataset, route, arguments)
+    say_batches(dataset, LengthBucketSampler(dataset, config.batch_size), config, route, arguments.device)
+    measure = PoolMeasure(model, splits, scoring)
+    job = ranking_job(config, tokenizer, dataset, measure)
+    facts = {"batch_size_on_device": config.batch_size}
+    return Plan(job, lambda arguments, _: RankingTrainer(job, arguments, route), measure.of_the_best, facts=facts)
+
+
+SFT = Recipe(SFT_STAGE, ("tokens_per_pass", "batch_size"), _settle, _build)
+
+
+def new_model(settings: RankerSettings, seed: int, start: Path | None, device: torch.device) -> CandidateRankingModel:
+    """A model on the device that trains it, with fresh adapters and head or those of the model `start`."""
+    set_seed(seed)
+    model = CandidateRankingModel.new(settings)
+    if start:
+        load_weights(model, start)
+    if settings.quantization is None:  # a quantized base is placed when it is loaded
+        model.to(device)  # Trainer does it too late for the choice of a route
+    return model
+
+
+def ranking_job(config: TrainingConfig, tokenizer: Any, dataset: PoolDataset, measure: PoolMeasure) -> Job:
+    """The job of training the measured model, whose adapter and head are saved with the tokenizer."""
+    model = measure.model
+    save, load = partial(save_model, model, tokenizer), partial(load_weights, model)
+    return Job(config, model, tokenizer, dataset, measure.on_selection, save, load)
+
+
+def announced_routes(
+    model: CandidateRankingModel, config: TrainingConfig, splits: dict[str, Split]
+) -> tuple[RouteName, RouteName]:
+    """The attention routes of training and of scoring, after printing them, the device, the precision and sizes."""
+    route, scoring = model.training_routes([item.pool for item in splits["train"].encoded])
+    bf16, why = use_bf16(config)
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    everything = sum(value.numel() for value in model.parameters())
+    say(
+        f"device: {environment()['device']}; attention route: {route.name} in training ({route.reason}), "
+        f"{scoring} in scoring"
+    )
+    say(f"precision: {'bfloat16 autocast' if bf16 else config.dtype} in training ({why}), float32 scores")
+    say(
+        f"base model: {config.base_model}, {config.dtype}, pooling {model.pooling}, "
+        f"{trained:,} of {everything:,} parameters trained"
+    )
+    say_splits(splits)
+    return route.name, scoring
 
 
 def _filling_a_gpu(
     config: TrainingConfig, data: PoolDataset, route: RouteName, arguments: TrainingArguments
 ) -> TrainingConfig:
-    """On a GPU, the config with accumulated batches joined until one fills it; a step learns from as many questions."""
+    """The config; on a GPU with accumulated batches joined until one fills it, the questions of a step unchanged."""
     accumulation = arguments.gradient_accumulation_steps
     joined = 1
     if arguments.device.type == "cuda":
@@ -111,31 +123,3 @@ def _filling_a_gpu(
     )
     trainer = {**config.trainer, "gradient_accumulation_steps": times}
     return config.model_copy(update={"batch_size": size, "trainer": trainer})
-
-
-def _make_trainer(
-    model: CandidateRankingModel,
-    config: TrainingConfig,
-    stage: Path,
-    dataset: PoolDataset,
-    splits: dict[str, Split],
-    tokenizer: Any,
-    routes: tuple[RouteName, RouteName],
-    quick_test: bool,
-) -> RankingTrainer:
-    quick = {"max_steps": QUICK_STEPS, "logging_steps": 1} if quick_test else {}
-    callbacks: list[TrainerCallback] = []
-    if config.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
-    arguments = training_arguments(config, stage / runs.CHECKPOINTS, **quick)
-    return RankingTrainer(
-        model,
-        arguments,
-        dataset=dataset,
-        tokenizer=tokenizer,
-        route=routes[0],
-        tokens_per_pass=config.tokens_per_pass,
-        head_learning_rate=config.head_learning_rate or config.learning_rate,
-        evaluator=selection_metrics(splits["selection"], routes[1]),
-        callbacks=callbacks,
-    )

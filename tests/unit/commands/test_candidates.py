@@ -1,4 +1,4 @@
-"""Stage 02: pools from questions, rejects, the manifest, the same bytes for the same seed."""
+"""Stage 02: pools, rejects, the manifest, and the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -7,26 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from finrank.commands import candidates
+from finrank.commands.candidates import candidates
 from finrank.errors import UserError
-from finrank.records import Pool, Question
+from finrank.records import Pool
 from finrank.store import REJECTS, load_records
+from tests.helpers.questions import CHANGE, make_question
 
-TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["costs", "$ 310", "$ 290"]]
-
-
-def _question(name: str, program: str | None, answer: float | str | None) -> Question:
-    return Question(
-        id=name, page="p", question="?", table=TABLE, text=["we paid 40 of 50 ."], program=program, answer=answer
-    )
-
-
+UNKNOWN = make_question("unknown", None, answer=3.0)
 QUESTIONS = [
-    _question("change", "subtract(5829, 5735), divide(#0, 5735)", 0.01639),
-    _question("ratio", "divide(310, 290)", 1.06897),
-    _question("unknown", None, 3.0),
-    _question("wrong", "divide(310, 290)", 5.0),
-    _question("greater", "greater(310, 290)", "yes"),
+    make_question("change", CHANGE),
+    make_question("ratio", "divide(310, 290)", answer=1.06897),
+    UNKNOWN,
+    make_question("wrong", "divide(310, 290)", answer=5.0),
+    make_question("greater", "greater(310, 290)", answer="yes"),
 ]
 
 
@@ -47,7 +40,7 @@ def _rejects(directory: Path) -> dict[str, tuple[int, str]]:
 
 def test_pools_and_rejects(processed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "pools"
-    candidates.run(processed, out)
+    candidates(processed, out)
     pools = load_records(out / "train.jsonl", Pool)
     assert [pool.id for pool in pools] == ["change", "ratio", "greater"]
     assert [len(pool.candidates) for pool in pools] == [8, 8, 8]
@@ -63,7 +56,7 @@ def test_pools_and_rejects(processed: Path, tmp_path: Path, capsys: pytest.Captu
 
 def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:
     out = tmp_path / "pools"
-    candidates.run(processed, out, num_candidates=4, corruption_rate=0.0, seed=3)
+    candidates(processed, out, num_candidates=4, corruption_rate=0.0, seed=3)
     made = [one for pool in load_records(out / "train.jsonl", Pool) for one in pool.candidates if one.edits]
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["seed"] == 3
@@ -76,22 +69,22 @@ def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:
 
 
 def test_same_seed_same_bytes_and_no_pool_depends_on_its_neighbours(processed: Path, tmp_path: Path) -> None:
-    candidates.run(processed, tmp_path / "one")
-    candidates.run(processed, tmp_path / "two")
+    candidates(processed, tmp_path / "one")
+    candidates(processed, tmp_path / "two")
     assert (tmp_path / "one" / "train.jsonl").read_bytes() == (tmp_path / "two" / "train.jsonl").read_bytes()
     lines = (processed / "train.jsonl").read_text().splitlines()
     (processed / "train.jsonl").write_text("\n".join(reversed(lines)) + "\n")
-    candidates.run(processed, tmp_path / "three")
+    candidates(processed, tmp_path / "three")
     first = (tmp_path / "one" / "train.jsonl").read_bytes().splitlines()
     assert first == (tmp_path / "three" / "train.jsonl").read_bytes().splitlines()[::-1]
-    candidates.run(processed, tmp_path / "four", seed=1)
+    candidates(processed, tmp_path / "four", seed=1)
     assert first != (tmp_path / "four" / "train.jsonl").read_bytes().splitlines()[::-1]
 
 
 def test_smaller_pools_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bare = Question(id="bare", page="p", question="?", table=[], text=[], program="greater(5, 4)", answer="yes")
+    bare = make_question("bare", "greater(5, 4)", answer="yes", table=[], text=[])
     (tmp_path / "dev.jsonl").write_text(bare.model_dump_json() + "\n")
-    candidates.run(tmp_path, tmp_path / "pools", num_candidates=40, corruption_rate=0.0)
+    candidates(tmp_path, tmp_path / "pools", num_candidates=40, corruption_rate=0.0)
     assert "1 pools have fewer than 40 candidates" in capsys.readouterr().err
     facts = json.loads((tmp_path / "pools" / "manifest.json").read_text())["candidates"]["dev"]
     assert facts["smaller_pools"] == 1
@@ -104,57 +97,48 @@ def test_smaller_pools_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ({"corruption_rate": 1.0}, "corruption_rate is 1.0"),
         ({"corruption_rate": -0.1}, "corruption_rate is -0.1"),
         ({"corruption_rate": float("nan")}, "corruption_rate is nan"),
+        ({"failing_share": 1.0}, "failing_share is 1.0"),
+        ({"train_pools": 0}, "train_pools is 0"),
+        ({"workers": -1}, "workers is -1"),
     ],
 )
 def test_settings_out_of_range(processed: Path, tmp_path: Path, settings: dict, named: str) -> None:
     with pytest.raises(UserError, match=named):
-        candidates.run(processed, tmp_path / "pools", **settings)
+        candidates(processed, tmp_path / "pools", **settings)
     assert not (tmp_path / "pools").exists()
 
 
 def test_missing_input_names_the_steps(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"01_prepare_dataset\.py|step 01"):
-        candidates.run(tmp_path / "nothing", tmp_path / "pools")
+        candidates(tmp_path / "nothing", tmp_path / "pools")
 
 
 def test_further_train_pools_have_other_wrong_candidates_and_leave_the_first_as_it_was(
     processed: Path, tmp_path: Path
 ) -> None:
-    candidates.run(processed, tmp_path / "one")
-    candidates.run(processed, tmp_path / "three", train_pools=3)
+    candidates(processed, tmp_path / "one")
+    candidates(processed, tmp_path / "three", train_pools=3)
     first = load_records(tmp_path / "one" / "train.jsonl", Pool)
     more = {pool.id: pool for pool in load_records(tmp_path / "three" / "train.jsonl", Pool)}
     assert list(more) == [f"{name}{end}" for name in ("change", "ratio", "greater") for end in ("", "#2", "#3")]
     assert [more[pool.id] for pool in first] == first
     programs = [{candidate.program for candidate in more[name].candidates} for name in ("change", "change#2")]
     assert programs[0] != programs[1]
-    assert "subtract(5829, 5735), divide(#0, 5735)" in programs[0] & programs[1]
+    assert CHANGE in programs[0] & programs[1]
     assert len(load_records(tmp_path / "three" / "dev.jsonl", Pool)) == 1
     assert _rejects(tmp_path / "three") == _rejects(tmp_path / "one")
-    with pytest.raises(UserError, match="train_pools is 0"):
-        candidates.run(processed, tmp_path / "none", train_pools=0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9])
 def test_the_share_that_fails_is_as_asked(share: float, processed: Path, tmp_path: Path) -> None:
-    candidates.run(processed, tmp_path / "pools", failing_share=share)
+    candidates(processed, tmp_path / "pools", failing_share=share)
     failing = json.loads((tmp_path / "pools" / "manifest.json").read_text())["candidates"]["train"]["failing_share"]
     assert failing == 0.0 if share == 0.0 else failing > 0.5
 
 
-def test_a_share_out_of_range_is_refused(processed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="failing_share"):
-        candidates.run(processed, tmp_path / "pools", failing_share=1.0)
-
-
 def test_a_folder_that_gives_no_pool_is_refused(processed: Path, tmp_path: Path) -> None:
     (processed / "train.jsonl").write_text("")
-    (processed / "dev.jsonl").write_text(_question("unknown", None, 3.0).model_dump_json() + "\n")
+    (processed / "dev.jsonl").write_text(UNKNOWN.model_dump_json() + "\n")
     with pytest.raises(UserError, match=r"no pool could be made .*1 no program"):
-        candidates.run(processed, tmp_path / "pools")
+        candidates(processed, tmp_path / "pools")
     assert not (tmp_path / "pools").exists()
-
-
-def test_a_wrong_number_of_workers_is_refused(processed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="workers"):
-        candidates.run(processed, tmp_path / "pools", workers=-1)

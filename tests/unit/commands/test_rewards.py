@@ -1,4 +1,4 @@
-"""Stage 03 on small directories: what is written, what is rejected, what is said."""
+"""Stage 03 on small directories: output, rejects, messages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from finrank.commands.rewards import reward_bin, run
+from finrank.commands.rewards import reward_bin, rewards
 from finrank.errors import UserError
-from finrank.pools.rewards import RewardWeights
 from finrank.records import Candidate, Pool, RewardedPool
 from finrank.store import load_records
+from tests.helpers.questions import make_question
 
 GOLD = Candidate(program="divide(637, const_5)", answer=127.4, origin="gold")
 WRONG = Candidate(program="divide(637, const_10)", answer=63.7, origin="corrupted", edits=["operand"])
@@ -20,16 +20,8 @@ LYING = Candidate(program="divide(637, const_10)", answer=127.4, origin="importe
 
 
 def pool(identifier: str, *candidates: Candidate, answer: float | None = 127.4) -> Pool:
-    return Pool(
-        id=identifier,
-        page="V/2008/page_17.pdf",
-        question="what is revenue over five ?",
-        table=[["", "2008"], ["revenue", "$ 637"]],
-        text=["a sentence ."],
-        program="divide(637, const_5)",
-        answer=answer,
-        candidates=list(candidates),
-    )
+    question = make_question(identifier, "divide(637, const_5)", answer=answer)
+    return Pool.of(question, candidates=list(candidates))
 
 
 @pytest.fixture
@@ -47,7 +39,7 @@ def candidates_dir(tmp_path: Path) -> Path:
 
 def test_pools_get_rewards_and_nothing_disappears(candidates_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "finqa_with_rewards"
-    run(candidates_dir, output)
+    rewards(candidates_dir, output)
     train = load_records(output / "train.jsonl", RewardedPool)
     dev = load_records(output / "dev.jsonl", RewardedPool)
     assert [record.id for record in train] == ["a", "b"]
@@ -67,7 +59,7 @@ def test_pools_get_rewards_and_nothing_disappears(candidates_dir: Path, tmp_path
 def test_the_manifest_holds_the_printed_numbers(
     candidates_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(candidates_dir, tmp_path / "out")
+    rewards(candidates_dir, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     facts = manifest["rewards"]
     assert facts["pools"] == 4
@@ -88,14 +80,16 @@ def test_the_manifest_holds_the_printed_numbers(
 
 
 def test_the_same_input_gives_the_same_bytes(candidates_dir: Path, tmp_path: Path) -> None:
-    run(candidates_dir, tmp_path / "one")
-    run(candidates_dir, tmp_path / "two")
+    rewards(candidates_dir, tmp_path / "one")
+    rewards(candidates_dir, tmp_path / "two")
     for name in ("train.jsonl", "dev.jsonl", "rejects.jsonl"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_weights_reach_rewards_and_manifest(candidates_dir: Path, tmp_path: Path) -> None:
-    run(candidates_dir, tmp_path / "out", weights=RewardWeights(closeness=0, operations=0, execution=1))
+    config = tmp_path / "weights.yaml"
+    config.write_text("closeness: 0\noperations: 0\nexecution: 1\n")
+    rewards(candidates_dir, tmp_path / "out", config)
     assert load_records(tmp_path / "out" / "train.jsonl", RewardedPool)[0].rewards == [0.5, 1.0]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["arguments"]["weights"] == {"closeness": 0.0, "operations": 0.0, "execution": 1.0}
@@ -103,7 +97,7 @@ def test_weights_reach_rewards_and_manifest(candidates_dir: Path, tmp_path: Path
 
 def test_missing_input_names_the_steps_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"(?s)elsewhere.*02_generate_candidates\.py"):
-        run(tmp_path / "elsewhere", tmp_path / "out")
+        rewards(tmp_path / "elsewhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -111,11 +105,11 @@ def test_nothing_to_reward_is_an_error_that_says_why(candidates_dir: Path, tmp_p
     (candidates_dir / "train.jsonl").write_text("", encoding="utf-8")
     (candidates_dir / "dev.jsonl").write_text("\n\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"all files of .*finqa_candidates are empty.*02_generate_candidates\.py"):
-        run(candidates_dir, tmp_path / "out")
+        rewards(candidates_dir, tmp_path / "out")
     unknown = pool("unknown", GOLD, answer=None).model_dump_json()
     (candidates_dir / "dev.jsonl").write_text(f"\n{unknown}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"no pool of .* the first, .*dev\.jsonl:2 \(id unknown\): gold answer unknown"):
-        run(candidates_dir, tmp_path / "out")
+        rewards(candidates_dir, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -127,7 +121,7 @@ def test_a_crash_leaves_no_half_directory(
 
     monkeypatch.setattr("finrank.commands.rewards.RewardSummary.add", crash)
     with pytest.raises(RuntimeError, match="power cut"):
-        run(candidates_dir, tmp_path / "out")
+        rewards(candidates_dir, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["finqa_candidates"]
 
 

@@ -14,7 +14,7 @@ from finrank.evaluation.calibration import (
     abstention_threshold,
     accuracy_bound,
     calibration_error,
-    confidence_figures,
+    calibration_figures,
     distinct_answers,
     effective_size,
     fit_temperature,
@@ -24,8 +24,9 @@ from finrank.evaluation.calibration import (
     risk_coverage,
 )
 from finrank.evaluation.metrics import FloatArray, pooled_accuracy
+from finrank.evaluation.result import ReliabilityBin
 from finrank.records import RewardedPool
-from tests.helpers.evaluated_pools import MakePool
+from tests.helpers.evaluated_pools import make_pool
 
 WANTED = 0.9
 
@@ -40,7 +41,7 @@ def _simulated(random: np.random.Generator, pools: int, scale: float = 1.0) -> t
     return Answers(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)), right), true[:, 0]
 
 
-def _pools(make_pool: MakePool, n: int, scale: float, seed: int = 0) -> tuple[list[RewardedPool], list[FloatArray]]:
+def _pools(n: int, scale: float, seed: int = 0) -> tuple[list[RewardedPool], list[FloatArray]]:
     """The same as pools of four values, two questions per page."""
     random = np.random.default_rng(seed)
     scores = random.normal(0, 3, (n, 4))
@@ -71,15 +72,15 @@ def test_temperature_is_the_one_of_least_loss() -> None:
     assert fit_temperature(answers) == pytest.approx(best, abs=0.003)
 
 
-def test_a_calibrated_scorer_has_a_small_error_and_an_overconfident_one_is_mended(make_pool: MakePool) -> None:
-    honest = confidence_figures(*_pools(make_pool, 1_500, 1.0))
-    boastful = confidence_figures(*_pools(make_pool, 1_500, 3.0))
-    assert honest["temperature"] == pytest.approx(1.0, abs=0.1)
-    assert honest["ece"] < 0.04
-    assert honest["ece_uncalibrated"] < 0.04
-    assert boastful["temperature"] == pytest.approx(3 * honest["temperature"], rel=1e-4)
-    assert boastful["ece_uncalibrated"] > 0.1
-    assert boastful["ece"] == pytest.approx(honest["ece"], abs=1e-4)
+def test_a_calibrated_scorer_has_a_small_error_and_an_overconfident_one_is_mended() -> None:
+    honest = calibration_figures(*_pools(1_500, 1.0))
+    boastful = calibration_figures(*_pools(1_500, 3.0))
+    assert honest.temperature == pytest.approx(1.0, abs=0.1)
+    assert honest.ece < 0.04
+    assert honest.ece_uncalibrated < 0.04
+    assert boastful.temperature == pytest.approx(3 * honest.temperature, rel=1e-4)
+    assert boastful.ece_uncalibrated > 0.1
+    assert boastful.ece == pytest.approx(honest.ece, abs=1e-4)
 
 
 def test_calibration_is_reported_out_of_fold() -> None:
@@ -96,7 +97,7 @@ def test_calibration_is_reported_out_of_fold() -> None:
     assert (before[~own] != after[~own]).all()
 
 
-def test_probabilities_are_those_of_distinct_answers(make_pool: MakePool) -> None:
+def test_probabilities_are_those_of_distinct_answers() -> None:
     # 5.0 twice by the same program (one of them counts) and once by another; the pool is answered right by 5.0.
     pool = make_pool([5.0, 5.0, 5.0, 7.0], [0, 1, 2], programs=["a", "a", "b", "c"])
     answers = distinct_answers([pool], [[1.0, 1.0, 1.0, 1.0]])
@@ -106,7 +107,7 @@ def test_probabilities_are_those_of_distinct_answers(make_pool: MakePool) -> Non
     assert answers.confidence(np.array([1.0]))[0] == pytest.approx(2 / 3)
 
 
-def test_top_answers_are_right_as_often_as_pooled_accuracy_says(make_pool: MakePool) -> None:
+def test_top_answers_are_right_as_often_as_pooled_accuracy_says() -> None:
     random = np.random.default_rng(3)
     pools = [make_pool(random.integers(0, 3, 5).astype(float).tolist(), [0]) for _ in range(50)]
     pools = [  # every candidate of the right value is correct
@@ -118,15 +119,15 @@ def test_top_answers_are_right_as_often_as_pooled_accuracy_says(make_pool: MakeP
     assert answers.top_is_right().tolist() == pytest.approx(pooled_accuracy(pools, scores).values.tolist())
 
 
-def test_pools_without_a_right_answer_count_as_wrong_and_leave_the_temperature_alone(make_pool: MakePool) -> None:
-    pools, scores = _pools(make_pool, 200, 1.0)
+def test_pools_without_a_right_answer_count_as_wrong_and_leave_the_temperature_alone() -> None:
+    pools, scores = _pools(200, 1.0)
     lost = [make_pool([1.0, 2.0, 3.0, 4.0], [], page=pool.page) for pool in pools]
-    alone, together = confidence_figures(pools, scores), confidence_figures(pools + lost, scores + scores)
-    assert together["temperature"] == alone["temperature"]
-    assert together["risk_coverage"][-1][1] == pytest.approx(alone["risk_coverage"][-1][1] / 2)
-    assert together["ece"] > alone["ece"] + 0.2
-    nothing = confidence_figures(lost, scores)
-    assert (nothing["temperature"], nothing["threshold"]) == (1.0, None)
+    alone, together = calibration_figures(pools, scores), calibration_figures(pools + lost, scores + scores)
+    assert together.temperature == alone.temperature
+    assert together.risk_coverage[-1][1] == pytest.approx(alone.risk_coverage[-1][1] / 2)
+    assert together.ece > alone.ece + 0.2
+    nothing = calibration_figures(lost, scores)
+    assert (nothing.temperature, nothing.threshold) == (1.0, None)
 
 
 def test_a_scorer_that_is_always_right_ends_at_the_edge_of_the_search() -> None:
@@ -136,14 +137,14 @@ def test_a_scorer_that_is_always_right_ends_at_the_edge_of_the_search() -> None:
     assert fit_temperature(Answers(answers.log_probabilities, first)) == pytest.approx(0.01, rel=1e-6)
 
 
-def test_a_constant_scorer_keeps_temperature_1_and_one_bin(make_pool: MakePool) -> None:
-    pools, scores = _pools(make_pool, 40, 0.0)
-    figures = confidence_figures(pools, scores)
-    assert figures["temperature"] == 1.0
-    assert [(one["n"], one["confidence"], one["accuracy"]) for one in figures["reliability"]] == [(40, 0.25, 0.25)]
-    assert figures["ece"] == 0
-    assert {point[1] for point in figures["risk_coverage"]} == {0.25}
-    assert figures["threshold"] is None
+def test_a_constant_scorer_keeps_temperature_1_and_one_bin() -> None:
+    pools, scores = _pools(40, 0.0)
+    figures = calibration_figures(pools, scores)
+    assert figures.temperature == 1.0
+    assert [(one.n, one.confidence, one.accuracy) for one in figures.reliability] == [(40, 0.25, 0.25)]
+    assert figures.ece == 0
+    assert {point[1] for point in figures.risk_coverage} == {0.25}
+    assert figures.threshold is None
 
 
 def test_bins_hold_equally_many_and_all_pools() -> None:
@@ -151,14 +152,14 @@ def test_bins_hold_equally_many_and_all_pools() -> None:
     confidence = random.random(103)
     bins = reliability(confidence, (random.random(103) < confidence).astype(float))
     assert len(bins) == 10
-    assert {one["n"] for one in bins} == {10, 11}
-    assert all(one["low"] <= one["confidence"] <= one["high"] for one in bins)
-    assert all(one["high"] < later["low"] for one, later in itertools.pairwise(bins))
+    assert {one.n for one in bins} == {10, 11}
+    assert all(one.low <= one.confidence <= one.high for one in bins)
+    assert all(one.high < later.low for one, later in itertools.pairwise(bins))
     assert reliability(np.array([0.5, 0.5, 0.9]), np.array([1.0, 0.0, 1.0])) == [
-        {"n": 2, "low": 0.5, "high": 0.5, "confidence": 0.5, "accuracy": 0.5},
-        {"n": 1, "low": 0.9, "high": 0.9, "confidence": 0.9, "accuracy": 1.0},
+        ReliabilityBin(2, 0.5, 0.5, 0.5, 0.5),
+        ReliabilityBin(1, 0.9, 0.9, 0.9, 1.0),
     ]
-    two = [{"n": 3, "confidence": 0.5, "accuracy": 0.6}, {"n": 1, "confidence": 0.9, "accuracy": 0.5}]
+    two = [ReliabilityBin(3, 0.4, 0.6, confidence=0.5, accuracy=0.6), ReliabilityBin(1, 0.9, 0.9, 0.9, 0.5)]
     assert calibration_error(two) == pytest.approx(0.175)
 
 
@@ -183,22 +184,23 @@ def test_risk_coverage_equals_the_mean_over_all_orders_of_tied_pools() -> None:
     assert [point[1] for point in curve] == pytest.approx(drawn[2::3].tolist(), abs=0.02)
 
 
-def test_figures_have_the_promised_shape(make_pool: MakePool) -> None:
-    pools, scores = _pools(make_pool, 400, 1.0)
-    figures = confidence_figures(pools, scores, seed=1)
-    curve = dict(figures["risk_coverage"])
-    assert figures["accuracy_at"] == {"0.5": curve[0.5], "0.8": curve[0.8], "0.95": curve[0.95]}
-    assert figures["pool_sizes"] == {"4": 400}
-    assert figures["origins"] == {"corrupted": 1600}
-    assert figures == confidence_figures(pools, scores, seed=1)
-    threshold = figures["threshold"]
-    assert threshold["wanted_accuracy"] == 0.9
-    assert threshold["lower_bound"] >= 0.9
+def test_figures_have_the_promised_shape() -> None:
+    pools, scores = _pools(400, 1.0)
+    figures = calibration_figures(pools, scores, seed=1)
+    curve = dict(figures.risk_coverage)
+    assert figures.accuracy_at == {0.5: curve[0.5], 0.8: curve[0.8], 0.95: curve[0.95]}
+    assert figures.pool_sizes == {4: 400}
+    assert figures.origins == {"corrupted": 1600}
+    assert figures == calibration_figures(pools, scores, seed=1)
+    threshold = figures.threshold
+    assert threshold is not None
+    assert threshold.wanted_accuracy == 0.9
+    assert threshold.lower_bound >= 0.9
     answers = distinct_answers(pools, scores)
-    above = answers.confidence(figures["temperature"]) >= threshold["value"]
-    assert threshold["coverage"] == pytest.approx(above.mean())
-    assert threshold["accuracy"] == pytest.approx(answers.top_is_right()[above].mean())
-    assert confidence_figures(pools, scores, wanted_accuracy=0.999)["threshold"] is None
+    above = answers.confidence(figures.temperature) >= threshold.value
+    assert threshold.coverage == pytest.approx(above.mean())
+    assert threshold.accuracy == pytest.approx(answers.top_is_right()[above].mean())
+    assert calibration_figures(pools, scores, wanted_accuracy=0.999).threshold is None
 
 
 @pytest.mark.parametrize(
@@ -209,10 +211,10 @@ def test_figures_have_the_promised_shape(make_pool: MakePool) -> None:
         ({"scores": [[1.0, float("nan")]]}, "pool q: the score of candidate 1 is nan"),
     ],
 )
-def test_bad_input_is_named(make_pool: MakePool, change: dict[str, object], message: str) -> None:
+def test_bad_input_is_named(change: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {"pools": [make_pool([1.0, 2.0])], "scores": [[0.0, 1.0]], **change}
     with pytest.raises(ValueError, match=message):
-        confidence_figures(**arguments)  # type: ignore[arg-type]
+        calibration_figures(**arguments)  # type: ignore[arg-type]
 
 
 def test_lower_bound_is_that_of_clopper_and_pearson() -> None:
@@ -265,7 +267,7 @@ def test_the_promise_of_the_threshold_holds_and_a_naive_one_breaks_it(share: flo
         right = _correlated(random, confidence, pages, share)
         threshold = abstention_threshold(confidence, right, [str(page) for page in pages], WANTED)
         found += threshold is not None
-        broken += threshold is not None and population[population >= threshold["value"]].mean() < WANTED
+        broken += threshold is not None and population[population >= threshold.value].mean() < WANTED
         naive = _naive_threshold(confidence, right)
         naive_broken += naive is not None and population[population >= naive].mean() < WANTED
     assert found > 0.5 * sets  # a threshold that is never found keeps every promise
@@ -284,7 +286,7 @@ def test_the_promise_holds_with_the_temperature_fitted_on_the_same_pools() -> No
         temperature = fit_temperature(answers)
         threshold = abstention_threshold(answers.confidence(temperature), answers.top_is_right(), pages, WANTED)
         found += threshold is not None
-        above = threshold is not None and everyone.confidence(temperature) >= threshold["value"]
+        above = threshold is not None and everyone.confidence(temperature) >= threshold.value
         broken += threshold is not None and chances[above].mean() < WANTED
     assert found > 0.5 * sets
     assert broken <= _broken_at_most(sets)
@@ -300,7 +302,7 @@ def test_probabilities_that_are_too_high_cost_coverage_and_not_the_promise() -> 
         confidence = random.beta(2, 0.5, 300)
         right = (random.random(300) < 0.93 * confidence).astype(float)
         threshold = abstention_threshold(confidence, right, pages, WANTED)
-        broken += threshold is not None and 0.93 * population[population >= threshold["value"]].mean() < WANTED
+        broken += threshold is not None and 0.93 * population[population >= threshold.value].mean() < WANTED
     assert broken <= _broken_at_most(sets)
 
 
@@ -309,8 +311,8 @@ def test_the_threshold_tells_what_it_was_tested_for() -> None:
     right = (np.arange(400) < 200).astype(float)
     threshold = abstention_threshold(confidence, right, [str(number) for number in range(400)], WANTED)
     assert threshold is not None
-    assert 0.5 <= threshold["coverage"] < 0.56
-    assert threshold["accuracy"] == pytest.approx(right[confidence >= threshold["value"]].mean())
+    assert 0.5 <= threshold.coverage < 0.56
+    assert threshold.accuracy == pytest.approx(right[confidence >= threshold.value].mean())
     # The same on four pages whose questions go together: four observations are not enough.
     pages = [str(number // 100) for number in range(400)]
     assert page_correlation(right - confidence, pages) > 0.1
@@ -318,12 +320,18 @@ def test_the_threshold_tells_what_it_was_tested_for() -> None:
     assert abstention_threshold(confidence[:20], np.ones(20), pages[:20], WANTED) is None  # too few to be sure
 
 
+def coverage_of(confidence: FloatArray, right: FloatArray, pages: list[str]) -> float:
+    threshold = abstention_threshold(confidence, right, pages, WANTED)
+    assert threshold is not None
+    return threshold.coverage
+
+
 def test_the_search_ends_at_the_first_threshold_that_fails() -> None:
     confidence = np.linspace(0.999, 0.2, 1_000)
     pages = [str(number) for number in range(1_000)]
     right = np.ones(1_000)
-    assert (abstention_threshold(confidence, right, pages, WANTED) or {})["coverage"] == 1.0
+    assert coverage_of(confidence, right, pages) == 1.0
     right[300:360] = 0.0  # below here accuracy recovers, to 0.94 over all: too late
-    assert 0.3 <= (abstention_threshold(confidence, right, pages, WANTED) or {})["coverage"] < 0.33
+    assert 0.3 <= coverage_of(confidence, right, pages) < 0.33
     right[:30] = 0.0  # the surest ones are wrong
     assert abstention_threshold(confidence, right, pages, WANTED) is None

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finrank.evaluation.intervals import page_intervals, paired_difference, paired_sign_flip, subset_intervals
+from finrank.evaluation.intervals import (
+    chi_square_p_value,
+    page_intervals,
+    paired_difference,
+    paired_sign_flip,
+    subset_intervals,
+    with_interval,
+)
 from finrank.evaluation.metrics import Metric
 
 
@@ -153,8 +160,8 @@ def test_the_interval_of_a_difference_covers_it_and_its_test_keeps_its_level() -
         first, _, pages = drawn_pages(random, pages=60)
         second = [outcome if random.random() < 0.7 else float(random.random() < 0.6) for outcome in first]
         found = paired_difference(metric(first), metric(second), pages, seed=trial)
-        covered += found["interval"][0] <= 0.0 <= found["interval"][1]
-        alarms += found["p_value"] < 0.05
+        covered += found.interval[0] <= 0.0 <= found.interval[1]
+        alarms += found.p_value < 0.05
     assert 0.9 <= covered / trials <= 0.995
     assert alarms / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
 
@@ -173,15 +180,13 @@ def test_false_alarms_are_at_most_nominal_where_all_flips_are_tried() -> None:
 
 def test_a_paired_difference_by_hand() -> None:
     found = paired_difference(metric([1, 1, 1, 0]), metric([0, 0, 0, 0]), list("abcd"), seed=0)
-    assert found["difference"] == 0.75
-    assert found["p_value"] == 0.25
-    nothing = metric([0.0], [0.0])
-    assert paired_difference(nothing, nothing, ["a"], seed=0) == {"difference": None, "interval": None, "p_value": None}
+    assert found.difference == 0.75
+    assert found.p_value == 0.25
 
 
 def test_pools_left_out_of_a_difference_do_not_count() -> None:
     first, second = metric([1, 1, 0], [1, 1, 0]), metric([0, 0, 1], [1, 1, 0])
-    assert paired_difference(first, second, list("abc"), seed=0)["difference"] == 1.0
+    assert paired_difference(first, second, list("abc"), seed=0).difference == 1.0
     with pytest.raises(AssertionError):
         paired_difference(first, metric([0, 0, 1]), list("abc"), seed=0)
 
@@ -193,3 +198,23 @@ def test_rows_of_few_pages_have_no_interval() -> None:
     found = subset_intervals({"ten": metric([1.0] * 20, every_other), "nine": metric([1.0] * 20, few)}, pages, seed=0)
     assert found == {"ten": [1.0, 1.0], "nine": None}
     assert subset_intervals({}, pages, seed=0) == {}
+
+
+def test_a_figure_is_written_with_its_interval() -> None:
+    assert [with_interval(0.59, [0.5551, 0.624]), with_interval(0.5, None), with_interval(None, None)] == [
+        "0.590 (0.555-0.624)", "0.500", "-"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("statistic", "freedom"), [(3.841459, 1), (5.991465, 2), (14.067140, 7), (15.507313, 8)])
+def test_the_chi_square_test_gives_five_percent_at_the_tables_points(statistic: float, freedom: int) -> None:
+    expected = np.full(freedom + 1, 1e6)
+    shift = np.sqrt(statistic * 1e6 / 2)
+    observed = expected + np.eye(freedom + 1)[0] * shift - np.eye(freedom + 1)[1] * shift
+    assert chi_square_p_value(observed, expected) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_thin_cells_are_joined_before_the_test() -> None:
+    assert chi_square_p_value(np.array([4.0, 1.0]), np.array([2.5, 2.5])) is None
+    joined = chi_square_p_value(np.array([30.0, 10.0]), np.array([20.0, 20.0]))
+    assert chi_square_p_value(np.array([30.0, 8.0, 2.0]), np.array([20.0, 18.0, 2.0])) == joined

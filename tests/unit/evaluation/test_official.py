@@ -123,24 +123,22 @@ FOUND = {
 
 def test_figures_of_a_small_file() -> None:
     result = score_predictions(FOUND, QUESTIONS, seed=0)
-    assert result["execution_accuracy"] == pytest.approx(3 / 6)
-    assert result["program_accuracy"] == pytest.approx(1 / 5)
-    assert result["of_predicted"] == {"execution_accuracy": 0.6, "program_accuracy": 0.25}
-    counts = {"n": 6, "gold_answers": 6, "gold_programs": 5, "predicted": 5, "missing": 1}
-    assert counts | {"unknown_ids": 1, "invalid": 1} == {
-        name: result[name] for name in (*counts, "unknown_ids", "invalid")
-    }
-    low, high = result["intervals"]["execution_accuracy"]
-    assert low < 0.5 < high
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result.execution_accuracy == pytest.approx(3 / 6)
+    assert result.program_accuracy == pytest.approx(1 / 5)
+    assert result.of_predicted == {"execution_accuracy": 0.6, "program_accuracy": 0.25}
+    assert (result.n, result.gold_answers, result.gold_programs, result.predicted, result.missing) == (6, 6, 5, 5, 1)
+    assert (result.unknown_ids, result.invalid) == (1, 1)
+    interval = result.intervals["execution_accuracy"]
+    assert interval is not None
+    assert interval[0] < 0.5 < interval[1]
     assert score_predictions(FOUND, QUESTIONS, seed=0) == result
-    assert score_predictions({"right": FOUND["right"]}, QUESTIONS, seed=0)["execution_accuracy"] == pytest.approx(1 / 6)
+    assert score_predictions({"right": FOUND["right"]}, QUESTIONS, seed=0).execution_accuracy == pytest.approx(1 / 6)
 
 
 def test_figures_that_do_not_apply_are_none() -> None:
     result = score_predictions(FOUND, [QUESTIONS[5]], seed=0)
-    assert (result["program_accuracy"], result["intervals"]["program_accuracy"]) == (None, None)
-    assert result["execution_accuracy"] == 1.0
+    assert (result.program_accuracy, result.intervals["program_accuracy"]) == (None, None)
+    assert result.execution_accuracy == 1.0
 
 
 def test_what_cannot_be_scored_is_the_users_fault() -> None:
@@ -183,8 +181,8 @@ def test_a_round_trip_gives_the_figures_of_the_picks(tmp_path: Path) -> None:
     right = [int(own.argmax()) in pool.correct for pool, own in zip(pools, scores, strict=True)]
     assert 0 < sum(right) < 60
     # every correct candidate of these pools is the gold program itself
-    assert result["execution_accuracy"] == result["program_accuracy"] == pytest.approx(np.mean(right))
-    assert result["missing"] == result["unknown_ids"] == result["invalid"] == 0
+    assert result.execution_accuracy == result.program_accuracy == pytest.approx(np.mean(right))
+    assert result.missing == result.unknown_ids == result.invalid == 0
 
 
 def test_picks_that_the_file_cannot_hold_are_counted_and_said(

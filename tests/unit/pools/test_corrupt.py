@@ -1,4 +1,4 @@
-"""Edits, each by its name, and how many of them a corrupted program gets."""
+"""Each edit by its name, and the number of edits of a corrupted program."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.page.page import Page
-from finrank.pools.corrupt import EDITS, Corruptor, Draft, evaluate
+from finrank.pools.corrupt import EDITS, Corruptor, Draft
+from finrank.pools.gold_shapes import count_shapes
 from finrank.pools.likeness import Likeness
 from finrank.programs import Program, Step, operands, parse
-from finrank.programs.shape import count_shapes, shape_of
+from finrank.programs.shape import shape_of
+from finrank.programs.value import value_of
 from finrank.records import Question
-from tests.helpers.questions import TABLE, TEXT
-
-PAGE = Page(TABLE, TEXT)
-CHANGE = "subtract(5829, 5735), divide(#0, 5735)"
+from tests.helpers.questions import CHANGE, PAGE, TABLE, draft_of, gold_draft, small_corruptor
 
 
 def every(name: str, text: str) -> set[str]:
-    """Everything that an edit makes of a program."""
+    """All programs that an edit makes of a program."""
     edited = (EDITS[name][0](parse(text), PAGE, random.Random(seed)) for seed in range(600))
     return {str(program) for program in edited if program is not None}
 
 
 @pytest.mark.parametrize(
-    ("name", "program", "some"),
+    ("name", "program", "edited"),
     [
         ("operand", "divide(5829, 5735)", "divide(5100, 5735)"),
         ("operand", "divide(310, 5735)", "divide(5829, 5735)"),
@@ -55,9 +53,9 @@ def every(name: str, text: str) -> set[str]:
         ("scale", "divide(5829, 5735)", "divide(5829, 5735), multiply(#0, const_100)"),
     ],
 )
-def test_an_edit_makes_this(name: str, program: str, some: str) -> None:
+def test_an_edit_makes_this(name: str, program: str, edited: str) -> None:
     made = every(name, program)
-    assert some in made
+    assert edited in made
     assert program not in made
 
 
@@ -101,9 +99,9 @@ def test_each_edit_has_a_test() -> None:
 
 
 def corrupted(text: str, rate: float, seeds: int) -> list[Draft]:
-    """What so many seeds make of a program; each is a draft."""
-    corruptor = Corruptor(TABLE, TEXT, Likeness())
-    start = corruptor.draft(parse(text))
+    """The corruptions of a program by so many seeds."""
+    corruptor = small_corruptor()
+    start = draft_of(corruptor, text)
     made = [corruptor.corrupt(start, random.Random(seed), rate) for seed in range(seeds)]
     assert None not in made
     return [draft for draft in made if draft is not None]
@@ -125,8 +123,8 @@ def test_every_edit_and_refills_are_made() -> None:
 
 
 def test_edits_come_after_those_of_the_start() -> None:
-    corruptor = Corruptor(TABLE, TEXT, Likeness())
-    first = corruptor.corrupt(corruptor.draft(parse(CHANGE)), random.Random(1), 0.0)
+    corruptor = small_corruptor()
+    first = corruptor.corrupt(draft_of(corruptor, CHANGE), random.Random(1), 0.0)
     assert first is not None
     second = corruptor.corrupt(first, random.Random(2), 0.5)
     assert second is not None
@@ -135,22 +133,16 @@ def test_edits_come_after_those_of_the_start() -> None:
 
 
 def test_the_same_seed_makes_the_same_whatever_was_made_before() -> None:
-    used = Corruptor(TABLE, TEXT, Likeness())
+    used, fresh = small_corruptor(), small_corruptor()
     for seed in range(50):
-        used.corrupt(used.draft(parse("add(31, 310), divide(#0, 290)")), random.Random(seed), 0.5)
-    fresh = Corruptor(TABLE, TEXT, Likeness())
-    made = [one.corrupt(one.draft(parse(CHANGE)), random.Random(7), 0.5) for one in (used, fresh)]
-    assert made[0] == made[1]
+        used.corrupt(draft_of(used, "add(31, 310), divide(#0, 290)"), random.Random(seed), 0.5)
+    first, second = (page.corrupt(draft_of(page, CHANGE), random.Random(7), 0.5) for page in (used, fresh))
+    assert first == second
 
 
 def test_nothing_to_edit_makes_nothing() -> None:
     corruptor = Corruptor([], [], Likeness(shapes={"divide(a, b)": 1.0}))
-    assert corruptor.corrupt(corruptor.draft(parse("table_max(a, none)")), random.Random(0), 0.5) is None
-
-
-def test_shapes() -> None:
-    assert shape_of(parse(CHANGE)) == "subtract(a, b), divide(#0, b)"
-    assert shape_of(parse("table_max(net sales, none), divide(#0, const_2)")) == "table_max(row), divide(#0, const_2)"
+    assert corruptor.corrupt(corruptor.draft(parse("table_max(a, none)"), None), random.Random(0), 0.5) is None
 
 
 ARGUMENT = st.sampled_from(["5829", "-31", "12%", "0", "nan", "inf", "x", "const_100", "const_7", "#0", "2009"])
@@ -163,12 +155,13 @@ PROGRAMS = st.lists(
 
 @given(PROGRAMS, st.integers(0, 1000))
 def test_any_program_can_be_corrupted_into_programs_with_a_value(program: Program, seed: int) -> None:
-    corruptor = Corruptor(TABLE, TEXT, Likeness())
-    made = corruptor.corrupt(corruptor.draft(program), random.Random(seed), 0.5)
+    corruptor = small_corruptor()
+    start = corruptor.draft(program, value_of(program, TABLE).answer)
+    made = corruptor.corrupt(start, random.Random(seed), 0.5)
     if made is not None:
         assert parse(str(made.program)) == made.program
-        assert made.value.answer is not None
-        assert evaluate(made.program, TABLE) == made.value
+        assert made.answer is not None
+        assert value_of(made.program, TABLE).answer == made.answer
 
 
 def counts_of_shapes_and_years(programs: list[Program]) -> Counter[str]:
@@ -179,7 +172,7 @@ def counts_of_shapes_and_years(programs: list[Program]) -> Counter[str]:
 
 
 def looks_like(made: Counter[str], gold: Counter[str]) -> bool:
-    """Whether gold's most common shapes are about as common, and years no more so."""
+    """True if gold's most common shapes are about as common, and years no more so."""
     common = [shape for shape, _ in gold.most_common(5) if shape != "years"][:4]
     return all(0.5 < made[shape] / gold[shape] < 2.0 for shape in common) and made["years"] <= 1.3 * gold["years"] + 5
 
@@ -190,9 +183,9 @@ def test_shapes_and_years_of_wrong_programs_are_those_of_gold(finqa_dev: list[Qu
     def corrupt_all(likeness: Likeness) -> Counter[str]:
         rng = random.Random(0)
         made = []
-        for question, program in zip(finqa_dev, gold, strict=True):
-            corruptor = Corruptor(question.table, question.text, likeness)
-            draft = corruptor.corrupt(corruptor.draft(program), rng, 0.5)
+        for question in finqa_dev:
+            corruptor, start = gold_draft(question, likeness)
+            draft = corruptor.corrupt(start, rng, 0.5)
             assert draft is not None
             made.append(draft.program)
         return counts_of_shapes_and_years(made)

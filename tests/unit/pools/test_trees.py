@@ -1,4 +1,4 @@
-"""The random tree that a pool grows along: a tree in which gold is no special node."""
+"""The random tree that a pool grows along, in which gold is an ordinary node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from hypothesis import strategies as st
 from finrank.pools.corrupt import Corruptor
 from finrank.pools.likeness import Likeness
 from finrank.pools.trees import grow, random_tree
-from finrank.programs import parse
-from finrank.records import answer_key
-from tests.helpers.questions import TABLE, TEXT, N, Questions
+from finrank.programs.value import answer_key
+from tests.helpers.questions import (
+    CHANGE,
+    CHI_SQUARE_7,
+    N,
+    Questions,
+    draft_of,
+    gold_draft,
+    make_question,
+    small_corruptor,
+)
 
 Edges = list[tuple[int, int]]
 MakeTree = Callable[[int, random.Random], Edges]
-# The 0.1 % quantile of chi-square with 7 degrees of freedom.
-CHI_SQUARE_7 = 24.3
 TREES = 4000
 
 
@@ -58,23 +64,15 @@ def chi_square_of_roots(make: MakeTree) -> float:
     return sum((roots[node] - TREES / N) ** 2 / (TREES / N) for node in range(N))
 
 
-def degrees(make: MakeTree) -> list[tuple[int, list[int]]]:
-    """The number of neighbours of the root, and of every node, for each of many trees."""
-    found = []
+def excess(make: MakeTree, has: Callable[[int, list[int]], bool]) -> float:
+    """How much more often the root has a property, by its degree among all degrees, than nodes have it on average."""
+    difference = 0.0
     for seed in range(TREES):
         edges = make(N, random.Random(seed))
-        counts = Counter(node for edge in edges for node in edge)
-        found.append((counts[edges[0][0]], list(counts.values())))
-    return found
-
-
-def excess(make: MakeTree, has: Callable[[int, list[int]], bool]) -> float:
-    """How much more often the root has a property than nodes have it on average."""
-    of_root, of_all = 0.0, 0.0
-    for root, nodes in degrees(make):
-        of_root += has(root, nodes) / TREES
-        of_all += sum(has(node, nodes) for node in nodes) / N / TREES
-    return of_root - of_all
+        degree = Counter(node for edge in edges for node in edge)
+        degrees = list(degree.values())
+        difference += has(degree[edges[0][0]], degrees) - sum(has(one, degrees) for one in degrees) / N
+    return difference / TREES
 
 
 def is_leaf(degree: int, degrees: list[int]) -> bool:
@@ -85,12 +83,8 @@ def is_centre(degree: int, degrees: list[int]) -> bool:
     return degree == max(degrees)
 
 
-def test_every_node_is_the_root_equally_often() -> None:
-    assert chi_square_of_roots(random_tree) < CHI_SQUARE_7
-
-
-def test_a_root_in_a_fixed_place_would_be_noticed() -> None:
-    assert chi_square_of_roots(rooted_at_0) > CHI_SQUARE_7
+def test_every_node_is_the_root_equally_often_and_a_fixed_root_would_be_noticed() -> None:
+    assert chi_square_of_roots(random_tree) < CHI_SQUARE_7 < chi_square_of_roots(rooted_at_0)
 
 
 @pytest.mark.parametrize("has", [is_leaf, is_centre])
@@ -105,14 +99,13 @@ def test_a_root_in_the_middle_would_be_noticed(make: MakeTree) -> None:
     assert excess(make, is_centre) > 0.2
 
 
-def test_grown_candidates_differ_in_value_and_go_on_from_gold_or_each_other() -> None:
-    corruptor = Corruptor(TABLE, TEXT, Likeness())
-    gold = corruptor.draft(parse("subtract(5829, 5735), divide(#0, 5735)"))
+def test_grown_candidates_differ_in_value_and_start_from_gold_or_each_other() -> None:
+    corruptor = small_corruptor()
+    gold = draft_of(corruptor, CHANGE)
     for seed in range(30):
         made = grow(corruptor, gold, N, 0.0, random.Random(seed))
         assert len(made) == N - 1
-        values = {answer_key(draft.value.answer) for draft in [gold, *made] if draft.value.answer is not None}
-        assert len(values) == N
+        assert len({answer_key(draft.answer) for draft in [gold, *made]} - {None}) == N
         earlier = [gold.edits]
         for draft in made:
             assert draft.edits[:-1] in earlier  # at rate 0 there is one edit between neighbours
@@ -123,8 +116,7 @@ def test_in_grown_pools_gold_has_as_many_neighbours_as_a_node_has(sample: Questi
     """At rate 0 the candidates with one edit are gold's neighbours: often one, seldom seven."""
     counts = []
     for question in sample.dev:
-        corruptor = Corruptor(question.table, question.text, Likeness())
-        made = grow(corruptor, corruptor.draft(parse(question.program or "")), N, 0.0, random.Random(question.id))
+        made = grow(*gold_draft(question, Likeness()), N, 0.0, random.Random(question.id))
         counts.append(sum(len(draft.edits) == 1 for draft in made))
     # A tree of N nodes has N - 1 edges, so 2 (N - 1) / N = 1.75 neighbours per node; in a star gold has 7.
     assert sum(counts) / len(counts) == pytest.approx(1.75, abs=0.4)
@@ -132,11 +124,10 @@ def test_in_grown_pools_gold_has_as_many_neighbours_as_a_node_has(sample: Questi
 
 
 def test_nothing_grows_where_no_edit_gives_another_value() -> None:
-    corruptor = Corruptor([["a", "+0"]], [], Likeness())
-    assert grow(corruptor, corruptor.draft(parse("table_max(a, none)")), N, 0.0, random.Random(0)) == []
+    question = make_question(program="table_max(a, none)", answer=0.0, table=[["a", "+0"]], text=[])
+    assert grow(*gold_draft(question, Likeness()), N, 0.0, random.Random(0)) == []
 
 
 def test_growing_ends_when_nothing_new_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Corruptor, "corrupt", lambda self, start, rng, rate: start)
-    corruptor = Corruptor(TABLE, TEXT, Likeness())
-    assert grow(corruptor, corruptor.draft(parse("divide(310, 290)")), N, 0.0, random.Random(0)) == []
+    assert grow(*gold_draft(make_question(), Likeness()), N, 0.0, random.Random(0)) == []

@@ -6,21 +6,11 @@ import itertools
 import re
 from collections import Counter
 
-import pytest
-
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
-from finrank.training.batches import (
-    LengthBucketSampler,
-    PoolDataset,
-    TrainingPool,
-    batch_plan,
-    batches_to_join,
-    collate,
-    too_small_for_a_gpu,
-)
+from finrank.training.batches import LengthBucketSampler, PoolDataset, TrainingPool, batch_plan, collate
+from finrank.training.config import PPOSettings
 from finrank.training.ppo.rollouts import RolloutSampler
-from finrank.training.settings import PPOSettings
 
 
 def dataset(count: int = 103, candidates: int = 8, seed: int = 0) -> PoolDataset:
@@ -100,39 +90,6 @@ def test_the_batch_plan_counts_tokens_padding_and_passes() -> None:
     assert batch_plan(two, [0, 1], 2, 9, "split") == f"12 tokens per batch on average, 0.0% of them padding{cut}"
     # In passes of their own no row is padded: 9 and 3 tokens, not twice 9.
     assert batch_plan(two, [0, 1], 2, 9, "mask") == f"12 tokens per batch on average, 0.0% of them padding{cut}"
-
-
-def equal_pools() -> PoolDataset:
-    """Pools of 212 tokens, or twice 206 on the naive route; 20 of them fill a GPU."""
-    pools = [TrainingPool(EncodedPool(f"q{n}", [1] * 200, [[1] * 6, [2] * 6]), [0]) for n in range(9)]
-    return PoolDataset(pools, 0)
-
-
-def test_a_batch_that_leaves_a_gpu_idle_is_told() -> None:
-    told = too_small_for_a_gpu(equal_pools(), 4, 16384, "mask")
-    assert told is not None
-    assert "a batch of 4 questions is 848 tokens" in told
-    assert "20 would," in told
-    assert "10 would," in str(too_small_for_a_gpu(equal_pools(), 4, 16384, "naive"))
-    assert too_small_for_a_gpu(equal_pools(), 20, 16384, "mask") is None
-    assert too_small_for_a_gpu(equal_pools(), 4, 800, "mask") is None  # tokens_per_pass allows no more
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "accumulation", "joined"),
-    [(4, 1, 1), (4, 2, 2), (4, 4, 4), (4, 6, 6), (4, 8, 8), (4, 16, 8), (10, 6, 2), (20, 4, 1), (10, 7, 7)],
-)
-def test_a_gpu_gets_as_few_accumulated_batches_at_once_as_fill_it(
-    batch_size: int, accumulation: int, joined: int
-) -> None:
-    assert batches_to_join(equal_pools(), batch_size, accumulation, 16384, "mask") == joined
-
-
-def test_batches_are_joined_within_the_tokens_of_a_pass() -> None:
-    assert batches_to_join(equal_pools(), 4, 16, 4096, "mask") == 4  # 3,392 tokens; eight would be 6,784
-    assert batches_to_join(equal_pools(), 10, 7, 8192, "mask") == 1  # two would fill it, but seven leave no pairs
-    assert batches_to_join(equal_pools(), 4, 16, 500, "mask") == 1  # a single batch takes several passes already
-    assert batches_to_join(equal_pools(), 4, 16, 16384, "naive") == 4  # 6,592 tokens
 
 
 def test_padding_stays_small() -> None:

@@ -50,11 +50,18 @@ def test_the_default_models_weights_are_pinned_and_intact() -> None:
         ("trainer.save_steps=10", r"trainer.save_steps is set by trainer.eval_steps"),
         ("lora.target_modules=[a", r"\[a is not valid YAML"),
         ("learning_rate.x=1", r"learning_rate is a value, not a section"),
+        ("ppo.kl_coeficient=1", r"unknown key ppo\.kl_coeficient \(did you mean kl_coefficient\?\)"),
+        ("ppo.rollout_size=10", r"rollout_size 10 must be a multiple of ppo\.batch_size 8"),
     ],
 )
 def test_faults_are_named(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config(MINILM, [override])
+
+
+def test_a_penalty_of_0_cannot_be_adapted() -> None:
+    with pytest.raises(UserError, match=r"ppo\.kl_target .*ppo\.kl_coefficient"):
+        load_config(MINILM, ["ppo.kl_target=1", "ppo.kl_coefficient=0"])
 
 
 def test_overrides_reach_sections_and_read_numbers_as_people_write_them() -> None:
@@ -88,3 +95,7 @@ def test_broken_yaml_is_named(tmp_path: Path) -> None:
     broken.write_text("base_model: [unclosed")
     with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
         load_config(broken)
+
+
+def test_nothing_is_reported_anywhere_by_default(tmp_path: Path) -> None:
+    assert training_arguments(load_config(MINILM), tmp_path).report_to == []

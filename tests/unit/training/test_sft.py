@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import TrainingArguments
+from safetensors.torch import load_file
+from transformers import TrainerCallback
 
-from finrank.commands import evaluate, sft
+from finrank.commands.evaluate import evaluate
+from finrank.commands.sft import sft
 from finrank.errors import UserError
 from finrank.ranker.encoding import encode
 from finrank.ranker.saving import find_model, load_model
 from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
 from finrank.store import load_records
-from finrank.training import run as runs
-from finrank.training import sft as sft_training
+from finrank.training import sft as sft_recipe
+from finrank.training import trainer
+from finrank.training.data import PoolMeasure
+from finrank.training.run import last_checkpoint
+from finrank.training.trainer import RankingTrainer
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import write_pools
 from tests.helpers.tiny_models import save_tiny_base
+from tests.helpers.training_runs import added_callback, curve, manifest_of
 
 CONFIGS = REPOSITORY / "configs" / "models"
 SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
          "dtype=float32", "trainer.logging_steps=1"]  # fmt: skip
+STILL = ["lora.dropout=0", "score_head.dropout=0", "learning_rate=1e-2"]
 
 
-def train(tmp_path: Path, config: str, family: str, *more: str, **options: Any) -> Path:
-    base = tmp_path / f"base-{family}"
+def train(root: Path, family: str, *more: str, **options: Any) -> Path:
+    """Train on `root/data` from `root/base-FAMILY`, both made if missing, with the config for the family."""
+    base, data = root / f"base-{family}", root / "data"
     if not base.exists():
         save_tiny_base(base, family)
-    data = tmp_path / "data"
     if not data.exists():
         write_pools(data)
-    overrides = [*SMALL, *more]
-    return sft.run(CONFIGS / config, data, tmp_path / "outputs", base_model=str(base), overrides=overrides, **options)
+    config = CONFIGS / {"llama": "llama-3-8b.yaml", "bert": "minilm.yaml", "qwen3": "qwen3-0.6b.yaml"}[family]
+    return sft(config, data, root / "outputs", base_model=str(base), overrides=[*SMALL, *more], **options)
 
 
 def dev_scores(model_dir: Path, data: Path) -> list[np.ndarray]:
@@ -55,184 +64,166 @@ def dev_scores(model_dir: Path, data: Path) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def llama_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """llama-3-8b.yaml end to end with a tiny random Llama in place of the weights."""
-    return train(tmp_path_factory.mktemp("llama"), "llama-3-8b.yaml", "llama")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sft")
 
 
-def test_the_large_models_config_runs_its_whole_path(llama_stage: Path) -> None:
-    assert llama_stage.parts[-2:] == ("run_001", "04_sft")
-    assert sorted(path.name for path in llama_stage.iterdir()) == [
-        "best_model",
-        "final_model",
-        "training_manifest.json",
-    ]
-    manifest = json.loads((llama_stage / "training_manifest.json").read_text())
+@pytest.fixture(scope="module")
+def stage(root: Path) -> Path:
+    """llama-3-8b.yaml end to end with a tiny random Llama in place of the weights: run_001 of `root`."""
+    return train(root, "llama")
+
+
+def test_the_large_models_config_runs_its_whole_path(stage: Path) -> None:
+    assert stage.parts[-2:] == ("run_001", "04_sft")
+    assert sorted(path.name for path in stage.iterdir()) == ["best_model", "final_model", "training_manifest.json"]
+    manifest = manifest_of(stage)
     assert manifest["config"]["trainer"]["activation_checkpointing"] is True
-    assert [row for row in manifest["curve"] if "loss" in row]
+    assert curve(stage)
     assert manifest["metrics"]["dev"]["n"] == 8
     assert manifest["data"].keys() == {"train.jsonl", "selection.jsonl", "dev.jsonl"}
-    assert not [path for path in llama_stage.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+    assert not [path for path in stage.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
 
 
-def test_adapter_and_head_have_learned_and_the_base_is_not_copied(llama_stage: Path) -> None:
-    from safetensors.torch import load_file
-
-    adapter = load_file(llama_stage / "final_model" / "adapter_model.safetensors")
+def test_adapter_and_head_have_learned_and_the_base_is_not_copied(stage: Path) -> None:
+    adapter = load_file(stage / "final_model" / "adapter_model.safetensors")
     grown = [name for name, value in adapter.items() if "lora_B" in name and value.abs().max() > 0]
     assert len(grown) == len(adapter) // 2  # B starts at zero: every adapted layer was trained
     assert not [name for name in adapter if "lora" not in name]
 
 
-def test_a_fresh_process_gives_bitwise_equal_scores(llama_stage: Path, tmp_path: Path) -> None:
-    data = llama_stage.parents[2] / "data"
-    here = dev_scores(llama_stage, data)
+@pytest.mark.slow
+def test_a_fresh_process_computes_bitwise_equal_scores(root: Path, stage: Path, tmp_path: Path) -> None:
+    here = dev_scores(stage, root / "data")
     code = (
         "import sys, numpy as np; from pathlib import Path; from tests.unit.training.test_sft import dev_scores\n"
         "np.savez(sys.argv[3], *dev_scores(Path(sys.argv[1]), Path(sys.argv[2])))"
     )
     out = tmp_path / "scores.npz"
-    command = [sys.executable, "-c", code, str(llama_stage), str(data), str(out)]
+    command = [sys.executable, "-c", code, str(stage), str(root / "data"), str(out)]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     with np.load(out) as there:
         assert len(there.files) == len(here)
-        for one, name in zip(here, there.files, strict=True):
-            assert one.dtype == np.float32
-            np.testing.assert_array_equal(one, there[name])
+        for scores, name in zip(here, there.files, strict=True):
+            assert scores.dtype == np.float32
+            np.testing.assert_array_equal(scores, there[name])
 
 
-def test_evaluate_gives_what_training_gave_though_that_ran_under_bfloat16_autocast(tmp_path: Path) -> None:
-    stage = train(tmp_path, "llama-3-8b.yaml", "llama", "mixed_precision=bf16")
-    result = evaluate.run(stage.parent, tmp_path / "data", split="dev", json_path=tmp_path / "dev.json")
-    stored = json.loads((stage / "training_manifest.json").read_text())["metrics"]["dev"]
+def test_evaluate_agrees_with_training_though_that_ran_under_bfloat16_autocast(tmp_path: Path) -> None:
+    stage = train(tmp_path, "llama", "mixed_precision=bf16")
+    result = evaluate(stage.parent, tmp_path / "data", split="dev").as_json()
+    stored = manifest_of(stage)["metrics"]["dev"]
     assert {name: result[name] for name in stored} == stored
-    assert json.loads((tmp_path / "dev.json").read_text())["baselines"]["chance"]["accuracy"] == pytest.approx(0.25)
+    assert result["baselines"]["chance"]["accuracy"] == pytest.approx(0.25)
 
 
 PARTS = ["adapter_config.json", "adapter_model.safetensors", "score_head.safetensors", "ranker_config.json"]
 
 
 @pytest.mark.parametrize("part", [*PARTS, "tokenizer.json"])
-def test_a_model_with_a_part_missing_is_refused(llama_stage: Path, tmp_path: Path, part: str) -> None:
-    copy = Path(shutil.copytree(llama_stage / "best_model", tmp_path / "model"))
+def test_a_model_with_a_part_missing_is_refused(stage: Path, tmp_path: Path, part: str) -> None:
+    copy = Path(shutil.copytree(stage / "best_model", tmp_path / "model"))
     (copy / part).unlink()
     with pytest.raises(UserError, match=part):
         load_model(copy)
 
 
-def test_a_model_with_another_runs_head_is_refused(llama_stage: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(llama_stage / "best_model", tmp_path / "model"))
+def test_a_model_with_another_runs_head_is_refused(stage: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(stage / "best_model", tmp_path / "model"))
     head = bytearray((copy / "score_head.safetensors").read_bytes())
     head[-1] ^= 1
     (copy / "score_head.safetensors").write_bytes(head)
-    with pytest.raises(UserError, match="not the file that was saved"):
+    with pytest.raises(UserError, match=r"score_head\.safetensors is not the file that was saved"):
         load_model(copy)
 
 
-def test_a_model_is_refused_other_base_weights_than_it_was_trained_on(llama_stage: Path, tmp_path: Path) -> None:
+def test_a_model_is_refused_other_base_weights_than_it_was_trained_on(stage: Path, tmp_path: Path) -> None:
     other = save_tiny_base(tmp_path / "other", "llama", seed=1)
     with pytest.raises(UserError, match="the config pins"):
-        load_model(llama_stage, base_model=str(other))
+        load_model(stage, base_model=str(other))
     same = save_tiny_base(tmp_path / "same", "llama")
-    assert load_model(llama_stage, base_model=str(same)).route == "cached"
+    assert load_model(stage, base_model=str(same)).route == "cached"
 
 
-def test_training_starts_from_a_trained_model(llama_stage: Path, tmp_path: Path) -> None:
-    root = llama_stage.parents[2]
-    options = ["learning_rate=1e-12", "head_learning_rate=1e-12"]  # so small that the start is what is saved
-    further = train(root, "llama-3-8b.yaml", "llama", *options, init_model=llama_stage)
-    for one, other in zip(dev_scores(further, root / "data"), dev_scores(llama_stage, root / "data"), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+def test_training_starts_from_a_trained_model(root: Path, stage: Path) -> None:
+    further = train(root, "llama", "learning_rate=1e-12", "head_learning_rate=1e-12", init_model=stage)  # stands still
+    for scores, before in zip(dev_scores(further, root / "data"), dev_scores(stage, root / "data"), strict=True):
+        np.testing.assert_allclose(scores, before, atol=1e-5)
     with pytest.raises(UserError, match=r"does not fit .*saved \[16, 64\], expected \[8, 64\]"):
-        train(root, "llama-3-8b.yaml", "llama", "lora.rank=8", init_model=llama_stage)
-    shutil.rmtree(further.parent)  # the next test counts runs
+        train(root, "llama", "lora.rank=8", init_model=stage)
 
 
-def test_the_next_run_gets_the_next_number_and_the_same_curve(llama_stage: Path) -> None:
-    again = train(llama_stage.parents[2], "llama-3-8b.yaml", "llama")
-    assert again.parts[-2:] == ("run_002", "04_sft")
-    assert losses(again) == losses(llama_stage)
+def test_the_next_run_gets_the_next_number_and_the_same_curve(root: Path, stage: Path) -> None:
+    runs = len(list((root / "outputs").iterdir()))
+    again = train(root, "llama")
+    assert again.parts[-2:] == (f"run_{runs + 1:03d}", "04_sft")
+    assert curve(again) == curve(stage)
 
 
-def losses(stage: Path) -> list[tuple[int, float]]:
-    curve = json.loads((stage / "training_manifest.json").read_text())["curve"]
-    return [(row["step"], row["loss"]) for row in curve if "loss" in row]
-
-
-@pytest.mark.parametrize(("config", "family"), [("llama-3-8b.yaml", "llama"), ("minilm.yaml", "bert")])
-def test_packed_and_naive_training_give_the_same_curve(tmp_path: Path, config: str, family: str) -> None:
-    still = ["lora.dropout=0", "score_head.dropout=0", "trainer.gradient_accumulation_steps=1", "learning_rate=1e-2"]
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_packed_and_naive_training_give_the_same_curve(tmp_path: Path, family: str) -> None:
+    one_step = "trainer.gradient_accumulation_steps=1"
     naive, mask, split, in_passes = (
-        losses(train(tmp_path, config, family, *still, f"attention_route={route}", f"tokens_per_pass={most}"))
-        for route, most in (("naive", 10**6), ("mask", 10**6), ("split", 10**6), ("split", 100))
+        curve(train(tmp_path, family, *STILL, one_step, f"attention_route={route}", f"tokens_per_pass={tokens}"))
+        for route, tokens in (("naive", 10**6), ("mask", 10**6), ("split", 10**6), ("split", 100))
     )
     assert len(naive) == 6
-    assert abs(naive[0][1] - naive[-1][1]) > 0.01  # a curve that stands still would prove nothing
+    assert abs(naive[0][1] - naive[-1][1]) > 0.01  # a curve that does not move would prove nothing
     for packed in (mask, split, in_passes):
         np.testing.assert_allclose(packed, naive, atol=1e-4)
 
 
-class Elsewhere:
-    """Trainer's arguments, with another device's name."""
-
-    def __init__(self, arguments: TrainingArguments, device: str) -> None:
-        self.device = torch.device(device)
-        self.gradient_accumulation_steps = arguments.gradient_accumulation_steps
-
-
+@pytest.mark.slow
 def test_on_a_gpu_accumulated_batches_are_joined_and_a_step_learns_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_pools(tmp_path / "data", train=8)  # one step per epoch: its questions are the same however they are batched
-    still = ["lora.dropout=0", "score_head.dropout=0", "learning_rate=1e-2", "trainer.num_train_epochs=6"]
-    apart = train(tmp_path, "minilm.yaml", "bert", *still, "trainer.gradient_accumulation_steps=2")
-    real = sft_training._filling_a_gpu
-    monkeypatch.setattr(sft_training, "_filling_a_gpu", lambda *own: real(*own[:3], Elsewhere(own[3], "cuda")))
-    joined = train(tmp_path, "minilm.yaml", "bert", *still, "trainer.gradient_accumulation_steps=2")
-    assert "batches hold 8 questions, not 4, and gradients are accumulated over 1 of them, not 2" in said(capsys)
-    manifest = json.loads((joined / "training_manifest.json").read_text())
+    more = [*STILL, "trainer.num_train_epochs=6", "trainer.gradient_accumulation_steps=2"]
+    apart = train(tmp_path, "bert", *more)
+    fill = sft_recipe._filling_a_gpu
+    gpu = SimpleNamespace(device=torch.device("cuda"), gradient_accumulation_steps=2)
+    monkeypatch.setattr(sft_recipe, "_filling_a_gpu", lambda *arguments: fill(*arguments[:3], gpu))
+    joined = train(tmp_path, "bert", *more)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "batches hold 8 questions, not 4, and gradients are accumulated over 1 of them, not 2" in printed
+    manifest = manifest_of(joined)
     assert (manifest["config"]["batch_size"], manifest["batch_size_on_device"]) == (4, 8)
-    assert [step for step, _ in losses(joined)] == list(range(1, 7))
-    np.testing.assert_allclose(losses(joined), losses(apart), atol=1e-4)
-    capsys.readouterr()
-    single = train(tmp_path, "minilm.yaml", "bert", *still, "trainer.gradient_accumulation_steps=1")
-    assert "batches hold" not in said(capsys)
-    assert len(losses(single)) == 12  # two steps per epoch, as the config says
+    assert [step for step, _ in curve(joined)] == list(range(1, 7))
+    np.testing.assert_allclose(curve(joined), curve(apart), atol=1e-4)
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    return " ".join(capsys.readouterr().out.split())
-
-
-def test_a_pool_is_learned(tmp_path: Path) -> None:
-    stage = train(
-        tmp_path, "minilm.yaml", "bert", "trainer.num_train_epochs=12", "learning_rate=3e-3", "prompt.labels=false"
-    )
-    manifest = json.loads((stage / "training_manifest.json").read_text())
-    assert manifest["metrics"]["selection"]["accuracy"] > 0.6  # chance is 0.25; + against - tells the answer
+@pytest.mark.slow
+def test_a_pool_is_learned_and_each_evaluation_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = train(tmp_path, "bert", "trainer.num_train_epochs=12", "learning_rate=3e-3", "prompt.labels=false")
+    assert manifest_of(stage)["metrics"]["selection"]["accuracy"] > 0.6  # chance is 0.25; + against - tells the answer
+    shown = " ".join(capsys.readouterr().out.split())  # lines are wrapped to the terminal's width
+    assert len(re.findall(r"selection: accuracy [01]\.\d+ \([\d. -]+\), reward ratio [01]\.\d+ ", shown)) == 12
 
 
 def test_quick_test_runs_a_handful(tmp_path: Path) -> None:
-    stage = train(tmp_path, "qwen3-0.6b.yaml", "qwen3", quick_test=True)
-    manifest = json.loads((stage / "training_manifest.json").read_text())
-    assert manifest["quick_test"] is True
-    assert max(row["step"] for row in manifest["curve"]) == 4
+    stage = train(tmp_path, "qwen3", quick_test=True)
+    assert manifest_of(stage)["quick_test"] is True
+    assert manifest_of(stage)["curve"][-1]["step"] == 4
 
 
-def test_candidate_only_is_marked_and_set_beside_the_real_model(tmp_path: Path) -> None:
-    real = train(tmp_path, "minilm.yaml", "bert", quick_test=True)
-    train(tmp_path, "minilm.yaml", "bert", candidate_only=True, quick_test=True)
-    assert evaluate.run(real, tmp_path / "data")["baselines"]["candidate_only"] is None  # a quick test is no control
-    control = train(tmp_path, "minilm.yaml", "bert", candidate_only=True)
-    manifest = json.loads((control / "training_manifest.json").read_text())
+@pytest.mark.slow
+def test_candidate_only_is_marked_and_compared_with_the_real_model(tmp_path: Path) -> None:
+    real = train(tmp_path, "bert", quick_test=True)
+    train(tmp_path, "bert", candidate_only=True, quick_test=True)
+
+    def candidate_only_accuracy() -> float | None:
+        row = evaluate(real, tmp_path / "data").as_json()["baselines"]["candidate_only"]
+        return row and float(row["accuracy"])
+
+    assert candidate_only_accuracy() is None  # a quick test is not a control
+    manifest = manifest_of(train(tmp_path, "bert", candidate_only=True))
     assert manifest["config"]["prompt"]["candidate_only"] is True
-    result = evaluate.run(real, tmp_path / "data")
-    assert result["baselines"]["candidate_only"]["accuracy"] == manifest["metrics"]["dev"]["accuracy"]
+    assert candidate_only_accuracy() == manifest["metrics"]["dev"]["accuracy"]
 
 
-RESUME = ["trainer.num_train_epochs=3", 
-          "trainer.eval_strategy=steps", "trainer.eval_steps=2", "trainer.gradient_accumulation_steps=1",
-          "lora.dropout=0.1", "trainer.activation_checkpointing=false"]  # fmt: skip
+RESUME = ["trainer.num_train_epochs=3", "trainer.eval_strategy=steps", "trainer.eval_steps=2", "lora.dropout=0.1",
+          "trainer.gradient_accumulation_steps=1", "trainer.activation_checkpointing=false"]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -241,8 +232,8 @@ def test_a_killed_run_resumes_to_the_curve_of_an_uninterrupted_one(
     tmp_path: Path, patience: str, kill_after: int
 ) -> None:
     settings = [*RESUME, f"early_stopping_patience={patience}"]
-    whole = train(tmp_path, "llama-3-8b.yaml", "llama", *settings)
-    last = losses(whole)[-1][0]
+    whole = train(tmp_path, "llama", *settings)
+    last = curve(whole)[-1][0]
     assert (last == 18) == (patience == "null")  # with patience 3 this run stops early
     arguments = [
         "sft", "--config", str(CONFIGS / "llama-3-8b.yaml"), "--input_dir", str(tmp_path / "data"),
@@ -250,30 +241,26 @@ def test_a_killed_run_resumes_to_the_curve_of_an_uninterrupted_one(
     ]  # fmt: skip
     for override in [*SMALL, *settings]:
         arguments += ["--set", override]
-    code = "import sys; from finrank.cli import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", code, *arguments]
+    command = [sys.executable, "-c", "import sys; from finrank.cli import main; main(sys.argv[1:])", *arguments]
     stage = tmp_path / "killed" / "run_001" / "04_sft"
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    wait_for(lambda: runs.last_checkpoint(stage) is not None and step_of(stage) >= kill_after, child)
+    wait_for(lambda: step_of(stage) >= kill_after, child)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert not (stage / "training_manifest.json").exists()
-    killed_at = step_of(stage)
-    assert kill_after <= killed_at < last
+    assert kill_after <= step_of(stage) < last
     subprocess.run([*command, "--resume"], check=True, capture_output=True)
-    assert losses(stage) == losses(whole)
-    np.testing.assert_array_equal(
-        np.concatenate(dev_scores(find_model(stage), tmp_path / "data")),
-        np.concatenate(dev_scores(find_model(whole), tmp_path / "data")),
-    )
+    assert curve(stage) == curve(whole)
+    resumed, uninterrupted = (dev_scores(find_model(where), tmp_path / "data") for where in (stage, whole))
+    np.testing.assert_array_equal(np.concatenate(resumed), np.concatenate(uninterrupted))
 
 
 def step_of(stage: Path) -> int:
-    checkpoint = runs.last_checkpoint(stage)
+    checkpoint = last_checkpoint(stage)
     return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
 
 
-def wait_for(condition: Any, child: subprocess.Popen[bytes]) -> None:
+def wait_for(condition: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         assert child.poll() is None, "the run ended before it could be killed"
@@ -281,65 +268,85 @@ def wait_for(condition: Any, child: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def test_two_processes_never_train_in_one_directory(tmp_path: Path) -> None:
-    stage = runs.new_stage(tmp_path, "04_sft", {})
-    with runs.lock_stage(stage), pytest.raises(UserError, match="is being trained by another process"):
-        runs.lock_stage(stage)
-    runs.lock_stage(stage).close()
-
-
-def test_resume_takes_the_run_with_this_config_and_passes_over_others(tmp_path: Path) -> None:
-    first = runs.new_stage(tmp_path, "04_sft", {"config": 1})
-    runs.new_stage(tmp_path, "04_sft", {"config": 2})
-    assert runs.unfinished_stage(tmp_path, "04_sft", {"config": 1}) == first
-    with pytest.raises(UserError, match=r"began with other config"):
-        runs.unfinished_stage(tmp_path, "04_sft", {"config": 3})
+def test_resume_without_an_unfinished_run_says_so(root: Path, stage: Path) -> None:
+    with pytest.raises(UserError, match="Nothing to resume"):
+        train(root, "llama", resume=True)
 
 
 def test_scores_that_are_not_finite_end_training_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finrank.training import splits
-
-    monkeypatch.setattr(splits, "score_split", lambda *_, **__: [np.full(4, np.nan)])
+    monkeypatch.setattr(PoolMeasure, "scores", lambda *_: [np.full(4, np.nan)])
     with pytest.raises(UserError, match="lower learning_rate"):
-        train(tmp_path, "minilm.yaml", "bert")
+        train(tmp_path, "bert")
 
 
-def test_resume_without_an_unfinished_run_says_so(llama_stage: Path) -> None:
-    with pytest.raises(UserError, match="Nothing to resume"):
-        train(llama_stage.parents[2], "llama-3-8b.yaml", "llama", resume=True)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 12 (Cannot"),
-        MemoryError(),
-    ],
-    ids=["cuda", "cpu", "python"],
-)
-def test_memory_that_ran_out_names_the_keys_to_lower(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    from finrank.training.trainer import RankingTrainer
-
+def test_memory_that_ran_out_names_the_keys_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: Any, **__: Any) -> Any:
-        raise error
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(RankingTrainer, "compute_loss", exhausted)
     with pytest.raises(UserError, match=r"batch_size[\s\S]*prompt.max_length"):
-        train(tmp_path, "minilm.yaml", "bert")
+        train(tmp_path, "bert")
 
 
-def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     write_pools(tmp_path / "data")
     with pytest.raises(UserError, match=r"licence[\s\S]*HF_TOKEN[\s\S]*--base_model[\s\S]*minilm.yaml"):
-        sft.run(CONFIGS / "llama-3-8b.yaml", tmp_path / "data", tmp_path / "outputs")
+        sft(CONFIGS / "llama-3-8b.yaml", tmp_path / "data", tmp_path / "outputs")
 
 
 def test_missing_data_names_the_steps_to_run(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"Data not found in .*finqa_with_rewards: run steps 02 and 03 first[\s\S]*python 02_"
-    ):
-        sft.run(CONFIGS / "minilm.yaml", tmp_path / "finqa_with_rewards", tmp_path / "outputs")
+    with pytest.raises(UserError, match=r"finqa_with_rewards: run steps 02 and 03 first[\s\S]*python 02_"):
+        sft(CONFIGS / "minilm.yaml", tmp_path / "finqa_with_rewards", tmp_path / "outputs")
+
+
+# What a training shows while it runs: the terminal, TensorBoard, Weights & Biases.
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_tracker_that_is_not_installed_is_named_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(trainer, "get_available_reporting_integrations", lambda: [])
+    with pytest.raises(UserError, match=f"{name} is not installed"):
+        train(tmp_path, "bert", f"trainer.report_to={name}")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_report_to_reaches_the_trainer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "get_available_reporting_integrations", lambda: ["wandb"])
+    asked: list[Any] = []
+
+    def callbacks_of(report_to: list[str]) -> list[type[TrainerCallback]]:
+        asked.append(report_to)
+        return []
+
+    # Trainer turns its argument into callbacks here; the real ones need the trackers' packages.
+    monkeypatch.setattr("transformers.trainer.get_reporting_integration_callbacks", callbacks_of)
+    train(root, "bert", "trainer.report_to=wandb", "trainer.max_steps=1")
+    assert asked == [["wandb"]]
+
+
+def test_tensorboard_files_outlive_the_checkpoints(root: Path) -> None:
+    """TensorBoard itself is not a dependency: a callback writes where its callback would."""
+
+    class Writer(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            logs = Path(args.output_dir) / "runs" / "today"
+            logs.mkdir(parents=True)
+            (logs / "events").write_text("curve")
+
+    with added_callback(Writer()):
+        stage = train(root, "bert", "trainer.max_steps=1")
+    assert (stage / "tensorboard/today/events").read_text() == "curve"
+    assert not (stage / "checkpoints").exists()
+
+
+def test_tensorboard_gets_loss_and_accuracy(root: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stage = train(root, "bert", "trainer.report_to=tensorboard", "trainer.logging_steps=1")
+    (folder,) = (stage / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"train/loss", "eval/accuracy", "eval/reward_ratio"} <= set(events.Tags()["scalars"])

@@ -1,8 +1,9 @@
-"""Single cues that may point to gold: place, repetition, length, formatting, extremes, shared operands.
+"""Single cues that may point to gold (place, repetition, length, formatting, extremes, operands), and gold's places.
 
 A measure is a number per candidate; the attacker picks the highest or the lowest, whichever is better on other pages.
 A key is a label per candidate, such as its value; the attacker picks the candidate whose label is most often gold's on
-other pages.
+other pages. Gold's places are its positions in the pool and its ranks under a scorer: a gold that is never in the
+middle gives itself away as much as one that always is there.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from finrank.evaluation.audit.attackers import FittedScorer, accuracies, check_disjoint, correct_indices
-from finrank.evaluation.audit.features import decimals, parsed, written
+from finrank.evaluation.audit.features import decimals, written
 from finrank.evaluation.audit.medoids import value_ranks
-from finrank.evaluation.metrics import FloatArray
+from finrank.evaluation.intervals import chi_square_p_value
+from finrank.evaluation.metrics import FloatArray, parsed
 from finrank.programs import operands
-from finrank.records import Candidate, Pool, answer_key
+from finrank.programs.value import answer_key
+from finrank.records import Pool
 
 Measure = Callable[[Pool], list[float | None]]  # None: the candidate has no such number, and is never picked first
 Keys = Callable[[Pool], list[str | None]]
@@ -29,55 +33,36 @@ _INNER_COMMA = re.compile(r"\d,\d")
 _PRIOR_POOLS = 0.5
 
 
-@lru_cache(maxsize=65536)
-def _operands(program: str | None) -> tuple[str, ...]:
-    found = parsed(program)
-    return () if found is None else tuple(operands(found))
-
-
-def _numbers(pool: Pool) -> list[float | None]:
-    return [one.answer if isinstance(one.answer, float) else None for one in pool.candidates]
-
-
 def _of_program(measure: Callable[[str], float]) -> Measure:
     return lambda pool: [None if one.program is None else measure(one.program) for one in pool.candidates]
 
 
 def _of_value(measure: Callable[[float], float]) -> Measure:
-    return lambda pool: [None if value is None else measure(value) for value in _numbers(pool)]
+    return lambda pool: [measure(one.answer) if isinstance(one.answer, float) else None for one in pool.candidates]
 
 
 def _steps(program: str) -> float:
-    found = parsed(program)
-    return 0.0 if found is None else float(len(found.steps))
+    return 0.0 if (found := parsed(program)) is None else float(len(found.steps))
 
 
 def _extra_spaces(program: str) -> float:
-    found = parsed(program)
-    return 0.0 if found is None else float(program.count(" ") - str(found).count(" "))
+    return 0.0 if (found := parsed(program)) is None else float(program.count(" ") - str(found).count(" "))
 
 
 def _from_median(pool: Pool) -> list[float | None]:
-    """How far a value is from the median of its pool, in places of the sorted order."""
+    """Positions in sorted order between a value and the median of its pool."""
     ranks = value_ranks(pool)
     middle = (len(ranks) - 1) / 2
-    return [None if value is None else abs(ranks[value] - middle) for value in _numbers(pool)]
+    return _of_value(lambda value: abs(ranks[value] - middle))(pool)
 
 
-def _operand_votes(pool: Pool) -> list[float | None]:
-    """Sum over a candidate's distinct operands of how many members of the pool have them too."""
-    return [None if mean is None else mean * len(own) for mean, own in zip(*_mean_votes(pool), strict=True)]
-
-
-def _mean_operand_votes(pool: Pool) -> list[float | None]:
-    return _mean_votes(pool)[0]
-
-
-def _mean_votes(pool: Pool) -> tuple[list[float | None], list[set[str]]]:
-    own = [set(_operands(one.program)) for one in pool.candidates]
-    votes = Counter(text for members in own for text in members)
-    means = [round(sum(votes[text] for text in some) / len(some), 9) if some else None for some in own]
-    return list(means), own
+def _operand_votes(pool: Pool, *, mean: bool) -> list[float | None]:
+    """Members of the pool that share a candidate's distinct operands: their mean, or their sum."""
+    programs = [parsed(candidate.program) for candidate in pool.candidates]
+    used = [set() if program is None else set(operands(program)) for program in programs]
+    votes = Counter(text for texts in used for text in texts)
+    means = [round(sum(votes[text] for text in texts) / len(texts), 9) if texts else None for texts in used]
+    return [None if one is None else one * (1 if mean else len(texts)) for one, texts in zip(means, used, strict=True)]
 
 
 MEASURES: dict[str, Measure] = {
@@ -90,8 +75,8 @@ MEASURES: dict[str, Measure] = {
     "value": _of_value(lambda value: value),
     "size of the value": _of_value(abs),
     "distance from the median": _from_median,
-    "operand votes": _operand_votes,
-    "mean operand votes": _mean_operand_votes,
+    "operand votes": partial(_operand_votes, mean=False),
+    "mean operand votes": partial(_operand_votes, mean=True),
 }
 
 
@@ -101,7 +86,8 @@ def _value_keys(pool: Pool) -> list[str | None]:
 
 def _sorted_places(pool: Pool) -> list[str | None]:
     ranks = value_ranks(pool)
-    return [None if value is None else f"{ranks[value]} of {len(ranks)}" for value in _numbers(pool)]
+    values = [one.answer if isinstance(one.answer, float) else None for one in pool.candidates]
+    return [None if value is None else f"{ranks[value]} of {len(ranks)}" for value in values]
 
 
 KEYS: dict[str, Keys] = {
@@ -114,49 +100,91 @@ KEYS: dict[str, Keys] = {
 
 def cue_scorers() -> dict[str, FittedScorer]:
     """All cues as scorers that are fitted on some pools and score others."""
-    by_measure = {name: _by_measure(measure) for name, measure in MEASURES.items()}
-    return {**{name: _by_key(keys) for name, keys in KEYS.items()}, **by_measure}
+    return {
+        **{name: partial(_by_key, keys) for name, keys in KEYS.items()},
+        **{name: partial(_by_measure, measure) for name, measure in MEASURES.items()},
+    }
 
 
-def _by_measure(measure: Measure) -> FittedScorer:
-    def scorer(train: Sequence[Pool], audited: Sequence[Pool]) -> list[FloatArray]:
-        check_disjoint(train, audited)
-        up, down = ([_directed(measure(pool), sign) for pool in train] for sign in (1.0, -1.0))
-        sign = 1.0 if accuracies(train, up).sum() >= accuracies(train, down).sum() else -1.0
-        return [_directed(measure(pool), sign) for pool in audited]
-
-    return scorer
+def _by_measure(measure: Measure, train: Sequence[Pool], audited: Sequence[Pool]) -> list[FloatArray]:
+    check_disjoint(train, audited)
+    up, down = ([_directed(measure(pool), sign) for pool in train] for sign in (1.0, -1.0))
+    sign = 1.0 if accuracies(train, up).sum() >= accuracies(train, down).sum() else -1.0
+    return [_directed(measure(pool), sign) for pool in audited]
 
 
 def _directed(numbers: Sequence[float | None], sign: float) -> FloatArray:
     """Ranks of the numbers (equal ones tie), of the negated numbers for sign -1; those without one are last."""
-    order = {value: rank for rank, value in enumerate(sorted({sign * one for one in numbers if one is not None}))}
-    return np.array([-1.0 if one is None else float(order[sign * one]) for one in numbers])
+    present = sorted({sign * number for number in numbers if number is not None})
+    ranks = {value: float(rank) for rank, value in enumerate(present)}
+    return np.array([-1.0 if number is None else ranks[sign * number] for number in numbers])
 
 
-def _by_key(keys_of: Keys) -> FittedScorer:
-    def scorer(train: Sequence[Pool], audited: Sequence[Pool]) -> list[FloatArray]:
-        check_disjoint(train, audited)
-        gold: Counter[str | None] = Counter()
-        every: Counter[str | None] = Counter()
-        for pool in train:
-            keys, correct = keys_of(pool), correct_indices(pool)
-            every.update(keys)
-            gold.update(keys[index] for index in correct)
-        usual = sum(gold.values()) / max(sum(every.values()), 1)
+def _by_key(keys_of: Keys, train: Sequence[Pool], audited: Sequence[Pool]) -> list[FloatArray]:
+    check_disjoint(train, audited)
+    gold: Counter[str | None] = Counter()
+    seen: Counter[str | None] = Counter()
+    for pool in train:
+        keys = keys_of(pool)
+        seen.update(keys)
+        gold.update(keys[index] for index in correct_indices(pool))
+    usual = sum(gold.values()) / max(sum(seen.values()), 1)
 
-        def share(key: str | None) -> float:
-            """The share of gold among candidates with this label, drawn to the usual one where few have it."""
-            if key is None:
-                return -1.0
-            return round((gold[key] + _PRIOR_POOLS * usual) / (every[key] + _PRIOR_POOLS), 12)
+    def share(key: str | None) -> float:
+        """The share of gold among candidates with this label, shrunk to the usual one where few have it."""
+        if key is None:
+            return -1.0
+        return round((gold[key] + _PRIOR_POOLS * usual) / (seen[key] + _PRIOR_POOLS), 12)
 
-        return [np.array([share(key) for key in keys_of(pool)]) for pool in audited]
-
-    return scorer
+    return [np.array([share(key) for key in keys_of(pool)]) for pool in audited]
 
 
-def failed_share(pools: Sequence[Pool]) -> float:
-    """The share of candidates that have no value."""
-    candidates: list[Candidate] = [one for pool in pools for one in pool.candidates]
-    return sum(one.answer is None for one in candidates) / max(len(candidates), 1)
+@dataclass(frozen=True)
+class GoldPlaces:
+    """How often gold is at each place (in pools, or shares of them), and how often if all were as likely."""
+
+    observed: list[float]
+    expected: list[float]
+    p_value: float | None  # chi-square test that all places are as likely; None for too few pools
+
+    @classmethod
+    def of(cls, observed: FloatArray, expected: FloatArray, total: float = 1.0) -> GoldPlaces:
+        """From counts by place, shown as parts of `total`."""
+        shares, even = (observed / total).round(6).tolist(), (expected / total).round(6).tolist()
+        return cls(shares, even, chi_square_p_value(observed, expected))
+
+    def as_json(self, name: str) -> dict[str, list[float] | float | None]:
+        """Plain JSON values, what was observed under `name`."""
+        return {name: self.observed, "expected": self.expected, "p_value": self.p_value}
+
+
+def gold_positions(pools: Sequence[Pool]) -> GoldPlaces:
+    """How often gold is the first, second, ... of its pool.
+
+    Each of several correct candidates counts in equal shares; pools without one are left out.
+    """
+    observed = np.zeros(max(len(pool.candidates) for pool in pools))
+    expected = np.zeros_like(observed)
+    for pool in pools:
+        if correct := correct_indices(pool):
+            observed[correct] += 1 / len(correct)
+            expected[: len(pool.candidates)] += 1 / len(pool.candidates)
+    return GoldPlaces.of(observed, expected)
+
+
+def gold_ranks(pools: Sequence[Pool], scores: Sequence[FloatArray]) -> GoldPlaces:
+    """Shares of the pools in which gold has the highest score, the second highest, ...
+
+    Candidates without a value are left out; tied scores share their ranks, so that the p-value errs on the safe side.
+    """
+    observed = np.zeros(max(len(pool.candidates) for pool in pools))
+    expected = np.zeros_like(observed)
+    for pool, pool_scores in zip(pools, scores, strict=True):
+        alive = pool_scores[[candidate.answer is not None for candidate in pool.candidates]]
+        correct = correct_indices(pool)
+        for score in pool_scores[correct]:
+            higher, equal = int((alive > score).sum()), int((alive == score).sum())
+            observed[higher : higher + equal] += 1 / (equal * len(correct))
+        if correct:
+            expected[: len(alive)] += 1 / len(alive)
+    return GoldPlaces.of(observed, expected, observed.sum() or 1.0)

@@ -1,4 +1,4 @@
-"""What a candidate's own program and value show, as names of binary features for the linear attacker.
+"""Binary features of a candidate's own program and value, by name, for the linear attacker.
 
 Neither page nor question nor siblings are looked at. Numbers go into buckets, so that every feature is there or not:
 
@@ -13,22 +13,21 @@ from __future__ import annotations
 import math
 import sys
 
+from finrank.evaluation.metrics import parsed
+from finrank.page.page import is_year
 from finrank.programs import (
     ARITHMETIC_OPERATIONS,
     Program,
-    ProgramError,
     is_constant,
     is_operand,
     is_reference,
     operands,
-    parse,
     read_number,
 )
 from finrank.programs.shape import shape_of
 from finrank.records import Answer, Candidate
 
 _LARGEST_MAGNITUDE = 9  # powers of ten beyond 10^9 and below 10^-9 share a bucket
-_YEARS = range(1900, 2101)
 _CHARACTERS_PER_BUCKET = 8
 
 
@@ -39,35 +38,20 @@ def features_of(candidate: Candidate) -> list[str]:
     if program is None:
         names.append("program: none")
     else:
-        names += _form_features(program, candidate.program or "")
-        names += _operand_features(program)
-        names += _pair_features(program)
-        names += _joint_features(program, candidate.answer)
+        names += _form_features(program, candidate.program or "") + _operand_features(program)
+        names += _pair_features(program) + _joint_features(program, candidate.answer)
     # Interned: the same few thousand names recur in every pool.
     return [sys.intern(name) for name in dict.fromkeys(names)]
 
 
-def parsed(text: str | None) -> Program | None:
-    """The program written by a text, None where there is no text or it is no program."""
-    try:
-        return None if text is None else parse(text)
-    except ProgramError:
-        return None
-
-
 def decimals(text: str) -> int:
-    """How many digits stand behind the decimal point: 2 for "1,637.50%"."""
+    """Digits behind the decimal point: 2 for "1,637.50%"."""
     return len(text.rstrip("%").partition(".")[2])
 
 
 def written(value: float) -> str:
     """A value in plain digits, at the 5 decimals of the official evaluator: "0.2", "1500000"."""
     return f"{value:.5f}".rstrip("0").rstrip(".")
-
-
-def is_year(text: str) -> bool:
-    """Whether a number is written like a year: "2008", and neither "2008.5" nor "2,008"."""
-    return len(text) == 4 and text.isdecimal() and int(text) in _YEARS
 
 
 def _magnitude(value: float) -> int | str:

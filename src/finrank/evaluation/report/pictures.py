@@ -1,7 +1,7 @@
 """Pictures of the report: small SVG drawings that take their colours from the page around them.
 
-Drawn by matplotlib, text kept as text. Every colour is a stand-in that becomes a CSS variable of the page, so that one
-picture suits light, dark and print. The same data give the same bytes.
+Drawn by matplotlib, text kept as text. Every colour is a placeholder that becomes a CSS variable of the page, so that
+one picture suits light, dark and print. The same data produce the same bytes.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Stand-ins, and what they become in the page.
+from finrank.evaluation.result import ReliabilityBin
+
+# Placeholders, and the colours that replace them in the page.
 _INK, _MUTED, _RULE, _ACCENT, _SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
 _IN_THE_PAGE = {
     _INK: "currentColor",
@@ -49,12 +50,12 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
+_DOTTED: dict[str, Any] = {"color": _MUTED, "linewidth": 0.9, "linestyle": (0, (2, 3))}
 _LONGEST_NAME = 26
 _ROUND = [1, 2, 2.5, 5, 10]  # ticks fall on multiples of these
 
 
-@dataclass(frozen=True)
-class Dot:
+class Dot(NamedTuple):
     """A figure with its interval: one line of `dots`."""
 
     name: str
@@ -64,8 +65,7 @@ class Dot:
     strong: bool = False
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A named line of `curves`: its points (step, value)."""
 
     name: str
@@ -76,14 +76,16 @@ def dots(name: str, rows: Sequence[Dot], description: str, axis: str = "accuracy
     """A line per row: a dot at the value, a bar over its interval, a small tick at chance, the value at the right."""
     with _style(name):
         figure, axes = _figure(0.62 + 0.3 * len(rows))
-        for place, row in enumerate(rows):
+        for height, row in enumerate(rows):
             colour = _ACCENT if row.strong else _INK
             if row.interval is not None:
-                axes.plot(row.interval, [place, place], color=colour, linewidth=2.4 if row.strong else 1.4, alpha=0.75)
+                axes.plot(
+                    row.interval, [height, height], color=colour, linewidth=2.4 if row.strong else 1.4, alpha=0.75
+                )
             if row.chance is not None:
-                axes.plot([row.chance], [place], "|", color=_MUTED, markersize=12, markeredgewidth=1.6)
-            axes.plot([row.value], [place], "o", color=colour, markersize=7 if row.strong else 5)
-            axes.text(1.02, place, f"{row.value:.3f}", va="center", color=colour, transform=axes.get_yaxis_transform())
+                axes.plot([row.chance], [height], "|", color=_MUTED, markersize=12, markeredgewidth=1.6)
+            axes.plot([row.value], [height], "o", color=colour, markersize=7 if row.strong else 5)
+            axes.text(1.02, height, f"{row.value:.3f}", va="center", color=colour, transform=axes.get_yaxis_transform())
         axes.set_yticks(range(len(rows)), [shortened(row.name) for row in rows])
         axes.tick_params(axis="y", length=0, labelcolor=_INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -101,11 +103,7 @@ def curves(name: str, lines: Sequence[Curve], description: str, best_step: float
             marker = "o" if len(line.points) < 20 else None
             axes.plot(*zip(*line.points, strict=True), dash, color=colour, marker=marker, markersize=4, label=line.name)
         if best_step:
-            axes.axvline(best_step, color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
-            axes.annotate(
-                "kept", (best_step, 1.0), (-3, 1), xycoords=("data", "axes fraction"), textcoords="offset points",
-                ha="right", va="bottom", color=_MUTED,
-            )  # fmt: skip
+            _mark(axes, "kept", (best_step, 1.0), (-3, 1), ha="right", va="bottom")
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_ROUND))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
@@ -114,16 +112,15 @@ def curves(name: str, lines: Sequence[Curve], description: str, best_step: float
         return _svg(figure, name, description)
 
 
-def reliability(name: str, bins: Sequence[Mapping[str, float]], description: str) -> str:
+def reliability(name: str, bins: Sequence[ReliabilityBin], description: str) -> str:
     """Accuracy over confidence, a dot per bin whose area grows with its count; the diagonal is perfect calibration."""
     with _style(name):
         figure, axes = _figure(3.2)
-        filled = [one for one in bins if one["n"]]
-        largest = max(one["n"] for one in filled)
-        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
-        points = [one["confidence"] for one in filled], [one["accuracy"] for one in filled]
+        largest = max(one.n for one in bins)
+        axes.plot([0, 1], [0, 1], **_DOTTED)
+        points = [one.confidence for one in bins], [one.accuracy for one in bins]
         axes.plot(*points, color=_ACCENT, linewidth=1.2)
-        axes.scatter(*points, s=[12 + 110 * one["n"] / largest for one in filled], color=_ACCENT, alpha=0.85, zorder=3)
+        axes.scatter(*points, s=[12 + 110 * one.n / largest for one in bins], color=_ACCENT, alpha=0.85, zorder=3)
         _unit_axis(axes, "confidence of the pick")
         axes.set_ylim(-0.03, 1.03)
         axes.set_ylabel("accuracy")
@@ -134,14 +131,10 @@ def risk_coverage(name: str, points: Sequence[Sequence[float]], description: str
     """Accuracy over the share of questions answered, surest first; a thin line at the shipped threshold's coverage."""
     with _style(name):
         figure, axes = _figure(3.2)
-        coverage, accuracy = [one[0] for one in points], [one[1] for one in points]
+        coverage, accuracy = zip(*points, strict=True)
         axes.plot(coverage, accuracy, color=_ACCENT, linewidth=1.8)
         if threshold is not None:
-            axes.axvline(threshold, color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
-            axes.annotate(
-                "threshold", (threshold, 0.0), (4, 4), xycoords=("data", "axes fraction"), textcoords="offset points",
-                color=_MUTED,
-            )  # fmt: skip
+            _mark(axes, "threshold", (threshold, 0.0), (4, 4))
         _unit_axis(axes, "share of the questions answered")
         axes.set_ylim(max(0.0, min(accuracy) - 0.08), 1.03)
         axes.set_ylabel("accuracy of the answers")
@@ -149,7 +142,7 @@ def risk_coverage(name: str, points: Sequence[Sequence[float]], description: str
 
 
 def position_bars(name: str, shares: Sequence[float], description: str) -> str:
-    """The share of picks at each position of the pool; the line is the share that no preference would give."""
+    """The share of picks at each position of the pool; the line is the share without any preference."""
     with _style(name):
         figure, axes = _figure(2.6)
         axes.bar(range(len(shares)), shares, width=0.72, color=_ACCENT, alpha=0.75)
@@ -162,9 +155,9 @@ def position_bars(name: str, shares: Sequence[float], description: str) -> str:
         return _svg(figure, name, description)
 
 
-def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
+def shortened(text: str) -> str:
     """The text, or its beginning and an ellipsis where it is too long for a picture."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
 @contextlib.contextmanager
@@ -179,6 +172,13 @@ def _style(name: str) -> Iterator[None]:
 def _figure(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH, height))
     return figure, figure.add_subplot()
+
+
+def _mark(axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], **alignment: Any) -> None:
+    """A dotted upright line with a word at its side, at a value and a height (0 to 1)."""
+    axes.axvline(at[0], **_DOTTED)
+    units: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate(text, at, offset, color=_MUTED, **units, **alignment)
 
 
 def _share_axis(axes: Axes, rows: Sequence[Dot], label: str) -> None:
@@ -204,16 +204,13 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an `<svg>` element for an HTML page: no ids but those referred to, no size, no fixed colours."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
+    text = stream.getvalue().partition("<svg")[2]
     box = re.search(r'viewBox="([^"]+)"', text)
     assert box is not None
     opening = f'<svg class="picture" viewBox="{box[1]}" role="img" aria-label="{escape(description)}">'
     text = opening + text[text.index(">") + 1 :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
-    for stand_in, colour in _IN_THE_PAGE.items():
-        text = text.replace(stand_in, colour)
+    for placeholder, colour in _IN_THE_PAGE.items():
+        text = text.replace(placeholder, colour)
     return text.strip()

@@ -1,14 +1,13 @@
-"""An evaluation on the screen: the tables, at most 80 columns wide, and the figures in a line."""
+"""An evaluation on the screen: tables at most 80 columns wide, and figures in a line."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from finrank.console import console, say
+from finrank.console import console, say, warn
+from finrank.evaluation.intervals import with_interval
+from finrank.evaluation.result import Breakdowns, CalibrationFigures, EvaluationResult, Figures, ScorerFigures
 
 # The first table: these for every scorer, with intervals.
 _HEADLINE = {"accuracy": "accuracy", "reward_ratio": "reward ratio", "average_reward": "average reward"}
@@ -21,7 +20,7 @@ _FURTHER = {
     "accuracy_pooled": "answers, pooled",
     "accuracy_max": "answers, by best",
 }
-_BESIDE = {
+_COMPARED = {
     "chance": "chance",
     "candidate_only": "control",
     "medoid": "medoid",
@@ -37,95 +36,91 @@ _BREAKDOWNS = {
 }
 
 
-def summary_line(result: Mapping[str, Any]) -> str:
+def print_evaluation(result: EvaluationResult) -> None:
+    """Print the tables, a line each for comparison, bias and confidence, and the troubles as warnings."""
+    figures, other, bias = result.figures, result.comparison, result.bias
+    print_table(
+        figures, f"{result.source.split}: {figures.n} pools, {figures.unanswerable} without a correct candidate"
+    )
+    if other is not None:
+        low, high = other.interval
+        say(
+            f"against {other.other} (accuracy {other.accuracy:.3f}): {other.difference:+.3f} "
+            f"({low:+.3f} to {high:+.3f}), paired test over pages p = {other.p_value:.3g}"
+        )
+    tested = "too few pools to test" if bias.p_value is None else f"p = {bias.p_value:.3g}"
+    say(
+        f"bias: picked positions against even ones: {tested}; scores of {bias.order_invariance.checked} pools in "
+        f"another order differ by up to {bias.order_invariance.max_difference:.2g}"
+    )
+    _print_confidence(result.confidence)
+    for sentence in result.troubles:
+        warn(sentence)
+    print_breakdowns(result.breakdowns)
+
+
+def summary_line(figures: Figures) -> str:
     """The figures in one line, for evaluations during training."""
-    figures = ", ".join(f"{name.replace('_', ' ')} {_cell(result, name)}" for name in ("accuracy", "reward_ratio"))
-    baselines = {name: result["baselines"][name]["accuracy"] for name in ("chance", "constant", "medoid", "oracle")}
-    beside = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in baselines.items())
-    return f"{figures}, average reward {_cell(result, 'average_reward')}; accuracy of {beside}"
+    shown = ", ".join(f"{heading} {_cell(figures.model, metric)}" for metric, heading in _HEADLINE.items())
+    accuracies = {name: row.accuracy for name, row in figures.baselines.items() if row is not None}
+    compared = ", ".join(f"{name} {accuracies[name]:.3f}" for name in ("chance", "constant", "medoid", "oracle"))
+    return f"{shown}; accuracy of {compared}"
 
 
-def print_table(result: Mapping[str, Any], title: str | None = None) -> None:
-    """Print the figures: the model first, then the baselines, with 95 % intervals over pages; then further metrics."""
-    title = title or f"{result['n']} pools, {result['unanswerable']} without a correct candidate"
+def print_table(figures: Figures, title: str) -> None:
+    """Print the model first, then the baselines, with 95 % intervals over pages; then further metrics."""
     table = _table(title, "scorer", *_HEADLINE.values())
-    rows = {"model": result, **result["baselines"]}
+    rows = {"model": figures.model, **figures.baselines}
     for name, row in rows.items():
         cells = ["-"] * len(_HEADLINE) if row is None else [_cell(row, metric) for metric in _HEADLINE]
-        table.add_row(_label(name), *cells, style="bold" if name == "model" else None, end_section=name == "model")
+        style = "bold" if name == "model" else None
+        table.add_row(name.replace("_", " "), *cells, style=style, end_section=name == "model")
     console.print(table)
-    beside = {name: heading for name, heading in _BESIDE.items() if rows[name] is not None}
-    further = _table(None, "metric", "model", *beside.values())
+    compared = {heading: row for name, heading in _COMPARED.items() if (row := rows[name]) is not None}
+    further = _table(None, "metric", "model", *compared)
     for metric, heading in _FURTHER.items():
-        others = [_number(rows[name].get(metric)) for name in beside]
-        further.add_row(heading, _cell(result, metric), *others)
+        others = [with_interval(row.means.get(metric), None) for row in compared.values()]
+        further.add_row(heading, _cell(figures.model, metric), *others)
     console.print(further)
 
 
-def print_breakdowns(breakdowns: Mapping[str, Any]) -> None:
+def print_breakdowns(breakdowns: Breakdowns) -> None:
     """Print the accuracy by kind of question and pool, and which corruptions were picked."""
     table = _table("where it is right", "", "", "pools", "accuracy", "chance")
     for key, heading in _BREAKDOWNS.items():
-        rows = breakdowns[key]
+        rows = getattr(breakdowns, key)
         for number, row in enumerate(rows):
-            cells = [str(row["n"]), _with_interval(row["accuracy"], row["interval"]), f"{row['chance']:.3f}"]
-            table.add_row("" if number else heading, row["name"], *cells, end_section=number == len(rows) - 1)
+            cells = [str(row.n), with_interval(row.accuracy, row.interval), f"{row.chance:.3f}"]
+            table.add_row("" if number else heading, row.name, *cells, end_section=number == len(rows) - 1)
     if table.row_count:
         table.columns[1].justify = "left"
         console.print(table)
     fooled = _table("wrong candidates that were picked, by kind", "kind", "offered", "picked", "share", "chance")
-    for row in breakdowns["fooled_by"]:
-        picked = f"{row['picked']:.0f}"
-        fooled.add_row(row["name"], str(row["offered"]), picked, f"{row['share']:.3f}", f"{row['chance']:.3f}")
+    for kind in breakdowns.fooled_by:
+        fooled.add_row(kind.name, str(kind.offered), f"{kind.picked:.0f}", f"{kind.share:.3f}", f"{kind.chance:.3f}")
     if fooled.row_count:
         console.print(fooled)
 
 
-def print_comparison(result: Mapping[str, Any]) -> None:
-    """Print in a line how the model does against the other one."""
-    other = result["comparison"]
-    low, high = other["interval"]
+def _print_confidence(confidence: CalibrationFigures) -> None:
+    at = ", ".join(f"{accuracy:.3f} at {coverage:.0%}" for coverage, accuracy in confidence.accuracy_at.items())
     say(
-        f"against {other['other']} (accuracy {other['accuracy']:.3f}): {other['difference']:+.3f} "
-        f"({low:+.3f} to {high:+.3f}), paired test over pages p = {other['p_value']:.3g}"
+        f"confidence: calibration error {confidence.ece:.3f} (uncalibrated {confidence.ece_uncalibrated:.3f}), "
+        f"temperature {confidence.temperature:.2f}; accuracy when the surest are answered: {at}"
     )
-
-
-def print_bias(bias: Mapping[str, Any]) -> None:
-    """Print in a line whether picks lie evenly over the positions, and whether scores depend on the order."""
-    tested = "too few pools to test" if bias["p_value"] is None else f"p = {bias['p_value']:.3g}"
-    order = bias["order_invariance"]
-    say(
-        f"bias: picked positions against even ones: {tested}; scores of {order['checked']} pools in another order "
-        f"differ by up to {order['max_difference']:.2g}"
-    )
-
-
-def print_confidence(confidence: Mapping[str, Any]) -> None:
-    """Print how well the probabilities tell, and what answering only when sure would give."""
-    at = ", ".join(
-        f"{accuracy:.3f} at {float(coverage):.0%}"
-        for coverage, accuracy in confidence["accuracy_at"].items()
-        if accuracy is not None
-    )
-    say(
-        f"confidence: calibration error {confidence['ece']:.3f} (uncalibrated {confidence['ece_uncalibrated']:.3f}), "
-        f"temperature {confidence['temperature']:.2f}; accuracy when the surest are answered: {at}"
-    )
-    shipped = confidence.get("shipped")
-    if shipped is not None and shipped["threshold"] is not None:
-        found = "none is answered" if shipped["accuracy"] is None else f"accuracy {shipped['accuracy']:.3f}"
+    shipped, threshold = confidence.shipped, confidence.threshold
+    if shipped is not None and shipped.threshold is not None:
+        answered = "none is answered" if shipped.accuracy is None else f"accuracy {shipped.accuracy:.3f}"
         say(
-            f"the threshold in the model folder, {shipped['threshold']:.3f} at temperature "
-            f"{shipped['temperature']:.2f}: {found}, on {shipped['coverage']:.0%} of these pools"
+            f"the threshold in the model folder, {shipped.threshold:.3f} at temperature "
+            f"{shipped.temperature:.2f}: {answered}, on {shipped.coverage:.0%} of these pools"
         )
-    threshold = confidence["threshold"]
     if threshold is None:
         say("no threshold reaches the wanted accuracy on these pools: ranking abstains from nothing")
         return
     say(
-        f"answering at a confidence of {threshold['value']:.3f} and more: accuracy {threshold['accuracy']:.3f}, surely "
-        f"above {threshold['lower_bound']:.3f} (wanted {threshold['wanted_accuracy']}), on {threshold['coverage']:.0%}"
+        f"answering at a confidence of {threshold.value:.3f} and more: accuracy {threshold.accuracy:.3f}, surely "
+        f"above {threshold.lower_bound:.3f} (wanted {threshold.wanted_accuracy}), on {threshold.coverage:.0%}"
     )
 
 
@@ -138,20 +133,5 @@ def _table(title: str | None, first: str, *headings: str) -> Table:
     return table
 
 
-def _label(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _cell(row: Mapping[str, Any], metric: str) -> str:
-    value = row.get(metric)
-    if value is None:
-        return "-"
-    return _with_interval(value, row["intervals"][metric])
-
-
-def _with_interval(value: float, interval: Sequence[float] | None) -> str:
-    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval[0]:.3f}-{interval[1]:.3f})"
+def _cell(row: ScorerFigures, metric: str) -> str:
+    return with_interval(row.means.get(metric), row.intervals.get(metric))

@@ -1,12 +1,13 @@
-"""The last layer's feed-forward block computes what is pooled and no more.
+"""Hooks by which the last layer's feed-forward block computes the pooled tokens alone.
 
-Nobody pools the prefix, nor, with `pooling: last`, any but one token of a candidate. Of those tokens the last layer
-needs keys and values; its feed-forward block, two thirds of a layer's products and more, runs on the pooled ones alone.
+Nothing reads the prefix's last hidden states, nor, with `pooling: last`, those of any but one token per candidate. The
+last layer needs keys and values of these tokens, but its feed-forward block, at least two thirds of a layer's products,
+runs on pooled tokens only. The packed routes pass their indices, counted through the whole batch, as the keyword
+argument `pooled`:
 
     tokens   p p p a a b        `pooled` with pooling mean: [3, 4, 5], with last: [4, 5]
 
-The packed routes hand the places of the pooled tokens through the model as a keyword argument, `pooled`, which hooks on
-the last layer read. Without it (the route `naive`) the layer is as it was.
+Without `pooled` (route `naive`) the layer is unchanged.
 
 Legend of shape suffixes: B rows of the batch, T tokens of a row, R pooled tokens of the whole batch, D width.
 """
@@ -20,9 +21,9 @@ from torch import Tensor, nn
 
 
 def compute_only_pooled(base: Any) -> None:
-    """Put the hooks on a transformers base model, BERT or of Llama's kind; layers stay as they are.
+    """Put the hooks on a transformers base model, BERT or of Llama's kind.
 
-    Rows of the last hidden state that are not in `pooled` then mean nothing.
+    Rows of the last hidden state that are not in `pooled` are meaningless from then on.
     """
     if base.config.model_type == "bert":
         layer = base.encoder.layer[-1]
@@ -30,34 +31,32 @@ def compute_only_pooled(base: Any) -> None:
         layer.register_forward_hook(_scatter_layer, with_kwargs=True)
         return
     layer = base.layers[-1]
-    # Noted inside the layer, and not before it, so that recomputing a checkpoint notes it too.
+    # Inside the layer and not before it, so that recomputing a checkpoint notes `pooled` again.
     layer.self_attn.register_forward_pre_hook(_note, with_kwargs=True)
     layer.mlp.register_forward_pre_hook(_gather_block)
     layer.mlp.register_forward_hook(_scatter_block)
 
 
-def gather(hidden_BTD: Tensor, pooled: Tensor) -> Tensor:
-    """The pooled rows, [1, pooled tokens, width]; places count through the whole batch."""
-    return hidden_BTD.flatten(0, 1)[pooled].unsqueeze(0)
+def _gather(hidden_BTD: Tensor, pooled_R: Tensor) -> Tensor:
+    return hidden_BTD.flatten(0, 1)[pooled_R].unsqueeze(0)
 
 
-def scatter(rows_1RD: Tensor, pooled: Tensor, batch: int, tokens: int) -> Tensor:
-    """The rows at their places among zeros, [batch, tokens, width]."""
+def _scatter(rows_1RD: Tensor, pooled_R: Tensor, batch: int, tokens: int) -> Tensor:
     empty_TD = rows_1RD.new_zeros(batch * tokens, rows_1RD.shape[-1])
-    return empty_TD.index_copy(0, pooled, rows_1RD[0]).view(batch, tokens, -1)
+    return empty_TD.index_copy(0, pooled_R, rows_1RD[0]).view(batch, tokens, -1)
 
 
 def _gather_attention(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-    pooled = kwargs.get("pooled")
-    return output if pooled is None else (gather(output[0], pooled), *output[1:])
+    pooled_R = kwargs.get("pooled")
+    return output if pooled_R is None else (_gather(output[0], pooled_R), *output[1:])
 
 
 def _scatter_layer(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-    pooled = kwargs.get("pooled")
-    return output if pooled is None else scatter(output, pooled, *args[0].shape[:2])
+    pooled_R = kwargs.get("pooled")
+    return output if pooled_R is None else _scatter(output, pooled_R, *args[0].shape[:2])
 
 
-# A block whose residual goes around it takes no keyword arguments: the attention just before notes them, per thread.
+# Llama's feed-forward block takes no keyword arguments: the attention before it notes them, per thread.
 _noted = threading.local()
 
 
@@ -69,8 +68,8 @@ def _gather_block(_: nn.Module, args: tuple[Tensor]) -> Any:
     if _noted.pooled is None:
         return None
     _noted.rows = args[0].shape[:2]
-    return (gather(args[0], _noted.pooled),)
+    return (_gather(args[0], _noted.pooled),)
 
 
 def _scatter_block(_: nn.Module, args: Any, output: Tensor) -> Tensor:
-    return output if _noted.pooled is None else scatter(output, _noted.pooled, *_noted.rows)
+    return output if _noted.pooled is None else _scatter(output, _noted.pooled, *_noted.rows)

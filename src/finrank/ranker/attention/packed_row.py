@@ -1,8 +1,8 @@
-"""Packing: all candidates of a question in one row behind one copy of its prefix, and the routes over such rows.
+"""Packing: a question's candidates in one row behind one copy of its prefix, and the routes `mask` and `naive`.
 
     tokens     p p p p a a a b b          prefix, candidate 1, candidate 2
     segments   0 0 0 0 1 1 1 2 2          padding is -1
-    positions  0 1 2 3 4 5 6 4 5          restart after the prefix, as if each candidate stood there alone
+    positions  0 1 2 3 4 5 6 4 5          restart after the prefix, as if each candidate followed it alone
 
 A token attends to the prefix and to its own segment, never to a sibling. For a causal model this equals scoring each
 candidate behind its own copy of the prefix; for an encoder it is a prefix-LM mask (Raffel et al. 2020, section 3.2.3):
@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from finrank.ranker.attention.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -44,99 +46,116 @@ class EncodedPool:
         return [replace(self, candidates=[candidate]) for candidate in self.candidates]
 
 
-def mask_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
-    """The route `mask`: one vector per candidate [all candidates, width] in float32, one packed row per question."""
+@dataclass(frozen=True)
+class Backbone:
+    """The encoder as the routes run it."""
+
+    encoder: Any
+    """A transformers base model wrapped by peft."""
+    causal: bool
+    pooling: str
+    """What becomes of a candidate's last hidden states: their "mean", or the "last" of them."""
+    tuning: Tuning
+    obstacle: str | None = None
+    """Why this architecture can take no route but `naive`; None when it can take all."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.encoder.device)
+
+
+class Packed(NamedTuple):
+    """Pools as rows of one batch; `candidate_mask` is true where a candidate exists."""
+
+    ids_BT: Tensor
+    positions_BT: Tensor
+    segments_BT: Tensor
+    candidate_mask_BN: Tensor
+
+
+def mask_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
+    """Route `mask`: one vector per candidate [all candidates, width] in float32, one packed row per question."""
     packed = pack(pools)
-    pooled = pooled_places(packed["segments"], pooling)
-    batch = {name: value.to(encoder.device) for name, value in packed.items()}
-    hidden_BTD = encoder(
-        input_ids=batch["input_ids"],
-        position_ids=batch["position_ids"],
-        attention_mask=attention_mask(batch["segments"], causal),
+    pooled_R = pooled_tokens_of_rows(packed.segments_BT, backbone.pooling).to(backbone.device)
+    packed = Packed(*(tensor.to(backbone.device) for tensor in packed))
+    hidden_BTD = backbone.encoder(
+        input_ids=packed.ids_BT,
+        position_ids=packed.positions_BT,
+        attention_mask=attention_mask(packed.segments_BT, backbone.causal),
         use_cache=False,
-        pooled=pooled.to(encoder.device),
+        pooled=pooled_R,
     ).last_hidden_state
-    return _pool(hidden_BTD, batch["segments"], batch["candidate_mask"], pooling)
+    return _pool(hidden_BTD, packed, backbone.pooling)
 
 
-def naive_vectors(
-    encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str, *, prefix_mask: bool
-) -> Tensor:
-    """The route `naive`: the same vectors with a copy of the prefix before each candidate.
+def naive_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
+    """Route `naive`: the same vectors, with a copy of the prefix before each candidate.
 
-    `prefix_mask` keeps the prefix of an encoder from seeing the candidate, as the packed routes do. Without it the
-    architecture attends as it does by itself, window and positions included.
+    The prefix of an encoder does not see the candidate, as on the packed routes. An architecture that cannot be packed
+    attends as it does by itself, window and positions included.
     """
-    batch = {name: value.to(encoder.device) for name, value in pack([one for p in pools for one in p.alone()]).items()}
-    # Padding stands on the right, where no causal token sees it.
-    options: dict[str, Any] = {"attention_mask": (batch["segments"] >= 0).long()}
-    if prefix_mask:
-        mask = None if causal else attention_mask(batch["segments"], causal)
-        options = {"attention_mask": mask, "position_ids": batch["position_ids"]}
-    hidden_BTD = encoder(input_ids=batch["input_ids"], use_cache=False, **options).last_hidden_state
-    return _pool(hidden_BTD, batch["segments"], batch["candidate_mask"], pooling)
+    packed = Packed(*(tensor.to(backbone.device) for tensor in pack([one for pool in pools for one in pool.alone()])))
+    # Padding is on the right, where no causal token sees it.
+    options: dict[str, Any] = {"attention_mask": (packed.segments_BT >= 0).long()}
+    if backbone.obstacle is None:
+        mask = None if backbone.causal else attention_mask(packed.segments_BT, causal=False)
+        options = {"attention_mask": mask, "position_ids": packed.positions_BT}
+    hidden_BTD = backbone.encoder(input_ids=packed.ids_BT, use_cache=False, **options).last_hidden_state
+    return _pool(hidden_BTD, packed, backbone.pooling)
 
 
-def _pool(hidden_BTD: Tensor, segments_BT: Tensor, candidate_mask_BN: Tensor, pooling: str) -> Tensor:
+def _pool(hidden_BTD: Tensor, packed: Packed, pooling: str) -> Tensor:
     with torch.autocast(device_type=hidden_BTD.device.type, enabled=False):
         hidden_BTD = hidden_BTD.to(torch.promote_types(hidden_BTD.dtype, torch.float32))
-        weights_BNT = pooling_weights(segments_BT, candidate_mask_BN.shape[1], pooling, hidden_BTD.dtype)
+        candidates = packed.candidate_mask_BN.shape[1]
+        weights_BNT = pooling_weights(packed.segments_BT, candidates, pooling, hidden_BTD.dtype)
         pooled_BND = weights_BNT @ hidden_BTD
-    return pooled_BND[candidate_mask_BN]
+    return pooled_BND[packed.candidate_mask_BN]
 
 
-def pack(pools: Sequence[EncodedPool]) -> dict[str, Tensor]:
-    """Pack pools into rows of one batch; the value of the padding never matters, since it is masked.
-
-    Returns `input_ids`, `position_ids` and `segments`, each [batch, tokens], and `candidate_mask` [batch, candidates],
-    true where a candidate exists.
+def pack(pools: Sequence[EncodedPool]) -> Packed:
+    """Pack pools into rows of one batch; the ids of padding never matter, since it is masked.
 
     >>> batch = pack([EncodedPool("q", [7, 8], [[1, 2], [3]])])
-    >>> batch["input_ids"].tolist(), batch["segments"].tolist(), batch["position_ids"].tolist()
+    >>> batch.ids_BT.tolist(), batch.segments_BT.tolist(), batch.positions_BT.tolist()
     ([[7, 8, 1, 2, 3]], [[0, 0, 1, 1, 2]], [[0, 1, 2, 3, 2]])
     """
-    longest = max(pool.length for pool in pools)
-    most = max(len(pool.candidates) for pool in pools)
-    ids_BT = torch.zeros((len(pools), longest), dtype=torch.long)
-    positions_BT = torch.zeros((len(pools), longest), dtype=torch.long)
-    segments_BT = torch.full((len(pools), longest), -1)
-    candidate_mask_BN = torch.zeros((len(pools), most), dtype=torch.bool)
+    shape = (len(pools), max(pool.length for pool in pools))
+    ids_BT = torch.zeros(shape, dtype=torch.long)
+    positions_BT = torch.zeros(shape, dtype=torch.long)
+    segments_BT = torch.full(shape, -1)
+    candidate_mask_BN = torch.zeros((len(pools), max(len(pool.candidates) for pool in pools)), dtype=torch.bool)
     for row, pool in enumerate(pools):
         start = 0
         for segment, tokens in enumerate([pool.prefix, *pool.candidates]):
-            stop = start + len(tokens)
+            span = slice(start, start + len(tokens))
             first = 0 if segment == 0 else len(pool.prefix)
-            ids_BT[row, start:stop] = torch.tensor(tokens)
-            positions_BT[row, start:stop] = torch.arange(first, first + len(tokens))
-            segments_BT[row, start:stop] = segment
-            start = stop
+            ids_BT[row, span] = torch.tensor(tokens)
+            positions_BT[row, span] = torch.arange(first, first + len(tokens))
+            segments_BT[row, span] = segment
+            start = span.stop
         candidate_mask_BN[row, : len(pool.candidates)] = True
-    return {
-        "input_ids": ids_BT,
-        "position_ids": positions_BT,
-        "segments": segments_BT,
-        "candidate_mask": candidate_mask_BN,
-    }
+    return Packed(ids_BT, positions_BT, segments_BT, candidate_mask_BN)
 
 
 def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:
     """Boolean mask [batch, 1, tokens, tokens], true where a query (row) may attend to a key (column).
 
-    Padding sees itself and the prefix, so that no row is empty (an empty row gives NaN).
+    Padding sees itself and the prefix, so that no row is empty (an empty row causes NaN).
     """
-    query_BT1 = segments_BT.unsqueeze(2)
     key_B1T = segments_BT.unsqueeze(1)
-    allowed_BTT = (key_B1T == 0) | (key_B1T == query_BT1)
+    allowed_BTT = (key_B1T == 0) | (key_B1T == segments_BT.unsqueeze(2))
     if causal:
         allowed_BTT = allowed_BTT.tril()
     return allowed_BTT.unsqueeze(1)
 
 
-def pooled_places(segments_BT: Tensor, pooling: str) -> Tensor:
-    """Places, counted through the whole batch, of the tokens that `pooling_weights` gives a weight.
+def pooled_tokens_of_rows(segments_BT: Tensor, pooling: str) -> Tensor:
+    """Indices, counted through the whole batch, of the tokens to which `pooling_weights` gives a weight.
 
     >>> segments = torch.tensor([[0, 1, 1, 2], [0, 1, -1, -1]])
-    >>> pooled_places(segments, "mean").tolist(), pooled_places(segments, "last").tolist()
+    >>> pooled_tokens_of_rows(segments, "mean").tolist(), pooled_tokens_of_rows(segments, "last").tolist()
     ([1, 2, 3, 5], [2, 3, 5])
     """
     pooled_BT = segments_BT > 0
@@ -154,7 +173,7 @@ def pooling_weights(segments_BT: Tensor, candidates: int, pooling: str, dtype: t
     numbers_N1 = torch.arange(1, candidates + 1, device=segments_BT.device).unsqueeze(1)
     own_BNT = segments_BT.unsqueeze(1) == numbers_N1
     if pooling == "last":
-        places_T = torch.arange(1, segments_BT.shape[1] + 1, device=segments_BT.device)
-        ranked_BNT = own_BNT * places_T
+        steps_T = torch.arange(1, segments_BT.shape[1] + 1, device=segments_BT.device)
+        ranked_BNT = own_BNT * steps_T
         own_BNT = own_BNT & (ranked_BNT == ranked_BNT.amax(dim=2, keepdim=True))
     return own_BNT.to(dtype) / own_BNT.sum(dim=2, keepdim=True).clamp(min=1)

@@ -1,152 +1,122 @@
 """The routes without padding: `split`, one pass over prefixes and candidates, and `cached`, prefixes before candidates.
 
-`split` is differentiable and works under activation checkpointing. `cached` is for inference: the prefix pass ends at
-the last layer's keys and values (nobody pools the prefix), and candidates follow in chunks, so that memory does not
-grow with their number.
+`split` is differentiable and works under activation checkpointing. `cached` is for inference: candidates follow their
+prefixes in chunks, so that memory does not grow with their number.
 
 Legend of shape suffixes: T tokens of the stream, N candidates, C tokens of the longest candidate, D width.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.attention.shared_prefix import Group, Layout, PrefixCache, PrefixDone, group_candidates
+from finrank.ranker.attention.packed_row import Backbone, EncodedPool
+from finrank.ranker.attention.shared_prefix import CandidatePass, Group, PrefixPass, WholePass, group_candidates
 
-# Up to so many tokens of prefixes and candidates one pass is taken: on a CPU it is faster than two
-# (docs/experiments.md), a GPU has enough to do in one and saves the launches of the other.
-_ONE_PASS_TOKENS = {"cpu": 800, "cuda": 4096}
-# Candidate tokens per pass of `cached`.
-_CHUNK_TOKENS = {"cpu": 1024, "cuda": 16384}
+Span = tuple[int, int]
 
 
-def split_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
-    """One vector per candidate [all candidates, width] in float32, from one pass; pools one after the other."""
-    device = encoder.device
-    tokens: list[int] = []
-    positions: list[int] = []
-    prefixes, groups, spans = [], [], []
-    for pool in pools:
-        begin = len(tokens)
-        tokens += pool.prefix
-        positions += range(len(pool.prefix))
-        prefixes.append((begin, len(tokens)))
-        groups.append(group_candidates([len(candidate) for candidate in pool.candidates], len(tokens), device))
-        spans += _add_candidates(pool, range(len(pool.candidates)), tokens, positions)
-    hidden_TD = _encode(encoder, tokens, positions, Layout(causal, prefixes, groups), pooled_tokens(spans, pooling))
-    return pool_spans(hidden_TD, spans, pooling)
+def split_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
+    """Route `split`: one vector per candidate [all candidates, width] in float32, from one pass."""
+    stream = _Stream(backbone)
+    questions = [(stream.add_prefix(pool), stream.add_candidates(pool, range(len(pool.candidates)))) for pool in pools]
+    return stream.vectors(WholePass(backbone.causal, questions))
 
 
-def cached_vectors(encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str) -> Tensor:
-    """The same for inference: in one pass where all is short, else in two kinds of pass."""
-    kind = encoder.device.type
-    if sum(pool.length for pool in pools) <= _ONE_PASS_TOKENS.get(kind, _ONE_PASS_TOKENS["cuda"]):
-        return split_vectors(encoder, pools, causal, pooling)
-    chunk = _CHUNK_TOKENS.get(kind, _CHUNK_TOKENS["cuda"])
-    return two_pass_vectors(encoder, pools, causal, pooling, chunk_tokens=chunk)
+def cached_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
+    """Route `cached`: the same for inference, in one pass where all is short, else prefixes first.
 
-
-def two_pass_vectors(
-    encoder: Any, pools: Sequence[EncodedPool], causal: bool, pooling: str, *, chunk_tokens: int
-) -> Tensor:
-    """The same from two kinds of pass: all prefixes, then candidates in chunks of so many tokens.
-
-    For inference: nothing of it is meant to have gradients.
+    Of the prefixes' last layer only keys and values matter: nothing is pooled, so little more of it is computed.
     """
-    device = encoder.device
-    cache, prefixes = _encode_prefixes(encoder, pools, causal)
-    vectors = []
-    for chunk in _chunks(pools, chunk_tokens):
-        tokens: list[int] = []
-        positions: list[int] = []
-        groups: list[list[Group]] = []
-        spans = []
-        for number, candidates in chunk:
-            lengths = [len(pools[number].candidates[index]) for index in candidates]
-            groups.append(group_candidates(lengths, len(tokens), device))
-            spans += _add_candidates(pools[number], candidates, tokens, positions)
-        layout = Layout(causal, [prefixes[number] for number, _ in chunk], groups, cache)
-        hidden_TD = _encode(encoder, tokens, positions, layout, pooled_tokens(spans, pooling))
-        vectors.append(pool_spans(hidden_TD, spans, pooling))
-    return torch.cat(vectors)
+    if sum(pool.length for pool in pools) <= backbone.tuning.one_pass_tokens:
+        return split_vectors(backbone, pools)
+    stream = _Stream(backbone)
+    prefix_pass = PrefixPass(backbone.causal, [stream.add_prefix(pool) for pool in pools])
+    stream.encode(prefix_pass)
+    vectors_ND = []
+    for chunk in _chunks(pools, backbone.tuning.chunk_tokens):
+        stream = _Stream(backbone)
+        questions = [
+            (prefix_pass.prefixes[number], stream.add_candidates(pools[number], candidates))
+            for number, candidates in chunk.items()
+        ]
+        vectors_ND.append(stream.vectors(CandidatePass(backbone.causal, questions, prefix_pass.kept)))
+    return torch.cat(vectors_ND)
 
 
-def _encode_prefixes(
-    encoder: Any, pools: Sequence[EncodedPool], causal: bool
-) -> tuple[PrefixCache, list[tuple[int, int]]]:
-    tokens: list[int] = []
-    positions: list[int] = []
-    prefixes = []
-    for pool in pools:
-        prefixes.append((len(tokens), len(tokens) + len(pool.prefix)))
-        tokens += pool.prefix
-        positions += range(len(pool.prefix))
-    cache = PrefixCache(layers=encoder.config.num_hidden_layers)
-    with contextlib.suppress(PrefixDone):
-        _encode(encoder, tokens, positions, Layout(causal, prefixes, [[]] * len(pools), cache), [])
-    return cache, prefixes
+@dataclass
+class _Stream:
+    """The tokens of one pass, their positions, and where its candidates are."""
+
+    backbone: Backbone
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    def add_prefix(self, pool: EncodedPool) -> slice:
+        """Append a prefix; returns its slice of the stream."""
+        begin = len(self.tokens)
+        self.tokens += pool.prefix
+        self.positions += range(len(pool.prefix))
+        return slice(begin, len(self.tokens))
+
+    def add_candidates(self, pool: EncodedPool, indices: Sequence[int]) -> list[Group]:
+        """Append candidates of a pool, at the positions after its prefix; returns them as groups."""
+        start, first = len(self.tokens), len(pool.prefix)
+        chosen = [pool.candidates[index] for index in indices]
+        for candidate in chosen:
+            self.spans.append((len(self.tokens), len(self.tokens) + len(candidate)))
+            self.tokens += candidate
+            self.positions += range(first, first + len(candidate))
+        limit = self.backbone.tuning.group_tokens
+        return group_candidates([len(candidate) for candidate in chosen], start, limit, self.backbone.device)
+
+    def encode(self, layout: WholePass | PrefixPass | CandidatePass) -> Tensor:
+        """The last hidden states [tokens, width]; only those of pooled tokens mean anything."""
+        device = self.backbone.device
+        pooled = pooled_tokens(self.spans, self.backbone.pooling)
+        hidden_1TD: Tensor = self.backbone.encoder(
+            input_ids=torch.tensor([self.tokens], device=device),
+            position_ids=torch.tensor([self.positions], device=device),
+            use_cache=False,
+            layout=layout,
+            pooled=torch.tensor(pooled, dtype=torch.long, device=device) if len(pooled) < len(self.tokens) else None,
+        ).last_hidden_state
+        return hidden_1TD[0]
+
+    def vectors(self, layout: WholePass | CandidatePass) -> Tensor:
+        """One vector per candidate [candidates, width] in float32."""
+        return pool_spans(self.encode(layout), self.spans, self.backbone.pooling)
 
 
-def _add_candidates(
-    pool: EncodedPool, candidates: Sequence[int], tokens: list[int], positions: list[int]
-) -> list[tuple[int, int]]:
-    """Append candidates to the stream; gives the place of each."""
-    spans = []
-    after = len(pool.prefix)
-    for index in candidates:
-        own = pool.candidates[index]
-        spans.append((len(tokens), len(tokens) + len(own)))
-        tokens += own
-        positions += range(after, after + len(own))
-    return spans
-
-
-def _chunks(pools: Sequence[EncodedPool], most: int) -> list[list[tuple[int, range]]]:
-    """Candidates in passes of at most `most` tokens (a longer candidate stands alone): (pool, its candidates), …"""
-    chunks: list[list[tuple[int, range]]] = [[]]
+def _chunks(pools: Sequence[EncodedPool], limit: int) -> list[dict[int, list[int]]]:
+    """Passes of at most `limit` candidate tokens (a longer candidate has its own), each {pool: its candidates}."""
+    chunks: list[dict[int, list[int]]] = [{}]
     used = 0
     for number, pool in enumerate(pools):
-        first = 0
         for index, candidate in enumerate(pool.candidates):
-            if used and used + len(candidate) > most:
-                if index > first:
-                    chunks[-1].append((number, range(first, index)))
-                chunks.append([])
-                first, used = index, 0
+            if used and used + len(candidate) > limit:
+                chunks.append({})
+                used = 0
+            chunks[-1].setdefault(number, []).append(index)
             used += len(candidate)
-        chunks[-1].append((number, range(first, len(pool.candidates))))
     return chunks
 
 
-def _encode(encoder: Any, tokens: list[int], positions: list[int], layout: Layout, pooled: Sequence[int]) -> Tensor:
-    device = encoder.device
-    some = 0 < len(pooled) < len(tokens)
-    hidden_1TD: Tensor = encoder(
-        input_ids=torch.tensor([tokens], device=device),
-        position_ids=torch.tensor([positions], device=device),
-        use_cache=False,
-        layout=layout,
-        pooled=torch.tensor(pooled, device=device) if some else None,
-    ).last_hidden_state
-    return hidden_1TD[0]
-
-
-def pooled_tokens(spans: Sequence[tuple[int, int]], pooling: str) -> list[int]:
-    """Places of the tokens that `pool_spans` reads.
+def pooled_tokens(spans: Sequence[Span], pooling: str) -> list[int]:
+    """Indices of the tokens that `pool_spans` reads.
 
     >>> pooled_tokens([(3, 5), (5, 6)], "mean"), pooled_tokens([(3, 5), (5, 6)], "last")
     ([3, 4, 5], [4, 5])
     """
-    return [place for begin, end in spans for place in range(end - 1 if pooling == "last" else begin, end)]
+    return [index for begin, end in spans for index in range(end - 1 if pooling == "last" else begin, end)]
 
 
-def pool_spans(hidden_TD: Tensor, spans: Sequence[tuple[int, int]], pooling: str) -> Tensor:
+def pool_spans(hidden_TD: Tensor, spans: Sequence[Span], pooling: str) -> Tensor:
     """Each span's mean or last hidden state, [spans, width] in float32.
 
     >>> pool_spans(torch.tensor([[1.0], [2.0], [6.0]]), [(0, 2), (2, 3)], "mean").tolist()
@@ -158,7 +128,7 @@ def pool_spans(hidden_TD: Tensor, spans: Sequence[tuple[int, int]], pooling: str
     begins_N1 = torch.tensor([[begin] for begin, _ in spans])
     lengths_N1 = torch.tensor([[end - begin] for begin, end in spans])
     steps_C = torch.arange(int(lengths_N1.max()))
-    real_NC = (steps_C < lengths_N1).to(hidden_TD.device)
-    places_NC = (begins_N1 + steps_C.minimum(lengths_N1 - 1)).to(hidden_TD.device)
-    real_NC1 = real_NC.unsqueeze(2)
-    return (hidden_TD[places_NC] * real_NC1).sum(dim=1) / real_NC1.sum(dim=1)
+    is_token_NC = (steps_C < lengths_N1).to(hidden_TD.device)
+    index_NC = (begins_N1 + steps_C.minimum(lengths_N1 - 1)).to(hidden_TD.device)
+    is_token_NC1 = is_token_NC.unsqueeze(2)
+    return (hidden_TD[index_NC] * is_token_NC1).sum(dim=1) / is_token_NC1.sum(dim=1)

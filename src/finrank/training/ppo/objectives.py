@@ -1,7 +1,7 @@
 """Objectives of a policy that chooses among the candidates of a pool: the softmax over their scores.
 
 Shapes: B pools, N candidates, S actions drawn per pool. A pool with fewer than N candidates has log-probability minus
-infinity at the places that it lacks; no sum below counts those.
+infinity in the rest of its row; no sum below counts those.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from torch import Tensor
 
 
 def expectation(logp_BN: Tensor, values_BN: Tensor) -> Tensor:
-    """Expected value of `values_BN` under the policy, [pools].
+    """Expected value of `values_BN` under the policy, [pools]; of the rewards it is the exact objective.
+
+    All actions and their rewards are known, so nothing is estimated. The gradient is Σ π(a) (r(a) − E[r]) ∇ log π(a),
+    the policy gradient theorem (Sutton et al. 2000) for one step; the softmax's derivative brings the baseline E[r].
 
     >>> expectation(torch.tensor([[0.25, 0.75]]).log(), torch.tensor([[1.0, 0.2]]))
     tensor([0.4000])
@@ -40,22 +43,13 @@ def kl_divergence(logp_BN: Tensor, reference_BN: Tensor) -> Tensor:
     return expectation(logp_BN, logp_BN - reference_BN.masked_fill(~present_BN, 0.0))
 
 
-def exact_objective(logp_BN: Tensor, rewards_BN: Tensor) -> Tensor:
-    """Expected reward in closed form, [pools]: all actions and their rewards are known, so nothing is estimated.
-
-    Its gradient is Σ π(a) (r(a) − E[r]) ∇ log π(a), the policy gradient theorem (Sutton et al. 2000) for one step; the
-    baseline E[r] is there by the softmax's own derivative.
-    """
-    return expectation(logp_BN, rewards_BN)
-
-
 def clipped_objective(
     logp_BN: Tensor, old_BN: Tensor, actions_BS: Tensor, advantages_BS: Tensor, clip_range: float
 ) -> Tensor:
     """PPO's clipped surrogate, mean over the actions drawn, [pools] (Schulman et al. 2017, equation 7).
 
-    `old_BN` are log-probabilities of the policy that drew the actions. For a ratio of 1.5, a clip range of 0.2 and an
-    advantage of 1 it is 1.2, for the advantage -1 it is -1.5: the bound is taken only where it makes less of a gain.
+    `old_BN` are log-probabilities of the policy that drew the actions. The ratio is bounded only where that lowers the
+    objective:
 
     >>> old, new = torch.tensor([[0.4, 0.6]]).log(), torch.tensor([[0.6, 0.4]]).log()
     >>> clipped_objective(new, old, torch.tensor([[0]]), torch.tensor([[1.0]]), 0.2)
@@ -71,7 +65,7 @@ def clipped_objective(
 def adapted(kl_coefficient: float, kl: float, target: float) -> float:
     """The KL coefficient after a rollout with this KL: moved by at most a tenth (after Ziegler et al. 2019, 2.2).
 
-    They clip the relative error at 0.2, for thousands of rollouts; here there are tens, and it is clipped at 1.
+    They clip the relative error at 0.2, for thousands of rollouts; for tens of rollouts it is clipped at 1 here.
 
     >>> adapted(0.1, kl=0.3, target=0.1), adapted(0.1, kl=0.1, target=0.1), adapted(0.1, kl=0.0, target=0.1)
     (0.11000000000000001, 0.1, 0.09000000000000001)

@@ -1,4 +1,4 @@
-"""What PPO remembers beside the model: the order of its pools, the SFT policy, and the rollout that is learned from.
+"""The state of PPO beside the model: the order of its pools, the SFT policy, and the current rollout.
 
 Log-probabilities and actions are kept per candidate as stored, not per position: batches hold candidates shuffled.
 """
@@ -15,8 +15,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch.utils.data import Sampler
 
-from finrank.training.batches import PoolDataset, seeded_random
-from finrank.training.settings import PPOSettings
+from finrank.seeds import seeded_random
+from finrank.training.batches import PoolDataset, batches_by_length
+from finrank.training.config import PPOSettings
 
 PerCandidate = dict[str, np.ndarray]
 """Pool id -> one number per stored candidate."""
@@ -31,7 +32,7 @@ class RolloutSampler(Sampler[int]):
 
         rollout 0: 3 1, 1 3    rollout 1: 0 2, 0 2
 
-    Every batch is full: the few pools left over in an epoch, fewer than a batch, are other ones in the next.
+    Every batch is full; the pools left over in an epoch, fewer than a batch, change from epoch to epoch.
     """
 
     def __init__(self, dataset: PoolDataset, settings: PPOSettings) -> None:
@@ -39,12 +40,11 @@ class RolloutSampler(Sampler[int]):
         self.settings = settings
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of an epoch, also after a resume."""
         self.dataset.epoch = epoch
 
     def _visited(self) -> int:
-        """Pools that an epoch visits: whole batches of them."""
-        return len(self.dataset) // self.settings.batch_size * self.settings.batch_size or len(self.dataset)
+        """Number of pools that an epoch visits: as many as fill whole batches."""
+        return len(self.dataset) - len(self.dataset) % self.settings.batch_size or len(self.dataset)
 
     def __len__(self) -> int:
         return self._visited() * self.settings.epochs_per_rollout
@@ -64,10 +64,8 @@ class RolloutSampler(Sampler[int]):
         return epoch, step * size // (self.settings.rollout_size * passes)
 
     def __iter__(self) -> Iterator[int]:
-        size = self.settings.batch_size
         for number, pools in enumerate(self.rollouts(self.dataset.epoch)):
-            by_length = sorted(pools, key=lambda index: -self.dataset.pools[index].pool.length)
-            batches = [by_length[start : start + size] for start in range(0, len(by_length), size)]
+            batches = batches_by_length(self.dataset, pools, self.settings.batch_size)
             draw = seeded_random(self.dataset.seed, self.dataset.epoch, "batches", number)
             for _ in range(self.settings.epochs_per_rollout):
                 draw.shuffle(batches)
@@ -86,32 +84,24 @@ def draw_actions(old: PerCandidate, draws: int, *key: object) -> PerCandidate:
 
 @dataclass
 class PPOState:
-    """Everything beside weights, optimizer and random state that a resumed run needs to go on as if never stopped."""
+    """What a resumed run needs to continue, beside weights, optimizer and random state."""
 
-    reference: PerCandidate
-    """Log-probabilities of the SFT policy, for all train pools."""
+    reference: PerCandidate  # log-probabilities of the SFT policy, for all train pools
     kl_coefficient: float
-    rollout: tuple[int, int] = (-1, -1)
-    """Epoch and number of the rollout at hand."""
+    rollout: tuple[int, int] = (-1, -1)  # epoch and number of the current rollout
     old: PerCandidate = field(default_factory=dict)
-    """Log-probabilities, of the rollout's pools, of the policy that drew its actions."""
+    """Log-probabilities of the policy that drew the rollout's actions, for its pools."""
     actions: PerCandidate = field(default_factory=dict)
-    kl_sum: float = 0.0
-    """Of the KL divergences seen in this rollout's updates, and how many pools they are of."""
+    kl_sum: float = 0.0  # sum of the KL divergences, in nats, of the `kl_count` pools in the rollout's updates so far
     kl_count: int = 0
-    stopped: bool = False
-    """Whether the KL divergence ran away: a resumed run must not go on either."""
-
-    def mean_kl(self) -> float:
-        """Mean KL divergence from the SFT policy in this rollout's updates so far, in nats."""
-        return self.kl_sum / max(self.kl_count, 1)
+    stopped: bool = False  # true if the KL divergence ran away: a resumed run must not continue either
 
     def save(self, directory: Path) -> None:
-        """Write it beside a checkpoint's weights."""
-        arrays = {}
-        for name in ("reference", "old", "actions"):
-            for pool, values in getattr(self, name).items():
-                arrays[f"{name}/{pool}"] = values
+        arrays = {
+            f"{name}/{pool}": values
+            for name, of_pools in {"reference": self.reference, "old": self.old, "actions": self.actions}.items()
+            for pool, values in of_pools.items()
+        }
         facts = {
             "kl_coefficient": repr(self.kl_coefficient),
             "rollout": f"{self.rollout[0]} {self.rollout[1]}",
@@ -123,23 +113,20 @@ class PPOState:
 
     @classmethod
     def load(cls, directory: Path) -> PPOState:
-        """Read what `save` wrote."""
-        kept: dict[str, PerCandidate] = {"reference": {}, "old": {}, "actions": {}}
+        arrays: dict[str, PerCandidate] = {"reference": {}, "old": {}, "actions": {}}
         with safe_open(directory / _FILE, "numpy") as stream:
             facts = stream.metadata()
-            for key in stream.keys():  # noqa: SIM118 - no mapping
+            for key in stream.keys():  # noqa: SIM118 - not a mapping
                 name, _, pool = key.partition("/")
-                kept[name][pool] = stream.get_tensor(key)
+                arrays[name][pool] = stream.get_tensor(key)
         epoch, number = map(int, facts["rollout"].split())
         return cls(
-            kept["reference"],
-            float(facts["kl_coefficient"]),
-            (epoch, number),
-            kept["old"],
-            kept["actions"],
-            float(facts["kl_sum"]),
-            int(facts["kl_count"]),
-            facts["stopped"] == "yes",
+            **arrays,
+            kl_coefficient=float(facts["kl_coefficient"]),
+            rollout=(epoch, number),
+            kl_sum=float(facts["kl_sum"]),
+            kl_count=int(facts["kl_count"]),
+            stopped=facts["stopped"] == "yes",
         )
 
 

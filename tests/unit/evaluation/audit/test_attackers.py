@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finrank.evaluation.audit import attackers, cues
-from finrank.evaluation.audit.audit import audit_pools, findings, print_audit
+from finrank.evaluation.audit.audit import Accuracy, audit_pools, findings, print_audit
+from finrank.evaluation.audit.cues import gold_positions, gold_ranks
 from finrank.evaluation.audit.features import features_of
-from finrank.evaluation.audit.gold_places import chi_square_p_value, gold_positions, gold_ranks
 from finrank.evaluation.audit.linear import Design, PoolFeatures, fit, vocabulary
-from finrank.evaluation.audit.medoids import edit_distance, farthest, log_distance, medoid_by_rank
+from finrank.evaluation.audit.medoids import anti_scores, edit_distance, log_distance, medoid_by_rank
 from finrank.programs import execute, parse
 from finrank.records import Candidate, Pool, Question, RewardedPool
 
@@ -95,7 +95,7 @@ def test_the_linear_attacker_finds_gold_by_its_own_form() -> None:
 def test_where_nothing_is_to_find_all_stay_near_chance() -> None:
     result = audit_pools(even_pools(100, 2, start=100), even_pools(100, 1))
     for name in ("linear", "combined", "medoid_value", "medoid_text", "anti_medoid_value", "anti_medoid_text"):
-        assert result[name] == pytest.approx(1 / N, abs=0.12), name
+        assert result.attackers[name].accuracy == pytest.approx(1 / N, abs=0.12), name
     assert len(findings(result)) <= 2  # each of some twenty intervals lies above chance by accident once in forty times
 
 
@@ -182,7 +182,7 @@ def test_with_nothing_to_learn_from_scores_are_constant() -> None:
     for train in ([], hopeless):
         assert [own.tolist() for own in attackers.linear_scores(train, even_pools(2, 2, start=9))] == [[0.0] * N] * 2
     one_page = [pool.model_copy(update={"page": "the only one"}) for pool in even_pools(4, 1)]
-    assert audit_pools(one_page, None)["linear"] == 1 / N
+    assert audit_pools(one_page, None).attackers["linear"].accuracy == 1 / N
 
 
 def test_the_fit_is_the_known_minimum() -> None:
@@ -245,33 +245,19 @@ def test_the_medoid_by_rank_is_the_median_and_a_failed_candidate_is_last_both_wa
     pool = pool.model_copy(update={"candidates": [*pool.candidates, failed]})
     scores = medoid_by_rank(pool)
     assert scores.argmax() == 1
-    assert scores.argmin() == farthest(pool, scores).argmin() == 3
+    assert scores.argmin() == anti_scores([pool], [scores])[0].argmin() == 3
 
 
 def test_positions_and_ranks_of_gold_by_hand() -> None:
     first = [pool_of(["add(1, 2)", "add(1, 3)", "add(1, 4)"], 0, f"page {number}") for number in range(30)]
     places = gold_positions(first)
-    assert places["counts"] == [30, 0, 0]
-    assert places["expected"] == [10, 10, 10]
-    assert places["p_value"] < 1e-10
+    assert places.observed == [30, 0, 0]
+    assert places.expected == [10, 10, 10]
+    assert places.p_value < 1e-10
     ranks = gold_ranks(first, [np.array([1.0, 1.0, 0.0])] * 30)  # tied for the first two ranks
-    assert ranks["shares"] == [0.5, 0.5, 0.0]
+    assert ranks.observed == [0.5, 0.5, 0.0]
     even = [pool_of(["add(1, 2)", "add(1, 3)", "add(1, 4)"], number % 3, f"page {number}") for number in range(30)]
-    assert gold_positions(even)["p_value"] == 1.0
-
-
-@pytest.mark.parametrize(("statistic", "freedom"), [(3.841459, 1), (5.991465, 2), (14.067140, 7), (15.507313, 8)])
-def test_the_chi_square_test_gives_five_percent_at_the_tables_points(statistic: float, freedom: int) -> None:
-    expected = np.full(freedom + 1, 1e6)
-    shift = np.sqrt(statistic * 1e6 / 2)
-    observed = expected + np.eye(freedom + 1)[0] * shift - np.eye(freedom + 1)[1] * shift
-    assert chi_square_p_value(observed, expected) == pytest.approx(0.05, abs=1e-6)
-
-
-def test_thin_cells_are_joined_before_the_test() -> None:
-    assert chi_square_p_value(np.array([4.0, 1.0]), np.array([2.5, 2.5])) is None
-    joined = chi_square_p_value(np.array([30.0, 10.0]), np.array([20.0, 20.0]))
-    assert chi_square_p_value(np.array([30.0, 8.0, 2.0]), np.array([20.0, 18.0, 2.0])) == joined
+    assert gold_positions(even).p_value == 1.0
 
 
 def test_few_places_of_gold_are_printed_one_by_one_and_many_as_a_range(capsys: pytest.CaptureFixture[str]) -> None:
@@ -295,8 +281,8 @@ def always_first(count: int, seed: int, start: int = 0) -> list[Pool]:
 
 def test_the_cue_of_the_position_is_found_and_said() -> None:
     result = audit_pools(always_first(60, 2, start=60), always_first(60, 1))
-    assert result["cues"]["position"] == {"accuracy": 1.0, "interval": [1.0, 1.0]}
-    assert result["linear"] == pytest.approx(1 / N, abs=0.15)
+    assert result.cues["position"] == Accuracy(1.0, [1.0, 1.0])
+    assert result.attackers["linear"].accuracy == pytest.approx(1 / N, abs=0.15)
     said = "\n".join(findings(result))
     assert "pools give themselves away: position alone finds gold in 1.000 (1.000-1.000)" in said
     assert "gold stands at some positions more often than at others" in said

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from finrank.evaluation.report.marks import Part, mark_evidence, right_and_picked
-from tests.helpers.example_result import ranking
+from finrank.evaluation.explain import rank_pool
+from finrank.evaluation.report.marks import Part, mark_page
+from tests.helpers.evaluated_pools import make_pool
 
 TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5,735.0"], ["costs", "-11 ( 11 )", "12"], ["tax", "1", "2"]]
 TEXT = ["revenue rose to 5829 in 2009 .", "costs were 11 .", "nothing ."]
 
 
 def test_numbers_of_either_program_are_marked_by_whose_they_are() -> None:
-    found = mark_evidence(TABLE, TEXT, "subtract(5829, 5735)", "subtract(5829, 11)")
+    found = mark_page(TABLE, TEXT, "subtract(5829, 5735)", "subtract(5829, 11)")
     assert found.header == ["", "2009", "2008"]
     assert found.rows == [
         [[Part("revenue")], [Part("$ 5829", "both")], [Part("$ 5,735.0", "right")]],
@@ -26,25 +30,25 @@ def test_numbers_of_either_program_are_marked_by_whose_they_are() -> None:
 
 
 def test_a_row_that_is_read_whole_is_marked_whole() -> None:
-    found = mark_evidence(TABLE, TEXT, "table_average(tax, none)", None)
+    found = mark_page(TABLE, TEXT, "table_average(tax, none)", None)
     assert found.rows == [[[Part("tax", "right")], [Part("1", "right")], [Part("2", "right")]]]
     assert found.sentences == []
 
 
 @pytest.mark.parametrize("program", [None, "no program", "divide(const_2, const_1)", "add(7777, 8888)"])
 def test_a_program_without_numbers_of_the_page_marks_nothing(program: str | None) -> None:
-    found = mark_evidence(TABLE, TEXT, program, program)
+    found = mark_page(TABLE, TEXT, program, program)
     assert (found.rows, found.other_rows, found.sentences) == ([], 3, [])
 
 
 def test_a_page_without_table_or_with_an_empty_row() -> None:
-    assert mark_evidence([], TEXT[:1], "add(5829, 1)", None).header == []
-    assert mark_evidence([["a"], []], [], "add(5829, 1)", None).other_rows == 1
+    assert mark_page([], TEXT[:1], "add(5829, 1)", None).header == []
+    assert mark_page([["a"], []], [], "add(5829, 1)", None).other_rows == 1
 
 
 def test_the_right_program_is_gold_or_else_the_first_with_full_reward() -> None:
-    item = ranking()
-    assert right_and_picked(item) == ("subtract(5829, 5735)", "subtract(5829, 11)")
-    assert right_and_picked({**item, "program": None})[0] == "subtract(5829, 5735)"
-    item["candidates"][0]["reward"] = 0.5
-    assert right_and_picked({**item, "program": None})[0] is None
+    pool = make_pool([1.0, 2.0], [1], programs=["add(1, 0)", "add(2, 0)"], program="add(0, 2)")
+    ranked = rank_pool(pool, np.array([1.0, 0.0]))
+    assert (ranked.right_program, ranked.pick.program) == ("add(0, 2)", "add(1, 0)")
+    assert replace(ranked, program=None).right_program == "add(2, 0)"
+    assert rank_pool(make_pool([1.0], []), np.array([1.0])).right_program is None

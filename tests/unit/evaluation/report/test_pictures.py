@@ -11,8 +11,9 @@ import pytest
 
 from finrank.evaluation.report import pictures
 from finrank.evaluation.report.pictures import Curve, Dot
+from finrank.evaluation.result import ReliabilityBin
 
-BINS = [{"n": 5, "confidence": 0.3, "accuracy": 0.4}, {"n": 0, "confidence": 0.5, "accuracy": 0.0}]
+BINS = [ReliabilityBin(5, 0.2, 0.4, 0.3, 0.4), ReliabilityBin(1, 0.5, 0.5, 0.5, 0.0)]
 DRAWN: dict[str, Callable[[], str]] = {
     "dots": lambda: pictures.dots("d", [Dot("a", 0.5, [0.4, 0.6], 0.125, strong=True), Dot("$ <b> $", 0.2)], "told"),
     "curves": lambda: pictures.curves("c", [Curve("loss", [(10, 2.0), (20, 1.0)])], "told", best_step=20),

@@ -10,20 +10,27 @@ import pytest
 import torch
 from torch import nn
 
-import finrank.ranker.attention.shared_prefix as shared_prefix
-import finrank.ranker.attention.stream as stream
-from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.attention.shared_prefix import PrefixPass, WholePass, group_candidates
 from finrank.ranker.model import CandidateRankingModel
-from tests.helpers.attention_models import DIFFERENTIABLE, FAMILIES, PACKED, POOLS, make_model, random_pool, scores_of
-from tests.helpers.tiny_models import tiny_encoder
+from tests.helpers.attention_models import (
+    DIFFERENTIABLE,
+    FAMILIES,
+    PACKED,
+    POOLS,
+    make_model,
+    random_pool,
+    score_alone,
+    scores_of,
+)
 
 EVEN = [random_pool("even 1", 7, 3, 2), random_pool("even 2", 5, 1, 6)]  # 12 tokens each: no padding on any route
 TOKENS, CANDIDATES, CANDIDATE_TOKENS = 24, 4, 12
+OTHERWISE = [("llama", "mean"), ("bert", "last")]  # which `pooling: auto` does not choose
 
 
-def rows_by_layer(model: CandidateRankingModel, pools: list[EncodedPool], route: RouteName) -> list[int]:
-    """Tokens that went through each layer's feed-forward block."""
+def rows_by_layer(model: CandidateRankingModel, route: RouteName) -> list[int]:
+    """Tokens of `EVEN` that went through each layer's feed-forward block."""
     base = model.encoder.get_base_model()
     bert = base.config.model_type == "bert"
     rows: list[int] = []
@@ -34,74 +41,35 @@ def rows_by_layer(model: CandidateRankingModel, pools: list[EncodedPool], route:
     for layer in base.encoder.layer if bert else base.layers:
         block = layer.intermediate.dense if bert else layer.mlp.up_proj
         block.register_forward_pre_hook(count)
-    scores_of(model, pools, route)
+    scores_of(model, EVEN, route)
     return rows
 
 
-@pytest.mark.parametrize("route", DIFFERENTIABLE)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_only_pooled_tokens_reach_the_last_block(family: str, route: RouteName) -> None:
-    pooled = CANDIDATE_TOKENS if family == "bert" else CANDIDATES  # BERT pools a mean, the causal ones their last token
-    assert rows_by_layer(make_model(family), EVEN, route) == [TOKENS, pooled]
+@pytest.mark.parametrize(("family", "pooling"), [*((family, "auto") for family in FAMILIES), *OTHERWISE])
+def test_only_pooled_tokens_reach_the_last_block(family: str, pooling: str) -> None:
+    for route in DIFFERENTIABLE:
+        model = make_model(family, pooling=pooling)
+        pooled = CANDIDATE_TOKENS if model.pooling == "mean" else CANDIDATES
+        assert rows_by_layer(model, route) == [TOKENS, pooled]
+    # Two passes: of the prefixes' last layer nothing is pooled.
+    cached = rows_by_layer(make_model(family, pooling=pooling), "cached")
+    assert cached == [TOKENS - CANDIDATE_TOKENS, 0, CANDIDATE_TOKENS, pooled]
 
 
-def test_chunks_of_candidates_pool_their_last_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
-    rows = rows_by_layer(make_model("llama"), EVEN, "cached")
-    assert rows == [TOKENS - CANDIDATE_TOKENS, CANDIDATE_TOKENS, CANDIDATES]
-
-
-def pooled_otherwise(family: str, pooling: str) -> CandidateRankingModel:
-    """`make_model` without LoRA's effect, and with this pooling in its settings."""
-    settings = make_model(family).settings.model_copy(update={"pooling": pooling})
-    return CandidateRankingModel.new(settings, tiny_encoder(family)).eval()
-
-
-def score_alone(model: CandidateRankingModel, pool: EncodedPool, pooling: str) -> list[float]:
-    """Scores of each candidate by itself, without any code of the routes; the prefix does not see the candidate."""
-    scores = []
-    prefix = len(pool.prefix)
-    for candidate in pool.candidates:
-        ids = torch.tensor([pool.prefix + candidate])
-        seen = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool)
-        seen[:, :, :prefix, prefix:] = False
-        hidden = model.encoder(input_ids=ids, attention_mask=seen.tril() if model.causal else seen).last_hidden_state[0]
-        scores.append(model.score_head(hidden[-1] if pooling == "last" else hidden[prefix:].mean(dim=0)).item())
-    return scores
-
-
-OTHERWISE = [("llama", "mean"), ("bert", "last")]  # what `pooling: auto` does not choose
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_the_naive_route_stays_the_architecture_itself(family: str) -> None:
+    assert rows_by_layer(make_model(family), "naive") == [4 * 11] * 2  # four rows, as long as the longest
 
 
 @pytest.mark.parametrize("route", [*PACKED, "naive"])
 @pytest.mark.parametrize(("family", "pooling"), OTHERWISE)
 def test_the_other_pooling_gives_the_scores_of_each_candidate_alone(
-    family: str, pooling: str, route: RouteName, monkeypatch: pytest.MonkeyPatch
+    family: str, pooling: str, route: RouteName
 ) -> None:
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
-    model = pooled_otherwise(family, pooling)
-    with torch.no_grad():
-        alone = torch.tensor([score for pool in POOLS for score in score_alone(model, pool, pooling)])
+    model = make_model(family, pooling=pooling)
+    alone = torch.cat([score_alone(model, pool) for pool in POOLS])
     torch.testing.assert_close(scores_of(model, POOLS, route), alone, atol=1e-5, rtol=0)
-    auto = scores_of(pooled_otherwise(family, "auto"), POOLS, route)
-    assert (auto - alone).abs().max() > 1e-2  # the pooling matters
-
-
-@pytest.mark.parametrize(("family", "pooling"), OTHERWISE)
-def test_only_tokens_of_the_other_pooling_reach_the_last_block(
-    family: str, pooling: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "_ONE_PASS_TOKENS", {"cpu": 0, "cuda": 0})
-    pooled = CANDIDATE_TOKENS if pooling == "mean" else CANDIDATES
-    for route in DIFFERENTIABLE:
-        assert rows_by_layer(pooled_otherwise(family, pooling), EVEN, route) == [TOKENS, pooled]
-    cached = rows_by_layer(pooled_otherwise(family, pooling), EVEN, "cached")
-    assert cached == [TOKENS - CANDIDATE_TOKENS, CANDIDATE_TOKENS, pooled]
-
-
-@pytest.mark.parametrize("family", ["llama", "bert"])
-def test_the_naive_route_stays_the_architecture_itself(family: str) -> None:
-    assert rows_by_layer(make_model(family), EVEN[:1], "naive") == [2 * 10, 2 * 10]
+    assert (scores_of(make_model(family), POOLS, route) - alone).abs().max() > 1e-2  # the pooling matters
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
@@ -112,30 +80,31 @@ def test_passes_with_and_without_it_do_not_disturb_each_other(family: str) -> No
         torch.testing.assert_close(scores_of(model, POOLS, route), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "bert"])
 def test_threads_that_share_a_model_do_not_mix_their_pools(family: str) -> None:
     model = make_model(family)
-    own = [[random_pool(f"thread {number}", 5 + 4 * number, *range(1, 3 + number))] for number in range(4)]
-    expected = [scores_of(model, pools, "naive") for pools in own]
+    pools = [[random_pool(f"thread {number}", 5 + 4 * number, *range(1, 3 + number))] for number in range(4)]
+    expected = [scores_of(model, each, "naive") for each in pools]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        with ThreadPoolExecutor(len(own)) as threads:
-            found = [threads.submit(scores_of, model, own[n % 4], "split") for n in range(200)]
+        with ThreadPoolExecutor(len(pools)) as threads:
+            found = [threads.submit(scores_of, model, pools[n % 4], "split") for n in range(200)]
             for number, scores in enumerate(found):
                 torch.testing.assert_close(scores.result(), expected[number % 4], atol=1e-5, rtol=0)
     finally:
         sys.setswitchinterval(interval)
 
 
-def test_the_last_layer_leaves_out_the_prefix_attending_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    attend = shared_prefix._prefix_to_itself
-
-    def counted(*given: Any) -> torch.Tensor:
-        calls.append(1)
-        return attend(*given)
-
-    monkeypatch.setattr(shared_prefix, "_prefix_to_itself", counted)
-    scores_of(make_model("llama"), EVEN, "split")
-    assert len(calls) == len(EVEN)  # of two layers, the first
+def test_the_last_layer_leaves_out_the_prefix_attending_to_itself() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 9, 8) for heads in (4, 2, 2))
+    groups = group_candidates([2, 3], start=4, limit=100, device=torch.device("cpu"))
+    whole = WholePass(True, [(slice(0, 4), groups)])
+    every, candidates = (whole.attend(1, (query, key, value), 0.3, only) for only in (False, True))
+    assert torch.equal(every[:, 4:], candidates[:, 4:])
+    assert every[:, :4].any(dim=-1).all()
+    assert not candidates[:, :4].any()
+    prefixes = PrefixPass(True, [slice(0, 9)])
+    assert not prefixes.attend(1, (query, key, value), 0.3, True).any()
+    assert prefixes.kept == {1: (key, value)}

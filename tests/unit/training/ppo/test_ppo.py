@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from transformers import TrainerCallback
 
 from finrank import Ranker
-from finrank.commands import evaluate, ppo, sft
+from finrank.commands.evaluate import evaluate
+from finrank.commands.ppo import ppo
+from finrank.commands.sft import sft
 from finrank.errors import UserError
 from finrank.ranker.encoding import encode
 from finrank.ranker.saving import find_model, load_model
-from finrank.records import RewardedPool
-from finrank.store import load_records
-from finrank.training import loop as finish
-from finrank.training import run as runs
-from finrank.training.config import load_config
+from finrank.training.config import PPOSettings, load_config
+from finrank.training.data import PoolMeasure, read_splits
 from finrank.training.ppo import ppo_trainer
 from finrank.training.ppo.ppo import learnable, without_dropout
 from finrank.training.ppo.ppo_trainer import log_policy
 from finrank.training.ppo.rollouts import PPOState
 from finrank.training.ppo.start import newest_sft_model, sft_model_to_begin_with
-from finrank.training.settings import PPOSettings
-from finrank.training.splits import Split
+from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import make_pool
 from tests.helpers.tiny_models import save_tiny_base
+from tests.helpers.training_runs import curve, killed_at, manifest_of, weights
 
 CONFIG = REPOSITORY / "configs" / "models" / "llama-3-8b.yaml"
 SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
          "dtype=float32", "trainer.logging_steps=1", "early_stopping_patience=null", "lora.dropout=0.1",
          "trainer.activation_checkpointing=false"]  # fmt: skip
-CONFIGURED = load_config(CONFIG, SMALL)
 PPO = ["ppo.rollout_size=8", "ppo.batch_size=4", "ppo.learning_rate=1e-2", "ppo.kl_coefficient=0.01"]
 
 
@@ -58,7 +58,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ppo")
     save_tiny_base(root / "base", "llama")
     write_ragged_pools(root / "data")
-    sft.run(CONFIG, root / "data", root / "outputs", base_model=str(root / "base"), overrides=SMALL)
+    sft(CONFIG, root / "data", root / "outputs", base_model=str(root / "base"), overrides=SMALL)
     return root
 
 
@@ -67,14 +67,15 @@ def train(root: Path, outputs: Path, *more: str, **options: Any) -> Path:
     if not outputs.exists():
         shutil.copytree(root / "outputs", outputs)
     overrides = [*SMALL, *PPO, f"base_model={root / 'base'}", *more]
-    return ppo.run(CONFIG, root / "data", outputs, overrides=overrides, **options)
+    return ppo(CONFIG, root / "data", outputs, overrides=overrides, **options)
 
 
-def curve(stage: Path, name: str = "loss") -> list[tuple[int, float]]:
-    rows = json.loads((stage / "training_manifest.json").read_text())["curve"]
-    return [(row["step"], row[name]) for row in rows if name in row]
+def run_of(root: Path, outputs: Path, *more: str, **options: Any) -> Run:
+    config = load_config(CONFIG, [*SMALL, f"base_model={root / 'base'}", *more])
+    return Run(config, root / "data", outputs, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["sampled", "exact"])
 def test_the_policy_learns_begins_at_kl_zero_and_is_loaded_by_all(root: Path, tmp_path: Path, estimator: str) -> None:
     more = [f"ppo.estimator={estimator}", "ppo.num_epochs=6", "ppo.kl_coefficient=0"]
@@ -85,13 +86,12 @@ def test_the_policy_learns_begins_at_kl_zero_and_is_loaded_by_all(root: Path, tm
     assert curve(stage, "kl")[0][1] == pytest.approx(0, abs=1e-6)
     rewards = [value for _, value in curve(stage, "expected_reward")]
     assert np.mean(rewards[-6:]) > np.mean(rewards[:6]) + 0.05
-    manifest = json.loads((stage / "training_manifest.json").read_text())
-    assert manifest["stage"] == "ppo"
-    result = evaluate.run(stage, root / "data", split="dev")
-    assert result["accuracy"] == manifest["metrics"]["dev"]["accuracy"]
+    assert manifest_of(stage)["stage"] == "ppo"
+    result = evaluate(stage, root / "data", split="dev").as_json()
+    assert result["accuracy"] == manifest_of(stage)["metrics"]["dev"]["accuracy"]
     assert find_model(stage.parent) == stage / "best_model"  # of a run, the last stage counts
     pool = make_pool(3)
-    candidates = [one.program for one in pool.candidates]
+    candidates = [candidate.program for candidate in pool.candidates]
     ranked = Ranker.from_pretrained(stage).rank(
         question=pool.question, table=pool.table, text=pool.text, candidates=candidates
     )
@@ -100,18 +100,16 @@ def test_the_policy_learns_begins_at_kl_zero_and_is_loaded_by_all(root: Path, tm
 
 def test_an_sft_model_that_nothing_beats_stays_the_best_one(root: Path, tmp_path: Path) -> None:
     stage = train(root, tmp_path / "outputs", "ppo.learning_rate=1e-12")
-    manifest = json.loads((stage / "training_manifest.json").read_text())
-    assert manifest["best_step"] == 0
-    before = (stage.parent / "04_sft/best_model/adapter_model.safetensors").read_bytes()
-    assert (stage / "best_model/adapter_model.safetensors").read_bytes() == before
-    assert (stage / "final_model/adapter_model.safetensors").read_bytes() != before
+    assert manifest_of(stage)["best_step"] == 0
+    before = weights(stage.parent / "04_sft/best_model")
+    assert weights(stage / "best_model") == before != weights(stage / "final_model")
 
 
 def test_pools_of_equal_rewards_stay_out(root: Path) -> None:
-    pools = load_records(root / "data" / "train.jsonl", RewardedPool)
     loaded = load_model(root / "outputs" / "run_001", device="cpu")
-    split = Split.of(pools, loaded.model.settings.prompt, loaded.tokenizer, "")
+    split = read_splits(run_of(root, root / "outputs"), loaded.tokenizer)["train"]
     dataset, rewards = learnable(split, PPOSettings(), seed=0)
+    pools = split.pools
     assert len(dataset) == len(pools) - 1 == len(rewards)
     assert rewards[pools[0].id].tolist() == pools[0].rewards
     _, right_or_wrong = learnable(split, PPOSettings(reward="correct"), seed=0)
@@ -121,7 +119,7 @@ def test_pools_of_equal_rewards_stay_out(root: Path) -> None:
 def test_nothing_is_dropped_out(root: Path) -> None:
     loaded = load_model(root / "outputs" / "run_001", device="cpu")
     pools = [make_pool(1), make_pool(2)]
-    encoded = [encode(one, one.candidates, loaded.tokenizer, loaded.model.settings.prompt) for one in pools]
+    encoded = [encode(pool, pool.candidates, loaded.tokenizer, loaded.model.settings.prompt) for pool in pools]
     loaded.model.train()
 
     def twice() -> float:
@@ -134,91 +132,109 @@ def test_nothing_is_dropped_out(root: Path) -> None:
     assert loaded.model.settings.lora.dropout == 0.1  # what is saved with the model stays true
 
 
-class _Killed(Exception):
-    pass
-
-
-class _KillAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if state.global_step == self.step:
-            raise _Killed
-
-
 # Checkpoints at every third of ten updates an epoch: in the middle of a rollout, which has four.
 RESUME = ["ppo.evaluations_per_epoch=4", "ppo.num_epochs=2", "ppo.kl_target=0.001", "trainer.save_total_limit=3"]
+
+
+class Interrupted(NamedTuple):
+    """An uninterrupted stage, and the output folder of the same one killed at step 8."""
+
+    settings: list[str]
+    whole: Path
+    killed: Path
+
+
+@pytest.fixture(scope="module")
+def interrupted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Interrupted]:
+    """By estimator; tests resume copies of the killed run."""
+
+    @functools.cache
+    def of(estimator: str) -> Interrupted:
+        folder = tmp_path_factory.mktemp(estimator)
+        settings = [*RESUME, f"ppo.estimator={estimator}"]
+        whole = train(root, folder / "whole", *settings)
+        with killed_at(8):
+            train(root, folder / "killed", *settings)
+        return Interrupted(settings, whole, folder / "killed")
+
+    return of
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["sampled", "exact"])
 def test_a_killed_run_resumes_to_the_same_curve(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str
+    root: Path, tmp_path: Path, interrupted: Callable[[str], Interrupted], estimator: str
 ) -> None:
-    more = [*RESUME, f"ppo.estimator={estimator}"]
-    whole = train(root, tmp_path / "whole", *more)
-    stage = kill(root, tmp_path / "killed", monkeypatch, *more)
-    assert (stage / runs.CHECKPOINTS / "checkpoint-6" / "ppo_state.safetensors").is_file()
-    resumed = train(root, tmp_path / "killed", *more, sft_model=tmp_path / "killed" / "run_001", resume=True)
-    assert resumed == stage
+    settings, whole, killed = interrupted(estimator)
+    outputs = Path(shutil.copytree(killed, tmp_path / "outputs"))
+    assert (outputs / "run_001/05_ppo" / CHECKPOINTS / "checkpoint-6/ppo_state.safetensors").is_file()
+    resumed = train(root, outputs, *settings, sft_model=outputs / "run_001", resume=True)
+    assert resumed == outputs / "run_001/05_ppo"
     for name in ("loss", "kl", "expected_reward", "kl_coefficient"):
         assert curve(resumed, name) == curve(whole, name)
     assert len({value for _, value in curve(whole, "kl_coefficient")}) > 3
-    for part in ("adapter_model.safetensors", "score_head.safetensors"):
-        assert (resumed / "final_model" / part).read_bytes() == (whole / "final_model" / part).read_bytes()
-
-
-def kill(root: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
-    shutil.copytree(root / "outputs", outputs)
-    made = ppo_trainer.PPOTrainer.__init__
-
-    def with_a_killer(self: Any, *arguments: Any, callbacks: list[TrainerCallback], **options: Any) -> None:
-        made(self, *arguments, callbacks=[*callbacks, _KillAt(8)], **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ppo_trainer.PPOTrainer, "__init__", with_a_killer)
-        with pytest.raises(_Killed):
-            train(root, outputs, *more)
-    return outputs / "run_001" / "05_ppo"
+    assert weights(resumed / "final_model") == weights(whole / "final_model")
 
 
 @pytest.mark.slow
-def test_a_resume_that_forgets_the_rollout_is_seen(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = [*RESUME, "ppo.estimator=sampled"]
-    whole = train(root, tmp_path / "whole", *more)
-    kill(root, tmp_path / "killed", monkeypatch, *more)
+def test_a_resume_that_forgets_the_rollout_is_seen(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: Callable[[str], Interrupted]
+) -> None:
+    settings, whole, killed = interrupted("sampled")
     load = PPOState.load
-
-    def forgetful(directory: Path) -> PPOState:
-        state = load(directory)
-        state.rollout = (-1, -1)
-        return state
-
-    monkeypatch.setattr(PPOState, "load", forgetful)
-    resumed = train(root, tmp_path / "killed", *more, resume=True)
+    monkeypatch.setattr(PPOState, "load", lambda directory: replace(load(directory), rollout=(-1, -1)))
+    resumed = train(root, Path(shutil.copytree(killed, tmp_path / "outputs")), *settings, resume=True)
     assert curve(resumed)[:6] == curve(whole)[:6]
     assert curve(resumed) != curve(whole)
 
 
+@pytest.mark.slow
+def test_a_moved_output_folder_resumes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: Callable[[str], Interrupted]
+) -> None:
+    settings, _, killed = interrupted("exact")
+    shutil.copytree(killed, tmp_path / "moved")
+    shutil.copytree(killed / "run_001/04_sft", tmp_path / "moved/run_002/04_sft")  # a newer SFT run
+    monkeypatch.chdir(tmp_path)
+    assert train(root, Path("moved"), *settings, resume=True).resolve() == tmp_path / "moved/run_001/05_ppo"
+
+
 def test_the_same_seed_gives_the_same_curve_and_another_one_does_not(root: Path, tmp_path: Path) -> None:
     first, second, other = (
-        curve(train(root, tmp_path / name, "ppo.estimator=sampled", f"seed={seed}"))
+        curve(train(root, tmp_path / name, "ppo.estimator=sampled", f"seed={seed}", "trainer.max_steps=4"))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first == second != other
 
 
+WILD = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
+
+
 @pytest.mark.slow
-def test_a_policy_that_runs_away_is_stopped_and_kept_near_by_the_penalty(root: Path, tmp_path: Path) -> None:
-    wild = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
-    stopped = train(root, tmp_path / "wild", *wild)
-    steps = 10 * 10
-    assert json.loads((stopped / "training_manifest.json").read_text())["best_step"] is not None
-    assert curve(stopped)[-1][0] < steps
-    held = train(root, tmp_path / "held", *wild, "ppo.learning_rate=1e-3", "ppo.kl_coefficient=10")
-    assert curve(held)[-1][0] == steps
-    assert max(value for _, value in curve(held, "kl")) < 0.3
+def test_a_policy_that_runs_away_is_stopped_also_after_a_resume(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = train(root, tmp_path / "stopped", *WILD)
+    assert manifest_of(stopped)["best_step"] is not None
+    assert curve(stopped)[-1][0] < 100
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolMeasure, "of_the_best", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(root, tmp_path / "killed", *WILD)
+    resumed = train(root, tmp_path / "killed", *WILD, resume=True)
+    assert curve(resumed) == curve(stopped)
+    assert weights(resumed / "final_model") == weights(stopped / "final_model")
+
+
+@pytest.mark.slow
+def test_the_penalty_keeps_the_policy_near(root: Path, tmp_path: Path) -> None:
+    near = train(root, tmp_path / "outputs", *WILD, "ppo.learning_rate=1e-3", "ppo.kl_coefficient=10")
+    assert curve(near)[-1][0] == 100
+    assert max(value for _, value in curve(near, "kl")) < 0.3
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -227,41 +243,17 @@ def test_the_first_ratio_of_a_rollout_is_one(
 ) -> None:
     """Under bfloat16 autocast; rollouts in another precision than updates are seen."""
     seen = []
-    objective = ppo_trainer.policy_loss.clipped_objective
+    objective = ppo_trainer.clipped_objective
 
     def watched(logp: Any, old: Any, *rest: Any) -> Any:
         seen.append((logp - old).detach()[old.isfinite()].abs().max().item())
         return objective(logp, old, *rest)
 
     if not same:
-        in_precision = ppo_trainer.log_policy
-        monkeypatch.setattr(
-            ppo_trainer, "log_policy", lambda *given, bf16, **more: in_precision(*given, bf16=False, **more)
-        )
-    monkeypatch.setattr(ppo_trainer.policy_loss, "clipped_objective", watched)
+        monkeypatch.setattr(ppo_trainer, "log_policy", lambda *arguments, bf16: log_policy(*arguments, bf16=False))
+    monkeypatch.setattr(ppo_trainer, "clipped_objective", watched)
     train(root, tmp_path / "outputs", "ppo.estimator=sampled", "mixed_precision=bf16", "trainer.max_steps=1")
     assert (seen[0] < 1e-6) == same
-
-
-@pytest.mark.slow
-def test_a_run_that_was_stopped_is_not_trained_further_by_a_resume(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wild = ["ppo.learning_rate=0.1", "ppo.num_epochs=10", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
-    whole = train(root, tmp_path / "whole", *wild)
-
-    def dies(*_: Any) -> None:
-        raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(finish, "_measure", dies)
-        with pytest.raises(_Killed):
-            train(root, tmp_path / "killed", *wild)
-    resumed = train(root, tmp_path / "killed", *wild, resume=True)
-    assert curve(resumed) == curve(whole)
-    assert (resumed / "final_model/adapter_model.safetensors").read_bytes() == (
-        whole / "final_model/adapter_model.safetensors"
-    ).read_bytes()
 
 
 def test_the_last_rollouts_kl_counts_too(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,23 +285,10 @@ def test_pools_that_take_several_passes_give_the_same_curve(root: Path, tmp_path
     np.testing.assert_allclose(cut, whole, atol=1e-4)
 
 
-@pytest.mark.slow
-def test_a_moved_output_folder_resumes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = [*RESUME, "ppo.estimator=exact"]
-    kill(root, tmp_path / "killed", monkeypatch, *more)
-    shutil.move(tmp_path / "killed", tmp_path / "moved")
-    shutil.copytree(tmp_path / "moved/run_001/04_sft", tmp_path / "moved/run_002/04_sft")  # a newer SFT run
-    monkeypatch.chdir(tmp_path)
-    assert train(root, Path("moved"), *more, resume=True).resolve() == tmp_path / "moved/run_001/05_ppo"
-
-
 def test_the_same_base_model_flag_on_both_stages(root: Path, tmp_path: Path) -> None:
-    overrides = [*SMALL, *PPO]
-    sft.run(CONFIG, root / "data", tmp_path, base_model=str(root / "base"), overrides=overrides, quick_test=True)
-    stage = ppo.run(
-        CONFIG, root / "data", tmp_path, base_model=str(root / "base"), overrides=overrides, quick_test=True
-    )
-    assert stage == tmp_path / "run_001" / "05_ppo"
+    options: dict[str, Any] = {"base_model": str(root / "base"), "overrides": [*SMALL, *PPO], "quick_test": True}
+    sft(CONFIG, root / "data", tmp_path, **options)
+    assert ppo(CONFIG, root / "data", tmp_path, **options) == tmp_path / "run_001" / "05_ppo"
 
 
 def test_a_quick_test_leaves_a_real_run_alone(root: Path, tmp_path: Path) -> None:
@@ -320,29 +299,26 @@ def test_a_place_within_the_run_names_its_model(root: Path, tmp_path: Path, monk
     outputs = Path(shutil.copytree(root / "outputs", tmp_path / "outputs"))
     monkeypatch.chdir(outputs / "run_001")
     for named in (Path("."), Path("04_sft"), Path("04_sft/best_model")):
-        found = sft_model_to_begin_with(CONFIGURED, outputs, named, None, quick_test=False, resume=False)
-        assert found == outputs / "run_001/04_sft/best_model"
+        run = run_of(root, outputs, start=named)
+        assert sft_model_to_begin_with(run) == outputs / "run_001/04_sft/best_model"
     (outputs / "run_002" / "05_ppo").mkdir(parents=True)
-    with pytest.raises(UserError, match="has no 04_sft: to go on from its 05_ppo, name"):
-        sft_model_to_begin_with(CONFIGURED, outputs, outputs / "run_002", None, quick_test=False, resume=False)
+    with pytest.raises(UserError, match=r"has no 04_sft: .*name .*run_002/05_ppo"):
+        sft_model_to_begin_with(run_of(root, outputs, start=outputs / "run_002"))
 
 
 def test_the_newest_fitting_sft_run_is_taken(root: Path, tmp_path: Path) -> None:
     outputs = Path(shutil.copytree(root / "outputs", tmp_path / "outputs"))
-    config = load_config(CONFIG, [*SMALL, f"base_model={root / 'base'}"])
     for number, change in ((2, {}), (3, {"quick_test": True})):
         shutil.copytree(outputs / "run_001", outputs / f"run_{number:03d}")
-        manifest = outputs / f"run_{number:03d}" / "04_sft" / runs.TRAINING_MANIFEST
+        manifest = outputs / f"run_{number:03d}" / "04_sft" / TRAINING_MANIFEST
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
     (outputs / "run_004" / "04_sft").mkdir(parents=True)  # unfinished
-    assert newest_sft_model(config, outputs, quick_test=False) == outputs / "run_002" / "04_sft" / "best_model"
-    assert newest_sft_model(config, outputs, quick_test=True) == outputs / "run_003" / "04_sft" / "best_model"
-    other = load_config(CONFIG, [*SMALL, f"base_model={root / 'base'}", "lora.rank=4", "prompt.labels=false"])
-    with pytest.raises(UserError, match=r"run_003 is a quick test\n .*run_002 has other prompt, lora") as told:
-        newest_sft_model(other, outputs, quick_test=False)
-    assert "--sft_model" in str(told.value)
+    assert newest_sft_model(run_of(root, outputs)) == outputs / "run_002" / "04_sft" / "best_model"
+    assert newest_sft_model(run_of(root, outputs, quick_test=True)) == outputs / "run_003" / "04_sft" / "best_model"
+    with pytest.raises(UserError, match=r"run_003 is a quick test\n .*run_002 has other prompt, lora.*--sft_model"):
+        newest_sft_model(run_of(root, outputs, "lora.rank=4", "prompt.labels=false"))
     with pytest.raises(UserError, match=r"train one first, with python 04_sft_train\.py"):
-        newest_sft_model(config, tmp_path / "empty", quick_test=False)
+        newest_sft_model(run_of(root, tmp_path / "empty"))
 
 
 def test_a_named_model_keeps_its_own_settings_and_a_second_run_its_place(
@@ -353,19 +329,10 @@ def test_a_named_model_keeps_its_own_settings_and_a_second_run_its_place(
     stages = [train(root, outputs, *short, sft_model=outputs / "run_001") for _ in range(2)]
     assert [stage.relative_to(outputs).parts for stage in stages] == [("run_001", "05_ppo"), ("run_002", "05_ppo")]
     assert "lora: as in" in capsys.readouterr().out
-    manifest = json.loads((stages[0] / "training_manifest.json").read_text())
+    manifest = manifest_of(stages[0])
     assert manifest["config"]["lora"]["rank"] == 16
     assert manifest["sft_model"] == str(outputs / "run_001" / "04_sft" / "best_model")
     assert max(row["step"] for row in manifest["curve"]) == 4
-
-
-def test_wrong_settings_are_told() -> None:
-    with pytest.raises(UserError, match=r"rollout_size 10 must be a multiple of ppo\.batch_size 8"):
-        load_config(CONFIG, ["ppo.rollout_size=10", "ppo.batch_size=8"])
-    with pytest.raises(UserError, match=r"unknown key ppo\.kl_coeficient .did you mean kl_coefficient"):
-        load_config(CONFIG, ["ppo.kl_coeficient=1"])
-    with pytest.raises(UserError, match=r"raise that above 0"):
-        load_config(CONFIG, ["ppo.kl_target=1", "ppo.kl_coefficient=0"])
 
 
 @pytest.mark.parametrize("key", ["dataloader_drop_last", "ignore_data_skip", "auto_find_batch_size"])

@@ -1,0 +1,262 @@
+"""What lies behind an accuracy: picked positions, kinds of questions, corruptions that were picked, single rankings."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from finrank.evaluation.intervals import chi_square_p_value, subset_intervals
+from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric, parsed, pick_probabilities
+from finrank.evaluation.result import (
+    BestPosition,
+    BreakdownRow,
+    Breakdowns,
+    OrderInvariance,
+    PickedPositions,
+    PositionBias,
+    RankedCandidate,
+    RankedPool,
+    WrongKind,
+)
+from finrank.evaluation.survival import gold_operands
+from finrank.programs import OPERATIONS, Program
+from finrank.ranker.answers import group_equal_answers, temper
+from finrank.ranker.prompt import PromptSettings
+from finrank.records import RewardedPool
+
+# When a model is said to pick a position rather than an answer.
+POSITION_SHARE = 0.6
+POSITION_MIN_CANDIDATES = 4
+POSITION_MIN_POOLS = 20
+
+ORDER_SAMPLE = 32  # pools whose candidates are scored again in another order
+MOST_MISTAKES = 50
+EXAMPLES = 8
+_MOST_STEPS = 4  # programs of this many steps and more are one row
+_MOST_SIZES = 8  # more distinct pool sizes than this are put together by quarters
+_DECIMALS = 6
+
+Score = Callable[[Sequence[RewardedPool]], Sequence[np.ndarray]]
+Groups = dict[str, list[int]]  # the rows of a table: name -> indices of its pools
+
+
+def _by_position(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Probability of the pick, and 1 for a correct candidate, by pool and position [pools, positions]."""
+    shape = (len(pools), max(len(pool.candidates) for pool in pools))
+    picks, correct = np.zeros(shape), np.zeros(shape)
+    for row, (pool, pool_scores) in enumerate(zip(pools, scores, strict=True)):
+        picks[row, : len(pool_scores)] = pick_probabilities(pool_scores)
+        correct[row, pool.correct] = 1.0
+    return picks, correct
+
+
+def picked_positions(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> PickedPositions:
+    """How often each position is picked; a warning where one has over 60 % of the picks of at least 20 large pools."""
+    picks, correct = _by_position(pools, scores)
+    is_large = np.array([len(pool.candidates) >= POSITION_MIN_CANDIDATES for pool in pools])
+    in_large, large = picks[is_large].sum(axis=0), int(is_large.sum())
+    favourite = int(in_large.argmax())
+    share = float(in_large[favourite]) / max(large, 1)
+    warning = None
+    if large >= POSITION_MIN_POOLS and share > POSITION_SHARE:
+        warning = (
+            f"{share:.0%} of the picks are at position {favourite} (counted from 0), where "
+            f"{correct[is_large, favourite].mean():.0%} of the pools have a correct candidate: the model picks a "
+            "place, not an answer, or the pools are not shuffled; "
+            "run step 02 again and train on shuffled candidates"
+        )
+    counts = picks.sum(axis=0).round(_DECIMALS).tolist()
+    return PickedPositions(counts, large, favourite if large else None, round(share, _DECIMALS), warning)
+
+
+def position_bias(
+    pools: Sequence[RewardedPool], scores: Sequence[FloatArray], accuracy: Metric, order: OrderInvariance, *, seed: int
+) -> PositionBias:
+    """Accuracy by the position of the correct candidate, and a test of the picks against no preference."""
+    picks, correct = _by_position(pools, scores)
+    sizes = np.array([[len(pool.candidates)] for pool in pools])
+    even = np.where(np.arange(picks.shape[1]) < sizes, 1 / sizes, 0.0)
+    weights = correct / np.maximum(correct.sum(axis=1, keepdims=True), 1)
+    metrics = {position: Metric(accuracy.values, row) for position, row in enumerate(weights.T) if row.any()}
+    intervals = subset_intervals(metrics, [pool.page for pool in pools], seed=seed)
+    best_positions = [
+        BestPosition(position, round(float(metric.weights.sum()), _DECIMALS), metric.mean() or 0.0, intervals[position])
+        for position, metric in metrics.items()
+    ]
+    p_value = chi_square_p_value(picks.sum(axis=0), even.sum(axis=0))
+    return PositionBias(best_positions, picks.mean(axis=0).round(_DECIMALS).tolist(), p_value, order)
+
+
+def order_invariance(
+    pools: Sequence[RewardedPool], scores: Sequence[np.ndarray], score: Score, *, tolerance: float, seed: int
+) -> OrderInvariance:
+    """Score a sample of the pools with their candidates reversed, and shuffled, and compare with `scores`.
+
+    `score` returns the model's scores of pools. A model that sees candidates apart from each other differs by rounding.
+    """
+    rng = random.Random(seed)
+    sample = sorted(rng.sample(range(len(pools)), min(ORDER_SAMPLE, len(pools))))
+    orders = []
+    for index in sample:
+        stored = list(range(len(pools[index].candidates)))
+        orders += [(index, stored[::-1]), (index, rng.sample(stored, len(stored)))]
+    again = score([reordered(pools[index], order) for index, order in orders])
+    differences = [
+        float(np.abs(np.asarray(new_scores) - np.asarray(scores[index])[order]).max())
+        for (index, order), new_scores in zip(orders, again, strict=True)
+    ]
+    return OrderInvariance(len(sample), max(differences), tolerance)
+
+
+def reordered(pool: RewardedPool, order: Sequence[int]) -> RewardedPool:
+    """The pool with its candidates in another order, given as their indices in `pool`."""
+    lists = {name: [getattr(pool, name)[old] for old in order] for name in ("candidates", "rewards", "components")}
+    correct = [new for new, old in enumerate(order) if old in pool.correct]
+    return pool.model_copy(update={**lists, "correct": correct})
+
+
+def break_down(
+    pools: Sequence[RewardedPool], scores: Sequence[FloatArray], accuracy: Metric, chance: Metric, *, seed: int
+) -> Breakdowns:
+    """Accuracy and chance by kind of question and pool, and the kinds of wrong candidates that were picked."""
+    programs = [parsed(pool.program) for pool in pools]
+    pairs = list(zip(pools, programs, strict=True))
+    tables = {
+        "steps": _grouped(
+            [*map(str, range(1, _MOST_STEPS)), f"{_MOST_STEPS} or more"],
+            [set() if program is None else {_steps(program)} for program in programs],
+        ),
+        "operation": _grouped(
+            OPERATIONS,
+            [set() if program is None else {step.operation for step in program.steps} for program in programs],
+        ),
+        "origin": _grouped(
+            ("table", "text", "both", "nowhere"),
+            [set() if program is None else {_origin(pool)} for pool, program in pairs],
+        ),
+        "context_length": _by_quarter([context_words(pool) for pool in pools], "words"),
+        "candidates": _by_size([len(pool.candidates) for pool in pools]),
+    }
+    metrics = {}
+    for table, groups in tables.items():
+        for name, indices in groups.items():
+            metrics[table, name] = Metric(accuracy.values, np.isin(np.arange(len(pools)), indices).astype(np.float64))
+    intervals = subset_intervals(metrics, [pool.page for pool in pools], seed=seed)
+
+    def rows(table: str) -> list[BreakdownRow]:
+        made = []
+        for name, indices in tables[table].items():
+            key, expected = (table, name), round(float(chance.values[indices].mean()), FIGURE_DECIMALS)
+            made.append(BreakdownRow(name, len(indices), metrics[key].mean() or 0.0, intervals[key], expected))
+        return made
+
+    by_gold = (rows("steps"), rows("operation"), rows("origin"))
+    return Breakdowns(*by_gold, rows("context_length"), rows("candidates"), fooled_by(pools, scores))
+
+
+def _steps(program: Program) -> str:
+    return str(len(program.steps)) if len(program.steps) < _MOST_STEPS else f"{_MOST_STEPS} or more"
+
+
+def _origin(pool: RewardedPool) -> str:
+    origins = {operand.origin for operand in gold_operands(pool, [], PromptSettings(labels=False))} - {"nowhere"}
+    return "both" if len(origins) > 1 else next(iter(origins), "nowhere")
+
+
+def context_words(pool: RewardedPool) -> int:
+    """Words of the pool's page, table and text."""
+    return sum(len(part.split()) for part in (*(cell for row in pool.table for cell in row), *pool.text))
+
+
+def _by_size(sizes: Sequence[int]) -> Groups:
+    distinct = sorted(set(sizes))
+    if len(distinct) < 2:
+        return {}
+    if len(distinct) > _MOST_SIZES:
+        return _by_quarter(sizes, "candidates")
+    return _grouped(map(str, distinct), [{str(size)} for size in sizes])
+
+
+def _by_quarter(sizes: Sequence[int], unit: str) -> Groups:
+    """Four groups of about as many pools each; fewer where sizes repeat.
+
+    >>> _by_quarter([10, 20, 30, 40], "words")
+    {'10 words': [0], '20 words': [1], '30 words': [2], '40 words': [3]}
+    """
+    quarter = np.searchsorted(np.quantile(sizes, [0.25, 0.5, 0.75]), sizes, side="left")
+    groups = {}
+    for number in range(4):
+        if indices := np.flatnonzero(quarter == number).tolist():
+            low, high = min(sizes[index] for index in indices), max(sizes[index] for index in indices)
+            groups[f"{low} {unit}" if low == high else f"{low} to {high} {unit}"] = indices
+    return groups
+
+
+def _grouped(names: Iterable[str], names_of_pools: Sequence[set[str]]) -> Groups:
+    """The indices of the pools under each name, in the order of the names; names without pools are left out."""
+    rows = {name: [index for index, its_names in enumerate(names_of_pools) if name in its_names] for name in names}
+    return {name: indices for name, indices in rows.items() if indices}
+
+
+def fooled_by(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> list[WrongKind]:
+    """How often a wrong candidate of each kind was picked, the most often picked kind first.
+
+    A candidate with several edits counts under each.
+    """
+    picked: defaultdict[str, float] = defaultdict(float)
+    at_random: defaultdict[str, float] = defaultdict(float)
+    offered: Counter[str] = Counter()
+    for pool, pool_scores in zip(pools, scores, strict=True):
+        shares = pick_probabilities(pool_scores).tolist()
+        for index, candidate in enumerate(pool.candidates):
+            if index in pool.correct:
+                continue
+            for name in set(candidate.edits) or {candidate.origin}:
+                offered[name] += 1
+                picked[name] += shares[index]
+                at_random[name] += 1 / len(shares)
+    rows = []
+    for name, count in offered.items():
+        figures = (picked[name] / count, at_random[name] / count)
+        rows.append(WrongKind(name, round(picked[name], _DECIMALS), count, *(round(x, _DECIMALS) for x in figures)))
+    return sorted(rows, key=lambda row: (-row.share, row.name))
+
+
+def confident_mistakes(
+    pools: Sequence[RewardedPool], scores: Sequence[FloatArray], *, temperature: float = 1.0
+) -> list[RankedPool]:
+    """At most 50 pools that have a correct candidate and in which none has the highest score, most confident first."""
+    wrong = [
+        rank_pool(pool, pool_scores, temperature)
+        for pool, pool_scores in zip(pools, scores, strict=True)
+        if pool.correct and pool_scores[pool.correct].max() < pool_scores.max()
+    ]
+    return sorted(wrong, key=lambda ranked: (-ranked.confidence, ranked.id))[:MOST_MISTAKES]
+
+
+def examples(
+    pools: Sequence[RewardedPool], scores: Sequence[FloatArray], *, temperature: float = 1.0
+) -> list[RankedPool]:
+    """Eight pools (all, where there are fewer) evenly spaced through the split, right or wrong."""
+    indices = sorted({number * len(pools) // EXAMPLES for number in range(EXAMPLES)})
+    return [rank_pool(pools[index], scores[index], temperature) for index in indices]
+
+
+def rank_pool(pool: RewardedPool, scores: FloatArray, temperature: float = 1.0) -> RankedPool:
+    """One pool ranked by its scores [candidates]; over distinct answers the probabilities sum to 1."""
+    groups = group_equal_answers(pool.candidates, scores)
+    tempered = np.exp(temper(np.array([group.log_probability for group in groups]), temperature)).round(_DECIMALS)
+    probabilities = np.empty(len(scores))
+    for group, probability in zip(groups, tempered.tolist(), strict=True):
+        probabilities[group.indices] = probability
+    shown = zip(pool.candidates, scores.tolist(), probabilities.tolist(), pool.rewards, strict=True)
+    candidates = [
+        RankedCandidate(one.program, one.answer, round(score, _DECIMALS), probability, reward, one.origin, one.edits)
+        for one, score, probability, reward in shown
+    ]
+    picked = int(scores.argmax())
+    page = (pool.id, pool.page, pool.question, pool.table, pool.text, pool.program, pool.answer)
+    return RankedPool(*page, candidates, picked, float(probabilities[picked]))

@@ -1,0 +1,130 @@
+"""The data of a ranker's training: the pools of each split, and how good a model is on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from finrank.console import console, say, warn
+from finrank.errors import UserError
+from finrank.evaluation.diagnose import diagnose
+from finrank.evaluation.evaluate import evaluate_pools
+from finrank.evaluation.report.screen import print_table, summary_line
+from finrank.evaluation.survival import Truncation, encode_and_measure
+from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.scoring import score_pools
+from finrank.records import RewardedPool
+from finrank.store import load_records
+from finrank.training.batches import TrainingPool
+from finrank.training.losses import listwise_loss
+from finrank.training.run import Run
+
+# Pools of each split under --quick_test: enough for every step of the path, two minutes on two cores.
+_QUICK_POOLS = {"train": 32, "selection": 16, "dev": 16}
+# Warn if a larger share of the train questions loses a number of its gold program to truncation.
+_LOST_NUMBERS_WARNING = 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pools of one split as records and as tokens, in the same order."""
+
+    pools: list[RewardedPool]
+    encoded: list[TrainingPool]
+    truncation: Truncation
+
+
+def read_splits(run: Run, tokenizer: Any) -> dict[str, Split]:
+    """Read and encode train, selection and dev, of those that exist.
+
+    Raises UserError naming a question or candidate that cannot fit, and if there is nothing to learn from or to choose
+    a checkpoint by.
+    """
+    splits = {}
+    for name, quick_pools in _QUICK_POOLS.items():
+        path = run.input_dir / f"{name}.jsonl"
+        if path.is_file():
+            pools = load_records(path, RewardedPool)[: quick_pools if run.quick_test else None]
+            encoded, truncation = encode_and_measure(pools, tokenizer, run.config.prompt, f"encoding {name}")
+            items = [TrainingPool(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
+            splits[name] = Split(pools, items, truncation)
+    if "train" not in splits or not any(pool.correct for pool in splits["train"].pools):
+        raise UserError(
+            f"{run.input_dir} has no train.jsonl with a correct candidate in it: there is nothing to learn from"
+        )
+    if "selection" not in splits:
+        raise UserError(
+            f"{run.input_dir} has no selection.jsonl to choose the best checkpoint by: "
+            "prepare the data with --selection_share above 0"
+        )
+    return splits
+
+
+def say_splits(splits: dict[str, Split]) -> None:
+    """Print number and length of the pools, and the share of the gold programs' numbers that the model can see."""
+    for name, split in splits.items():
+        truncation = split.truncation
+        lengths = sorted(item.pool.length for item in split.encoded)
+        say(f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens")
+        if truncation.numbers_in_prefix is not None:
+            say(
+                f"    of the gold programs' numbers on the page {truncation.numbers_in_prefix:.1%} are in the prefix, "
+                f"{truncation.numbers_reached:.1%} are there or named by a label"
+            )
+        lost = truncation.questions_losing_numbers or 0.0
+        if name == "train" and lost > _LOST_NUMBERS_WARNING:
+            warn(
+                f"{lost:.0%} of the train questions lose a number that their gold program needs: raise "
+                "prompt.max_length or prompt.context_tokens, or set prompt.labels=true"
+            )
+
+
+@dataclass(frozen=True)
+class PoolMeasure:
+    """Measures a model on the splits, scored on one attention route."""
+
+    model: CandidateRankingModel
+    splits: dict[str, Split]
+    route: RouteName
+
+    def scores(self, name: str, description: str = "") -> list[np.ndarray]:
+        """Scores [candidates] of each pool of a split, in its order."""
+        encoded = [item.pool for item in self.splits[name].encoded]
+        return score_pools(self.model, encoded, route=self.route, description=description)
+
+    def on_selection(self) -> dict[str, float]:
+        """accuracy, reward_ratio, average_reward and loss, also printed; UserError if scores are no longer finite."""
+        pools, scores = self.splits["selection"].pools, self.scores("selection")
+        if not all(np.isfinite(scores_N).all() for scores_N in scores):
+            raise UserError("training diverged: scores are not finite any more; lower learning_rate and train again")
+        result = evaluate_pools(pools, scores)
+        say(f"selection: {summary_line(result)}")
+        metrics: dict[str, Any] = {
+            name: result.model.means[name] for name in ("accuracy", "reward_ratio", "average_reward")
+        }
+        # Accuracy moves in steps of one question; the loss shows progress between them.
+        losses = [_loss(scores_N, pool.correct) for scores_N, pool in zip(scores, pools, strict=True) if pool.correct]
+        return {**metrics, "loss": sum(losses) / max(len(losses), 1)}
+
+    def of_the_best(self, step: str) -> dict[str, Any]:
+        """The best model on selection and dev, printed and for the manifest."""
+        metrics: dict[str, Any] = {}
+        for name in ("selection", "dev"):
+            if name in self.splits:
+                result = evaluate_pools(self.splits[name].pools, self.scores(name, f"evaluating {name}"))
+                print_table(result, title=f"{name}: {result.n} pools, best model (step {step})")
+                for sentence in diagnose(result):
+                    warn(sentence)
+                metrics[name] = result.as_json()
+        console.print()
+        return metrics
+
+
+def _loss(scores_N: np.ndarray, correct: list[int]) -> float:
+    correct_1N = torch.zeros(1, len(scores_N), dtype=torch.bool)
+    correct_1N[0, correct] = True
+    return listwise_loss(torch.from_numpy(scores_N)[None], correct_1N).item()
