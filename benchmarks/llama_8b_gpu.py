@@ -47,7 +47,7 @@ from shared.shapes import packed_tokens, peak_tflops, redundant_tokens
 from shared.tables import Row, device, parser, show, write_results
 
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.attention.routes import Route, RouteName, check_route
+from finrank.ranker.attention.routes import Route, RouteName
 from finrank.ranker.scoring import score_pools
 
 SIZES, QUICK_SIZES = (1, 2, 4, 8, 16), (1, 2)  # questions per step
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def check_routes(bench: steps.Bench) -> list[Row]:
-    """By how much each route's vectors differ from naive ones on real lengths, and the verdict of `check_route`."""
+    """By how much each route's vectors differ from naive ones on real lengths, and the model's own verdict."""
     rows, model = [], bench.learner.model
     pools = [item.pool for item in bench.pools[:2]]
     model.eval()
@@ -102,7 +102,7 @@ def check_routes(bench: steps.Bench) -> list[Row]:
         with torch.inference_mode():
             naive_ND, route_ND = (model.candidate_vectors(pools, name) for name in ("naive", route))
         difference = ((route_ND - naive_ND).norm(dim=1) / naive_ND.norm(dim=1)).max().item()
-        agrees = check_route(model, Route(route, "measured")).name == route
+        agrees = model.check(Route(route, "measured")).name == route
         rows.append({"route": route, "agrees": agrees, "difference": difference})
         print(f"{route}: vectors differ from naive by {difference:.2g} of their length; agrees: {agrees}", flush=True)
     model.train()

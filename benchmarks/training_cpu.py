@@ -32,14 +32,14 @@ from shared.timing import take_turns, use_the_cpu
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 from finrank.console import say
-from finrank.ranker.attention.routes import RouteName, training_routes
+from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
 from finrank.training.batches import PoolDataset, TrainingPool
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
 from finrank.training.ppo.ppo import without_dropout
-from finrank.training.trainer import RankingTrainer, training_arguments
+from finrank.training.trainer import Job, RankingTrainer, training_arguments
 
 N, QUESTIONS, PER_STEP = 8, 8, 4
 STEPS = QUESTIONS // PER_STEP  # of a round
@@ -106,17 +106,10 @@ def finrank_trainer(
     torch.manual_seed(0)
     model = CandidateRankingModel.new(config.ranker_settings())
     pools = [TrainingPool(pool.encoded(tokenizer), [0]) for pool in texts]
-    return RankingTrainer(
-        model,
-        training_arguments(config, folder / "ours"),
-        dataset=PoolDataset(pools, seed=0),
-        tokenizer=tokenizer,
-        route=route or training_routes(model, [item.pool for item in pools])[0].name,
-        tokens_per_pass=config.tokens_per_pass,
-        head_learning_rate=config.learning_rate,
-        evaluator=lambda _: {},
-        callbacks=[],
-    )
+    unused: dict[str, Any] = {"evaluate": dict, "save": lambda _: None, "load": lambda _: None}
+    job = Job(config, model, tokenizer, PoolDataset(pools, seed=0), **unused)
+    route = route or model.training_routes([item.pool for item in pools])[0].name
+    return RankingTrainer(job, training_arguments(config, folder / "ours"), route)
 
 
 def adapters() -> LoraConfig:

@@ -22,6 +22,7 @@ They run in one process, warm, in turn. A ratio is the time of `naive` over that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from unittest import mock
 
@@ -30,9 +31,9 @@ import torch
 from shared.tables import Row, parser, show, write_results
 from shared.timing import quartiles, ratios, take_turns, use_the_cpu
 
-from finrank.ranker.attention import stream
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.attention.tuning import CPU
 from finrank.ranker.model import CandidateRankingModel, pad_scores
 from finrank.ranker.scoring import score_pools
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
@@ -66,7 +67,7 @@ def scoring_contenders(model: CandidateRankingModel, pool: EncodedPool) -> dict[
     """Every way to score the pool, by name."""
 
     def in_two_passes() -> object:
-        with mock.patch.dict(stream._ONE_PASS_TOKENS, cpu=0):
+        with mock.patch.object(model, "tuning", replace(CPU, one_pass_tokens=0)):
             return score_pools(model, [pool], route="cached")
 
     found: dict[str, Callable[[], object]] = {}

@@ -23,9 +23,8 @@ from transformers import LlamaConfig, LlamaModel
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
 from finrank.training.batches import LengthBucketSampler, PoolDataset, TrainingPool
-from finrank.training.config import load_config
+from finrank.training.config import PPOSettings, load_config
 from finrank.training.ppo.ppo import without_dropout
-from finrank.training.settings import PPOSettings
 
 WARM = 3
 SEARCH_STEPS = 3  # timed at each size of the search, after one on the longest questions

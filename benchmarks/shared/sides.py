@@ -19,21 +19,19 @@ from shared.steps import Learner
 from torch import Tensor
 from transformers import DataCollatorForSeq2Seq, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from finrank.generator.data import IGNORED, Example
+from finrank.generator.data import IGNORED, TrainingExample
 from finrank.generator.evaluation import judge
-from finrank.generator.model import new_generator, write_greedily
+from finrank.generator.model import new_generator, write
 from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.completion import write_completion
-from finrank.pools.pool import NoPool, gold_of
-from finrank.ranker.attention.routes import training_routes
+from finrank.pools.pool import NoPool, sound_gold
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.scoring import score_pass
 from finrank.records import RewardedPool
 from finrank.training.batches import TrainingPool
-from finrank.training.config import TrainingConfig
-from finrank.training.settings import PPOSettings
+from finrank.training.config import PPOSettings, TrainingConfig
 
 N = 8  # candidates of a pool, and completions sampled of a question
 # One rollout and one update a step, as generation's.
@@ -69,7 +67,7 @@ class Questions:
 
     pools: list[TrainingPool]
     rewards: dict[str, np.ndarray]
-    examples: list[Example]
+    examples: list[TrainingExample]
 
     def batch(self, of: Sequence[T], number: int, count: int) -> list[T]:
         """The pools or the examples of a batch; after the last question the first one follows."""
@@ -100,14 +98,14 @@ def draw_questions(
         if len(pool.candidates) != N or not pool.correct:
             continue
         try:
-            program, answer = gold_of(pool)
+            program, answer = sound_gold(pool)
             prompt = write_prompt(pool, tokenizer, settings)
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
         except (NoPool, TooLong):
             continue
         questions.pools.append(TrainingPool(encode(pool, pool.candidates, tokenizer, config.prompt), pool.correct))
         questions.rewards[pool.id] = np.array(pool.rewards)
-        questions.examples.append(Example(pool, answer, prompt, completion))
+        questions.examples.append(TrainingExample(pool, answer, prompt, completion))
     if len(questions.pools) < count:
         raise SystemExit(f"{len(questions.pools)} questions with pools of {N} and a gold program: {count} are needed")
     return questions
@@ -120,7 +118,7 @@ class Classification:
         self.model = CandidateRankingModel.new(config.ranker_settings()).to(device)
         self.questions, self.size = questions, size
         self.learner = Learner(self.model, size.lean, config.tokens_per_pass)
-        route, self.scoring = training_routes(self.model, [item.pool for item in questions.pools])
+        route, self.scoring = self.model.training_routes([item.pool for item in questions.pools])
         self.route = route.name
         if size.lean:
             self.model.activation_checkpointing_enable()
@@ -171,7 +169,7 @@ class Generation:
         self.model.eval()
         examples = self.questions.batch(self.questions.examples, number, self.size.evaluated)
         prompts = [example.prompt for example in examples]
-        texts = write_greedily(self.model, self.tokenizer, prompts, self.questions.completion_length)
+        texts = write(self.model, self.tokenizer, prompts, self.questions.completion_length)
         for text, example in zip(texts, examples, strict=True):
             judge(text, example)
 
@@ -184,7 +182,7 @@ class Generation:
         ids_ST, mask_ST = self.sample(examples)
         self.tokenizer.batch_decode(ids_ST[:, -self.questions.completion_length :], skip_special_tokens=True)
         for example in examples:
-            program, _ = gold_of(example.question)
+            program, _ = sound_gold(example.question)
             for _ in range(N):
                 judge(write_completion(str(program), example.gold), example)
         rewards_BN = torch.rand(len(examples), N, generator=torch.Generator().manual_seed(number))
@@ -192,7 +190,7 @@ class Generation:
         self.model.train()
         self.learner.update(-(advantages_S * self.log_likelihood(ids_ST, mask_ST)).mean())
 
-    def sample(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    def sample(self, examples: Sequence[TrainingExample]) -> tuple[Tensor, Tensor]:
         """Prompts with N completions each of exactly `completion_length` tokens, all in one call, and their mask."""
         self.model.eval()
         tokenizer, length = self.tokenizer, self.questions.completion_length

@@ -17,11 +17,11 @@ from torch import Tensor
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.training.batches import TrainingPool, collate
+from finrank.training.config import PPOSettings
 from finrank.training.losses import listwise_loss
 from finrank.training.ppo import objectives
 from finrank.training.ppo.ppo_trainer import log_policy
 from finrank.training.ppo.rollouts import PerCandidate, draw_actions
-from finrank.training.settings import PPOSettings
 from finrank.training.trainer import scores_in_passes
 
 ONE_PASS = 2**31  # tokens: a batch is never cut
@@ -88,7 +88,7 @@ def policy_objective(
 
     rewards_BN = rows(rewards).float()
     if settings.estimator == "exact":
-        objective_B = objectives.exact_objective(logp_BN, rewards_BN)
+        objective_B = objectives.expectation(logp_BN, rewards_BN)
     else:
         old_BN, actions_BS = map(rows, rollout)
         advantages_BS = rewards_BN.gather(1, actions_BS) - objectives.expectation(old_BN, rewards_BN)[:, None]

@@ -14,12 +14,11 @@ from transformers import LlamaConfig, LlamaModel
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.training.batches import PoolDataset, TrainingPool, collate
-from finrank.training.config import load_config
+from finrank.training.config import PPOSettings, load_config
 from finrank.training.ppo.ppo import without_dropout
 from finrank.training.ppo.ppo_trainer import PPOTrainer
 from finrank.training.ppo.rollouts import PPOState
-from finrank.training.settings import PPOSettings
-from finrank.training.trainer import scores_in_passes, training_arguments
+from finrank.training.trainer import Job, scores_in_passes, training_arguments
 from tests.helpers.scripts import load_benchmark
 
 shapes, steps, script = map(load_benchmark, ("shared.shapes", "shared.llama_steps", "llama_8b_gpu"))
@@ -81,22 +80,13 @@ def test_the_ppo_objective_is_that_of_stage_05(bench: Any, tmp_path: Path, estim
     items = [TrainingPool(pool, [0], list(range(len(pool.candidates)))) for pool in pools]
     rewards = {pool.id: np.linspace(1.0, 0.0, len(pool.candidates)) for pool in pools}
     uniform = {pool.id: np.full(len(pool.candidates), -np.log(len(pool.candidates))) for pool in pools}
-    coefficients = {"kl_coefficient": 0.3, "entropy_coefficient": 0.2}
-    settings = PPOSettings(estimator=estimator, rollout_size=2, batch_size=2, **coefficients)
-    config = load_config(shapes.CONFIGS / "llama-3-8b.yaml", ["mixed_precision=float32", "trainer.max_steps=2"])
-    trainer = PPOTrainer(
-        model,
-        training_arguments(config, tmp_path, activation_checkpointing=False),
-        settings=settings,
-        rewards=rewards,
-        state=PPOState(uniform, settings.kl_coefficient),
-        dataset=PoolDataset(items, 0),
-        tokenizer=None,
-        route="split",
-        tokens_per_pass=10**6,
-        evaluator=lambda _: {},
-        callbacks=[],
-    )
+    overrides = ["mixed_precision=float32", "trainer.max_steps=2", f"ppo.estimator={estimator}", "ppo.rollout_size=2"]
+    overrides += ["ppo.batch_size=2", "ppo.kl_coefficient=0.3", "ppo.entropy_coefficient=0.2"]
+    config = load_config(shapes.CONFIGS / "llama-3-8b.yaml", overrides)
+    unused = {"evaluate": dict, "save": lambda _: None, "load": lambda _: None}
+    job = Job(config, model, None, PoolDataset(items, 0), **unused)
+    arguments = training_arguments(config, tmp_path, activation_checkpointing=False)
+    trainer = PPOTrainer(job, arguments, "split", rewards, PPOState(uniform, config.ppo.kl_coefficient))
     trainer.compute_loss(model, collate(items))  # draws the actions, from weights that move below
     with torch.no_grad():
         for value in model.score_head.parameters():
@@ -104,7 +94,7 @@ def test_the_ppo_objective_is_that_of_stage_05(bench: Any, tmp_path: Path, estim
     expected = trainer.compute_loss(model, collate(items))
     scores = scores_in_passes(model, pools, "split", 10**6)
     rollout = (trainer._ppo.old, trainer._ppo.actions)
-    objective = load_benchmark("shared.steps").policy_objective(scores, pools, rewards, rollout, settings)
+    objective = load_benchmark("shared.steps").policy_objective(scores, pools, rewards, rollout, config.ppo)
     assert -objective.mean().item() == pytest.approx(expected.item(), abs=1e-6)
 
 
