@@ -129,7 +129,7 @@ class TrainingConfig(RankerSettings):
 def load_config(path: Path, overrides: list[str] | None = None, base_model: str | None = None) -> TrainingConfig:
     """Read a YAML config, apply `key=value` overrides (dots go into sections: `trainer.max_steps=10`), validate it.
 
-    Raises UserError for a missing file, broken YAML, an unknown key (naming the nearest known one) or a wrong value.
+    Raises UserError for a missing file, broken YAML, an unknown key (with the nearest known one) or a wrong value.
     """
     if not path.is_file():
         neighbours = sorted(str(other) for other in path.parent.glob("*.yaml")) or ["configs/models/minilm.yaml"]
