@@ -17,7 +17,7 @@ PAGE = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([\w.]+)` \| (.+?) \| (.+?) \|$", re.MULTILINE)
 
 
-def defaults_on(page: str) -> dict[str, Any]:
+def on_page(page: str) -> dict[str, Any]:
     """The defaults of a page's tables, by key, read as a config is."""
     assert [key for key, _, meaning in ROW.findall(page) if not meaning.strip()] == []
     keys = [key for key, _, _ in ROW.findall(page)]
@@ -50,15 +50,13 @@ def differences(page: dict[str, Any], code: dict[str, Any]) -> dict[str, tuple[A
 
 
 def test_the_page_has_every_key_with_its_default() -> None:
-    page = {key: value for key, value in defaults_on(PAGE).items() if not key.startswith("trainer.")}
+    page = {key: value for key, value in on_page(PAGE).items() if not key.startswith("trainer.")}
     assert differences(page, defaults(TrainingConfig)) == {}
 
 
 def test_the_page_has_the_trainers_defaults(tmp_path: Path) -> None:
     arguments = training_arguments(TrainingConfig(base_model="any"), tmp_path)
-    page = {
-        key.removeprefix("trainer."): value for key, value in defaults_on(PAGE).items() if key.startswith("trainer.")
-    }
+    page = {key.removeprefix("trainer."): value for key, value in on_page(PAGE).items() if key.startswith("trainer.")}
     assert len(page) == 8  # those that training_arguments sets, unless the config says otherwise
     page["report_to"] = []  # transformers' form of none
     assert {name: getattr(arguments, name) for name in page} == page
@@ -71,8 +69,8 @@ def test_the_page_has_the_keys_that_are_set_elsewhere() -> None:
 
 def test_a_missing_key_and_another_default_are_seen() -> None:
     code = defaults(TrainingConfig)
-    assert differences(defaults_on(PAGE.replace("| `seed` | 0 |", "| `sed` | 0 |")), code).keys() >= {"seed", "sed"}
-    assert differences(defaults_on(PAGE.replace("| `lora.rank` | 16 |", "| `lora.rank` | 8 |")), code)["lora.rank"] == (
+    assert differences(on_page(PAGE.replace("| `seed` | 0 |", "| `sed` | 0 |")), code).keys() >= {"seed", "sed"}
+    assert differences(on_page(PAGE.replace("| `lora.rank` | 16 |", "| `lora.rank` | 8 |")), code)["lora.rank"] == (
         8,
         16,
     )
