@@ -1,13 +1,13 @@
 # Each target sets up what it needs; a second run finds the set-up done.
 #   make setup  .venv with everything that the commands need
-#   make demo   stages 00 to 04 on the embedded sample, with a results table (about 6 minutes on 2 cores)
+#   make demo   stages 00 to 04 on the embedded data, with a results table (about 5 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
 #   make map    docs/map.md from the docstrings
 #   make bench  inference_cpu, training_cpu, growth, service: tables into docs/benchmarks.md, figures into
 #               benchmarks/results/ (80 minutes on 2 cores); not the benchmarks that need pools, FinQA or a GPU
-#   make finqa FINQA=DIR   the commands behind the README's FinQA table, on the official files in DIR (2 cores: about 20
-#               minutes for the README's 1,109 train questions; the whole train file takes five times as long to train)
+#   make finqa FINQA=DIR   the commands behind the README's results, on the official files in DIR (2 cores: about 20
+#               minutes for the README's 1,109 train questions, five times as long for the whole train file)
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -41,16 +41,16 @@ lint: $(READY)
 map: $(READY)
 	$(BIN)/python scripts/write_map.py
 
-# Two worker processes with one thread each: as fast as two threads, and no test waits for another's threads.
+# Two worker processes with one thread each are as fast as two threads, without tests waiting for each other's threads.
 test: lint
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2
 
-# The peers alone come from the extra; finrank itself never needs them.
+# The extra installs the peers; finrank itself never needs them.
 bench-setup: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 
-# inference_cpu and training_cpu go on where an earlier run was stopped: they keep the rows that their file in
-# benchmarks/results/ holds. After a change of the code remove that folder first, or old rows stand in the new tables.
+# inference_cpu and training_cpu resume an interrupted run: they keep the rows of their file in benchmarks/results/.
+# After a change of the code remove that folder first, or the new tables have old rows.
 bench: bench-setup
 	$(BIN)/python benchmarks/inference_cpu.py --json benchmarks/results/inference_cpu.json --write_docs
 	$(BIN)/python benchmarks/training_cpu.py --json benchmarks/results/training_cpu.json --write_docs

@@ -37,7 +37,7 @@ from finrank.sources.made_up import generate
 from finrank.store import REJECTS, sha256
 
 STAGES: dict[str, Callable[..., None]] = {
-    "prepare": prepare.run,
+    "prepare": prepare.prepare,
     "candidates": candidates.candidates,
     "rewards": rewards.rewards,
 }

@@ -198,8 +198,8 @@ def sample_pools(folder: Path, questions: int) -> Path:
     """Pools of the embedded sample, through stages 01 to 03."""
     raw, processed, pools, rewarded = (folder / name for name in ("raw", "processed", "candidates", "rewarded"))
     with contextlib.redirect_stdout(io.StringIO()):
-        sample_data.run(raw, train=2 * questions, dev=2, test=2)
-        prepare.run(raw, processed)
+        sample_data.sample_data(raw, train=2 * questions, dev=2, test=2)
+        prepare.prepare(raw, processed)
         candidates.candidates(processed, pools, num_candidates=N)
         rewards.rewards(pools, rewarded)
     return rewarded

@@ -96,8 +96,8 @@ def make_pools(place: Path, count: int) -> list[Pool]:
     from finrank.commands import candidates, prepare, sample_data
 
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        sample_data.run(place / "raw", train=0, dev=count, test=0, seed=0)
-        prepare.run(place / "raw", place / "processed")
+        sample_data.sample_data(place / "raw", train=0, dev=count, test=0, seed=0)
+        prepare.prepare(place / "raw", place / "processed")
         candidates.candidates(place / "processed", place / "pools", num_candidates=CANDIDATES)
     pools = load_records(place / "pools" / "dev.jsonl", Pool)
     sentences = list(dict.fromkeys(sentence for pool in pools for sentence in pool.text))

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -64,10 +65,10 @@ def compare(seed: int, input_dir: Path, overrides: list[str]) -> Row:
         shared, shared_seconds = train_and_score(False, input_dir, Path(folder), overrides)
         with full_attention():
             full, full_seconds = train_and_score(True, input_dir, Path(folder), overrides)
-    difference = compare_pools(pools, shared, full, seed=0)
+    difference = asdict(compare_pools(pools, shared, full, name="full"))
     row: Row = {"seed": seed, "n": len(pools), "settings": overrides}
     for name, scores, seconds in (("shared", shared, shared_seconds), ("full", full, full_seconds)):
-        result = evaluate_pools(pools, scores)
+        result = evaluate_pools(pools, scores).as_json()
         row |= {
             f"{name}_accuracy": round(result["accuracy"], 4),
             f"{name}_interval": [round(value, 4) for value in result["intervals"]["accuracy"]],

@@ -5,7 +5,7 @@
 Designs: wrong candidates as edits of gold (a star with gold in the middle) or along a random tree, with the likeness to
 gold from the counts of shapes alone or fitted; then the default design at other rates and pool sizes. Attackers are
 fitted on the pools of the train split and look at those of `--split`; chance is 1 / candidates. `--quick` takes 150
-questions of each split. Writes nothing but the JSON, prints the table of docs/pools.md.
+questions of each split. Writes nothing but the JSON, prints the table of docs/experiments.md.
 """
 
 from __future__ import annotations

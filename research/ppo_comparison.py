@@ -25,6 +25,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def compare(seed: int, data: Path, work: Path, overrides: list[str], quick: bool
             "train_cpu_s": manifest.get("train_cpu_seconds"),
             "steps": manifest["curve"][-1]["step"],
             "best_step": manifest["best_step"],
-            "against_sft": None if name == SFT else compare_pools(pools, scores[name], scores[SFT], seed=0),
+            "against_sft": None if name == SFT else asdict(compare_pools(pools, scores[name], scores[SFT], name=SFT)),
         }
         rows.append(row)
         say(f"seed {seed}  {name:14s} dev accuracy {row['accuracy']:.3f}, reward ratio {row['reward_ratio']:.3f}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Stages 00 to 04 on the embedded sample with the default model: make demo calls it.
-# Usage: scripts/demo.sh DIRECTORY     everything is written under DIRECTORY; what an earlier demo left there goes
+# Stages 00 to 04 on the embedded data with the default model: make demo calls it.
+# Usage: scripts/demo.sh DIRECTORY     everything is written under DIRECTORY; an earlier demo there is removed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1
@@ -13,7 +13,7 @@ rm -rf "$out"
 mkdir -p "$out" && touch "$out/.made-by-demo"
 step() { printf '\n== %s  (%d s)\n' "$*" "$((SECONDS - began))"; }
 
-step "embedded sample: made-up report pages in FinQA's layout"
+step "embedded data: made-up report pages in FinQA's layout"
 finrank sample-data --output_dir "$out/raw"
 step "00 check"
 python 00_check_data.py --input_dir "$out/raw" --json "$out/check.json"

@@ -27,7 +27,7 @@ def finqa_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def sample() -> Questions:
-    """400 train and 200 dev questions of the embedded sample."""
+    """400 train and 200 dev questions of the embedded data."""
     splits = generate(train=400, dev=200, test=0)
     return Questions(*(as_questions(map(Example.model_validate, splits[split])) for split in ("train", "dev")))
 

@@ -12,14 +12,20 @@ from typing import NoReturn
 
 import typer
 
-from finrank import cli_data, cli_evaluation, cli_sample, cli_use
+from finrank import cli_sample, cli_use
 from finrank.commands.audit import audit
 from finrank.commands.candidates import candidates
+from finrank.commands.check import check
+from finrank.commands.download import download
 from finrank.commands.evaluate import evaluate
 from finrank.commands.generation import generation
+from finrank.commands.import_predictions import import_predictions
 from finrank.commands.ppo import ppo
+from finrank.commands.prepare import prepare
 from finrank.commands.report import report
 from finrank.commands.rewards import rewards
+from finrank.commands.sample_data import sample_data
+from finrank.commands.score_predictions import score_predictions
 from finrank.commands.sft import sft
 from finrank.errors import UserError
 
@@ -32,8 +38,8 @@ app = typer.Typer(
 )
 # In the order of `finrank --help`.
 COMMANDS: dict[str, Callable[..., object]] = {
-    "check": cli_data.check,
-    "prepare": cli_data.prepare,
+    "check": check,
+    "prepare": prepare,
     "candidates": candidates,
     "rewards": rewards,
     "sft": sft,
@@ -44,14 +50,15 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "report": report,
     "rank": cli_use.rank,
     "serve": cli_use.serve,
-    "import": cli_evaluation.import_predictions,
-    "score-predictions": cli_evaluation.score_predictions,
+    "import": import_predictions,
+    "score-predictions": score_predictions,
     "audit": audit,
-    "sample-data": cli_data.sample_data,
-    "download": cli_data.download,
+    "sample-data": sample_data,
+    "download": download,
     "doctor": cli_use.doctor,
 }
 for name, command in COMMANDS.items():
+    command.__annotations__.pop("return", None)  # Typer would evaluate it, and types of results are heavy to import
     app.command(name)(command)
 
 

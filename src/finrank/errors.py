@@ -13,7 +13,7 @@ _STEP_03 = "python 03_build_rewards.py --input_dir datasets/finqa_candidates --o
 _RAW = ["finrank download", "finrank sample-data --output_dir datasets/finqa_raw"]
 # How to make each folder of the documented pipeline, in words and commands.
 _HOW_TO_MAKE = {
-    "finqa_raw": ("get the official files, or make the embedded sample, first", _RAW),
+    "finqa_raw": ("get the official files, or make the embedded data, first", _RAW),
     "finqa_processed": ("run step 01 first", [_STEP_01]),
     "finqa_candidates": ("run steps 01 and 02 first", [_STEP_01, _STEP_02]),
     "finqa_with_rewards": ("run steps 02 and 03 first", [_STEP_02, _STEP_03]),

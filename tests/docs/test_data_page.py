@@ -1,15 +1,14 @@
-"""Stage 00 on the real FinQA files, and `docs/data.md`, which tells their counts."""
+"""Stage 00 on the real FinQA files, and `docs/data.md`, which reports their counts."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finrank.commands import check
+from finrank.commands.check import check
 from tests.conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
@@ -18,16 +17,13 @@ ROW = re.compile(r"\| `(\w+)` \| (\d+) \| (\d+) \| (?:(\S+): `(.*)`)? \| .* \|")
 
 
 @pytest.fixture(scope="module")
-def report(finqa_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = tmp_path_factory.mktemp("check") / "report.json"
-    assert check.run(finqa_dir, json_path=path) == 0
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
+def report(finqa_dir: Path) -> dict[str, Any]:
+    return check(finqa_dir, config=["none"])
 
 
 @pytest.fixture
 def described(report: dict[str, Any]) -> dict[str, Any]:
-    """The report, where it is of the files that the page describes."""
+    """The report, if these are the files that the page describes."""
     train = report["splits"].get("train", {}).get("examples")
     if f"{train:,} of the 6,251 train examples" not in PAGE:
         pytest.skip(f"docs/data.md describes another part of FinQA than this one with {train} train examples")

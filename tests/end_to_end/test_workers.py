@@ -21,7 +21,7 @@ from finrank.sources.made_up import generate
 from tests.conftest import REPOSITORY
 
 STAGES: dict[str, Callable[..., None]] = {
-    "raw": prepare.run,
+    "raw": prepare.prepare,
     "prepared": candidates.candidates,
     "pools": rewards.rewards,
 }
@@ -65,7 +65,7 @@ def _killing_build(*_: object, **__: object) -> None:
 
 def test_a_killed_worker_leaves_no_half_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _raw(tmp_path / "raw", 20)
-    prepare.run(tmp_path / "raw", tmp_path / "prepared")
+    prepare.prepare(tmp_path / "raw", tmp_path / "prepared")
     before = sorted(tmp_path.iterdir())
     # the stage's partial takes its function to the workers
     monkeypatch.setattr(candidates, "_make_pools", _killing_build)

@@ -1,4 +1,4 @@
-"""A tiny random ranker on disk, and a request to it."""
+"""A tiny random ranker on disk, its confidence, and a request to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.confidence import Confidence
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import save_model
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
@@ -30,3 +31,9 @@ def save_tiny_ranker(folder: Path) -> Path:
     give_effect(model)
     save_model(model, load_tokenizer(str(base)), folder / "model")
     return folder / "model"
+
+
+def fitted(**changes: Any) -> Confidence:
+    """A confidence as if fitted on imported pools of 4 and 5 candidates; no threshold."""
+    fields = {"temperature": 2.0, "n": 40, "pool_sizes": {4: 30, 5: 10}, "origins": {"imported": 170}, "score_head": ""}
+    return Confidence(**{**fields, **changes})

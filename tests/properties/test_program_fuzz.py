@@ -1,4 +1,4 @@
-"""Damaged programs and tables: whatever comes in, a value or a ProgramError comes out."""
+"""Damaged programs and tables: every input has a value or a ProgramError."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from finrank.programs import ProgramError, equal, execute, parse
-from finrank.programs import execution as execution_module
 from finrank.sources import made_up as sample
 from tests.helpers.mutations import ODD_TABLES, mutated, reordered
 
@@ -21,10 +20,10 @@ LONGEST_MESSAGE = 400
 Case = tuple[str, Any]
 
 
-@pytest.fixture(scope="module", params=["embedded sample", "official cases"])
+@pytest.fixture(scope="module", params=["embedded data", "official cases"])
 def cases(request: pytest.FixtureRequest) -> list[Case]:
     """Programs with their tables."""
-    if request.param == "embedded sample":
+    if request.param == "embedded data":
         examples = sample.generate(train=150, dev=0, test=0)["train"]
         return [(example["qa"]["program"], example["table"]) for example in examples]
     folder = request.getfixturevalue("finqa_dir")
@@ -82,12 +81,6 @@ def test_outcomes_and_messages_are_the_same_each_time(cases: list[Case]) -> None
     assert first == [again[text, id(table)] for text, table in damaged(cases, 3000)]
 
 
-def test_an_error_that_gets_out_is_seen(cases: list[Case], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution_module, "_answer", float)
-    with pytest.raises((TypeError, ValueError)):
-        Counter(outcome(text, table) for text, table in damaged(cases, 3000))
-
-
 def test_equality_of_damaged_programs_is_a_plain_yes_or_no(cases: list[Case]) -> None:
     rng = random.Random(2)
     answers: Counter[bool] = Counter()
@@ -105,19 +98,10 @@ def test_equality_of_damaged_programs_is_a_plain_yes_or_no(cases: list[Case]) ->
 CHARACTERS = "9a()#|$ ,\0\n\ud800\U0001f600\u0661"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{}",
-        "add({}, 1)",
-        "add(1, #{})",
-        "{}(1, 2)",
-        "add(1, 2), {}",
-        "add(1, {}%)",
-        "table_max({}, none)",
-        "add(1, const_{})",
-    ],
-)
+PLACES = ["{}", "add({}, 1)", "add(1, #{})", "{}(1, 2)", "add(1, 2), {}", "add(1, {}%)", "table_max({}, none)"]
+
+
+@pytest.mark.parametrize("text", [*PLACES, "add(1, const_{})"])
 def test_long_texts_have_short_messages(text: str) -> None:
     for character in CHARACTERS:
         outcome(text.format(character * 1_000), [["", "1"]])

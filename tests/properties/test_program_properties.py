@@ -1,4 +1,4 @@
-"""What holds for every program: printing and reading are inverse, equality keeps to the laws of arithmetic."""
+"""Properties of every program: printing and reading are inverse, equality follows the laws of arithmetic."""
 
 from __future__ import annotations
 
@@ -42,26 +42,14 @@ def swapped(program: Program, places: set[int]) -> Program:
 
 
 @reproducible
-@given(programs())
-def test_a_printed_program_is_read_back(program: Program) -> None:
-    assert parse(str(program)) == program
-
-
-@reproducible
 @given(programs(), st.integers(0, 10**6))
-def test_whatever_can_be_read_is_printed_and_read_back(program: Program, seed: int) -> None:
-    text = mutated(str(program), random.Random(seed))
-    read = _read(text)
-    assert _read(text) == read
-    if isinstance(read, Program):
-        assert parse(str(read)) == read
-
-
-def _read(text: str) -> Program | str:
+def test_a_printed_program_is_read_back(program: Program, seed: int) -> None:
+    assert parse(str(program)) == program
     try:
-        return parse(text)
-    except ProgramError as error:
-        return f"{error}"
+        damaged = parse(mutated(str(program), random.Random(seed)))
+    except ProgramError:
+        return
+    assert parse(str(damaged)) == damaged
 
 
 @reproducible
@@ -125,7 +113,7 @@ def _later(argument: str) -> str:
 
 
 def test_equality_is_not_symmetric() -> None:
-    """As officially, the other program may not use a number that gold lacks, though its value drops out."""
+    """As in the official evaluator, the other program may not use a number that gold lacks, even one that cancels."""
     assert equal("add(3, 4), divide(1, 2)", "divide(1, 2)")
     assert not equal("divide(1, 2)", "add(3, 4), divide(1, 2)")
     assert equal("multiply(1, 3), divide(#0, 3)", "multiply(1, 1), divide(#0, 1)")

@@ -1,15 +1,18 @@
-"""`finrank evaluate`: a saved model on a split of rewarded pools, beside its baselines."""
+"""`finrank evaluate`: a saved model and its baselines on a split of rewarded pools."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from finrank.commands import options
 from finrank.console import say
 from finrank.errors import UserError
+
+if TYPE_CHECKING:
+    from finrank.evaluation.result import EvaluationResult
 
 _MEMORY_ADVICE = (
     "An evaluation scores in small passes and holds every model that takes part: leave out --compare, free the device "
@@ -44,7 +47,7 @@ def evaluate(
     save_confidence: options.SaveConfidence = True,
     base_model: options.BaseModel = None,
     seed: options.EvaluationSeed = 0,
-) -> Any:  # an EvaluationResult; Typer evaluates annotations
+) -> Any:  # EvaluationResult, whose module needs torch: Typer evaluates annotations
     """Evaluate a trained model beside its baselines.
 
     Prints accuracy, reward ratio and average reward with 95 % intervals, biases, breakdowns, the surest mistakes, and
@@ -57,12 +60,10 @@ def evaluate(
     """
     from finrank.evaluation import evaluate as core
     from finrank.evaluation.official import write_predictions
-    from finrank.evaluation.report.html import write_html
     from finrank.evaluation.report.model_card import save_beside_model
     from finrank.evaluation.report.screen import print_evaluation
     from finrank.evaluation.result import Source
     from finrank.ranker.saving import find_model
-    from finrank.store import write_json
     from finrank.training.memory import explain_out_of_memory
     from finrank.training.run import control_for, data_hashes, environment
 
@@ -80,15 +81,22 @@ def evaluate(
         rivals = core.score_rivals(others, pools, model_dir, base_model)
         result = core.evaluate(pools, scored, rivals, source, wanted_accuracy=wanted_accuracy, seed=seed)
     print_evaluation(result)
-    if json_path is not None:
-        write_json(json_path, result.as_json())
-        say(f"figures: {json_path}")
-    if html_path is not None:
-        write_html(html_path, result, model_dir)
-        say(f"report: {html_path}")
+    _write(result, model_dir, json_path, html_path)
     if predictions_out is not None:
         write_predictions(predictions_out, pools, scored.scores)
         say(f"predictions: {predictions_out}")
     if save_confidence:
         save_beside_model(result, model_dir)
     return result
+
+
+def _write(result: EvaluationResult, model_dir: Path, json_path: Path | None, html_path: Path | None) -> None:
+    from finrank.evaluation.report.html import write_html
+    from finrank.store import write_json
+
+    if json_path is not None:
+        write_json(json_path, result.as_json())
+        say(f"figures: {json_path}")
+    if html_path is not None:
+        write_html(html_path, result, model_dir)
+        say(f"report: {html_path}")

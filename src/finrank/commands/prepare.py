@@ -1,15 +1,16 @@
-"""Stage 01: raw FinQA files to `Question` records; some train pages are kept apart to choose checkpoints."""
+"""The `prepare` command: raw FinQA files to questions; some train pages are kept apart to choose checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import typer
 from rich.table import Table
 
+from finrank.commands.options import PROCESSED, RAW, Seed, Workers
 from finrank.console import Reading, console, say, track, warn
 from finrank.errors import UserError
 from finrank.parallel import ordered_map
@@ -23,14 +24,24 @@ _PRECEDENCE = ("test", "dev", "train")
 _BREAKS_OFF = "rest of a broken file"
 
 
-def run(input_dir: Path, output_dir: Path, *, selection_share: float = 0.1, seed: int = 0, workers: int = 1) -> None:
-    """Write train, selection, dev and test questions, and in `rejects.jsonl` why others are left out.
+def prepare(
+    input_dir: Annotated[Path, typer.Option("--input_dir", help="Folder with train.json, dev.json, test.json.")] = RAW,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")] = PROCESSED,
+    *,
+    selection_share: Annotated[
+        float, typer.Option("--selection_share", help="Share of train pages kept apart for choosing checkpoints (0-1).")
+    ] = 0.1,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Stage 01: official files to questions, split by page.
 
-    `selection_share` is the share of train *pages* that become the selection split. Questions without a
-    program are kept. Left out: elements that are no example, programs that do not give `exe_ans`, second uses
-    of an id, and train or dev pages that dev or test have too. Memory holds ids and page names, not
-    questions. `workers` processes (0: one per core) make the same files. Raises UserError when there is nothing to
-    read, or nothing of it is usable.
+    Writes train, selection (pages of train, for choosing checkpoints), dev and test.jsonl, rejects.jsonl with every
+    example left out and why, and manifest.json.
+
+    \b
+    Example:
+      finrank prepare --input_dir datasets/finqa_raw --output_dir datasets/finqa_processed
     """
     if not 0 <= selection_share < 1:
         raise UserError(f"--selection_share is {selection_share}: expected a share of pages, at least 0 and below 1")
@@ -43,35 +54,35 @@ def run(input_dir: Path, output_dir: Path, *, selection_share: float = 0.1, seed
         inputs=files.values(),
     )
     counts = _Counts()
-    with writer as out, ordered_map(examine, workers) as examined:
+    with writer as out, ordered_map(_examine, workers) as examined:
         admission = _Admission()
-        for split in (split for split in _PRECEDENCE if split in files):
-            path = files[split]
+        for raw_split in (split for split in _PRECEDENCE if split in files):
+            path = files[raw_split]
             reading = Reading.of(path)
-            found = examined(read_elements(path, reading))
-            for index, example in enumerate(track(found, path.name, reading=reading)):
-                verdict = admission.judge(split, example)
+            results = examined(read_elements(path, reading))
+            for index, result in enumerate(track(results, path.name, reading=reading)):
+                verdict = admission.judge(raw_split, result)
                 if isinstance(verdict, _LeftOut):
-                    out.reject(path.name, index, example.id, verdict.reason)
+                    out.reject(path.name, index, result.id, verdict.reason)
                     counts.left_out[verdict.kind] += 1
                     continue
-                selected = split == "train" and in_selection(verdict.page, selection_share, seed)
-                place = "selection" if selected else split
-                out.write_encoded(place, verdict.line)
-                counts.add(place, verdict, admission.page_is_new)
+                selected = raw_split == "train" and _in_selection(verdict.page, selection_share, seed)
+                split = "selection" if selected else raw_split
+                out.write_encoded(split, verdict.line)
+                counts.add(split, verdict, admission.page_is_new)
         if not out.counts:
             raise UserError(f"no usable question in {input_dir}: finrank check --input_dir {input_dir} says why")
         out.extra["left_out"] = dict(counts.left_out.most_common())
     counts.show()
     if counts.left_out[_BREAKS_OFF]:
-        warn(f"a file breaks off or turns malformed, and what follows was not read: see {output_dir / REJECTS}")
+        warn(f"a file breaks off or turns malformed, and the rest was not read: see {output_dir / REJECTS}")
     say(f"questions in {output_dir}" + (f", left out: see {output_dir / REJECTS}" if counts.left_out else ""))
 
 
-def in_selection(page: str, share: float, seed: int) -> bool:
-    """Whether a train page belongs to the selection split: a fixed draw per (seed, page).
+def _in_selection(page: str, share: float, seed: int) -> bool:
+    """True if a train page belongs to the selection split: a fixed draw per (seed, page).
 
-    Other pages have no say in it, so the split stays as it is when questions are added.
+    Other pages do not matter, so the split stays the same when questions are added.
     """
     digest = hashlib.sha256(f"{seed}:{page}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < share
@@ -84,8 +95,8 @@ class _LeftOut(NamedTuple):
     reason: str
 
 
-class Examined(NamedTuple):
-    """An example looked at by itself: the line that it becomes if it is kept, or why it cannot be."""
+class _Examined(NamedTuple):
+    """An example by itself: the line to write if it is kept, or its problem."""
 
     id: str
     page: str
@@ -94,8 +105,8 @@ class Examined(NamedTuple):
     problem: _LeftOut | None
 
 
-def examine(element: Element) -> Examined | Fault:
-    """All of the work on an example that needs no other example; in a worker process when there are several."""
+def _examine(element: Element) -> _Examined | Fault:
+    """All of the work on an example that needs no other example; with several workers, in another process."""
     example = to_example(element)
     if isinstance(example, Fault):
         return example
@@ -105,45 +116,45 @@ def examine(element: Element) -> Examined | Fault:
     if len(line) > LONGEST_LINE:
         reason = f"the question has {len(line)} bytes, more than the {LONGEST_LINE} that a record may have"
         line, problem = b"", _LeftOut("too long", reason)
-    return Examined(example.id, example.filename, example.qa.program is not None, line, problem)
+    return _Examined(example.id, example.filename, example.qa.program is not None, line, problem)
 
 
 class _Admission:
-    """Decides what is kept; remembers the ids and pages kept so far, and nothing else of them."""
+    """Decides which examples are kept, by the ids and pages kept so far; memory holds nothing else of them."""
 
     def __init__(self) -> None:
         self.file_of_id: dict[str, str] = {}
         self.split_of_page: dict[str, str] = {}
-        self.page_is_new = False  # the page of the example kept last
+        self.page_is_new = False  # the page of the last example kept
 
-    def judge(self, split: str, found: Examined | Fault) -> Examined | _LeftOut:
-        """The example itself when it is kept, else why it is left out."""
-        if isinstance(found, Fault):
-            return _LeftOut(_BREAKS_OFF if found.breaks_off else "not an example", found.reason)
-        earlier = self.file_of_id.get(found.id)
+    def judge(self, split: str, example: _Examined | Fault) -> _Examined | _LeftOut:
+        """The example itself if it is kept, else why it is left out."""
+        if isinstance(example, Fault):
+            return _LeftOut(_BREAKS_OFF if example.breaks_off else "not an example", example.reason)
+        earlier = self.file_of_id.get(example.id)
         if earlier is not None:
             return _LeftOut("duplicate id", f"this id was used before, in {earlier}")
-        other = self.split_of_page.get(found.page, split)
+        other = self.split_of_page.get(example.page, split)
         if other != split:
-            return _LeftOut(f"page in {other} too", f"leak: page {found.page} is in {other} too")
-        if found.problem is not None:
-            return found.problem
-        self.page_is_new = found.page not in self.split_of_page
-        self.file_of_id[found.id] = FILES[split]
-        self.split_of_page[found.page] = split
-        return found
+            return _LeftOut(f"page in {other} too", f"leak: page {example.page} is in {other} too")
+        if example.problem is not None:
+            return example.problem
+        self.page_is_new = example.page not in self.split_of_page
+        self.file_of_id[example.id] = FILES[split]
+        self.split_of_page[example.page] = split
+        return example
 
 
-@dataclass
 class _Counts:
-    """What the closing table shows."""
+    """Counts for the closing table."""
 
-    questions: Counter[str] = field(default_factory=Counter)
-    with_program: Counter[str] = field(default_factory=Counter)
-    pages: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self.questions: Counter[str] = Counter()
+        self.with_program: Counter[str] = Counter()
+        self.pages: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
 
-    def add(self, split: str, example: Examined, page_is_new: bool) -> None:
+    def add(self, split: str, example: _Examined, page_is_new: bool) -> None:
         self.questions[split] += 1
         self.with_program[split] += example.has_program
         self.pages[split] += page_is_new

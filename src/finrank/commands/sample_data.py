@@ -1,81 +1,81 @@
-"""Write the embedded sample as files in the official FinQA layout."""
+"""The `sample-data` command: write the embedded data as files in the official FinQA layout."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import typer
+
+from finrank.commands.options import RAW, Seed
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.sources.finqa import FILES
-from finrank.sources.made_up import MOST_QUESTIONS, generate
 from finrank.store import MANIFEST, publish, sha256, versions, write_json
 
-STAGE = "sample-data"
+_STAGE = "sample-data"
 
 
-def run(output_dir: Path, *, train: int = 600, dev: int = 150, test: int = 150, seed: int = 0) -> None:
-    """Write train.json, dev.json, test.json of so many questions each; the same bytes each time.
+def sample_data(
+    output_dir: Annotated[
+        Path, typer.Option("--output_dir", help="Folder to write train, dev and test.json to.")
+    ] = RAW,
+    *,
+    train: Annotated[int, typer.Option("--train", help="Train questions.")] = 600,
+    dev: Annotated[int, typer.Option("--dev", help="Dev questions.")] = 150,
+    test: Annotated[int, typer.Option("--test", help="Test questions.")] = 150,
+    seed: Seed = 0,
+) -> None:
+    """Write the embedded data in place of the FinQA files.
 
-    The folder appears whole or not at all and replaces an earlier sample. Raises UserError when it holds
-    anything that is not an unchanged sample.
+    Made-up report pages and questions, in the layout of the official files: enough to run the whole pipeline. An
+    earlier data set is replaced; a folder that holds anything else is refused.
+
+    \b
+    Example:
+      finrank sample-data --output_dir datasets/finqa_raw --train 600 --dev 150 --test 150
     """
+    from finrank.sources.made_up import MAX_QUESTIONS, generate
+
     sizes = {"train": train, "dev": dev, "test": test}
-    negative = [split for split, size in sizes.items() if size < 0]
-    if negative:
-        raise UserError(f"--{negative[0]} is {sizes[negative[0]]}: expected a number of questions, 0 or more")
-    largest = max(sizes, key=sizes.__getitem__)
-    if sizes[largest] > MOST_QUESTIONS:
-        raise UserError(f"--{largest} is {sizes[largest]}: the sample has pages for {MOST_QUESTIONS} questions a split")
+    for split, size in sizes.items():
+        if not 0 <= size <= MAX_QUESTIONS:
+            raise UserError(f"--{split} is {size}: expected a number of questions from 0 to {MAX_QUESTIONS}")
     _refuse_other_files(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent) as place:
-        partial = Path(place) / output_dir.name
+    with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent) as temporary:
+        partial = Path(temporary) / output_dir.name
         partial.mkdir()
-        examples = generate(**sizes, seed=seed)
-        for split, name in FILES.items():
-            _write_examples(partial / name, examples[split])
+        for split, examples in generate(**sizes, seed=seed).items():
+            content = json.dumps(examples, indent=1, ensure_ascii=False) + "\n"
+            (partial / FILES[split]).write_text(content, encoding="utf-8")
         outputs = {name: sha256(partial / name) for name in FILES.values()}
-        manifest = {
-            "stage": STAGE,
-            "arguments": sizes,
-            "seed": seed,
-            "versions": versions(),
-            "outputs": outputs,
-        }
+        manifest = {"stage": _STAGE, "arguments": sizes, "seed": seed, "versions": versions(), "outputs": outputs}
         write_json(partial / MANIFEST, manifest)
         publish(partial, output_dir)
-    say(f"embedded sample: {train} train, {dev} dev and {test} test questions in {output_dir}")
-
-
-def _write_examples(path: Path, examples: list[dict[str, Any]]) -> None:
-    path.write_text(json.dumps(examples, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    say(f"embedded data: {train} train, {dev} dev and {test} test questions in {output_dir}")
 
 
 def _refuse_other_files(directory: Path) -> None:
-    """UserError when the folder holds anything but an unchanged sample, which alone may be replaced."""
+    """UserError if the folder holds anything but the unchanged embedded data, which alone may be replaced."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file: choose another --output_dir")
-    found = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
     written = _written_earlier(directory / MANIFEST)
-    for name in found:
-        unchanged = name == MANIFEST or (name in written and sha256(directory / name) == written[name])
-        if not written or not unchanged:
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        unchanged = path.name in written and sha256(path) == written[path.name]
+        if not written or not (unchanged or path.name == MANIFEST):
             raise UserError(
-                f"{directory} holds {name}, which is not of the embedded sample: "
+                f"{directory} holds {path.name}, which is not of the embedded data: "
                 "choose another --output_dir, or remove it"
             )
 
 
 def _written_earlier(manifest: Path) -> dict[str, str]:
-    """sha256 by file name of the sample that this manifest describes; empty when it describes none."""
+    """sha256 by file name of the embedded data that this manifest describes; empty if it describes none."""
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(content["outputs"]) if content["stage"] == _STAGE else {}
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
-    if not isinstance(content, dict) or content.get("stage") != STAGE:
-        return {}
-    outputs = content.get("outputs")
-    return outputs if isinstance(outputs, dict) else {}

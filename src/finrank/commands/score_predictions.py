@@ -1,42 +1,55 @@
-"""Score a prediction file in the official format: execution and program accuracy, with intervals over pages."""
+"""The `score-predictions` command: execution and program accuracy of a prediction file, with intervals over pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich import box
 from rich.table import Table
 
-from finrank.commands.import_predictions import read_questions
+from finrank.commands.options import PROCESSED, FiguresJson, Split
 from finrank.console import console, say, warn
 from finrank.errors import UserError
-from finrank.evaluation.official import METRICS, Predictions, read_predictions, score_predictions
 from finrank.records import Question
+from finrank.sources.questions import read_questions
 from finrank.store import split_files, write_json
 from finrank.store.json_lines import BadLine
 
+if TYPE_CHECKING:
+    from finrank.evaluation.official import Predictions
 
-def run(
-    file: Path, data_dir: Path, *, split: str = "dev", json_path: Path | None = None, seed: int = 0
+
+def score_predictions(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The predictions, a JSON list.")],
+    data: Annotated[Path, typer.Option("--data", help="Questions (output of stage 01), or pools.")] = PROCESSED,
+    *,
+    split: Split = "dev",
+    json_path: FiguresJson = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
 ) -> dict[str, Any]:
-    """Print the two accuracies and what was wrong with the file, write all figures as JSON, and give them.
+    """Score a prediction file in the official FinQA format.
 
-    `data_dir` holds questions, or pools of any stage. Raises UserError for a missing file or split, a bad line of the
-    questions, and a file without a prediction for any of them.
+    Prints execution accuracy and program accuracy with 95 % intervals over pages.
+
+    \b
+    Example:
+      finrank score-predictions predictions.json --split dev --json scores.json
     """
-    predictions = read_predictions(file)
-    path = split_files(data_dir, [split], expected="finqa_processed")[split]
-    figures = asdict(score_predictions(predictions.tokens, _questions(path), seed=seed))
+    from finrank.evaluation import official
+
+    predictions = official.read_predictions(file)
+    path = split_files(data, [split], expected="finqa_processed")[split]
     result = {
-        **figures,
+        **asdict(official.score_predictions(predictions.tokens, _questions(path), seed=seed)),
         "duplicates": predictions.duplicates,
         "unreadable": len(predictions.bad),
         "without_end": predictions.without_end,
         "file": str(file),
-        "data": str(data_dir),
+        "data": str(data),
         "split": split,
     }
     _print(result)
@@ -61,11 +74,11 @@ def _print(result: dict[str, Any]) -> None:
     table.add_column("metric", no_wrap=True)
     for heading in ("questions", "accuracy", "95 % over pages", "of predicted"):
         table.add_column(heading, justify="right")
-    for name, known in zip(METRICS, ("gold_answers", "gold_programs"), strict=True):
+    for name, known in {"execution_accuracy": "gold_answers", "program_accuracy": "gold_programs"}.items():
         interval = result["intervals"][name]
         between = "-" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
-        own, predicted = (_figure(row[name]) for row in (result, result["of_predicted"]))
-        table.add_row(name.replace("_", " "), str(result[known]), own, between, predicted)
+        accuracy, of_predicted = (_figure(row[name]) for row in (result, result["of_predicted"]))
+        table.add_row(name.replace("_", " "), str(result[known]), accuracy, between, of_predicted)
     console.print(table)
 
 
@@ -74,14 +87,14 @@ def _figure(value: float | None) -> str:
 
 
 def _faults(result: dict[str, Any], predictions: Predictions) -> list[str]:
-    """What was wrong with the file, a sentence each."""
+    """Faults of the file, a sentence each."""
     first = predictions.bad[0] if predictions.bad else None
     sentences = {
         "missing": "questions without a prediction, counted as wrong (the official evaluator leaves them out)",
         "unknown_ids": "predictions with an id that no question of the split has (the official evaluator stops there)",
         "duplicates": "further predictions for an id, ignored (the official evaluator counts each)",
         "unreadable": f"elements that cannot be read (the first at {first.line}: {first.reason})" if first else "",
-        "without_end": "predictions without EOF at the end, where the last token was taken for it, as officially",
+        "without_end": "predictions without EOF: their last token was dropped (the official evaluator does so)",
         "invalid": "predictions without a value (no program, or one that does not execute)",
     }
     return [f"{sentence}: {result[name]}" for name, sentence in sentences.items() if result[name]]

@@ -1,14 +1,12 @@
 """Calibration: how far a probability can be believed, and the threshold below which to abstain.
 
 1. The probability of a pool's top answer is that of the ranking: equal answers pool theirs (`ranker/answers.py`).
-2. One temperature for all pools makes it milder or sharper: p_i^(1/T), normalised (temperature scaling: Guo et al.,
-   "On Calibration of Modern Neural Networks", ICML 2017). T minimises the negative log-likelihood of the right
-   answer. A pool without a right answer has no such likelihood and stays out of the fit, as it stays out of the
-   training loss; everywhere below it counts as wrong. T changes no order, so accuracy does not depend on it.
-3. Calibration errors are out of fold: pages are cut into two halves, and each half gets the temperature
-   of the other. The temperature that ships is fitted on all pools.
-4. The threshold is the lowest probability above which accuracy is at least the wanted one, with 95 % confidence in
-   spite of the search (`abstention_threshold`).
+2. One temperature T for all pools makes it milder or sharper: p_i^(1/T), normalised (Guo et al., "On Calibration of
+   Modern Neural Networks", ICML 2017). T minimises the negative log-likelihood of the right answer. A pool without a
+   right answer stays out of the fit, as out of the training loss; everywhere below it counts as wrong.
+3. Calibration errors are out of fold: each half of the pages gets the temperature of the other. The temperature that
+   ships is fitted on all pools.
+4. The threshold is the lowest probability above which accuracy is at least the wanted one, with 95 % confidence.
 """
 
 from __future__ import annotations
@@ -118,8 +116,8 @@ def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike])
 def fit_temperature(answers: Answers) -> float:
     """The temperature with the least negative log-likelihood of the right answers; 1.0 where it makes no difference.
 
-    With one right answer per pool the likelihood is convex in 1 / T, so a golden-section search finds it. A scorer
-    that is always right, or worse than chance, ends at 1/100 or 100.
+    With one right answer per pool the likelihood is convex in 1 / T. A scorer that is always right, or worse than
+    chance, ends at 1/100 or 100.
     """
     answerable = answers.right.any(axis=1)
     log_probabilities, right = answers.log_probabilities[answerable], answers.right[answerable]
@@ -214,12 +212,11 @@ def abstention_threshold(
 ) -> Threshold | None:
     """The lowest threshold above which accuracy is the wanted one with 95 % confidence; None where there is none.
 
-    Taking the best of many thresholds by its accuracy breaks that promise in more than three of ten simulated data
-    sets: the luckiest one wins. Here each must reject "accuracy is below the wanted one" (`accuracy_bound`), and they
-    are tried in an order that does not look at right and wrong: first where the test would pass most clearly if the
-    probabilities were (nearly) true, then one percent more of the pools at each step, up to the first that fails. No
-    correction for their number is then needed (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021).
-    Probabilities that are not true cost coverage, not the promise.
+    The best of many thresholds by its accuracy breaks that promise in three of ten simulated data sets: the luckiest
+    one wins. Here each must reject "accuracy is below the wanted one" (`accuracy_bound`), in an order that does not
+    look at right and wrong: first where the test would pass most clearly if the probabilities were (nearly) true, then
+    one percent more of the pools at each step, up to the first that fails. No correction for their number is then
+    needed (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021). Wrong probabilities cost coverage.
     """
     descending = np.sort(confidence)[::-1]
     # Rounded down before the test, so that the value that is stored is the value that was tested.

@@ -1,4 +1,4 @@
-"""The evaluation of one scorer on one split: its figures beside those of the baselines, and what explains them."""
+"""The evaluation of one scorer on one split: its figures, those of the baselines, and what explains them."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def evaluate(
     wanted_accuracy: float = 0.9,
     seed: int = 0,
 ) -> EvaluationResult:
-    """Evaluate a scored model: figures beside baselines and rivals, what explains them, calibration, and diagnosis.
+    """Evaluate a scored model: figures, baselines and rivals, explanations, calibration, and diagnosis.
 
     `wanted_accuracy` is that of the threshold below which ranking abstains; `seed` draws resamples, orders and halves.
     Raises UserError without pools, ValueError for bad scores.

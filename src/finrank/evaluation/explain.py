@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from finrank.evaluation.intervals import chi_square_p_value, subset_intervals
-from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric, pick_probabilities
+from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric, parsed, pick_probabilities
 from finrank.evaluation.result import (
     BestPosition,
     BreakdownRow,
@@ -22,7 +22,7 @@ from finrank.evaluation.result import (
     WrongKind,
 )
 from finrank.evaluation.survival import gold_operands
-from finrank.programs import OPERATIONS, Program, ProgramError, parse
+from finrank.programs import OPERATIONS, Program
 from finrank.ranker.answers import group_equal_answers, temper
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
@@ -121,8 +121,8 @@ def reordered(pool: RewardedPool, order: Sequence[int]) -> RewardedPool:
 def break_down(
     pools: Sequence[RewardedPool], scores: Sequence[FloatArray], accuracy: Metric, chance: Metric, *, seed: int
 ) -> Breakdowns:
-    """The accuracy by kind of question and pool, beside the chance of the same pools, and the kinds wrongly picked."""
-    programs = [_gold_program(pool) for pool in pools]
+    """Accuracy and chance by kind of question and pool, and the kinds of wrong candidates that were picked."""
+    programs = [parsed(pool.program) for pool in pools]
     pairs = list(zip(pools, programs, strict=True))
     tables = {
         "steps": _grouped(
@@ -147,21 +147,14 @@ def break_down(
     intervals = subset_intervals(metrics, [pool.page for pool in pools], seed=seed)
 
     def rows(table: str) -> list[BreakdownRow]:
-        found = []
+        made = []
         for name, indices in tables[table].items():
             key, expected = (table, name), round(float(chance.values[indices].mean()), FIGURE_DECIMALS)
-            found.append(BreakdownRow(name, len(indices), metrics[key].mean() or 0.0, intervals[key], expected))
-        return found
+            made.append(BreakdownRow(name, len(indices), metrics[key].mean() or 0.0, intervals[key], expected))
+        return made
 
     by_gold = (rows("steps"), rows("operation"), rows("origin"))
     return Breakdowns(*by_gold, rows("context_length"), rows("candidates"), fooled_by(pools, scores))
-
-
-def _gold_program(pool: RewardedPool) -> Program | None:
-    try:
-        return parse(pool.program) if pool.program is not None else None
-    except ProgramError:
-        return None
 
 
 def _steps(program: Program) -> str:
@@ -204,7 +197,7 @@ def _by_quarter(sizes: Sequence[int], unit: str) -> Groups:
 
 def _grouped(names: Iterable[str], names_of_pools: Sequence[set[str]]) -> Groups:
     """The indices of the pools under each name, in the order of the names; names without pools are left out."""
-    rows = {name: [index for index, found in enumerate(names_of_pools) if name in found] for name in names}
+    rows = {name: [index for index, its_names in enumerate(names_of_pools) if name in its_names] for name in names}
     return {name: indices for name, indices in rows.items() if indices}
 
 

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from finrank.programs import equal
+from finrank.programs import Program, ProgramError, equal, parse
 from finrank.programs.value import answer_key, same_answer
 from finrank.ranker.answers import group_equal_answers
 from finrank.records import Candidate, Pool, RewardedPool
@@ -41,7 +41,7 @@ FloatArray = NDArray[np.float64]
 FIGURE_DECIMALS = 10
 
 
-class Outcome(NamedTuple):
+class PoolOutcome(NamedTuple):
     """The outcome of one pool, in expectation over tied scores."""
 
     correct: float
@@ -78,7 +78,7 @@ def pick_probabilities(scores: ArrayLike) -> FloatArray:
     return tied / tied.sum()
 
 
-def outcome(pool: RewardedPool, scores: ArrayLike) -> Outcome:
+def outcome(pool: RewardedPool, scores: ArrayLike) -> PoolOutcome:
     """The outcome of ranking the pool's candidates by `scores` [candidates].
 
     Raises ValueError when a score is NaN or infinite, or there is not one per candidate.
@@ -86,7 +86,7 @@ def outcome(pool: RewardedPool, scores: ArrayLike) -> Outcome:
     groups = tie_groups(checked_scores(pool, scores).tolist())
     top = groups[0]
     correct = set(pool.correct)
-    return Outcome(
+    return PoolOutcome(
         correct=_share(top, correct),
         correct_max=share_of_answers(pool, top),
         selected_reward=math.fsum(pool.rewards[index] for index in top) / len(top),
@@ -117,6 +117,14 @@ def _answer_of(candidate: Candidate) -> tuple[str, object]:
 def executing_candidates(pool: Pool) -> list[int]:
     """Indices of the candidates whose value is the gold answer at 5 decimals; none without a gold answer."""
     return [index for index, one in enumerate(pool.candidates) if same_answer(one.answer, pool.answer)]
+
+
+def parsed(text: str | None) -> Program | None:
+    """The program written by a text; None without a text, and for a text that is not a program."""
+    try:
+        return None if text is None else parse(text)
+    except ProgramError:
+        return None
 
 
 def same_programs(pool: RewardedPool) -> list[int]:
@@ -156,7 +164,7 @@ def pool_metrics(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> 
     for pool in pools:
         if pool.correct and max(pool.rewards) <= 0:
             raise ValueError(f"pool {pool.id}: candidates {pool.correct} are correct, but no reward is above 0")
-    column = dict(zip(Outcome._fields, np.array(outcomes, dtype=np.float64).T, strict=True))
+    column = dict(zip(PoolOutcome._fields, np.array(outcomes, dtype=np.float64).T, strict=True))
     answerable = np.array([float(bool(pool.correct)) for pool in pools])
     best = np.array([max(pool.rewards) if pool.correct else 1.0 for pool in pools])
     best_gain = np.array([best_discounted_gain(pool.rewards) if pool.correct else 1.0 for pool in pools])

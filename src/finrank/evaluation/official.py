@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike
 from finrank.console import warn
 from finrank.errors import UserError
 from finrank.evaluation.intervals import Interval, page_intervals
-from finrank.evaluation.metrics import Metric, checked_scores
-from finrank.programs import OPERATIONS, Program, ProgramError, Step, equal, parse
+from finrank.evaluation.metrics import Metric, checked_scores, parsed
+from finrank.programs import OPERATIONS, Program, ProgramError, Step, equal
 from finrank.programs.value import same_answer, value_of
 from finrank.records import Pool, Question
 from finrank.sources import predictions
@@ -89,8 +89,9 @@ def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayL
     lines, lost = [], 0
     for pool, pool_scores in zip(pools, scores, strict=True):
         pick = pool.candidates[int(np.argmax(checked_scores(pool, pool_scores)))]
-        predicted = _tokens_of_text(pick.program)
-        lost += predicted == NO_PROGRAM and pick.answer is not None
+        program = parsed(pick.program)
+        predicted = NO_PROGRAM if program is None else program_tokens(program)
+        lost += program is None and pick.answer is not None
         lines.append(json.dumps({"id": pool.id, "predicted": predicted}, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -102,13 +103,6 @@ def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayL
             "only, so they count as wrong there, though evaluate counts their answers"
         )
     return lost
-
-
-def _tokens_of_text(program: str | None) -> Sequence[str]:
-    try:
-        return NO_PROGRAM if program is None else program_tokens(parse(program))
-    except ProgramError:
-        return NO_PROGRAM
 
 
 @dataclass
@@ -123,21 +117,21 @@ class Predictions:
 
 def read_predictions(path: Path) -> Predictions:
     """The predictions of a file in the official format; UserError when there is none in it."""
-    found = Predictions()
+    file = Predictions()
     for read in predictions.read_predictions(path):
         if isinstance(read, BadLine):
-            found.bad.append(read)
+            file.bad.append(read)
         elif read.tokens is None:
-            found.bad.append(BadLine(read.file, read.place, read.id, "predicted: the tokens of a program are missing"))
-        elif read.id in found.tokens:
-            found.duplicates += 1
+            file.bad.append(BadLine(read.file, read.place, read.id, "predicted: the tokens of a program are missing"))
+        elif read.id in file.tokens:
+            file.duplicates += 1
         else:
-            found.tokens[read.id] = read.tokens
-            found.without_end += read.tokens[-1:] != [END]
-    if not found.tokens:
-        why = f"; at {found.bad[0].line}: {found.bad[0].reason}" if found.bad else ""
+            file.tokens[read.id] = read.tokens
+            file.without_end += read.tokens[-1:] != [END]
+    if not file.tokens:
+        why = f"; at {file.bad[0].line}: {file.bad[0].reason}" if file.bad else ""
         raise UserError(f'{path} holds no prediction: expected a list of {{"id", "predicted": [tokens, "EOF"]}}{why}')
-    return found
+    return file
 
 
 class ProgramOutcome(NamedTuple):
@@ -191,10 +185,10 @@ def score_predictions(
     for question in questions:
         first_id = first_id or question.id
         predicted = question.id in tokens
-        found = outcome(_program(tokens[question.id]) if predicted else None, question)
-        invalid += predicted and not found.valid
+        judged = outcome(_program(tokens[question.id]) if predicted else None, question)
+        invalid += predicted and not judged.valid
         known = (question.answer is not None, question.program is not None)
-        rows.append((found.executes, found.same_program, *known, predicted))
+        rows.append((judged.executes, judged.same_program, *known, predicted))
         pages.append(question.page)
     if not rows:
         raise UserError("no questions to score: the split is empty")

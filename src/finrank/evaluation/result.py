@@ -56,7 +56,7 @@ class Ties:
 
 @dataclass(frozen=True)
 class Figures:
-    """A scorer beside the baselines on the same pools: what training measures, and the first part of an evaluation."""
+    """A scorer and the baselines on the same pools: the measure of training, and the first part of an evaluation."""
 
     n: int
     pages: int

@@ -16,23 +16,8 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-CHARACTERS = {
-    "2013": "–",
-    "2014": "—",
-    "2018": "‘",
-    "2019": "’",
-    "201a": "‚",
-    "201c": "“",
-    "201d": "”",
-    "201e": "„",
-    "2022": "•",
-    "2026": "…",
-    "2030": "‰",
-    "2122": "™",
-    "2212": "−",
-    "25cf": "●",
-    "f0b7": "•",
-}
+# – — ‘ ’ ‚ “ ” „ • … ‰ ™ − ● • in this order.
+_CODES = word_set("2013 2014 2018 2019 201a 201c 201d 201e 2022 2026 2030 2122 2212 25cf f0b7")
 NEVER_A_YEAR = word_set("2122 2212")
 _QUOTES = word_set("2018 2019")
 _BULLETS = word_set("2022 2026 2030")
@@ -72,7 +57,7 @@ def broken_characters(text: str, year: int | None) -> list[str]:
     return [
         " ".join(tokens[max(0, index - 1) : index + 2])
         for index, token in enumerate(tokens)
-        if token[:4] in CHARACTERS and _is_character(tokens, index, year)
+        if token[:4] in _CODES and _is_character(tokens, index, year)
     ]
 
 

@@ -48,11 +48,9 @@ def column(program: Program, page: Page, rng: random.Random) -> Program | None:
 
 
 def sign(program: Program, page: Page, rng: random.Random) -> Program | None:
-    """A number that the page writes negative gets or loses its minus sign."""
+    """A number that the page writes negative gains or loses its minus sign."""
     negative = [
-        text
-        for text in numbers_of(program)
-        if any(page.cells[place].text.startswith("-") for place in page.places(text))
+        text for text in numbers_of(program) if any(page.cells[cell].text.startswith("-") for cell in page.places(text))
     ]
     if not negative:
         return None
@@ -66,13 +64,16 @@ def replace_operands(program: Program, replacements: dict[str, str]) -> Program 
     sizes = {size_of(replacements.get(text, text)) for text in numbers}
     if len(sizes) < len(numbers) and len(sizes) < len({size_of(text) for text in numbers}):
         return None
-    steps = []
-    for step in program.steps:
-        operation, (first, second) = step
-        if (first in replacements or second in replacements) and operation not in TABLE_OPERATIONS:
-            step = Step(operation, (replacements.get(first, first), replacements.get(second, second)))
-        steps.append(step)
+    steps = (
+        step if step.operation in TABLE_OPERATIONS else with_arguments(step, replacements) for step in program.steps
+    )
     return Program(tuple(steps))
+
+
+def with_arguments(step: Step, replacements: dict[str, str]) -> Step:
+    """The step with these arguments replaced."""
+    first, second = step.arguments
+    return Step(step.operation, (replacements.get(first, first), replacements.get(second, second)))
 
 
 def number_near(text: str, page: Page, rng: random.Random, line: Line | None = None) -> str | None:
@@ -167,7 +168,10 @@ def _move(program: Program, page: Page, rng: random.Random, *, along: Line) -> P
         if rng.random() >= 0.5:
             distance = -distance
         moved = _moved(homes, (distance, 0) if along == "row" else (0, distance), page)
-        if moved is not None and rng.random() < _NEGATIVE ** _turned_negative(moved):
+        if moved is None:
+            continue
+        turned_negative = sum(new.startswith("-") and not old.startswith("-") for old, new in moved.items())
+        if rng.random() < _NEGATIVE**turned_negative:
             return replace_operands(program, moved)
     return None
 
@@ -190,10 +194,6 @@ def _move_all(cells: dict[str, Cell], by: tuple[int, int], page: Page) -> dict[s
     return moved
 
 
-def _turned_negative(moved: dict[str, str]) -> int:
-    return sum(new.startswith("-") and not old.startswith("-") for old, new in moved.items())
-
-
 def _other_table_row(program: Program, page: Page, rng: random.Random) -> Program | None:
     """One row label of the program's table operations becomes another row's, wherever it occurs."""
     labels = [step.arguments[0] for step in program.steps if step.operation in TABLE_OPERATIONS]
@@ -202,11 +202,5 @@ def _other_table_row(program: Program, page: Page, rng: random.Random) -> Progra
     if not others:
         return None
     new = rng.choice(others)
-    return Program(
-        tuple(
-            Step(step.operation, (new, step.arguments[1]))
-            if step.operation in TABLE_OPERATIONS and step.arguments[0] == old
-            else step
-            for step in program.steps
-        )
-    )
+    steps = (with_arguments(step, {old: new}) if step.operation in TABLE_OPERATIONS else step for step in program.steps)
+    return Program(tuple(steps))

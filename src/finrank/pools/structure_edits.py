@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from finrank.page.page import Page
-from finrank.pools.number_edits import number_near, replace_operands
+from finrank.pools.number_edits import number_near, replace_operands, with_arguments
 from finrank.programs import (
     TABLE_OPERATIONS,
     Program,
@@ -31,16 +31,13 @@ _OTHER_OPERATIONS = {
     **{name: tuple(other for other in TABLE_OPERATIONS if other != name) for name in TABLE_OPERATIONS},
 }
 _ORDER_MATTERS = ("subtract", "divide", "greater", "exp")
-# Constants that could be taken for each other: units, and numbers of years.
-_LIKE_CONSTANTS = (
-    ("const_100", "const_1000", "const_1000000"),
-    ("const_1", "const_2", "const_3", "const_4", "const_5", "const_6", "const_7", "const_8", "const_9", "const_10"),
-)
-# The neighbours of each among those: nobody takes 2 for 9.
+_UNITS = ("const_100", "const_1000", "const_1000000")
+_SMALL_NUMBERS = tuple(f"const_{number}" for number in range(1, 11))  # of years, of summands
+# The neighbours of each constant among those it could be confused with: nobody takes 2 for 9.
 _NEAR_CONSTANTS = {
-    constant: [*group[max(0, place - 1) : place], *group[place + 1 : place + 2]]
-    for group in _LIKE_CONSTANTS
-    for place, constant in enumerate(group)
+    constant: [*group[max(0, index - 1) : index], *group[index + 1 : index + 2]]
+    for group in (_UNITS, _SMALL_NUMBERS)
+    for index, constant in enumerate(group)
 }
 
 
@@ -66,11 +63,8 @@ def swap(program: Program, page: Page, rng: random.Random) -> Program | None:
 
 def denominator(program: Program, page: Page, rng: random.Random) -> Program | None:
     """A division by a number is by another one: of the program, or of the page."""
-    divisions = [
-        index
-        for index, step in enumerate(program.steps)
-        if step.operation == "divide" and is_operand(step.arguments[1])
-    ]
+    steps = enumerate(program.steps)
+    divisions = [index for index, step in steps if step.operation == "divide" and is_operand(step.arguments[1])]
     if not divisions:
         return None
     index = rng.choice(divisions)
@@ -92,7 +86,7 @@ def drop_step(program: Program, page: Page, rng: random.Random) -> Program | Non
         return _needed(program.steps, rng.choice(references)) if references else None
     instead = rng.choice(step.arguments)
     steps = [
-        _with_arguments(later, {reference(dropped): instead}) if later.operation not in TABLE_OPERATIONS else later
+        later if later.operation in TABLE_OPERATIONS else with_arguments(later, {reference(dropped): instead})
         for later in program.steps
     ]
     return _needed(tuple(steps), len(steps) - 1)
@@ -134,16 +128,12 @@ def _further_steps(program: Program, numbers: list[str], another: str | None) ->
 
 def scale(program: Program, page: Page, rng: random.Random) -> Program | None:
     """A constant becomes another of its kind, or the result is brought to another unit."""
-    places = [
-        (index, argument)
-        for index, step in enumerate(program.steps)
-        for argument in step.arguments
-        if argument in _NEAR_CONSTANTS
-    ]
-    if places:
-        index, old = rng.choice(places)
+    arguments = ((index, argument) for index, step in enumerate(program.steps) for argument in step.arguments)
+    constants = [(index, argument) for index, argument in arguments if argument in _NEAR_CONSTANTS]
+    if constants:
+        index, old = rng.choice(constants)
         new = rng.choice(_NEAR_CONSTANTS[old])
-        return _with_step(program, index, _with_arguments(program.steps[index], {old: new}))
+        return _with_step(program, index, with_arguments(program.steps[index], {old: new}))
     if program.steps[-1].operation == "greater":
         return None
     name, constant = rng.choice(
@@ -178,22 +168,17 @@ def _with_step(program: Program, index: int, step: Step) -> Program:
     return Program((*program.steps[:index], step, *program.steps[index + 1 :]))
 
 
-def _with_arguments(step: Step, replacements: dict[str, str]) -> Step:
-    first, second = step.arguments
-    return Step(step.operation, (replacements.get(first, first), replacements.get(second, second)))
-
-
 def _needed(steps: tuple[Step, ...], last: int) -> Program:
     """The program that ends with step `last`: the steps it needs, in order, renumbered."""
-    wanted = {last}
+    needed = {last}
     for index in range(last, -1, -1):
-        if index in wanted and steps[index].operation not in TABLE_OPERATIONS:
-            wanted.update(referenced_step(text) for text in steps[index].arguments if is_reference(text))
-    kept = sorted(wanted)
+        if index in needed and steps[index].operation not in TABLE_OPERATIONS:
+            needed.update(referenced_step(text) for text in steps[index].arguments if is_reference(text))
+    kept = sorted(needed)
     numbers = {reference(old): reference(new) for new, old in enumerate(kept)}
     return Program(
         tuple(
-            steps[index] if steps[index].operation in TABLE_OPERATIONS else _with_arguments(steps[index], numbers)
+            steps[index] if steps[index].operation in TABLE_OPERATIONS else with_arguments(steps[index], numbers)
             for index in kept
         )
     )

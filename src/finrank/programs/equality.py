@@ -1,14 +1,13 @@
 """Whether two programs are the same calculation, as the official FinQA evaluator judges it.
 
-The algorithm: every number text of the gold program becomes a symbol (so 100 and 100.0 differ), and every
-table step one too; the other program may use only those. Both last steps become expressions of the symbols,
-which are the same when sympy's `simplify` gives the same form for both.
+The algorithm: every number text of the gold program becomes a symbol (so 100 and 100.0 differ), and so does every table
+step; the other program may use only those. Both last steps become expressions of the symbols, which are the same when
+sympy's `simplify` returns the same form for both.
 
-sympy is slow and its time has no bound, so exact tests come first: the same expression up to the order of
-sums and products is equal; rational functions with different values at a point, computed modulo a prime, are
-different. What is left goes to sympy when it is small: a few operations more, and (a + b + c) ** 3 ** 3 ** 3
-can be written, which sympy never finishes. Larger expressions count as equal when their values modulo the prime
-agree, where exp and greater are arbitrary functions: equal arguments, equal values.
+sympy is slow and its time has no bound, so exact tests come first: the same expression up to the order of sums and
+products is equal; rational functions with different values at a point, computed modulo a prime, are different. Small
+expressions among the rest go to sympy; a few operations more, and it never finishes (a + b + c) ** 3 ** 3 ** 3. Larger
+ones count as equal when their values modulo the prime agree, with exp and greater as arbitrary functions.
 """
 
 from __future__ import annotations
@@ -29,16 +28,15 @@ from finrank.programs.language import (
 )
 
 _PRIME = 2**61 - 1
-# Most operations in an expression given to sympy, which then answers within a second or two.
-_LARGEST = 10
+_LARGEST = 10  # operations in an expression for sympy, which then answers within a second or two
 
 Symbol = str | tuple[bool, Step]
 
 
 def equal(gold: str | Program | None, other: str | Program | None) -> bool:
-    """Whether the official evaluator takes `other` for the same program as `gold`; never raises.
+    """True if the official evaluator counts `other` as the same program as `gold`; never raises.
 
-    False when either is no program. Not symmetric: `other` may use no number that `gold` lacks.
+    False when either is not a program. Not symmetric: `other` may not use a number that `gold` lacks.
 
     >>> equal("add(1, 2), divide(#0, 3)", "add(2, 1), divide(#0, 3)")
     True
@@ -62,17 +60,17 @@ def equal(gold: str | Program | None, other: str | Program | None) -> bool:
     return first == second or expressions.equal(first, second)
 
 
-def _program(given: str | Program | None) -> Program | None:
-    if isinstance(given, Program):
-        return given if given.steps else None
+def _program(program: str | Program | None) -> Program | None:
+    if isinstance(program, Program):
+        return program if program.steps else None
     try:
-        return parse(given) if isinstance(given, str) else None
+        return parse(program) if isinstance(program, str) else None
     except ProgramError:
         return None
 
 
 def _table_symbol(index: int, step: Step) -> Symbol:
-    # As officially: a table step in first place is another symbol than the same step further on.
+    # As in the official evaluator, a table step in first place is another symbol than the same step further on.
     return (index == 0, step)
 
 
@@ -90,7 +88,7 @@ def _symbols(program: Program) -> dict[Symbol, int]:
 
 
 def _refers_back(program: Program) -> bool:
-    """Whether every reference of an arithmetic step names an earlier step."""
+    """True if every reference of an arithmetic step names an earlier step."""
     try:
         return all(
             0 <= referenced_step(argument) < index
@@ -106,8 +104,8 @@ def _refers_back(program: Program) -> bool:
 class _Expressions:
     """Expressions over numbered symbols, each distinct one kept once.
 
-    Nodes 0 ... n-1 are the symbols; a further node is (operation, node, node) with both nodes before it, so
-    that a program of thousands of steps which doubles at each takes no more room than its steps.
+    Nodes 0 ... n-1 are the symbols; a further node is (operation, node, node) with both nodes before it, so that a
+    program that doubles at each of a thousand steps has a thousand nodes.
     """
 
     def __init__(self, num_symbols: int) -> None:
@@ -119,7 +117,7 @@ class _Expressions:
         self._values: list[int | None] = [points.randrange(1, _PRIME) for _ in range(num_symbols)]
 
     def last_step(self, program: Program, symbols: dict[Symbol, int]) -> int:
-        """The node of a program's last step; ProgramError when a step refers to no earlier one."""
+        """The node of a program's last step; ProgramError when a step refers to a later one."""
         results: list[int] = []
         for index, step in enumerate(program.steps):
             if step.operation in TABLE_OPERATIONS:
@@ -149,7 +147,7 @@ class _Expressions:
         return self._numbers[node]
 
     def equal(self, first: int, second: int) -> bool:
-        """Whether two nodes are the same expression, by their values or else by sympy."""
+        """True if two nodes are the same expression, by their values or else by sympy."""
         known = self._values[first] is not None and self._values[second] is not None
         alike = known and self._values[first] == self._values[second]
         if known and not alike and self._rational[first] and self._rational[second]:
@@ -178,23 +176,19 @@ class _Expressions:
 
 def _modular(operation: str, first: int | None, second: int | None) -> int | None:
     """The operation on integers modulo the prime; None for a division by zero and all that uses it."""
-    if first is None or second is None:
+    if first is None or second is None or (operation == "divide" and second == 0):
         return None
-    if operation == "add":
-        return (first + second) % _PRIME
-    if operation == "subtract":
-        return (first - second) % _PRIME
-    if operation == "multiply":
-        return first * second % _PRIME
     if operation == "divide":
-        return first * pow(second, -1, _PRIME) % _PRIME if second else None
-    # No value modulo a prime: an arbitrary function of both arguments stands in, one for each operation.
-    slope, offset = _STAND_INS[operation]
+        return first * pow(second, -1, _PRIME) % _PRIME
+    if operation in _FIELD:
+        return int(_SYMBOLIC[operation](first, second)) % _PRIME
+    # No value modulo a prime: an arbitrary function of both arguments instead, one for each operation.
+    slope, offset = _ARBITRARY[operation]
     return pow(first + slope * second + offset, 5, _PRIME)
 
 
 _FIELD = ("add", "subtract", "multiply", "divide")
-_STAND_INS = {
+_ARBITRARY = {
     "exp": (1_046_527_313_589_793, 2_718_281_828_459_045),
     "greater": (1_414_213_562_373_095, 1_732_050_807_568_877),
 }

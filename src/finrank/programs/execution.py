@@ -1,8 +1,8 @@
 """Executing a program on a report's table, with the results of the official FinQA evaluator.
 
-The official evaluator computes in Python floats and calls a program invalid when anything raises; the same
-operations on the same values therefore give the same answers, down to complex powers and text comparisons in
-steps that the last one does not use.
+The official evaluator computes in Python floats and calls a program invalid when anything raises; the same operations
+on the same values therefore return the same answers, down to complex powers and text comparisons in steps that the last
+one does not use.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Table = Sequence[Sequence[str]]
 DECIMALS = 5
 _LONGEST_TEXT = 1_000
 _LONGEST_FAULT = 100
-_FIRST_STEPS = {reference(step): step for step in range(20)}  # nearly all references; looking up is faster than reading
+_FIRST_STEPS = {reference(step): step for step in range(20)}  # nearly all references: a look-up is fast
 
 
 def execute(program: Program, table: Table) -> float | str:
     """The value of a program's last step: a float rounded to 5 decimals, "yes" or "no".
 
-    `table` holds rows of cells; a row's first cell is its label, the last of equal labels counts. nan and inf
-    are returned where the official evaluator returns them; ProgramError says why a program has no value. Nothing
-    else is raised, whatever the table holds, and the table is not changed.
+    `table` holds rows of cells; a row's first cell is its label, the last of equal labels counts. nan and inf are
+    returned where the official evaluator returns them. Raises ProgramError, with the reason, when there is no value,
+    and nothing else, whatever the table holds.
 
     >>> from finrank.programs import parse
     >>> execute(parse("table_sum(costs, none), greater(#0, 10)"), [["", "2008"], ["costs", "$ 12"]])
@@ -76,7 +76,7 @@ def _answer(value: Any) -> float | str:
 
 
 def _argument(text: str, results: list[Any]) -> Any:
-    if "#" in text:  # is_reference written out: this runs for every argument that is executed
+    if is_reference(text):
         return _result(text, results)
     value = literal(text)
     if value is None:
@@ -99,13 +99,13 @@ class _Rows:
     def __init__(self, table: Table) -> None:
         self._cells: dict[str, Sequence[str]] = {}
         self._numbers: dict[str, list[float]] = {}
-        for place, row in enumerate(table):
+        for index, row in enumerate(table):
             if not row:
-                raise ProgramError(f"row {place} of the table is empty")
+                raise ProgramError(f"row {index} of the table is empty")
             self._cells[row[0]] = row
 
     def numbers(self, label: str) -> list[float]:
-        """The numbers of the last row with this label; ProgramError when a cell is none."""
+        """The numbers of the last row with this label; ProgramError when a cell is not a number."""
         if label not in self._numbers:
             if label not in self._cells:
                 raise ProgramError(f"the table has no row {quoted(label)}")
@@ -126,7 +126,7 @@ def _row(label: str, rows: _Rows, results: list[Any], previous: list[float] | No
     """The numbers that a table operation reads."""
     if not is_reference(label):
         return rows.numbers(label)
-    # As officially: a reference has no row of its own, and the row last read is still at hand.
+    # As in the official evaluator, a reference reads the row that was read last.
     _result(label, results)
     if previous is None:
         raise ProgramError(f"{quoted(label)} is no row of the table")
@@ -141,29 +141,17 @@ def _add(first: Any, second: Any) -> Any:
     return value
 
 
-def _greater(first: Any, second: Any) -> str:
-    return "yes" if first > second else "no"
-
-
-def _average(row: list[float]) -> float:
-    return sum(row) / len(row)
-
-
-def _sum(row: list[float]) -> float:
-    return float(sum(row))
-
-
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "add": _add,
     "subtract": operator.sub,
     "multiply": operator.mul,
     "divide": operator.truediv,
     "exp": operator.pow,
-    "greater": _greater,
+    "greater": lambda first, second: "yes" if first > second else "no",
 }
 _OVER_ROW: dict[str, Callable[[list[float]], float]] = {
     "table_max": max,
     "table_min": min,
-    "table_sum": _sum,
-    "table_average": _average,
+    "table_sum": lambda row: float(sum(row)),
+    "table_average": lambda row: sum(row) / len(row),
 }

@@ -4,9 +4,9 @@
     divide(637, const_5)                        const_5 is the number 5 (const_m1 is -1)
     table_average(net sales, none)              the row of the table labelled "net sales"; `none` is ignored
 
-The grammar is the official evaluator's, which has no escapes: the text is cut at every ", " and at every
-bracket, so a row label that holds a bracket or ", " cannot be written. One departure: the official evaluator
-silently drops an unfinished last step ("add(1, 2), divide(3"), here that is an error.
+The grammar is the official evaluator's, which has no escapes: the text is cut at every ", " and at every bracket, so a
+row label that holds a bracket or ", " cannot be written. One departure: the official evaluator silently drops an
+unfinished last step ("add(1, 2), divide(3"), here that is an error.
 """
 
 from __future__ import annotations
@@ -19,31 +19,15 @@ ARITHMETIC_OPERATIONS = ("add", "subtract", "multiply", "divide", "exp", "greate
 TABLE_OPERATIONS = ("table_max", "table_min", "table_sum", "table_average")
 OPERATIONS = ARITHMETIC_OPERATIONS + TABLE_OPERATIONS
 
+_CONSTANTS = ("100", "1000", "2", "3", "1000000", "1", "4", "5", "m1", "6", "7", "8", "9", "10", "100000", "1000000000")
 # The constants that occur in FinQA's gold programs; the language itself takes const_ and any number.
-CONSTANTS = (
-    "const_100",
-    "const_1000",
-    "const_2",
-    "const_3",
-    "const_1000000",
-    "const_1",
-    "const_4",
-    "const_5",
-    "const_m1",
-    "const_6",
-    "const_7",
-    "const_8",
-    "const_9",
-    "const_10",
-    "const_100000",
-    "const_1000000000",
-)
+CONSTANTS = tuple(f"const_{number}" for number in _CONSTANTS)
 
 _TOKEN = re.compile(r"[^()]*\(|\)|[^()]+")
 
 
 class ProgramError(ValueError):
-    """A text that is no program, or a program that has no value; the message says where and why."""
+    """A text that is not a program, or a program without a value; the message says where and why."""
 
 
 class Step(NamedTuple):
@@ -69,9 +53,9 @@ class Program:
 
 
 def parse(text: str) -> Program:
-    """Read a program's text; ProgramError when it is none.
+    """Read a program's text; ProgramError when it does not have the form of one.
 
-    Only the form is looked at: numbers, row labels and references are resolved when the program is executed.
+    Numbers, row labels and references are resolved when the program is executed.
 
     >>> parse("subtract(5829, 5735), divide(#0, 5735)").steps[1]
     Step(operation='divide', arguments=('#0', '5735'))
@@ -100,28 +84,28 @@ def _step(index: int, tokens: list[str]) -> Step:
 
 
 def quoted(text: str) -> str:
-    """A text as messages show it: in quotes, escaped where it cannot be printed, at most 80 characters."""
+    """A text in a message: in quotes, escaped where it cannot be printed, at most 80 characters."""
     shown = repr(text[:70])
     return shown if len(text) <= 70 and len(shown) <= 80 else shown[:77] + "..."
 
 
 def is_reference(argument: str) -> bool:
-    """Whether an arithmetic argument stands for the result of another step."""
+    """True if an arithmetic argument is the result of another step."""
     return "#" in argument
 
 
 def is_constant(argument: str) -> bool:
-    """Whether an argument is a named constant such as const_100."""
+    """True if an argument is a named constant such as const_100."""
     return argument.startswith("const_")
 
 
 def is_operand(argument: str) -> bool:
-    """Whether an arithmetic argument is a number written out (no reference, no constant)."""
+    """True if an arithmetic argument is a number written out, neither a reference nor a constant."""
     return not is_reference(argument) and not is_constant(argument)
 
 
 def reference(step: int) -> str:
-    """The argument that stands for the result of a step: `reference(0)` is "#0"."""
+    """The argument for the result of a step: `reference(0)` is "#0"."""
     return f"#{step}"
 
 
@@ -139,14 +123,8 @@ def operands(program: Program) -> list[str]:
     >>> operands(parse("subtract(5829, 5735), divide(#0, 5735), multiply(#1, const_100)"))
     ['5829', '5735', '5735']
     """
-    # is_operand written out: this is called for every program that is looked at.
-    return [
-        argument
-        for operation, arguments in program.steps
-        if operation in ARITHMETIC_OPERATIONS
-        for argument in arguments
-        if "#" not in argument and not argument.startswith("const_")
-    ]
+    arithmetic = (arguments for operation, arguments in program.steps if operation in ARITHMETIC_OPERATIONS)
+    return [argument for arguments in arithmetic for argument in arguments if is_operand(argument)]
 
 
 def table_rows(program: Program) -> list[str]:

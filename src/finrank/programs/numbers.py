@@ -12,11 +12,19 @@ _LONGEST_REMEMBERED = 64
 
 
 def literal(text: str) -> float | None:
-    """The value of a number in a program as the official evaluator reads it, None when it reads none.
+    """The value of a number in a program as the official evaluator reads it, None for other texts.
 
     "1,234" is 1234.0, "12%" is 0.12, "const_m1" is -1.0, "nan" is nan.
     """
     return _remembered_literal(text) if len(text) <= _LONGEST_REMEMBERED else _literal(text)
+
+
+def cell(text: str) -> float | None:
+    """The value of a table cell as the official evaluator reads it, None for other texts.
+
+    The dollar sign goes, and all from the first bracket on: "$ -32 ( 32 )" is -32.0, "22% ( 22 % )" is 0.22.
+    """
+    return _remembered_cell(text) if len(text) <= _LONGEST_REMEMBERED else _cell(text)
 
 
 def _literal(text: str) -> float | None:
@@ -36,37 +44,26 @@ def _literal(text: str) -> float | None:
     return None
 
 
-_remembered_literal = lru_cache(maxsize=65536)(_literal)
-
-
-def cell(text: str) -> float | None:
-    """The value of a table cell as the official evaluator reads it, None when it reads none.
-
-    The dollar sign goes, and all from the first bracket on: "$ -32 ( 32 )" is -32.0, "22% ( 22 % )" is 0.22.
-    """
-    return _remembered_cell(text) if len(text) <= _LONGEST_REMEMBERED else _cell(text)
-
-
 def _cell(text: str) -> float | None:
     return literal(text.replace("$", "").strip().partition("(")[0].strip())
 
 
+_remembered_literal = lru_cache(maxsize=65536)(_literal)
 _remembered_cell = lru_cache(maxsize=65536)(_cell)
 
 
 def read_number(text: str) -> float | None:
-    """The number that a program's argument or a table cell stands for, None when it is none or not finite.
+    """The number of a program's argument or a table cell, None for other texts and values that are not finite.
 
-    Reads what the official evaluator reads, and also a cell that is nothing but brackets, which financial
-    tables write for a negative number.
+    Reads what the official evaluator reads, and also a cell that is all in brackets: a negative number in financial
+    tables.
 
     >>> [read_number(text) for text in ("$ 1,637", "-32 ( 32 )", "22% ( 22 % )", "( 10 )", "const_100", "n/a")]
     [1637.0, -32.0, 0.22, -10.0, 100.0, None]
     """
     value = cell(text)
-    if value is None:
-        inside = _inside_brackets(text.replace("$", "").strip())
-        value = None if inside is None else -inside
+    if value is None and (inside := _inside_brackets(text.replace("$", "").strip())) is not None:
+        value = -inside
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -66,8 +66,7 @@ def copy_confidence(confidence: Confidence | None, model_dir: Path) -> None:
     if confidence is None:
         (model_dir / CONFIDENCE).unlink(missing_ok=True)
     else:
-        copied = confidence.model_copy(update={"score_head": _head_hash(model_dir)})
-        write_json(model_dir / CONFIDENCE, copied.model_dump(mode="json"))
+        save_confidence(model_dir, confidence)
 
 
 def load_confidence(model_dir: Path) -> Confidence | None:

@@ -33,7 +33,7 @@ def encode_with_page(
     answers = [[*tokens, *end] for tokens in tokenize(write_candidates(question, candidates, settings), tokenizer)]
     longest = max(range(len(answers)), key=lambda index: len(answers[index]))
     # One more token for the end of the context.
-    budget = settings.max_length - len(begin) - len(asked) - len(answers[longest]) - len(end)
+    budget = settings.page_budget(len(asked), len(answers[longest]), len(begin) + len(end))
     if budget < 0:
         raise UserError(
             f"{question.id}: the question ({len(asked)} tokens) and its candidate {longest} ({len(answers[longest])} "

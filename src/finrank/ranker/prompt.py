@@ -75,6 +75,10 @@ class PromptSettings(BaseModel):
         description="hide question, page and labels: measures what the pools give away by themselves",
     )
 
+    def page_budget(self, question: int, candidate: int, separators: int) -> int:
+        """Tokens of `max_length` that are left for the page, given the tokens of the other parts."""
+        return self.max_length - question - candidate - separators
+
 
 def write_candidates(question: Question, candidates: Sequence[Candidate], settings: PromptSettings) -> list[str]:
     """One text per candidate."""

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from finrank.commands.import_predictions import read_questions
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.pools.completion import Unparsable, as_candidate
@@ -18,6 +17,7 @@ from finrank.programs.value import same_answer
 from finrank.records import Candidate, Pool, Question
 from finrank.sampling.askers import Sampling
 from finrank.sampling.journal import Completion, Journal, key_of
+from finrank.sources.questions import read_questions
 from finrank.store import REJECTS, StageWriter
 from finrank.store.json_lines import LONGEST_LINE, BadLine, encode
 

@@ -15,13 +15,13 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
-from finrank.commands.import_predictions import read_questions
 from finrank.console import say, track, warn
 from finrank.errors import UserError
 from finrank.records import Pool, Question
 from finrank.sampling.askers import Asked, EndpointOptions, EndpointSource, ModelSource, Outcome, Sampling
 from finrank.sampling.collect import print_summary, write_pools
 from finrank.sampling.journal import Journal, key_of
+from finrank.sources.questions import read_questions
 from finrank.store import MANIFEST, StageWriter, sha256, split_files
 from finrank.store.growing_file import difference
 

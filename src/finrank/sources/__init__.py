@@ -1,1 +1,1 @@
-"""Where questions come from: FinQA files, their download, and the embedded sample."""
+"""Where questions come from: FinQA files, their download, predictions of other systems, and the embedded data."""

@@ -1,13 +1,14 @@
 """Questions from files in the official FinQA layout (Chen et al., EMNLP 2021, github czyssrs/FinQA).
 
-A file is a JSON list of examples: `id`, `filename`, `pre_text`, `post_text`, `table` and `qa {question,
-answer, program, exe_ans, gold_inds}`. `program`, `exe_ans` and `gold_inds` may be missing; other fields are
-ignored, and so is `qa.answer`, a text that often disagrees with the program.
+A file is a JSON list of examples: `id`, `filename`, `pre_text`, `post_text`, `table` and `qa {question, program,
+exe_ans, gold_inds, answer}`, of which the last four may be missing. `qa.answer` is a text that often disagrees with the
+program: only `finrank check` looks at it. Other fields are ignored.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ ProgramProblem = Literal["does not parse", "does not execute", "disagrees with e
 
 
 def _cell(value: Any) -> Any:
-    """A number in a cell becomes its text and null an empty cell; anything else is left to be refused."""
+    """A number in a cell becomes its text, null an empty cell; anything else is left for pydantic to refuse."""
     if value is None:
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -63,6 +64,7 @@ class QA(BaseModel):
     program: Annotated[Text | None, BeforeValidator(_program)] = None
     exe_ans: Annotated[Answer | None, BeforeValidator(read_exe_ans)] = None
     gold_inds: dict[str, Any] | list[Any] | None = None
+    answer: Any = None
 
 
 class Example(BaseModel):
@@ -80,18 +82,18 @@ class Example(BaseModel):
 
 @dataclass(frozen=True)
 class Fault:
-    """An element of a file that is no example, or the point where the file breaks off; and why."""
+    """An element of a file that is not an example, or the point where the file breaks off, and why."""
 
     file: str
-    index: int  # place in the list, from 0
+    index: int  # in the list, from 0
     id: str | None
     reason: str
-    breaks_off: bool = False  # nothing of the file was read after this
+    breaks_off: bool = False  # the file was not read beyond this point
 
 
 @dataclass(frozen=True)
 class Gold:
-    """An example's gold answer (None: unknown or not to be trusted) and any fault of its program."""
+    """An example's gold answer (None: unknown, or not trusted) and any problem of its program."""
 
     answer: Answer | None
     problem: ProgramProblem | None = None
@@ -99,26 +101,26 @@ class Gold:
 
 
 def finqa_files(directory: Path) -> dict[str, Path]:
-    """The official files that a folder has, by split; UserError, saying how to get them, when it has none."""
-    found = {split: directory / name for split, name in FILES.items() if (directory / name).is_file()}
-    if not found:
+    """The official files in a folder, by split; UserError with how to get them when there are none."""
+    files = {split: directory / name for split, name in FILES.items() if (directory / name).is_file()}
+    if not files:
         raise missing_data(directory, "finqa_raw")
-    return found
+    return files
 
 
 class Element(NamedTuple):
-    """An element of a file's list as JSON gives it, not checked yet."""
+    """An element of a file's list as parsed from JSON, not checked yet."""
 
     file: str
-    position: int  # place in the list, from 0
+    position: int  # in the list, from 0
     value: Any | Malformed | BrokenList
 
 
 def read_elements(path: Path, reading: Reading | None = None) -> Iterator[Element]:
-    """Stream a file's elements in order; where it breaks off, a last one holds the BrokenList that says so.
+    """Stream a file's elements in order; if the file breaks off, the last one holds the `BrokenList`.
 
-    Raises UserError when there is no such file or it is not JSON at all. Memory holds one element at a time;
-    `reading` is kept up to date for a progress bar.
+    Memory holds one element at a time; `reading` is updated for a progress bar. Raises UserError when the file does
+    not exist or is not JSON at all.
     """
     index = 0
     try:
@@ -130,7 +132,7 @@ def read_elements(path: Path, reading: Reading | None = None) -> Iterator[Elemen
 
 
 def to_example(element: Element) -> Example | Fault:
-    """The element as an example, or the fault that it has; never raises."""
+    """The element as an example, or its fault; never raises."""
     file, index, value = element
     if isinstance(value, BrokenList):
         return Fault(file, index, None, str(value), breaks_off=True)
@@ -143,18 +145,33 @@ def to_example(element: Element) -> Example | Fault:
 
 
 def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Example | Fault]:
-    """Stream a file: for each element of its list, in order, the example or the fault that it has.
-
-    A file that breaks off gives one last Fault at that point; otherwise as `read_elements`.
-    """
+    """Stream a file's elements, each as an example or its fault; see `read_elements`."""
     return map(to_example, read_elements(path, reading))
 
 
-def gold_of(example: Example) -> Gold:
-    """The executed value of the example's program, held against `exe_ans`; without a program, `exe_ans`.
+def draw_questions(path: Path, count: int, seed: int = 0) -> list[Question]:
+    """At most `count` of a raw file's questions that have a program, drawn uniformly by the seed (reservoir sampling).
 
-    Program "divide(637, const_5)" with exe_ans 127.4 gives Gold(127.4); with exe_ans 130.0 the pair is not
-    trusted: Gold(None, "disagrees with exe_ans", "program executes to 127.4 but exe_ans is 130.0").
+    Memory holds `count` questions.
+    """
+    rng = random.Random(seed)
+    drawn: list[Question] = []
+    seen = 0
+    for example in read_examples(path):
+        if not isinstance(example, Example) or example.qa.program is None:
+            continue
+        slot = seen if seen < count else rng.randint(0, seen)
+        seen += 1
+        if slot < count:
+            drawn[slot : slot + 1] = [to_question(example, None)]
+    return drawn
+
+
+def gold_of(example: Example) -> Gold:
+    """The executed value of the example's program if it agrees with `exe_ans`; without a program, `exe_ans`.
+
+    Program "divide(637, const_5)" with exe_ans 127.4: Gold(127.4). With exe_ans 130.0 the pair is not trusted:
+    Gold(None, "disagrees with exe_ans", "program executes to 127.4 but exe_ans is 130.0").
     """
     expected = example.qa.exe_ans
     if example.qa.program is None:
@@ -178,19 +195,14 @@ def _agree(value: float | str, expected: float | str) -> bool:
     return math.isclose(value, expected, **_ROUNDING)
 
 
-def sentences(example: Example) -> list[str]:
-    """The page's sentences in reading order, before and after the table; empty ones are left out."""
-    return [sentence for sentence in example.pre_text + example.post_text if sentence.strip()]
-
-
 def to_question(example: Example, answer: Answer | None) -> Question:
-    """The example as a `Question` with this gold answer (see `gold_of`)."""
+    """The example as a `Question` with this gold answer (see `gold_of`); empty sentences are left out."""
     return Question(
         id=example.id,
         page=example.filename,
         question=example.qa.question,
         table=example.table,
-        text=sentences(example),
+        text=[sentence for sentence in example.pre_text + example.post_text if sentence.strip()],
         program=example.qa.program,
         answer=answer,
     )

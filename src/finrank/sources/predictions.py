@@ -6,7 +6,7 @@ A file holds one JSON object per line, or a JSON list of objects (the official p
     {"id": "V/2008/page_17.pdf-1", "answer": "$ 127.40"}
     [{"id": "V/2008/page_17.pdf-1", "predicted": ["divide(", "637", "const_5", ")", "EOF"]}]
 
-`model` may be left out, other keys are ignored. Where an answer stands beside a program, the program counts.
+`model` may be left out, other keys are ignored. With both an answer and a program, the program counts.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from finrank.errors import UserError
 from finrank.programs.value import read_answer
 from finrank.records import Answer
 from finrank.sources.finqa import Filled, Text
-from finrank.store.json_lines import BadLine, Line, describe, id_of, read_lines, read_value
+from finrank.store.json_lines import BadLine, describe, id_of, read_lines, read_value
 from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 END = "EOF"  # the last token of every official prediction
 
 
 class Prediction(NamedTuple):
-    """What a system gave to one question: a program's text (blank: it gave nothing), or else an answer."""
+    """A system's output for one question: a program's text (blank: no output), or else an answer."""
 
     file: str
     place: int  # line of the file, from 1; in a list the index, from 0
@@ -58,8 +58,8 @@ def read_predictions(
 ) -> Iterator[Prediction | BadLine]:
     """Stream a file: for each line or list element, in order, the prediction or what is wrong with it.
 
-    `name` is what the results call the file (default: its name). Where a list breaks off, a last BadLine says so.
-    Raises UserError when there is no such file, or it is a list in another encoding than UTF-8.
+    `name` replaces the file's name in the results. If a list breaks off, a last `BadLine` says so. Raises UserError
+    when the file does not exist, or is a list in another encoding than UTF-8.
     """
     name = name or path.name
     if not path.is_file():
@@ -68,7 +68,7 @@ def read_predictions(
 
 
 def text_of_tokens(tokens: Sequence[str]) -> str:
-    """The text of a program given as official tokens, whole or not; an EOF at the end is left out.
+    """The text of a program, complete or not, from its official tokens; an EOF at the end is left out.
 
     >>> text_of_tokens(["subtract(", "5829", "5735", ")", "divide(", "#0", "5735", ")", "EOF"])
     'subtract(5829, 5735), divide(#0, 5735)'
@@ -83,7 +83,7 @@ def text_of_tokens(tokens: Sequence[str]) -> str:
 def _is_list(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(4096)
-    # UTF-16 goes the way of the lists, whose reader says what is wrong with it.
+    # UTF-16 is treated as a list, whose reader says what is wrong with it.
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return True
     return head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
@@ -104,17 +104,14 @@ def _read_list(path: Path, name: str, reading: Reading | None) -> Iterator[Predi
 
 def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Prediction | BadLine]:
     for line in read_lines(path, reading):
-        if line.content.strip() != codecs.BOM_UTF8:
-            yield _read_line(name, line)
-
-
-def _read_line(name: str, line: Line) -> Prediction | BadLine:
-    value = read_value(line, "prediction")
-    return value._replace(file=name) if isinstance(value, BadLine) else _prediction(name, line.number, value)
+        if line.content.strip() == codecs.BOM_UTF8:
+            continue
+        value = read_value(line, "prediction")
+        yield value._replace(file=name) if isinstance(value, BadLine) else _prediction(name, line.number, value)
 
 
 def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
-    """The prediction that a JSON value holds, or what is wrong with it; never raises."""
+    """The prediction in a JSON value, or what is wrong with it; never raises."""
     try:
         fields = _Fields.model_validate(value)
         program = fields.program

@@ -1,15 +1,16 @@
-"""The quirks of one FinQA example: what is odd in its table, text, question and program, and still no fault.
+"""Quirks of one FinQA example: oddities in its table, text, question, program and answer text that are not faults.
 
-`quirks_of` is what `finrank check` counts; every other function looks for one group of quirks. None of them changes
-anything: what the pipeline does about each quirk stands in `sources/findings.py`.
+`finrank check` counts what `quirks_of` yields; the other functions each look for one group of quirks. Nothing is
+changed here: `sources/findings.py` says what the pipeline does about each quirk.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from finrank.page.broken_characters import broken_characters, dash_cells, report_year
 from finrank.programs import (
@@ -25,22 +26,27 @@ from finrank.programs import (
     table_rows,
 )
 from finrank.programs.numbers import NUMBER
+from finrank.records import Answer
 from finrank.sources.finqa import Example
 
 LONGEST_READ = 20_000  # characters of a cell or sentence, ten times as many as any in FinQA
+_LONGEST_ANSWER_TEXT = 1000  # characters; the rest is not read
+_LONGEST_NUMBER, _LONGEST_FORM = 30, 100  # characters of a number, and of one written twice
 
 _PERCENT_TWICE = re.compile(r"[\d.,]+\s*%\s*\(\s*[\d.,]+\s*%\s*\)")
 _NEGATIVE_TWICE = re.compile(r"-\s*[\d.,]+\s*%?\s*\(\s*[\d.,]+\s*%?\s*\)")
 _BRACKETS_ONLY = re.compile(r"[$\s]*\(\s*[$\s]*[\d.,]+\s*\)?\s*%?(?:\s*\(\s*%\s*\))?")
 _NUMBER = re.compile(NUMBER)
-_LONGEST_NUMBER, _LONGEST_FORM = 30, 100  # characters of a number, and of one written twice
+_ANSWER_NUMBER = re.compile(rf"-?\s?{NUMBER}\s?%?")
 _YEAR = re.compile(r"\s*(?:19|20)\d\d(?![\d.,])")
 _GLUED_DATE = re.compile(r"(?<!\d)(?:3[01]|[12]\d|[1-9])(?:19|20)\d\d(?![\d.,])")
+_SCALES = (1e3, 1e6, 1e9, 1e-3, 1e-6, 1e-9, 10.0, 0.1, 1e-2)
+_ROUNDED = 0.01  # relative; a text this near was rounded on the way, not taken from elsewhere
 _WORD = re.compile(r"[a-z]+|\d[\d,.]*\d|\d")
 
 
 class Quirk(NamedTuple):
-    """The name of a finding, and where and what it is, as literal text."""
+    """The name of a finding, and the text in question."""
 
     name: str
     reason: str
@@ -49,8 +55,12 @@ class Quirk(NamedTuple):
 def quirks_of(example: Example) -> Iterator[Quirk]:
     """All quirks of an example, each name at most once.
 
-    Texts longer than `LONGEST_READ` are named and not looked into.
+    An example with a text longer than `LONGEST_READ` is named, but nothing of it except its answer text is read.
     """
+    if name := compare_answer(example.qa.answer, example.qa.exe_ans):
+        text = example.qa.answer
+        written = repr(text[:100]) if isinstance(text, str) else type(text).__name__
+        yield Quirk(name, f"{written} for {example.qa.exe_ans}")
     sentences = example.pre_text + example.post_text
     too_long = [text for text in (*sentences, *_cells(example.table)) if len(text) > LONGEST_READ]
     if too_long:
@@ -64,13 +74,66 @@ def quirks_of(example: Example) -> Iterator[Quirk]:
     if example.qa.program is not None:
         try:
             program = parse(example.qa.program)
-        except ProgramError:  # a finding of its own
+        except ProgramError:  # another finding
             return
         yield from program_quirks(program, example)
 
 
+def compare_answer(text: Any, exe_ans: Answer | None) -> str | None:
+    """The name of the quirk of an answer text (`qa.answer`); None where it says `exe_ans` plainly, or that is unknown.
+
+    FinQA's answer texts are noisy, and finrank trains and measures by `exe_ans` alone. A number agrees when it is
+    `exe_ans` rounded to the decimals written.
+
+    >>> compare_answer("127.40", 127.4), compare_answer("93.5%", 0.935), compare_answer("24.69%", 24.69136)
+    (None, 'percent_answers_of_fractions', 'percent_answers_of_percentages')
+    >>> compare_answer("$ 63.1 million", 63.1), compare_answer("25%", 0.19495), compare_answer("", 0.65)
+    ('answer_texts_with_words', 'answer_texts_that_disagree', 'answer_texts_missing')
+    """
+    if exe_ans is None:
+        return None
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        text = str(text)
+    if not isinstance(text, str) or not text.strip():
+        return "answer_texts_missing"
+    text = text.strip()[:_LONGEST_ANSWER_TEXT]
+    if isinstance(exe_ans, str):
+        return None if text.lower() == exe_ans else "answer_texts_that_disagree"
+    plain = text.removeprefix("$").strip()
+    if _ANSWER_NUMBER.fullmatch(plain):
+        return _compare_number(plain, exe_ans)
+    names = {_compare_number(match.group(), exe_ans) for match in _ANSWER_NUMBER.finditer(text)}
+    agrees = names & {None, "percent_answers_of_fractions", "percent_answers_of_percentages"}
+    return "answer_texts_with_words" if agrees else "answer_texts_that_disagree"
+
+
+def _compare_number(written: str, value: float) -> str | None:
+    percent = written.endswith("%")
+    digits = written.rstrip("% ").replace(",", "").replace(" ", "")
+    number = float(digits)
+    if math.isinf(number):
+        return "answer_texts_that_disagree"
+    # half a unit of the last decimal written, and the error of the five decimals of exe_ans times 100
+    tolerance = 0.5001 * 10.0 ** -len(digits.partition(".")[2]) + 1e-9 * abs(number)
+
+    def says(other: float) -> bool:
+        return abs(number - other) <= tolerance
+
+    if says(100 * value):
+        return "percent_answers_of_fractions" if percent else None if says(value) else "percent_answers_without_sign"
+    if says(value):
+        return "percent_answers_of_percentages" if percent else None
+    if says(-value) or says(-100 * value):
+        return "answer_texts_of_other_sign"
+    if any(abs(number - other) <= _ROUNDED * abs(other) for other in (value, 100 * value)):
+        return "answer_texts_rounded_otherwise"
+    if any(says(scale * value) and value for scale in _SCALES):
+        return "answer_texts_of_other_scale"
+    return "answer_texts_that_disagree"
+
+
 def question_words(question: str) -> str:
-    """A question's words and numbers in lower case, what stands between them left out: near-identical ones are equal.
+    """A question's words and numbers in lower case, without punctuation: those of near-identical questions are equal.
 
     >>> question_words("What was the change in 2009 (in millions)?")
     'what was the change in 2009 in millions'
@@ -90,7 +153,7 @@ def page_quirks(table: list[list[str]], sentences: list[str]) -> Iterator[Quirk]
 
 
 def header_quirks(table: list[list[str]]) -> Iterator[Quirk]:
-    """Tables whose rows and columns cannot be told by their labels."""
+    """Tables whose rows and columns cannot be told apart by their labels."""
     if not table:
         return
     lengths = sorted({len(row) for row in table})
@@ -130,38 +193,36 @@ def cell_quirks(table: list[list[str]]) -> Iterator[Quirk]:
 
 
 def character_quirks(example: Example) -> Iterator[Quirk]:
-    """Codes of lost characters that look like years, and dates grown together with their year."""
+    """Codes of lost characters that look like years, and dates joined to their year."""
     year = report_year(example.filename)
-    for sentence in example.pre_text + example.post_text:
-        if found := broken_characters(sentence, year):
-            yield Quirk("broken_characters_in_text", repr(found[0]))
-            break
     labels = example.table[0] + [row[0] for row in example.table[1:] if row] if example.table else []
-    for label in labels:
-        if found := broken_characters(label, year):
-            yield Quirk("broken_characters_in_labels", repr(found[0]))
-            break
-    if found := broken_characters(example.qa.question, year):
-        yield Quirk("broken_characters_in_questions", repr(found[0]))
-    if places := dash_cells(example.table):
-        row, column = places[0]
-        others = f", and {len(places) - 1} more" if len(places) > 1 else ""
+    parts = {
+        "text": example.pre_text + example.post_text,
+        "labels": labels,
+        "questions": [example.qa.question],
+    }
+    for part, texts in parts.items():
+        broken = next((codes for text in texts if (codes := broken_characters(text, year))), None)
+        if broken:
+            yield Quirk(f"broken_characters_in_{part}", repr(broken[0]))
+    if dashes := dash_cells(example.table):
+        row, column = dashes[0]
+        others = f", and {len(dashes) - 1} more" if len(dashes) > 1 else ""
         yield Quirk("dashes_in_cells", f"{example.table[row][column]!r} in row {row}{others}")
-    for label in labels:
-        if glued := _GLUED_DATE.search(label):
-            yield Quirk("glued_dates", f"{glued.group()!r} in {label!r}")
-            break
+    glued = next((f"{match.group()!r} in {label!r}" for label in labels if (match := _GLUED_DATE.search(label))), None)
+    if glued:
+        yield Quirk("glued_dates", glued)
 
 
 def program_quirks(program: Program, example: Example) -> Iterator[Quirk]:
-    """What is odd in a gold program: dead steps, numbers of unknown origin, rows that it may misread."""
+    """Oddities of a gold program: dead steps, numbers of unknown origin, rows that it may misread."""
     arguments = [argument for step in program.steps for argument in step.arguments]
     used = set()
     for argument in filter(is_reference, arguments):
         try:
             used.add(referenced_step(argument))
         except ProgramError:
-            return  # "#" that names no step: the program does not execute, a finding of its own
+            return  # "#" without a step: the program does not execute, which is another finding
     if unused := [step for step in range(len(program.steps) - 1) if step not in used]:
         yield Quirk("unused_program_steps", f"step {unused[0]} of {program}")
     if unknown := [argument for argument in arguments if is_constant(argument) and argument not in CONSTANTS]:
@@ -171,7 +232,7 @@ def program_quirks(program: Program, example: Example) -> Iterator[Quirk]:
 
 
 def _operand_quirks(program: Program, example: Example) -> Iterator[Quirk]:
-    """Where the numbers of a program come from, sign and percent mark aside."""
+    """Where the numbers of a program come from, sign and percent mark ignored."""
     wanted = {operand: size for operand in operands(program) if (size := _size(operand)) is not None}
     if not wanted:
         return
@@ -194,15 +255,15 @@ def _operand_quirks(program: Program, example: Example) -> Iterator[Quirk]:
 
 
 def _row_quirks(program: Program, table: list[list[str]]) -> Iterator[Quirk]:
-    """Table operations on rows that are not what they seem."""
+    """Table operations on rows with a repeated label or a broken dash."""
     labels = [row[0] for row in table if row]
-    read = table_rows(program)
-    if repeated := [label for label in read if labels.count(label) > 1]:
+    rows_read = table_rows(program)
+    if repeated := [label for label in rows_read if labels.count(label) > 1]:
         yield Quirk("table_steps_on_repeated_labels", f"{labels.count(repeated[0])} rows {repeated[0]!r} for {program}")
-    if not read:
+    if not rows_read:
         return
     dashed = {table[row][0]: table[row] for row, _ in dash_cells(table)}
-    if label := next((label for label in read if label in dashed), None):
+    if label := next((label for label in rows_read if label in dashed), None):
         yield Quirk("table_steps_on_dashes", f"{program} reads {dashed[label]!r}")
 
 
@@ -219,13 +280,13 @@ def _first_of(texts: list[str]) -> str:
 
 
 def _size(written: str) -> float | None:
-    """The absolute value of the first number in a text, None for none: 22.0 for "-22%"."""
+    """The absolute value of the first number in a text, such as 22.0 for "-22%"; None without a number."""
     return next(iter(_sizes(written)), None)
 
 
 def _sizes(text: str) -> list[float]:
-    """The absolute values of all numbers in a text; what is too long for a number is left out."""
-    return [float(found.replace(",", "")) for found in _NUMBER.findall(text) if len(found) <= _LONGEST_NUMBER]
+    """The absolute values of all numbers in a text, except those of more than `_LONGEST_NUMBER` characters."""
+    return [float(digits.replace(",", "")) for digits in _NUMBER.findall(text) if len(digits) <= _LONGEST_NUMBER]
 
 
 _CONSTANT_SIZES = {_size(constant) for constant in CONSTANTS}

@@ -26,7 +26,7 @@ _ESCAPE_OR_QUOTE = re.compile(r'\\.|"', re.DOTALL)
 
 
 class BrokenList(ValueError):
-    """The file is no JSON list from some point on; the elements before it have been given."""
+    """The file is not a JSON list from some point on; the elements before it have been read."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,11 @@ class Malformed:
 
 
 def stream_list(path: Path, chunk: int = _CHUNK, reading: Reading | None = None) -> Iterator[Any]:
-    """Yield the elements of the JSON list in a file, in order; `Malformed` for one that is no JSON by itself.
+    """Yield the elements of the JSON list in a file, in order; `Malformed` for one that is not JSON by itself.
 
-    Bytes that are not UTF-8 come through as lone surrogates, for the reader of an element to refuse. Raises
-    UserError when there is no such file or it cannot be JSON at all, BrokenList where the list ends too
-    early, is malformed, or is some other JSON value. `chunk` is the number of characters read at a time;
-    `reading` is kept up to date for a progress bar.
+    Bytes that are not UTF-8 become lone surrogates, for the reader of an element to refuse. `chunk` is the number of
+    characters read at a time; `reading` is kept up to date for a progress bar. Raises UserError when there is no such
+    file or it cannot be JSON at all, BrokenList where the list ends too early, is malformed, or is another JSON value.
 
     A file holding `[{"id": "a"}, {"id" "b"}, {"id": "c"}, {"i` yields the first object, a Malformed, the third
     object, then raises BrokenList.
@@ -56,55 +55,53 @@ def stream_list(path: Path, chunk: int = _CHUNK, reading: Reading | None = None)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     with stream:
-        yield from _elements(path, _Buffer(stream, chunk, reading))
+        yield from _elements(path, _Window(stream, chunk, reading))
 
 
-def _elements(path: Path, buffer: _Buffer) -> Iterator[Any]:
-    first = buffer.peek()
+def _elements(path: Path, window: _Window) -> Iterator[Any]:
+    first = window.peek()
     if first != "[":
         if first and first in '{"-0123456789tfn':
             raise BrokenList("the file holds no list: expected a JSON list of examples")
-        if buffer.text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        if window.text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
             raise UserError(f"{path} is not JSON in UTF-8 but text in UTF-16: save it as UTF-8")
         raise UserError(f"{path} is not JSON: expected a list of examples, starting with '['")
-    buffer.position += 1
-    while buffer.peek() != "]":
-        yield buffer.element()
-        if buffer.peek() == ",":
-            buffer.position += 1
-            if buffer.peek() == "]":
-                raise buffer.broken("a comma before the end of the list")
-        elif not buffer.peek():
-            raise buffer.broken("the file ends inside the list")
-        elif buffer.peek() != "]":
-            raise buffer.broken("expected ',' or ']' after an element")
-    buffer.position += 1
-    if buffer.peek():
-        raise buffer.broken("text after the end of the list")
+    window.position += 1
+    while window.peek() != "]":
+        yield window.element()
+        if window.peek() == ",":
+            window.position += 1
+            if window.peek() == "]":
+                raise window.broken("a comma before the end of the list")
+        elif not window.peek():
+            raise window.broken("the file ends inside the list")
+        elif window.peek() != "]":
+            raise window.broken("expected ',' or ']' after an element")
+    window.position += 1
+    if window.peek():
+        raise window.broken("text after the end of the list")
 
 
 class _Undecodable(ValueError):
     """An element that the decoder refuses: why, and where in the window."""
 
-    def __init__(self, what: str, position: int) -> None:
-        super().__init__(what)
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(reason)
         self.position = position
 
 
-class _Buffer:
-    """A window on the file: text not yet used, and where in it the next value starts."""
+class _Window:
+    """Part of the file: text that is not yet used, and where in it the next value starts."""
 
     def __init__(self, stream: IO[str], chunk: int, reading: Reading | None) -> None:
-        self.stream = stream
-        self.chunk = chunk
-        self.reading = reading
+        self.stream, self.chunk, self.reading = stream, chunk, reading
         self.text = ""
         self.position = 0
         self.dropped = 0  # characters of the file before `text`
         self.decoder = KeyCheckingDecoder()
 
     def more(self) -> bool:
-        """Drop used text and read on, doubling what is kept; False at the end of the file."""
+        """Drop used text and read on, doubling the rest; False at the end of the file."""
         new = self.stream.read(max(self.chunk, len(self.text) - self.position))
         if not new:
             return False
@@ -115,7 +112,7 @@ class _Buffer:
         return True
 
     def peek(self) -> str:
-        """The next character that is no white space, moving up to it; "" at the end of the file."""
+        """Move to the next character that is not white space, and return it; "" at the end of the file."""
         while True:
             while self.position < len(self.text) and self.text[self.position] in " \t\r\n":
                 self.position += 1
@@ -145,14 +142,14 @@ class _Buffer:
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated string") or error.pos > len(self.text) - _LONGEST_TOKEN
                 if cut and len(self.text) - self.position > _LONGEST_ELEMENT:
-                    what = f"an element of more than {_LONGEST_ELEMENT} characters"
-                    raise _Undecodable(what, self.position) from None
+                    reason = f"an element of more than {_LONGEST_ELEMENT} characters"
+                    raise _Undecodable(reason, self.position) from None
                 if not cut or not self.more():
                     raise _Undecodable(error.msg, error.pos) from None
                 continue
             except RecursionError:
                 raise _Undecodable("values nested too deeply", self.position) from None
-            # a number near the end of the window may go on after it: "1." or "1e-" decode as 1
+            # a number near the end of the window may continue after it: "1." or "1e-" decode as 1
             if end + len("e-") < len(self.text) or not self.more():
                 self.position = end
                 return value
@@ -161,28 +158,25 @@ class _Buffer:
         """Move behind the object or list that starts here, by its brackets; BrokenList where they do not close."""
         depth, in_text = 0, False
         while True:
-            found = (_ESCAPE_OR_QUOTE if in_text else _BRACKET_OR_QUOTE).search(self.text, self.position)
-            if found is None:
+            match = (_ESCAPE_OR_QUOTE if in_text else _BRACKET_OR_QUOTE).search(self.text, self.position)
+            if match is None:
                 # a backslash at the very end belongs to a character that is not read yet
                 self.position = max(self.position, len(self.text) - (in_text and self.text.endswith("\\")))
                 if not self.more():
                     raise BrokenList(f"{fault}; nothing from this element on was read")
                 continue
-            self.position = found.end()
-            token = found[0]
-            if token == '"':
+            self.position = match.end()
+            if match[0] == '"':
                 in_text = not in_text
-            elif token in "{[":
-                depth += 1
-            elif token in "}]":
-                depth -= 1
+            elif not in_text:
+                depth += 1 if match[0] in "{[" else -1
                 if depth == 0:
                     return
 
-    def at(self, position: int, what: str) -> str:
-        """A fault with its place in the file, given its place in the window."""
-        return f"not JSON at character {self.dropped + position}: {what}"
+    def at(self, position: int, reason: str) -> str:
+        """A fault with its place in the file, from its place in the window."""
+        return f"not JSON at character {self.dropped + position}: {reason}"
 
-    def broken(self, what: str) -> BrokenList:
+    def broken(self, reason: str) -> BrokenList:
         """The error for a fault here."""
-        return BrokenList(f"{self.at(self.position, what)}; nothing from this element on was read")
+        return BrokenList(f"{self.at(self.position, reason)}; nothing from this element on was read")

@@ -11,8 +11,14 @@ import yaml
 from typer.testing import CliRunner
 
 from finrank.cli import app
-from finrank.commands import audit, candidates, prepare, rewards, sample_data, sft
+from finrank.commands.audit import audit
+from finrank.commands.candidates import candidates
+from finrank.commands.prepare import prepare
+from finrank.commands.rewards import rewards
+from finrank.commands.sample_data import sample_data
+from finrank.commands.sft import sft
 from finrank.errors import UserError
+from finrank.evaluation.audit.audit import AuditResult
 from finrank.records import Pool, RewardedPool
 from finrank.store import load_records
 from tests.helpers.pools import make_pool, write_pools
@@ -21,8 +27,8 @@ KEYS = {"n", "linear", "combined", "medoid", "medoid_value", "medoid_text", "ant
         "candidate_only", "chance", "intervals", "cues"}  # fmt: skip
 
 
-def skipping(data: Path, **options: Any) -> dict[str, Any]:
-    return audit.run(data, candidate_only="skip", **options)
+def skipping(data: Path, **options: Any) -> AuditResult:
+    return audit(data, candidate_only="skip", **options)
 
 
 def without_rewards(data: Path) -> Path:
@@ -83,8 +89,8 @@ def test_without_other_train_pools_attackers_are_cross_fitted(
     data = write_pools(tmp_path / "data")
     if split == "dev":
         (data / "train.jsonl").unlink()
-    result = audit.run(data, split=split, json_path=tmp_path / "audit.json")  # the control says why it is not there
-    assert result["linear"] == 1.0
+    result = audit(data, split=split, json_path=tmp_path / "audit.json")  # the control says why it is not there
+    assert result.attackers["linear"].accuracy == 1.0
     written = json.loads((tmp_path / "audit.json").read_text())
     assert written["fitted_on"] == f"other pages of {split} (cross-fitted)"
     assert written["candidate_only"] is None
@@ -134,21 +140,23 @@ def small_config(folder: Path) -> Path:
 
 def test_the_control_is_trained_on_the_spot_or_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, config = write_pools(tmp_path / "data"), small_config(tmp_path)
-    trained = audit.run(data, config_path=config)
-    assert 0.0 <= trained["candidate_only"] <= 1.0
-    assert trained["intervals"]["candidate_only"] is not None
+    trained = audit(data, config=config)
+    control = trained.attackers["candidate_only"]
+    assert control.accuracy is not None
+    assert 0.0 <= control.accuracy <= 1.0
+    assert control.interval is not None
     assert "this may take minutes" in capsys.readouterr().out
     assert not list(tmp_path.glob("**/run_*"))  # nothing is left of it
     overrides = ["trainer.num_train_epochs=1"]
-    control = sft.sft(config, data, tmp_path / "outputs", overrides=overrides, candidate_only=True)
-    assert audit.run(data, candidate_only=str(control))["candidate_only"] == trained["candidate_only"]
+    stage = sft(config, data, tmp_path / "outputs", overrides=overrides, candidate_only=True)
+    assert audit(data, candidate_only=str(stage)).attackers["candidate_only"] == control
 
 
 def test_a_model_that_reads_the_question_is_no_control(tmp_path: Path) -> None:
     data = write_pools(tmp_path / "data")
-    model = sft.sft(small_config(tmp_path), data, tmp_path / "outputs", quick_test=True)
+    model = sft(small_config(tmp_path), data, tmp_path / "outputs", quick_test=True)
     with pytest.raises(UserError, match=r"reads question and page: give a control.*--candidate_only"):
-        audit.run(data, candidate_only=str(model))
+        audit(data, candidate_only=str(model))
 
 
 def test_the_control_of_pools_without_rewards_gets_them_first(tmp_path: Path) -> None:
@@ -157,14 +165,14 @@ def test_the_control_of_pools_without_rewards_gets_them_first(tmp_path: Path) ->
     with (data / "dev.jsonl").open("a", encoding="utf-8") as stream:
         stream.write(bad.model_dump_json() + "\n")
     plain = without_rewards(data)
-    result = audit.run(plain, config_path=small_config(tmp_path))
-    assert result["n"] == 9
-    assert result["candidate_only"] is not None
+    result = audit(plain, config=small_config(tmp_path))
+    assert result.n == 9
+    assert result.attackers["candidate_only"].accuracy is not None
 
 
 def test_the_sample_from_stage_02_on(tmp_path: Path) -> None:
-    sample_data.run(tmp_path / "raw", train=60, dev=30, test=5)
-    prepare.run(tmp_path / "raw", tmp_path / "questions")
-    candidates.candidates(tmp_path / "questions", tmp_path / "pools", num_candidates=4)
-    rewards.rewards(tmp_path / "pools", tmp_path / "rewarded")
+    sample_data(tmp_path / "raw", train=60, dev=30, test=5)
+    prepare(tmp_path / "raw", tmp_path / "questions")
+    candidates(tmp_path / "questions", tmp_path / "pools", num_candidates=4)
+    rewards(tmp_path / "pools", tmp_path / "rewarded")
     assert skipping(tmp_path / "pools") == skipping(tmp_path / "rewarded")

@@ -1,8 +1,7 @@
-"""Stage 00: the report on raw files."""
+"""Stage 00: every fault of the raw files is named with its file, its index and the reason, and nothing stops it."""
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
@@ -12,222 +11,226 @@ from typing import Any
 
 import pytest
 
-from finrank.commands import check
-from finrank.errors import UserError
+from finrank.commands.check import check
 from finrank.sources.made_up import generate
+from tests.helpers.raw_files import EXAMPLE, raw_example, run_check, write_raw
 
-Examples = dict[str, list[dict[str, Any]]]
+MEGABYTE = 1 << 20
+GOOD = [raw_example(id=f"good-{page}", filename=f"page {page}") for page in range(3)]
+TEXT = json.dumps(GOOD)
 
 
 @pytest.fixture
-def sample() -> Examples:
-    return generate(train=40, dev=10, test=10)
+def raw(tmp_path: Path) -> Path:
+    """A folder whose dev.json is sound."""
+    return write_raw(tmp_path / "raw", dev=GOOD)
 
 
-def _check(directory: Path, splits: Examples, strict: bool = False) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Exit code, the whole JSON report, and its findings with a count by name, notes aside."""
-    raw = directory / "raw"
-    raw.mkdir()
-    for split, examples in splits.items():
-        (raw / f"{split}.json").write_text(json.dumps(examples), encoding="utf-8")
-    code, report = _report(raw, strict)
-    found = {finding["name"]: finding for finding in report["findings"] if finding["count"]}
-    return code, report, {name: finding for name, finding in found.items() if finding["severity"] != "note"}
-
-
-def _report(raw: Path, strict: bool = False) -> tuple[int, dict[str, Any]]:
-    path = raw.parent / "new" / "report.json"
-    code = check.run(raw, json_path=path, strict=strict)
-    return code, json.loads(path.read_text(encoding="utf-8"))
-
-
-def _named(report: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(finding for finding in report["findings"] if finding["name"] == name)
-
-
-def test_the_sample_is_clean_even_under_strict(tmp_path: Path, sample: Examples) -> None:
-    code, report, findings = _check(tmp_path, sample, strict=True)
-    assert (code, report["errors"], report["warnings"], findings) == (0, 0, 0, {})
+def test_the_embedded_data_is_clean_even_under_strict(tmp_path: Path) -> None:
+    embedded = generate(train=40, dev=10, test=10)
+    code, report, found = run_check(write_raw(tmp_path / "raw", **embedded), strict=True)
+    assert (code, report["errors"], report["warnings"]) == (0, 0, 0)
+    assert {finding["severity"] for finding in found.values()} == {"note"}
     assert report["input_dir"] == str(tmp_path / "raw")
-    assert report["splits"]["train"]["examples"] == 40
-    assert report["splits"]["train"]["with_program"] == report["splits"]["train"]["with_gold_inds"] == 40
-    assert report["splits"]["dev"]["pages"] == len({example["filename"] for example in sample["dev"]})
+    pages = len({example["filename"] for example in embedded["train"]})
+    expected = {"examples": 40, "pages": pages, "with_program": 40, "with_gold_inds": 40}
+    assert report["splits"]["train"] == expected
 
 
-def _spoil(sample: Examples, name: str) -> str:
-    """Put one fault into the sample; the id that the report should name comes back."""
-    example = sample["train"][0]
-    qa = example["qa"]
-    if name == "schema_faults":
-        del example["table"]
-    elif name == "programs_that_do_not_parse":
-        qa["program"] = "about five"
-    elif name == "programs_that_do_not_execute":
-        qa["program"] = "divide(const_5, const_0)"
-    elif name == "values_that_differ_from_exe_ans":
-        qa |= {"program": "add(1, 2)", "exe_ans": 4, "answer": "4"}
-    elif name == "duplicate_ids":
-        sample["dev"][0]["id"] = example["id"]
-    elif name == "duplicate_questions":
-        sample["train"].append(example | {"id": "another id"})
-        return "another id"
-    elif name == "pages_shared_across_splits":
-        sample["dev"].append(example | {"id": "another id", "qa": qa | {"question": "another ?"}})
-        return str(example["filename"])
-    elif name == "ragged_tables":
-        example["table"][0].append("one more cell")
-    elif name == "examples_without_gold_inds":
-        qa["gold_inds"] = {}
-    elif name == "examples_without_program":
-        qa["program"] = None
-    return str(example["id"])
+# By the name of the finding: its severity, and the changes to EXAMPLE that cause it.
+ONE_FAULT: dict[str, tuple[str, dict[str, Any]]] = {
+    "schema_faults": ("error", {"table": ...}),
+    "programs_that_do_not_parse": ("error", {"program": "about five"}),
+    "programs_that_do_not_execute": ("error", {"program": "table_sum(no such row, none)"}),
+    "values_that_differ_from_exe_ans": ("error", {"exe_ans": 4, "answer": "4"}),
+    "duplicate_ids": ("error", {"id": "good-0"}),
+    "duplicate_questions": ("warning", {"filename": "page 0"}),
+    "near_duplicate_questions": ("warning", {"filename": "page 0", "question": "What is the AVERAGE"}),
+    "ragged_tables": ("warning", {"table": [["", "2008", "2007"], ["volume", "$ 637"]]}),
+    "examples_without_gold_inds": ("warning", {"gold_inds": {}}),
+    "examples_without_program": ("warning", {"program": None}),
+    "answer_texts_missing": ("note", {"answer": ""}),
+    "dashes_in_cells": ("note", {"table": [["", "2008"], ["volume", "$ 637"], ["costs", "$ 2014"]]}),
+}
 
 
-ERRORS = (
-    "schema_faults",
-    "programs_that_do_not_parse",
-    "programs_that_do_not_execute",
-    "values_that_differ_from_exe_ans",
-    "duplicate_ids",
-    "pages_shared_across_splits",
-)
-WARNINGS = ("duplicate_questions", "ragged_tables", "examples_without_gold_inds", "examples_without_program")
+@pytest.mark.parametrize("name", ONE_FAULT)
+def test_each_fault_is_named_and_fails_by_its_severity(tmp_path: Path, name: str) -> None:
+    severity, changes = ONE_FAULT[name]
+    spoilt = raw_example(**changes)
+    raw = write_raw(tmp_path / "raw", train=[*GOOD, spoilt])
+    code, report, found = run_check(raw)
+    assert list(found) == [name]
+    finding = found[name]
+    assert (finding["severity"], finding["count"], finding["ids"]) == (severity, 1, [spoilt["id"]])
+    counts = {kind: report[f"{kind}s"] for kind in ("error", "warning", "note")}
+    assert counts == {kind: int(kind == severity) for kind in counts}
+    assert code == (severity == "error")
+    assert run_check(raw, strict=True)[0] == (severity != "note")
 
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_each_error_is_found_named_and_fails(tmp_path: Path, sample: Examples, name: str) -> None:
-    identifier = _spoil(sample, name)
-    code, report, findings = _check(tmp_path, sample)
-    assert list(findings) == [name]
-    assert findings[name]["severity"] == "error"
-    assert (findings[name]["count"], findings[name]["ids"]) == (1, [identifier])
-    assert (code, report["errors"], report["warnings"]) == (1, 1, 0)
+def test_pages_of_two_splits_and_examples_without_any_answer_are_named(raw: Path) -> None:
+    train = [GOOD[0] | {"id": "again"}, raw_example(program=None, exe_ans=None)]
+    code, _, found = run_check(write_raw(raw, train=train))
+    shared = found["pages_shared_across_splits"]
+    assert (code, shared["ids"], shared["reasons"]) == (1, ["page 0"], ["in train and dev"])
+    assert found["examples_without_answer"]["ids"] == [EXAMPLE["id"]]
 
 
-@pytest.mark.parametrize("name", WARNINGS)
-def test_each_warning_is_found_and_fails_only_under_strict(tmp_path: Path, sample: Examples, name: str) -> None:
-    identifier = _spoil(sample, name)
-    code, report, findings = _check(tmp_path, sample)
-    assert list(findings) == [name]
-    assert findings[name]["severity"] == "warning"
-    assert (findings[name]["count"], findings[name]["ids"]) == (1, [identifier])
-    assert (code, report["errors"], report["warnings"]) == (0, 0, 1)
-    assert check.run(tmp_path / "raw", strict=True) == 1
-
-
-def test_an_example_with_neither_program_nor_answer_is_named(tmp_path: Path, sample: Examples) -> None:
-    sample["train"][0]["qa"] |= {"program": None, "exe_ans": None}
-    assert "examples_without_answer" in _check(tmp_path, sample)[2]
-
-
-def test_at_most_twenty_ids_are_named(tmp_path: Path, sample: Examples) -> None:
-    for example in sample["train"]:
-        example["qa"]["exe_ans"] = "yes" if example["qa"]["exe_ans"] == "no" else "no"
-    finding = _check(tmp_path, sample)[2]["values_that_differ_from_exe_ans"]
-    assert (finding["count"], len(finding["ids"]), len(finding["reasons"])) == (40, 20, 20)
-
-
-def test_a_folder_without_the_files_says_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="finrank download"):
-        check.run(tmp_path)
-
-
-def test_counts_stand_by_split_and_add_up(tmp_path: Path, sample: Examples) -> None:
-    for example in (*sample["train"][:3], sample["dev"][0]):
-        example["qa"]["exe_ans"] = 123456789.0
-    _, report, _ = _check(tmp_path, sample)
-    assert _named(report, "values_that_differ_from_exe_ans")["splits"] == {"train": 3, "dev": 1, "test": 0}
+def test_counts_add_up_and_at_most_twenty_ids_are_named(raw: Path) -> None:
+    train = [raw_example(id=f"{n}", filename=f"train {n}", exe_ans=123456.0) for n in range(40)]
+    _, report, found = run_check(write_raw(raw, train=train, dev=[*GOOD[:2], train[0] | {"id": "dev"}]))
+    finding = found["values_that_differ_from_exe_ans"]
+    assert finding["splits"] == {"train": 40, "dev": 1}
+    assert (finding["count"], len(finding["ids"]), len(finding["reasons"])) == (41, 20, 20)
+    sums = dict.fromkeys(("error", "warning", "note"), 0)
     for finding in report["findings"]:
         assert finding["count"] == sum(finding["splits"].values())
         assert finding["what_to_do"]
-    of_severity = dict.fromkeys(("error", "warning", "note"), 0)
-    for finding in report["findings"]:
-        of_severity[finding["severity"]] += finding["count"]
-    assert list(of_severity.values()) == [report["errors"], report["warnings"], report["notes"]]
+        sums[finding["severity"]] += finding["count"]
+    assert list(sums.values()) == [report["errors"], report["warnings"], report["notes"]]
 
 
-def test_a_note_is_counted_and_fails_not_even_under_strict(tmp_path: Path, sample: Examples) -> None:
-    before = _check(tmp_path, sample)[1]
-    sample["train"][0]["qa"]["answer"] = ""
-    (tmp_path / "again").mkdir()
-    code, report, findings = _check(tmp_path / "again", sample, strict=True)
-    assert (code, findings) == (0, {})
-    missing = _named(report, "answer_texts_missing")
-    assert (missing["count"], missing["ids"]) == (1, [sample["train"][0]["id"]])
-    assert missing["reasons"][0].startswith("'' for ")
-    assert _named(before, "answer_texts_missing")["count"] == 0
+@pytest.mark.parametrize(
+    ("changes", "other", "reason"),
+    [
+        ({"program": None, "exe_ans": 9.0}, "answers", "127.4 and 9.0 for"),
+        ({"program": "multiply(const_5, 25.48)"}, "programs", "multiply(const_5, 25.48) for"),
+    ],
+)
+def test_a_question_asked_twice_is_compared(raw: Path, changes: dict[str, Any], other: str, reason: str) -> None:
+    _, _, found = run_check(write_raw(raw, train=[EXAMPLE, raw_example(id="again", **changes)]))
+    repeated = [name for name in found if name.startswith("repeated_questions")]
+    assert repeated == [f"repeated_questions_with_other_{other}"]
+    assert found[repeated[0]]["ids"] == ["again"]
+    assert reason in found[repeated[0]]["reasons"][0]
 
 
-def test_a_quirk_of_an_example_is_named_with_its_text(tmp_path: Path, sample: Examples) -> None:
-    sample["dev"][0]["table"].append(["one more row", *["$ 2014"] * (len(sample["dev"][0]["table"][0]) - 1)])
-    report = _check(tmp_path, sample)[1]
-    finding = _named(report, "dashes_in_cells")
-    assert (finding["splits"]["dev"], finding["ids"]) == (1, [sample["dev"][0]["id"]])
-    assert "'$ 2014'" in finding["reasons"][0]
+def test_notes_are_on_screen_only_when_asked_for(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_raw(raw, train=[raw_example(answer="")])
+    report = run_check(raw)[1]
+    brief = capsys.readouterr().out
+    assert "1 notes of 1 kinds" in brief
+    assert "--notes" in brief
+    assert "note: answer" not in brief
+    assert run_check(raw, notes=True)[1] == report
+    full = capsys.readouterr().out
+    assert "note: answer texts" in full
+    assert "--notes" not in full
 
 
-def _asked_again(sample: Examples, **qa: Any) -> None:
-    """Put the first question in a second time, with fields of its `qa` changed."""
-    example = copy.deepcopy(sample["train"][0])
-    sample["train"].append(example | {"id": "another id", "qa": example["qa"] | qa})
+BROKEN = {
+    "null": None,
+    "an empty object": {},
+    "no table": raw_example(table=...),
+    "lone surrogate in the id": raw_example(id="\ud800"),
+    "lone surrogate in a key": raw_example(gold_inds={"\ud800": "x"}, question=None),
+}
 
 
-def test_a_question_in_other_spelling_is_a_near_duplicate(tmp_path: Path, sample: Examples) -> None:
-    _asked_again(sample, question=sample["train"][0]["qa"]["question"].upper() + " ?")
-    findings = _check(tmp_path, sample)[2]
-    assert list(findings) == ["near_duplicate_questions"]
-    assert findings["near_duplicate_questions"]["ids"] == ["another id"]
+@pytest.mark.parametrize("element", BROKEN.values(), ids=BROKEN)
+def test_a_broken_element_is_named_and_its_neighbours_are_counted(raw: Path, element: Any) -> None:
+    code, report, found = run_check(write_raw(raw, train=[raw_example(id="0"), element, EXAMPLE]))
+    faults = found["schema_faults"]
+    assert (code, faults["count"], faults["splits"]) == (1, 1, {"train": 1, "dev": 0})
+    assert "train.json[1]" in faults["ids"][0] + faults["reasons"][0]
+    assert len(faults["reasons"][0].removeprefix("train.json[1]: ")) > 5
+    assert {split: counts["examples"] for split, counts in report["splits"].items()} == {"train": 2, "dev": 3}
 
 
-def test_a_question_asked_twice_with_other_answers_is_named(tmp_path: Path, sample: Examples) -> None:
-    _asked_again(sample, program=None, exe_ans=987654.0, answer="987654")
-    findings = _check(tmp_path, sample)[2]
-    assert set(findings) == {
-        "duplicate_questions",
-        "repeated_questions_with_other_answers",
-        "examples_without_program",
-    }
-    assert "and 987654.0 for" in findings["repeated_questions_with_other_answers"]["reasons"][0]
+ODD_BUT_SOUND = [
+    *(raw_example(answer=answer) for answer in ("\ud800", {"a": [1]}, 10**400)),
+    *(raw_example(table=table) for table in ([["", "2008"], [None, None]], [], [[], []])),
+    raw_example(gold_inds=[]),
+]
 
 
-def test_a_question_asked_twice_with_other_programs_is_a_note(tmp_path: Path, sample: Examples) -> None:
-    sample["train"][0]["qa"] |= {"program": "add(1, 2)", "exe_ans": 3.0, "answer": "3"}
-    _asked_again(sample, program="add(2, 1)")
-    report = _check(tmp_path, sample)[1]
-    assert _named(report, "repeated_questions_with_other_programs")["ids"] == ["another id"]
-    assert _named(report, "repeated_questions_with_other_answers")["count"] == 0
+def test_odd_elements_are_not_faults(raw: Path) -> None:
+    _, report, found = run_check(write_raw(raw, train=ODD_BUT_SOUND))
+    assert report["splits"]["train"]["examples"] == len(ODD_BUT_SOUND)
+    assert "schema_faults" not in found
 
 
-def test_the_same_question_on_another_page_is_no_repetition(tmp_path: Path, sample: Examples) -> None:
-    _asked_again(sample)
-    sample["train"][-1]["filename"] = "X/2008/page_1.pdf"
-    assert "duplicate_questions" not in _check(tmp_path, sample)[2]
+FILES = {
+    "empty": (b"", 0),
+    "a web page": (b"<!DOCTYPE html><html></html>", 0),
+    "an object": (b'{"data": []}', 0),
+    "null": (b"null", 0),
+    "UTF-16": (TEXT.encode("utf-16"), 0),
+    "binary": (bytes(range(256)) * 8, 0),
+    "truncated": (TEXT[:-10].encode(), 2),
+    "truncated in the first": (TEXT[:40].encode(), 0),
+    "text after the list": ((TEXT + "x").encode(), 3),
+    "a comma at the end": ((TEXT[:-1] + ",]").encode(), 3),
+    "nested too deeply": (TEXT[:-1].encode() + b"," + b"[" * 200_000, 3),
+    "a lone bracket": (b"[", 0),
+}
+
+
+@pytest.mark.parametrize(("content", "examples"), FILES.values(), ids=FILES)
+def test_a_broken_file_is_named_and_the_others_are_read(raw: Path, content: bytes, examples: int) -> None:
+    code, report, found = run_check(write_raw(raw, train=content))
+    faults = found["schema_faults"]
+    assert (code, faults["count"], faults["ids"]) == (1, 1, [f"train.json[{examples}]"])
+    assert faults["reasons"][0]
+    assert {split: counts["examples"] for split, counts in report["splits"].items()} == {"train": examples, "dev": 3}
+
+
+def test_a_byte_order_mark_is_not_a_fault_and_an_empty_list_a_warning(raw: Path) -> None:
+    code, report, found = run_check(write_raw(raw, train=[], dev=b"\xef\xbb\xbf" + TEXT.encode()))
+    assert (code, list(found)) == (0, ["files_without_examples"])
+    assert found["files_without_examples"]["ids"] == ["train.json"]
+    assert {split: counts["examples"] for split, counts in report["splits"].items()} == {"train": 0, "dev": 3}
+
+
+@pytest.mark.parametrize("size", [50 * MEGABYTE, 90_000], ids=["50 megabytes", "almost the allowed length"])
+@pytest.mark.parametrize("cell", ["9", "(", "a 2014 ", "$ 2014", "1,"])
+def test_a_huge_cell_is_named_and_stays_out_of_the_report(raw: Path, cell: str, size: int) -> None:
+    huge = raw_example(table=[["", "2008"], ["a", cell * (size // len(cell))]])
+    _, report, found = run_check(write_raw(raw, train=[GOOD[1], huge, GOOD[2]]))
+    finding = found["schema_faults" if size > MEGABYTE else "oversized_texts"]
+    assert finding["ids"] == [EXAMPLE["id"]]
+    assert size < MEGABYTE or "train.json[1]: table.1.1" in finding["reasons"][0]
+    assert report["splits"]["train"]["examples"] == (2 if size > MEGABYTE else 3)
+    assert len(json.dumps(report)) < MEGABYTE // 10
+
+
+@pytest.mark.parametrize("long", ["x" * 50_000, "x" * MEGABYTE], ids=len)
+def test_huge_ids_questions_and_programs_stay_out_of_the_report(raw: Path, long: str) -> None:
+    fields = ("id", "question", "program", "answer", "exe_ans")
+    elements = [raw_example(**{"id": str(n), name: f"{n}{long}"}) for n, name in enumerate(fields)]
+    _, report, found = run_check(write_raw(raw, train=elements))
+    # a shorter one is read, except for exe_ans, and the program does not parse
+    readable = {"schema_faults": 1, "programs_that_do_not_parse": 1}
+    expected = readable if len(long) < MEGABYTE else {"schema_faults": 4}
+    assert {name: found[name]["count"] for name in readable if name in found} == expected
+    assert len(json.dumps(report)) < MEGABYTE // 10
 
 
 def test_memory_grows_by_far_less_than_the_examples(tmp_path: Path) -> None:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    example = generate(train=1, dev=1, test=1)["train"][0] | {"pre_text": ["word " * 2000]}
+    example = raw_example(pre_text=["word " * 2000])
     size = len(json.dumps(example))
 
     def peak(examples: int) -> int:
-        elements = (json.dumps(example | {"id": f"id {n}", "filename": f"page {n}"}) for n in range(examples))
-        (raw / "train.json").write_text(f"[{','.join(elements)}]", encoding="utf-8")
+        elements = [example | {"id": f"id {n}", "filename": f"page {n}"} for n in range(examples)]
+        raw = write_raw(tmp_path / "raw", train=elements)
+        del elements
         tracemalloc.start()
         try:
-            check.run(raw)
+            check(raw, config=["none"])
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    peak(10)  # what is loaded once is no growth
+    peak(10)  # imports and caches
     assert peak(300) - peak(100) < 200 * size / 10
 
 
-def test_check_starts_without_the_heavy_libraries() -> None:
+def test_check_starts_and_runs_without_the_heavy_libraries(raw: Path) -> None:
     code = (
-        "import finrank.commands.check, sys; "
-        "print([name for name in ('torch', 'transformers', 'sympy', 'numpy') if name in sys.modules])"
+        "import sys; from pathlib import Path; from finrank.commands.check import check; "
+        "print([name for name in ('torch', 'transformers', 'sympy', 'numpy') if name in sys.modules]); "
+        f"check(Path({str(raw)!r}), config=['configs/models/minilm.yaml']); print('torch' in sys.modules)"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert output.strip() == "[]"
+    assert (output.splitlines()[0], output.splitlines()[-1]) == ("[]", "False")

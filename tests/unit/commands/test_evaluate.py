@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from finrank.commands import evaluate, sft
+from finrank.commands.evaluate import evaluate
+from finrank.commands.sft import sft
 from finrank.errors import UserError
 from finrank.evaluation.official import read_predictions, score_predictions
+from finrank.evaluation.result import EvaluationResult, ScorerFigures, ShippedConfidence
 from finrank.ranker import scoring
 from finrank.ranker.confidence import CONFIDENCE
 from finrank.records import RewardedPool
@@ -30,117 +32,107 @@ SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", 
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data` and two runs in `outputs`: a tiny model and its candidate-only control."""
     folder = tmp_path_factory.mktemp("evaluate")
-    base = save_tiny_base(folder / "base", "bert")
-    data = write_pools(folder / "data", dev=40)
-    for candidate_only in (False, True):
-        sft.sft(
-            REPOSITORY / "configs/models/minilm.yaml",
-            data,
-            folder / "outputs",
-            base_model=str(base),
-            overrides=SMALL,
-            candidate_only=candidate_only,
-        )
+    base, data = save_tiny_base(folder / "base", "bert"), write_pools(folder / "data", dev=40)
+    config = REPOSITORY / "configs/models/minilm.yaml"
+    for hidden in (False, True):
+        sft(config, data, folder / "outputs", base_model=str(base), overrides=SMALL, candidate_only=hidden)
     return folder
 
 
 @pytest.fixture(scope="module")
-def figures(place: Path) -> dict[str, Any]:
-    """The JSON of one evaluation with everything on."""
-    evaluate.run(
+def result(place: Path) -> EvaluationResult:
+    """The result of one evaluation with everything on."""
+    return evaluate(
         place / "outputs/run_001",
         place / "data",
         json_path=place / "new/dev.json",
         html_path=place / "new/report.html",
-        predictions_path=place / "new/predictions.json",
-        compare_dir=place / "outputs/run_002",
+        predictions_out=place / "new/predictions.json",
+        compare=place / "outputs/run_002",
         wanted_accuracy=0.3,
     )
-    return json.loads((place / "new/dev.json").read_text(encoding="utf-8"))
 
 
-def test_the_json_holds_every_part(figures: dict[str, Any]) -> None:
-    assert {
-        "n", "unanswerable", "accuracy", "accuracy_pooled", "accuracy_max", "reward_ratio", "average_reward", "mrr",
-        "ndcg", "execution_accuracy", "program_accuracy", "intervals", "baselines", "positions", "ties", "bias",
-        "breakdowns", "mistakes", "examples", "confidence", "comparison", "truncation", "troubles", "model", "data",
-        "split", "versions", "data_hashes",
-    } <= set(figures)  # fmt: skip
-    assert set(figures["breakdowns"]) == {
-        "steps", "operation", "origin", "context_length", "candidates", "fooled_by"
-    }  # fmt: skip
-    assert figures["n"] == 40
-    assert figures["split"] == "dev"
-    assert set(figures["data_hashes"]) == {"train.jsonl", "selection.jsonl", "dev.jsonl"}
-    assert "torch" in figures["versions"]
+def unsaved(place: Path, data: Path | None = None, **options: Any) -> EvaluationResult:
+    """Evaluate run_001 without a trace in its folder."""
+    return evaluate(place / "outputs/run_001", data or place / "data", save_confidence=False, **options)
 
 
-def test_the_scores_of_the_real_model_do_not_depend_on_the_order(figures: dict[str, Any]) -> None:
-    order = figures["bias"]["order_invariance"]
-    assert order["checked"] == 32
-    assert 0 <= order["max_difference"] < order["tolerance"] == 1e-4
+def control_of(result: EvaluationResult) -> ScorerFigures | None:
+    return result.figures.baselines["candidate_only"]
 
 
-def test_a_model_whose_scores_depend_on_the_order_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_json_is_that_of_the_result(place: Path, result: EvaluationResult) -> None:
+    written = json.loads((place / "new/dev.json").read_text(encoding="utf-8"))
+    assert written == result.as_json()
+    assert (written["n"], written["split"]) == (40, "dev")
+    assert set(written["data_hashes"]) == {"train.jsonl", "selection.jsonl", "dev.jsonl"}
+    assert "torch" in written["versions"]
+    assert "run_001" in (place / "new/report.html").read_text(encoding="utf-8")
+
+
+def test_the_scores_of_the_real_model_do_not_depend_on_the_order(result: EvaluationResult) -> None:
+    order = result.bias.order_invariance
+    assert order.checked == 32
+    assert 0 <= order.max_difference < order.tolerance == 1e-4
+    for example in result.examples:
+        assert example.picked == np.argmax([candidate.score for candidate in example.candidates])
+
+
+def drifting(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """Let each candidate's score grow with its position."""
     honest = scoring.score_pass
 
     def with_place(*arguments: Any) -> list[np.ndarray]:
-        return [own + np.float32(0.001) * np.arange(len(own), dtype=np.float32) for own in honest(*arguments)]
+        return [scores + np.float32(step) * np.arange(len(scores), dtype=np.float32) for scores in honest(*arguments)]
 
     monkeypatch.setattr(scoring, "score_pass", with_place)
-    result = evaluate.run(place / "outputs/run_001", place / "data", save_confidence=False)
-    assert result["bias"]["order_invariance"]["max_difference"] == pytest.approx(0.003, abs=1e-4)
-    assert any("scores depend on the order" in sentence for sentence in result["troubles"])
 
 
-def test_the_other_model_is_the_control_and_is_compared(place: Path, figures: dict[str, Any]) -> None:
-    control, comparison = figures["baselines"]["candidate_only"], figures["comparison"]
-    assert comparison["other"] == str(place / "outputs/run_002/04_sft/best_model")
-    assert comparison["accuracy"] == control["accuracy"]
-    assert comparison["difference"] == pytest.approx(figures["accuracy"] - control["accuracy"])
-    assert comparison["p_value"] == control["p_value"]
+def test_a_model_whose_scores_depend_on_the_order_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drifting(monkeypatch, 0.001)
+    result = unsaved(place)
+    assert result.bias.order_invariance.max_difference == pytest.approx(0.003, abs=1e-4)
+    assert any("scores depend on the order" in sentence for sentence in result.troubles)
 
 
-def test_a_model_against_itself_differs_by_nothing(place: Path) -> None:
-    model = place / "outputs/run_001"
-    result = evaluate.run(model, place / "data", compare_dir=model, save_confidence=False)
-    assert result["comparison"]["difference"] == 0.0
-    assert result["comparison"]["p_value"] == 1.0
+def test_the_other_model_is_the_control_and_is_compared(place: Path, result: EvaluationResult) -> None:
+    control, comparison = control_of(result), result.comparison
+    assert control is not None
+    assert comparison is not None
+    assert comparison.other == str(place / "outputs/run_002/04_sft/best_model")
+    assert (comparison.accuracy, comparison.p_value) == (control.accuracy, control.p_value)
+    assert comparison.difference == pytest.approx(result.figures.model.accuracy - control.accuracy)
+    itself = unsaved(place, compare=place / "outputs/run_001").comparison
+    assert itself is not None
+    assert (itself.difference, itself.p_value) == (0.0, 1.0)
 
 
-def test_the_predictions_give_the_same_official_figures(place: Path, figures: dict[str, Any]) -> None:
+def test_the_predictions_give_the_same_official_figures(place: Path, result: EvaluationResult) -> None:
     pools = load_records(place / "data/dev.jsonl", RewardedPool)
     scored = score_predictions(read_predictions(place / "new/predictions.json").tokens, pools, seed=0)
-    assert figures["ties"]["top"] == 0  # a file holds one of a tie only
-    for name in ("execution_accuracy", "program_accuracy"):
-        assert scored[name] == figures[name]
-        assert scored["intervals"][name] == figures["intervals"][name]
+    assert result.figures.ties.top == 0  # a file holds one of a tie only
+    model = result.figures.model
+    assert scored.execution_accuracy == model.means["execution_accuracy"]
+    assert scored.program_accuracy == model.means["program_accuracy"]
+    assert scored.intervals == {name: model.intervals[name] for name in scored.intervals}
 
 
-def test_the_report_is_one_page(place: Path, figures: dict[str, Any]) -> None:
-    page = (place / "new/report.html").read_text(encoding="utf-8")
-    assert page.lstrip().lower().startswith("<!doctype html>")
-    assert "run_001" in page
-
-
-def test_the_confidence_goes_into_the_model_folder_and_never_from_train(place: Path, figures: dict[str, Any]) -> None:
-    copy = Path(shutil.copytree(place / "outputs/run_001/04_sft/best_model", place / "copy", dirs_exist_ok=True))
-    saved = json.loads((copy / CONFIDENCE).read_text(encoding="utf-8"))
-    assert saved["temperature"] == figures["confidence"]["temperature"]
-    assert saved["data_hashes"] == {"dev.jsonl": figures["data_hashes"]["dev.jsonl"]}
-    (copy / CONFIDENCE).unlink()
-    evaluate.run(copy, place / "data", split="dev", save_confidence=False)
-    evaluate.run(copy, place / "data", split="train")
-    assert not (copy / CONFIDENCE).exists()
-
-
-def test_no_confidence_comes_from_test(place: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
-    model = place / "outputs/run_001/04_sft/best_model"
-    before = (model / CONFIDENCE).read_bytes()
+def test_the_confidence_goes_into_the_model_folder_from_dev_alone(
+    place: Path, tmp_path: Path, result: EvaluationResult
+) -> None:
+    model = Path(shutil.copytree(place / "outputs/run_001/04_sft/best_model", tmp_path / "model"))
+    saved = json.loads((model / CONFIDENCE).read_text(encoding="utf-8"))
+    assert saved["temperature"] == result.confidence.temperature
+    assert saved["data_hashes"] == {"dev.jsonl": result.source.data_hashes["dev.jsonl"]}
+    (model / CONFIDENCE).unlink()
+    (model / "README.md").unlink()
     data = write_pools(tmp_path / "data", dev=12)
     (data / "dev.jsonl").rename(data / "test.jsonl")
-    evaluate.run(model, data, split="test")
-    assert (model / CONFIDENCE).read_bytes() == before
+    evaluate(model, place / "data", split="dev", save_confidence=False)
+    evaluate(model, data, split="train")
+    evaluate(model, data, split="test")
+    assert not {CONFIDENCE, "README.md"} & {path.name for path in model.iterdir()}
 
 
 def test_the_shipped_threshold_is_tried_before_it_is_replaced(
@@ -148,123 +140,90 @@ def test_the_shipped_threshold_is_tried_before_it_is_replaced(
 ) -> None:
     model = Path(shutil.copytree(place / "outputs/run_001/04_sft/best_model", tmp_path / "model"))
     (model / CONFIDENCE).unlink(missing_ok=True)
-    assert evaluate.run(model, place / "data", wanted_accuracy=0.3)["confidence"]["shipped"] is None
+    assert evaluate(model, place / "data", wanted_accuracy=0.3).confidence.shipped is None
     assert "in place of" not in capfd.readouterr().out
     saved = json.loads((model / CONFIDENCE).read_text(encoding="utf-8"))
     saved["threshold"] = {"wanted_accuracy": 0.3, "value": 0.0, "coverage": 1, "accuracy": 1, "lower_bound": 0.9}
     (model / CONFIDENCE).write_text(json.dumps({**saved, "temperature": 7.0, "pool_sizes": {"20": 9}}))
-    result = evaluate.run(model, place / "data")
-    assert result["confidence"]["shipped"] == {
-        "temperature": 7.0,
-        "threshold": 0.0,
-        "coverage": 1.0,
-        "accuracy": pytest.approx(result["accuracy_pooled"]),
-    }
+    result = evaluate(model, place / "data")
+    pooled = pytest.approx(result.figures.model.means["accuracy_pooled"])
+    assert result.confidence.shipped == ShippedConfidence(7.0, threshold=0.0, coverage=1.0, accuracy=pooled)
     told = capfd.readouterr()
     assert "fitted on pools of 20 candidates" in " ".join(told.err.split())
     assert "in place of an earlier one (temperature 7.00)" in " ".join(told.out.split())
     (model / CONFIDENCE).write_text("{")
-    assert evaluate.run(model, place / "data")["confidence"]["shipped"] is None, "a damaged one is made again"
+    assert evaluate(model, place / "data").confidence.shipped is None, "a damaged one is made again"
     assert json.loads((model / CONFIDENCE).read_text(encoding="utf-8"))["temperature"] != 7.0
 
 
-def test_the_same_seed_gives_the_same_file(place: Path, figures: dict[str, Any]) -> None:
-    files = []
-    for name in ("again.json", "and_again.json"):
-        (place / "outputs/run_001/04_sft/best_model" / CONFIDENCE).unlink(missing_ok=True)  # else it is tried, too
-        evaluate.run(
-            place / "outputs/run_001",
-            place / "data",
-            json_path=place / name,
-            compare_dir=place / "outputs/run_002",
-            wanted_accuracy=0.3,
-        )
-        files.append((place / name).read_bytes())
-    assert files[0] == files[1] == (place / "new/dev.json").read_bytes()
+def test_the_same_seed_gives_the_same_file(place: Path, result: EvaluationResult) -> None:
+    (place / "outputs/run_001/04_sft/best_model" / CONFIDENCE).unlink(missing_ok=True)  # else it is tried, too
+    options = {"compare": place / "outputs/run_002", "wanted_accuracy": 0.3}
+    unsaved(place, json_path=place / "again.json", **options)
+    assert (place / "again.json").read_bytes() == (place / "new/dev.json").read_bytes()
 
 
 def test_copies_of_a_candidate_tie_whatever_rounding_does(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = scoring.score_pass
-
-    def rounded(*arguments: Any) -> list[np.ndarray]:
-        return [own + np.float32(1e-5) * np.arange(len(own), dtype=np.float32) for own in honest(*arguments)]
-
-    monkeypatch.setattr(scoring, "score_pass", rounded)
+    drifting(monkeypatch, 1e-5)
     data = write_pools(tmp_path / "data", dev=12)
-    pools = [make_pool(number) for number in range(12)]
+    copies = {"correct": [0, 1, 2, 3], "rewards": [1.0] * 4}
     lines = [
-        pool.model_copy(
-            update={"candidates": [pool.candidates[pool.correct[0]]] * 4, "correct": [0, 1, 2, 3], "rewards": [1.0] * 4}
-        ).model_dump_json()
-        for pool in pools
+        pool.model_copy(update={"candidates": [pool.candidates[pool.correct[0]]] * 4, **copies}).model_dump_json()
+        for pool in map(make_pool, range(12))
     ]
     (data / "dev.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    result = evaluate.run(place / "outputs/run_001", data, save_confidence=False)
-    assert result["ties"] == {"top": 12, "all": 0}
-    assert result["bias"]["picked"] == [0.25] * 4
+    result = unsaved(place, data)
+    assert (result.figures.ties.top, result.figures.ties.all) == (12, 0)
+    assert result.bias.picked == [0.25] * 4
 
 
 def test_the_control_is_found_by_what_both_models_were_trained_on(
-    place: Path, tmp_path: Path, figures: dict[str, Any]
+    place: Path, tmp_path: Path, result: EvaluationResult
 ) -> None:
-    model = place / "outputs/run_001"
+    moved = tmp_path / "moved"
+    outputs, data = Path(shutil.copytree(place / "outputs", moved / "outputs")), place / "data"
     other = write_pools(tmp_path / "data", train=0, selection=0, dev=12)
-    assert evaluate.run(model, other, save_confidence=False)["baselines"]["candidate_only"] is not None
+    assert control_of(unsaved(moved, other)) is not None
     # Sibling runs of another shape, and one without a model, are passed over.
     for number, text in enumerate(["{", "[]", '{"config": {}}'], start=5):
-        stage = place / f"outputs/run_00{number}/04_sft"
+        stage = outputs / f"run_00{number}/04_sft"
         stage.mkdir(parents=True)
         (stage / "training_manifest.json").write_text(text, encoding="utf-8")
-    unfinished = place / "outputs/run_009/04_sft"
-    unfinished.mkdir(parents=True)
-    shutil.copy(place / "outputs/run_002/04_sft/training_manifest.json", unfinished)
-    again = evaluate.run(model, place / "data", save_confidence=False)
-    assert again["baselines"]["candidate_only"] == figures["baselines"]["candidate_only"]
-    manifest = place / "outputs/run_001/04_sft/training_manifest.json"
-    kept = manifest.read_text(encoding="utf-8")
-    try:
-        manifest.write_text(json.dumps({**json.loads(kept), "data": {"train.jsonl": "other"}}), encoding="utf-8")
-        lost = evaluate.run(model, place / "data", save_confidence=False)
-    finally:
-        manifest.write_text(kept, encoding="utf-8")
-    assert lost["baselines"]["candidate_only"] is None
-
-
-def test_a_model_without_a_manifest_has_a_control_of_the_data_at_hand(place: Path, tmp_path: Path) -> None:
-    outputs = Path(shutil.copytree(place / "outputs", tmp_path / "outputs"))
-    (outputs / "run_001/04_sft/training_manifest.json").unlink()
-    other = write_pools(tmp_path / "data", dev=12)
-    same, lost = (
-        evaluate.run(outputs / "run_001", data, save_confidence=False)["baselines"]["candidate_only"]
-        for data in (place / "data", other)
-    )
-    assert same is not None
-    assert lost is None
+    (outputs / "run_009/04_sft").mkdir(parents=True)
+    shutil.copy(outputs / "run_002/04_sft/training_manifest.json", outputs / "run_009/04_sft")
+    assert control_of(unsaved(moved, data)) == control_of(result)
+    manifest = outputs / "run_001/04_sft/training_manifest.json"
+    changed = {**json.loads(manifest.read_text(encoding="utf-8")), "data": {"train.jsonl": "other"}}
+    manifest.write_text(json.dumps(changed), encoding="utf-8")
+    assert control_of(unsaved(moved, data)) is None
+    manifest.unlink()  # such a model counts as trained on the data at hand
+    assert control_of(unsaved(moved, data)) == control_of(result)
+    assert control_of(unsaved(moved, other)) is None
 
 
 def test_a_control_that_sees_the_question_is_refused(place: Path) -> None:
     with pytest.raises(UserError, match=r"trained with question and page[\s\S]*finrank sft --candidate_only"):
-        evaluate.run(place / "outputs/run_001", place / "data", candidate_only_dir=place / "outputs/run_001")
+        unsaved(place, candidate_only=place / "outputs/run_001")
 
 
 def test_what_is_printed_leads_with_the_figures_and_names_the_troubles(
     place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    result = evaluate.run(place / "outputs/run_001", place / "data", save_confidence=False)
+    result = unsaved(place)
     told = capfd.readouterr()
     assert told.out.index("model") < told.out.index("chance") < told.out.index("MRR") < told.out.index("where it is")
     assert "bias: picked positions" in told.out
-    assert result["troubles"]
-    for sentence in result["troubles"]:
+    assert result.troubles
+    for sentence in result.troubles:
         assert f"warning: {sentence}" in told.err
 
 
-@pytest.mark.parametrize("wanted", [0.0, 1.0, 90.0, float("nan")])
+@pytest.mark.parametrize("wanted", [0.0, 90.0, float("nan")])
 def test_a_wanted_accuracy_that_is_no_share_is_refused(place: Path, wanted: float) -> None:
     with pytest.raises(UserError, match="wanted_accuracy is a share between 0 and 1"):
-        evaluate.run(place / "outputs/run_001", place / "data", wanted_accuracy=wanted)
+        unsaved(place, wanted_accuracy=wanted)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["cuda", "python"])
@@ -274,25 +233,16 @@ def test_memory_that_ran_out_is_told_without_keys_of_a_config(
     def exhausted(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(evaluate, "score_pools", exhausted)
+    monkeypatch.setattr(scoring, "score_pass", exhausted)
     with pytest.raises(UserError, match=r"^Out of memory\. An evaluation .* leave out --compare") as told:
-        evaluate.run(place / "outputs/run_001", place / "data", save_confidence=False)
+        unsaved(place)
     assert "--set" not in str(told.value)
 
 
 def test_a_missing_split_an_empty_one_and_a_missing_model_are_named(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no test\.jsonl; it has: train, selection, dev"):
-        evaluate.run(place / "outputs/run_001", place / "data", split="test")
-    empty = write_pools(tmp_path / "empty", dev=0)
+        unsaved(place, split="test")
     with pytest.raises(UserError, match=r"dev\.jsonl is empty"):
-        evaluate.run(place / "outputs/run_001", empty)
+        unsaved(place, write_pools(tmp_path / "empty", dev=0))
     with pytest.raises(UserError, match="No model in"):
-        evaluate.run(place / "outputs/run_001", place / "data", compare_dir=tmp_path)
-
-
-def test_scores_are_those_of_the_model(place: Path, figures: dict[str, Any]) -> None:
-    """The JSON's own mistakes carry the scores of the saved model."""
-    assert figures["examples"]
-    for example in figures["examples"]:
-        scores = np.array([candidate["score"] for candidate in example["candidates"]])
-        assert example["picked"] == scores.argmax()
+        unsaved(place, compare=tmp_path)

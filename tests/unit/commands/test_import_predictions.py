@@ -1,4 +1,4 @@
-"""Import: outputs of several systems become pools that stage 03 takes; whatever is left out is named."""
+"""Import: outputs of several systems become pools that stage 03 takes; everything left out is named."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from finrank.commands import import_predictions, rewards
+from finrank.commands.import_predictions import import_predictions
+from finrank.commands.rewards import rewards
 from finrank.errors import UserError
 from finrank.records import Candidate, Pool, Question, RewardedPool
 from finrank.store import load_records
 from finrank.store.json_lines import LONGEST_LINE
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import write_pools
+from tests.helpers.raw_files import rejects_of
 
 TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]]
 
@@ -44,38 +46,27 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def rejects(directory: Path) -> list[tuple[str, int, str, str]]:
-    rows = [json.loads(line) for line in (directory / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [(row["file"], row["line"], row["id"], row["reason"]) for row in rows]
-
-
 def pools(directory: Path) -> dict[str, Pool]:
     return {pool.id: pool for pool in load_records(directory / "dev.jsonl", Pool)}
 
 
 def test_files_and_runs_merge_by_id(tmp_path: Path, data: Path) -> None:
-    first = write(
-        tmp_path / "first.jsonl",
-        [
-            {"id": "a", "program": "subtract(5829, 5735)", "model": "m"},
-            {"id": "b", "program": "add(5829, 5735)", "model": "m"},
-            {"id": "a", "program": "subtract(5829, 5735)", "model": "m"},
-            {"id": "a", "answer": "$ 94", "model": "n"},
-        ],
-    )
+    right, wrong = "subtract(5829, 5735)", "add(5829, 5735)"
+    by_model = [
+        {"id": "a", "program": right, "model": "m"},
+        {"id": "b", "program": wrong, "model": "m"},
+        {"id": "a", "program": right, "model": "m"},
+        {"id": "a", "answer": "$ 94", "model": "n"},
+    ]
+    first = write(tmp_path / "first.jsonl", by_model)
     second = tmp_path / "second.json"
     second.write_text(json.dumps([{"id": "a", "predicted": ["divide(", "1", "0", ")", "EOF"]}]))
-    result = import_predictions.run([first, second], data, tmp_path / "out", split="dev")
+    result = import_predictions([first, second], tmp_path / "out", data=data, split="dev")
     made = pools(tmp_path / "out")
     assert list(made) == ["a", "b"]
-    assert sorted((one.program or "", one.answer or 0.0) for one in made["a"].candidates) == [
-        ("", 94.0),
-        ("divide(1, 0)", 0.0),
-        ("subtract(5829, 5735)", 94.0),
-        ("subtract(5829, 5735)", 94.0),
-    ]
-    failed = next(one for one in made["a"].candidates if one.program == "divide(1, 0)")
-    assert (failed.answer, failed.error) == (None, "step 0: divide: float division by zero")
+    by_program = sorted((one.program or "", one.answer, one.error) for one in made["a"].candidates)
+    failure = "step 0: divide: float division by zero"
+    assert by_program == [("", 94.0, None), ("divide(1, 0)", None, failure), *[(right, 94.0, None)] * 2]
     assert {one.origin for pool in made.values() for one in pool.candidates} == {"imported"}
     expected = {"pools": 2, "candidates": 5, "duplicates": 1, "failed": 1, "answers_only": 1, "unanswerable": 1}
     expected |= {"without_gold": 0, "without_prediction": 1, "unmatched": 0}
@@ -86,11 +77,10 @@ def test_files_and_runs_merge_by_id(tmp_path: Path, data: Path) -> None:
         "n": {"candidates": 1, "failed": 0, "correct": 1},
         "second.json": {"candidates": 1, "failed": 1, "correct": 0},
     }
-    assert [(one["file"], one["predictions"], one["rejected"]) for one in result["files"]] == [
-        ("first.jsonl", 4, 0), ("second.json", 1, 0)
-    ]  # fmt: skip
+    counts = [(file["file"], file["predictions"], file["rejected"]) for file in result["files"]]
+    assert counts == [("first.jsonl", 4, 0), ("second.json", 1, 0)]
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["import"] == result
-    assert rejects(tmp_path / "out") == [("dev.jsonl", 3, "c", "no prediction for this question: it has no pool")]
+    assert rejects_of(tmp_path / "out") == [("dev.jsonl", 3, "c", "no prediction for this question: it has no pool")]
 
 
 def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
@@ -98,25 +88,23 @@ def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     given = [{"id": "a", "program": program} for program in programs]
     given += [{"id": "a", "answer": 94.000001}, {"id": "a", "answer": "no"}, {"id": "b", "answer": 1}]
     given += [{"id": "c", "answer": 1}]
-    import_predictions.run([write(tmp_path / "p", given)], data, tmp_path / "out")
+    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data)
     by_program = {one.program: one for one in pools(tmp_path / "out")["a"].candidates}
     assert by_program["multiply(nan, 1)"].error == "the value is nan"
     assert by_program["add(1"].error is not None
-    rewards.rewards(tmp_path / "out", tmp_path / "rewarded")
+    rewards(tmp_path / "out", tmp_path / "rewarded")
     rewarded = {pool.id: pool for pool in load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)}
     reward_of = {
         (one.program, one.answer): reward
         for one, reward in zip(rewarded["a"].candidates, rewarded["a"].rewards, strict=True)
     }
-    assert {key for key, reward in reward_of.items() if reward == 1.0} == {
-        ("subtract(5829, 5735)", 94.0),
-        (None, 94.000001),
-    }
+    best = {key for key, reward in reward_of.items() if reward == 1.0}
+    assert best == {("subtract(5829, 5735)", 94.0), (None, 94.000001)}
     assert all(reward_of[(program, None)] == 0.0 for program in (programs[1], programs[2], programs[4], programs[5]))
     assert rewarded["b"].correct == []
-    assert [row[2:] for row in rejects(tmp_path / "rewarded")] == [
-        ("c", "gold answer unknown: rewards are computed against it")
-    ]
+    ((*_, identifier, reason),) = rejects_of(tmp_path / "rewarded")
+    assert identifier == "c"
+    assert "gold answer unknown" in reason
 
 
 def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
@@ -130,8 +118,8 @@ def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
         17,
         {"id": "nobody", "answer": 2},
     ]
-    result = import_predictions.run([write(tmp_path / "p.jsonl", given)], data, tmp_path / "out", split="dev")
-    found = rejects(tmp_path / "out")
+    result = import_predictions([write(tmp_path / "p.jsonl", given)], tmp_path / "out", data=data, split="dev")
+    found = rejects_of(tmp_path / "out")
     empty = "the prediction is empty: no program in it"
     assert [row[:3] for row in found] == [
         ("p.jsonl", 2, "a"), ("p.jsonl", 3, "a"), ("p.jsonl", 4, "a"), ("p.jsonl", 7, None),
@@ -146,60 +134,53 @@ def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
 
 def test_all_splits_are_looked_through_and_those_without_predictions_passed_over(tmp_path: Path, data: Path) -> None:
     both = write(tmp_path / "both", [{"id": "t", "answer": 1}, {"id": "a", "answer": 1}])
-    import_predictions.run([both], data, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.jsonl")) == [
-        "dev.jsonl", "rejects.jsonl", "train.jsonl"
-    ]  # fmt: skip
+    import_predictions([both], tmp_path / "out", data=data)
+    assert {path.stem for path in (tmp_path / "out").glob("*.jsonl")} == {"dev", "rejects", "train"}
     only_dev = write(tmp_path / "dev", [{"id": "a", "answer": 1}])
-    import_predictions.run([only_dev], data, tmp_path / "out")
+    import_predictions([only_dev], tmp_path / "out", data=data)
     assert not (tmp_path / "out" / "train.jsonl").exists()
-    assert {row[0] for row in rejects(tmp_path / "out")} == {"dev.jsonl"}
+    assert {row[0] for row in rejects_of(tmp_path / "out")} == {"dev.jsonl"}
 
 
 def test_pools_serve_as_questions(tmp_path: Path) -> None:
     rewarded = load_records(write_pools(tmp_path / "rewarded") / "dev.jsonl", RewardedPool)
-    plain = write(
-        tmp_path / "pools" / "dev.jsonl", [Pool(**pool.model_dump(include=set(Pool.model_fields))) for pool in rewarded]
-    )
+    plain = write(tmp_path / "pools" / "dev.jsonl", [Pool.of(pool) for pool in rewarded])
     given = write(tmp_path / "p", [{"id": pool.id, "answer": 1} for pool in rewarded])
     for folder in (tmp_path / "rewarded", plain.parent):
-        import_predictions.run([given], folder, tmp_path / "out", split="dev")
+        import_predictions([given], tmp_path / "out", data=folder, split="dev")
         made = pools(tmp_path / "out")
         assert list(made) == [pool.id for pool in rewarded]
         assert all(pool.candidates == [Candidate(answer=1.0, origin="imported")] for pool in made.values())
 
 
-def test_the_same_seed_gives_the_same_bytes_and_the_place_tells_nothing(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_the_order_says_nothing(tmp_path: Path) -> None:
     folder = write_pools(tmp_path / "data", dev=200)
     ids = [pool.id for pool in load_records(folder / "dev.jsonl", RewardedPool)]
-    files = [
-        write(tmp_path / name, [{"id": identifier, "answer": value} for identifier in ids])
-        for name, value in (("one", 1), ("two", 2))
-    ]
+    files = [write(tmp_path / str(value), [{"id": id_, "answer": value} for id_ in ids]) for value in (1, 2)]
     contents = []
     for out, seed in (("x", 0), ("y", 0), ("z", 1)):
-        import_predictions.run(files, folder, tmp_path / out, split="dev", seed=seed)
+        import_predictions(files, tmp_path / out, data=folder, split="dev", seed=seed)
         contents.append((tmp_path / out / "dev.jsonl").read_bytes())
     assert contents[0] == contents[1] != contents[2]
     first = sum(pool.candidates[0].answer == 1.0 for pool in pools(tmp_path / "x").values())
     assert 60 < first < 140
 
 
-def test_files_of_one_name_are_told_apart(tmp_path: Path, data: Path) -> None:
+def test_files_of_one_name_go_by_their_paths(tmp_path: Path, data: Path) -> None:
     paths = [write(tmp_path / run / "p.jsonl", [{"id": "a", "answer": 1}, 7]) for run in ("x", "y")]
-    result = import_predictions.run(paths, data, tmp_path / "out")
+    result = import_predictions(paths, tmp_path / "out", data=data)
     assert [one["file"] for one in result["files"]] == [str(path) for path in paths]
     assert list(result["models"]) == [str(path) for path in paths]
     with pytest.raises(UserError, match="given twice"):
-        import_predictions.run([paths[0], tmp_path / "y" / ".." / "x" / "p.jsonl"], data, tmp_path / "out")
+        import_predictions([paths[0], tmp_path / "y" / ".." / "x" / "p.jsonl"], tmp_path / "out", data=data)
 
 
 def test_a_pool_too_long_to_be_read_again_is_left_out(tmp_path: Path, data: Path) -> None:
     long = "9" * 90_000
     given = [{"id": "a", "program": f"add({long}, {number})"} for number in range(12)] + [{"id": "b", "answer": 1}]
-    import_predictions.run([write(tmp_path / "p", given)], data, tmp_path / "out")
+    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data)
     assert list(pools(tmp_path / "out")) == ["b"]
-    (row,) = [row for row in rejects(tmp_path / "out") if row[2] == "a"]
+    (row,) = [row for row in rejects_of(tmp_path / "out") if row[2] == "a"]
     assert f"more than the {LONGEST_LINE}" in row[3]
 
 
@@ -215,12 +196,12 @@ def test_faults_of_the_user_leave_nothing_behind(tmp_path: Path, data: Path) -> 
         ([write(tmp_path / "other", [{"id": "x", "answer": 1}])], data, None, "ids such as 'x'"),
     ):
         with pytest.raises(UserError, match=message):
-            import_predictions.run(paths, folder, out, split=split)
+            import_predictions(paths, out, data=folder, split=split)
         assert not out.exists()
     kept = write(tmp_path / "kept" / "p", [{"id": "a", "answer": 1}])
     (tmp_path / "kept" / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match="would be replaced"):
-        import_predictions.run([kept], data, tmp_path / "kept")
+        import_predictions([kept], tmp_path / "kept", data=data)
     assert kept.exists()
 
 
@@ -228,20 +209,14 @@ def test_bad_questions_are_rejected(tmp_path: Path, data: Path) -> None:
     lines = (data / "dev.jsonl").read_text().splitlines()
     (data / "dev.jsonl").write_text("\n".join([lines[0], '{"id": "b"}', "no JSON", lines[2]]))
     given = [{"id": identifier, "answer": 1} for identifier in "abc"]
-    import_predictions.run([write(tmp_path / "p", given)], data, tmp_path / "out", split="dev")
+    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data, split="dev")
     assert list(pools(tmp_path / "out")) == ["a", "c"]
-    assert [row[:3] for row in rejects(tmp_path / "out")] == [
-        ("dev.jsonl", 2, "b"),
-        ("dev.jsonl", 3, None),
-        ("p", 2, "b"),
-    ]
-
-
-GUIDE = REPOSITORY / "docs" / "importing.md"
+    rejected = [row[:3] for row in rejects_of(tmp_path / "out")]
+    assert rejected == [("dev.jsonl", 2, "b"), ("dev.jsonl", 3, None), ("p", 2, "b")]
 
 
 def test_the_guides_example_prints_what_the_guide_shows(tmp_path: Path) -> None:
-    guide = GUIDE.read_text(encoding="utf-8")
+    guide = (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8")
     for name, content in re.findall(r"<!-- file: (\S+) -->\n```json\n(.*?)```", guide, re.DOTALL):
         (tmp_path / name).write_text(content, encoding="utf-8")
     examples = re.findall(r"<!-- example: \w+ -->\n```sh\n(.*?)```\n(?:\n```text\n(.*?)```)?", guide, re.DOTALL)
@@ -250,7 +225,7 @@ def test_the_guides_example_prints_what_the_guide_shows(tmp_path: Path) -> None:
         printed = "".join(run_command(line, tmp_path) for line in commands.splitlines())
         if expected:
             assert "\n".join(map(str.rstrip, printed.splitlines())).strip("\n") == expected.strip("\n")
-    left_out = rejects(tmp_path / "datasets" / "imported")
+    left_out = rejects_of(tmp_path / "datasets" / "imported")
     assert sum(row[0] == "dev.jsonl" for row in left_out) == 8
     assert [row[1] for row in left_out if row[0] == "first.jsonl"] == [4, 5]
 

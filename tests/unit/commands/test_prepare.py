@@ -8,32 +8,16 @@ from typing import Any
 
 import pytest
 
-from finrank.commands import prepare
+from finrank.commands.prepare import prepare
 from finrank.errors import UserError
 from finrank.records import Question
 from finrank.sources.made_up import generate
 from finrank.store import load_records
-
-Examples = dict[str, list[dict[str, Any]]]
-
-
-def _write(directory: Path, splits: Examples) -> Path:
-    directory.mkdir(exist_ok=True)
-    for split, examples in splits.items():
-        (directory / f"{split}.json").write_text(json.dumps(examples), encoding="utf-8")
-    return directory
+from tests.helpers.raw_files import raw_example, rejects_of, write_raw
 
 
-def _example(identifier: str, page: str, **qa: Any) -> dict[str, Any]:
-    """A small example; `qa` changes fields of its question."""
-    return {
-        "id": identifier,
-        "filename": page,
-        "pre_text": ["a sentence ."],
-        "post_text": [],
-        "table": [["", "2008"], ["volume", "637"]],
-        "qa": {"question": "what ?", "program": "add(1, 2)", "exe_ans": 3.0, **qa},
-    }
+def _example(identifier: str, page: str, **changes: Any) -> dict[str, Any]:
+    return raw_example(**{"id": identifier, "filename": page, "program": "add(1, 2)", "exe_ans": 3.0, **changes})
 
 
 def _questions(directory: Path, split: str) -> list[Question]:
@@ -41,47 +25,37 @@ def _questions(directory: Path, split: str) -> list[Question]:
     return load_records(path, Question) if path.is_file() else []
 
 
-def _rejects(directory: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (directory / "rejects.jsonl").read_text().splitlines()]
-
-
 def test_selection_takes_whole_train_pages_and_keeps_them_when_questions_are_added(tmp_path: Path) -> None:
-    sample = generate(train=300, dev=20, test=20)
-    prepare.run(_write(tmp_path / "all", sample), tmp_path / "out", selection_share=0.3)
+    embedded = generate(train=300, dev=20, test=20)
+    prepare(write_raw(tmp_path / "all", **embedded), tmp_path / "out", selection_share=0.3)
     pages = {split: {q.page for q in _questions(tmp_path / "out", split)} for split in ("train", "selection")}
     assert not pages["train"] & pages["selection"]
     assert 0.2 < len(pages["selection"]) / len(pages["train"] | pages["selection"]) < 0.4
     assert len(_questions(tmp_path / "out", "train")) + len(_questions(tmp_path / "out", "selection")) == 300
 
-    fewer = _write(tmp_path / "fewer", sample | {"train": sample["train"][::2]})
-    prepare.run(fewer, tmp_path / "out2", selection_share=0.3)
+    fewer = write_raw(tmp_path / "fewer", **{**embedded, "train": embedded["train"][::2]})
+    prepare(fewer, tmp_path / "out2", selection_share=0.3)
     assert {q.page for q in _questions(tmp_path / "out2", "selection")} <= pages["selection"]
     assert {q.page for q in _questions(tmp_path / "out2", "train")} <= pages["train"]
 
 
-def test_seed_and_share_decide_the_selection(tmp_path: Path) -> None:
-    raw = _write(tmp_path / "raw", generate(train=200, dev=0, test=0))
-    found = []
-    for number, (share, seed) in enumerate([(0.2, 0), (0.2, 1), (0.0, 0)]):
-        prepare.run(raw, tmp_path / f"out{number}", selection_share=share, seed=seed)
-        found.append({q.page for q in _questions(tmp_path / f"out{number}", "selection")})
-    assert found[0] != found[1]
-    assert found[2] == set()
+def test_seed_and_share_decide_the_selection_and_the_bytes(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", **generate(train=200, dev=10, test=10))
+    folders = [tmp_path / f"out{number}" for number in range(4)]
+    for folder, (share, seed) in zip(folders, [(0.2, 0), (0.2, 0), (0.2, 1), (0.0, 0)], strict=True):
+        prepare(raw, folder, selection_share=share, seed=seed)
+    first, _, other_seed, no_share = ({q.page for q in _questions(folder, "selection")} for folder in folders)
+    assert first != other_seed
+    assert no_share == set()
+    for path in folders[0].iterdir():
+        assert path.read_bytes() == (folders[1] / path.name).read_bytes()
     with pytest.raises(UserError, match="selection_share"):
-        prepare.run(raw, tmp_path / "out", selection_share=1.0)
-
-
-def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
-    raw = _write(tmp_path / "raw", generate(train=50, dev=10, test=10))
-    for name in ("one", "two"):
-        prepare.run(raw, tmp_path / name)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+        prepare(raw, tmp_path / "out", selection_share=1.0)
 
 
 def test_questions_without_a_program_are_kept(tmp_path: Path) -> None:
-    raw = _write(tmp_path / "raw", {"dev": [_example("a-1", "a", program=None, exe_ans="12")]})
-    prepare.run(raw, tmp_path / "out")
+    raw = write_raw(tmp_path / "raw", dev=[_example("a-1", "a", program=None, exe_ans="12")])
+    prepare(raw, tmp_path / "out")
     (question,) = _questions(tmp_path / "out", "dev")
     assert (question.program, question.answer) == (None, 12.0)
     assert not (tmp_path / "out" / "train.jsonl").exists()
@@ -101,10 +75,10 @@ def test_what_is_left_out_is_in_rejects_with_file_index_and_reason(tmp_path: Pat
         "dev": [_example("b-2", "b"), _example("c-2", "c")],
         "test": [_example("c-3", "c")],
     }
-    prepare.run(_write(tmp_path / "raw", splits), tmp_path / "out", selection_share=0)
+    prepare(write_raw(tmp_path / "raw", **splits), tmp_path / "out", selection_share=0)
     kept = {split: [q.id for q in _questions(tmp_path / "out", split)] for split in splits}
     assert kept == {"train": ["a-1"], "dev": ["b-2"], "test": ["c-3"]}
-    reasons = {(row["file"], row["line"], row["id"]): row["reason"] for row in _rejects(tmp_path / "out")}
+    reasons = {tuple(place): reason for *place, reason in rejects_of(tmp_path / "out")}
     expected = {
         ("train.json", 1, "a-1"): "used before, in train.json",
         ("train.json", 2, "b-1"): "leak: page b is in dev too",
@@ -124,14 +98,14 @@ def test_what_is_left_out_is_in_rejects_with_file_index_and_reason(tmp_path: Pat
 
 def test_nothing_to_read_and_nothing_usable_are_clear_errors_that_leave_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="finrank sample-data"):
-        prepare.run(tmp_path / "absent", tmp_path / "out")
+        prepare(tmp_path / "absent", tmp_path / "out")
     with pytest.raises(UserError, match="no usable question"):
-        prepare.run(_write(tmp_path / "raw", {"dev": [{"id": "x"}]}), tmp_path / "out")
+        prepare(write_raw(tmp_path / "raw", dev=[{"id": "x"}]), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
 def test_real_finqa_is_prepared_whole(tmp_path: Path, finqa_dir: Path) -> None:
-    prepare.run(finqa_dir, tmp_path / "out")
+    prepare(finqa_dir, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["rejected"] == 0
     assert manifest["counts"]["dev"] == 883

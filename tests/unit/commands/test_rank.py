@@ -21,7 +21,7 @@ from finrank.errors import UserError
 from finrank.ranker.confidence import save_confidence
 from finrank.store import growing_file as ranked_files
 from tests.helpers.pools import make_pool
-from tests.helpers.saved_ranker import save_tiny_ranker
+from tests.helpers.saved_ranker import fitted, save_tiny_ranker
 
 REQUEST: dict[str, Any] = {
     "question": "what is the change in revenue ?",
@@ -84,8 +84,7 @@ def test_the_model_abstains_and_judges_pools_by_their_real_origins(
 ) -> None:
     Ranker.from_pretrained(model).save_pretrained(tmp_path / "model")
     threshold = {"wanted_accuracy": 0.9, "value": 0.999, "coverage": 0.5, "accuracy": 0.95, "lower_bound": 0.91}
-    figures = {"temperature": 1.0, "threshold": threshold, "pool_sizes": {4: 9}, "origins": {"gold": 9, "corrupted": 9}}
-    save_confidence(tmp_path / "model", figures)
+    save_confidence(tmp_path / "model", fitted(threshold=threshold, origins={"gold": 9, "corrupted": 9}))
     counts = rank.run(str(tmp_path / "model"), write_input(tmp_path / "in.jsonl", 5), tmp_path / "out.jsonl")
     assert counts["abstained"] == 5
     assert all(line["abstain"] for line in read(tmp_path / "out.jsonl"))
@@ -235,7 +234,7 @@ def _shorten_output(source: Path, output: Path, model: Path) -> None:
 
 
 def _change_model(source: Path, output: Path, model: Path) -> None:
-    save_confidence(model, {"temperature": 2.0, "threshold": None, "pool_sizes": {4: 9}, "origins": {"gold": 9}})
+    save_confidence(model, fitted(origins={"gold": 9}))
 
 
 def _damage_manifest(source: Path, output: Path, model: Path) -> None:
@@ -312,8 +311,7 @@ def test_unlike_pools_are_warned_of_once_per_kind(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Ranker.from_pretrained(model).save_pretrained(tmp_path / "model")
-    figures = {"temperature": 1.0, "threshold": None, "pool_sizes": {60: 9}, "origins": {"imported": 9}}
-    save_confidence(tmp_path / "model", figures)
+    save_confidence(tmp_path / "model", fitted(pool_sizes={60: 9}))
     lines = [{**REQUEST, "candidates": [f"add({n}, 1)" for n in range(size)]} for size in (2, 3, 4)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     rank.run(str(tmp_path / "model"), tmp_path / "in.jsonl", tmp_path / "out.jsonl")

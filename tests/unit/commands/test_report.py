@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from finrank.commands import report, sft
+from finrank.commands.report import report
+from finrank.commands.sft import sft
 from finrank.errors import UserError
 from finrank.evaluation.report.model_card import MARKER
 from finrank.ranker.saving import load_model
@@ -20,27 +21,23 @@ from tests.helpers.tiny_models import save_tiny_base
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run with a tiny model, and its data."""
-    place = tmp_path_factory.mktemp("report")
-    base, data = save_tiny_base(place / "base", "bert"), write_pools(place / "data")
+    folder = tmp_path_factory.mktemp("report")
+    base, data = save_tiny_base(folder / "base", "bert"), write_pools(folder / "data")
     overrides = ["prompt.max_length=256", "trainer.num_train_epochs=1", "mixed_precision=float32"]
     config = REPOSITORY / "configs/models/minilm.yaml"
-    stage = sft.sft(config, data, place / "outputs", base_model=str(base), overrides=overrides)
-    return stage.parent, data
+    return sft(config, data, folder / "outputs", base_model=str(base), overrides=overrides).parent, data
 
 
 def test_the_report_goes_into_the_run_and_the_card_beside_the_model(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, data = trained
-    path = report.run(run, data, json_path=tmp_path / "dev.json")
+    path = report(run, data, json_path=tmp_path / "dev.json")
     assert path == run.resolve() / "report.html"
     page = path.read_text(encoding="utf-8")
     result = json.loads((tmp_path / "dev.json").read_text())
-    assert f"<strong>{result['accuracy']:.3f}</strong> of 8 questions" in page
-    assert '<h2 id="training">' in page
-    assert "04_sft" in page
-    assert "Loss over training steps" in page
-    assert "questions, evenly spaced" in page
+    for told in (f"<strong>{result['accuracy']:.3f}</strong> of 8 questions", "04_sft", "Loss over training steps"):
+        assert told in page
     card = run / "04_sft/best_model/README.md"
     assert f"| model | {result['accuracy']:.3f} " in card.read_text(encoding="utf-8")
     shown = capsys.readouterr().out.replace("\n", "")
@@ -49,37 +46,31 @@ def test_the_report_goes_into_the_run_and_the_card_beside_the_model(
     assert load_model(run).route == "cached", "the card is no part of the model"
 
 
-def test_the_same_run_gives_the_same_files(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    run, data = trained
-    files = [report.run(run, data, html_path=tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
-    assert files[0] == files[1]
-
-
-def test_the_model_folder_can_be_left_alone(trained: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_model_folder_can_be_left_alone_and_the_same_run_gives_the_same_file(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
     run, data = trained
     model = Path(shutil.copytree(run / "04_sft/best_model", tmp_path / "model"))
     before = {path.name: path.read_bytes() for path in model.iterdir()}
-    report.run(model, data, html_path=tmp_path / "a.html", save_confidence=False)
+    pages = [report(model, data, html_path=tmp_path / name, save_confidence=False) for name in ("a.html", "b.html")]
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
-    with pytest.raises(UserError, match="wanted_accuracy"):
-        report.run(model, data, html_path=tmp_path / "a.html", wanted_accuracy=2.0)
+    assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
 def test_a_card_of_ones_own_is_kept(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, data = trained
-    report.run(run, data, html_path=tmp_path / "a.html")
     model = Path(shutil.copytree(run / "04_sft/best_model", tmp_path / "model"))
     (model / "README.md").write_text("mine", encoding="utf-8")
-    path = report.run(model, data)
+    path = report(model, data)
     assert path.parent == model
     assert "No training manifest was found" in path.read_text(encoding="utf-8")
     assert (model / "README.md").read_text(encoding="utf-8") == "mine"
     assert "left alone" in " ".join(capsys.readouterr().out.split())
-    assert MARKER in (run / "04_sft/best_model/README.md").read_text(encoding="utf-8")
+    assert MARKER not in (model / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_folder_without_a_model_says_what_to_give(trained: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give a run"):
-        report.run(tmp_path, trained[1])
+        report(tmp_path, trained[1])

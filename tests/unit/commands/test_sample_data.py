@@ -1,4 +1,4 @@
-"""Writing the embedded sample."""
+"""Writing the embedded data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finrank.commands import sample_data
+from finrank.commands.sample_data import sample_data
 from finrank.errors import UserError
 
 
@@ -17,17 +17,17 @@ def _bytes(directory: Path) -> dict[str, bytes]:
 
 def test_files_are_the_same_bytes_each_time_and_may_be_written_again(tmp_path: Path) -> None:
     for name in ("one", "two", "one"):
-        sample_data.run(tmp_path / name, train=12, dev=4, test=4)
+        sample_data(tmp_path / name, train=12, dev=4, test=4)
     assert _bytes(tmp_path / "one") == _bytes(tmp_path / "two")
     assert sorted(_bytes(tmp_path / "one")) == ["dev.json", "manifest.json", "test.json", "train.json"]
     assert len(json.loads((tmp_path / "one" / "train.json").read_text(encoding="utf-8"))) == 12
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
-def test_another_seed_replaces_the_sample(tmp_path: Path) -> None:
-    sample_data.run(tmp_path / "raw", train=12, dev=4, test=4)
+def test_another_seed_replaces_the_data(tmp_path: Path) -> None:
+    sample_data(tmp_path / "raw", train=12, dev=4, test=4)
     before = _bytes(tmp_path / "raw")
-    sample_data.run(tmp_path / "raw", train=12, dev=4, test=4, seed=1)
+    sample_data(tmp_path / "raw", train=12, dev=4, test=4, seed=1)
     assert _bytes(tmp_path / "raw")["train.json"] != before["train.json"]
 
 
@@ -35,23 +35,19 @@ def test_another_seed_replaces_the_sample(tmp_path: Path) -> None:
 def test_files_of_the_user_are_never_replaced(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("[]")
     with pytest.raises(UserError, match=f"holds {name}"):
-        sample_data.run(tmp_path, train=3, dev=0, test=0)
+        sample_data(tmp_path, train=3, dev=0, test=0)
     assert _bytes(tmp_path) == {name: b"[]"}
 
 
 @pytest.mark.parametrize("name", ["dev.json", "more.json"])
-def test_a_sample_that_was_changed_is_not_replaced(tmp_path: Path, name: str) -> None:
-    sample_data.run(tmp_path / "raw", train=3, dev=1, test=1)
+def test_data_that_were_changed_are_not_replaced(tmp_path: Path, name: str) -> None:
+    sample_data(tmp_path / "raw", train=3, dev=1, test=1)
     (tmp_path / "raw" / name).write_text("[]")
     with pytest.raises(UserError, match=f"holds {name}"):
-        sample_data.run(tmp_path / "raw", train=3, dev=1, test=1)
+        sample_data(tmp_path / "raw", train=3, dev=1, test=1)
 
 
-def test_a_negative_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--dev is -1"):
-        sample_data.run(tmp_path / "raw", dev=-1)
-
-
-def test_more_questions_than_pages_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--train is 50001: the sample has pages for 50000"):
-        sample_data.run(tmp_path / "raw", train=50_001, dev=1, test=1)
+@pytest.mark.parametrize("size", [-1, 50_001])
+def test_sizes_below_0_or_beyond_the_pages_are_refused(tmp_path: Path, size: int) -> None:
+    with pytest.raises(UserError, match=f"--dev is {size}: .* 0 to 50000"):
+        sample_data(tmp_path / "raw", dev=size)

@@ -1,4 +1,4 @@
-"""Scoring a prediction file: figures, what is said of a faulty file, and the same figures as our own evaluation."""
+"""Scoring a prediction file: figures, warnings about a faulty file, and the same figures as our own evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finrank.commands import import_predictions, rewards, score_predictions
+from finrank.commands.import_predictions import import_predictions
+from finrank.commands.prepare import prepare
+from finrank.commands.rewards import rewards
+from finrank.commands.score_predictions import score_predictions
 from finrank.errors import UserError
 from finrank.evaluation.metrics import pool_metrics
 from finrank.evaluation.official import write_predictions
@@ -22,7 +25,7 @@ def data(tmp_path: Path) -> Path:
     return write_pools(tmp_path / "data", dev=40)
 
 
-def test_a_faulty_file_is_scored_and_its_faults_are_said(
+def test_a_faulty_file_is_scored_and_its_faults_are_warnings(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = [pool.id for pool in load_records(data / "dev.jsonl", RewardedPool)]
@@ -32,28 +35,28 @@ def test_a_faulty_file_is_scored_and_its_faults_are_said(
     elements += [{"id": ids[22], "predicted": wrong[:-1]}]
     file = tmp_path / "p.json"
     file.write_text(json.dumps(elements))
-    result = score_predictions.run(file, data, json_path=tmp_path / "new" / "out.json")
+    result = score_predictions(file, data, json_path=tmp_path / "new" / "out.json")
     assert json.loads((tmp_path / "new" / "out.json").read_text()) == result
     counts = {"n": 40, "predicted": 21, "missing": 19, "unknown_ids": 1, "duplicates": 1, "unreadable": 1}
     counts |= {"without_end": 1, "invalid": 1, "execution_accuracy": 0.0}
     assert {name: result[name] for name in counts} == counts
-    said = " ".join(capsys.readouterr().err.split())
-    for sentence in (
-        "questions without a prediction, counted as wrong (the official evaluator leaves them out): 19",
+    warnings = " ".join(capsys.readouterr().err.split())
+    for fault in (
+        "without a prediction, counted as wrong (the official evaluator leaves them out): 19",
         "an id that no question of the split has (the official evaluator stops there): 1",
         "further predictions for an id, ignored (the official evaluator counts each): 1",
-        "cannot be read (the first at 22: no program, answer or predicted: one of them is needed): 1",
-        "predictions without EOF at the end, where the last token was taken for it, as officially: 1",
+        "the first at 22: no program, answer or predicted: one of them is needed): 1",
+        "predictions without EOF: their last token was dropped (the official evaluator does so): 1",
         "predictions without a value (no program, or one that does not execute): 1",
     ):
-        assert sentence in said
+        assert fault in warnings
 
 
 def test_a_sound_file_raises_no_warning(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pools = load_records(data / "dev.jsonl", RewardedPool)
     file = tmp_path / "p.json"
     write_predictions(file, pools, [np.array(pool.rewards) for pool in pools])
-    result = score_predictions.run(file, data)
+    result = score_predictions(file, data)
     assert (result["execution_accuracy"], result["program_accuracy"]) == (1.0, 1.0)
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -63,45 +66,43 @@ def test_a_sound_file_raises_no_warning(tmp_path: Path, data: Path, capsys: pyte
 def test_faults_of_the_user(tmp_path: Path, data: Path) -> None:
     file = tmp_path / "p.json"
     file.write_text('[{"id": "x", "predicted": ["EOF"]}]')
-    with pytest.raises(UserError, match=r"has no test\.jsonl"):
-        score_predictions.run(file, data, split="test")
-    with pytest.raises(UserError, match="ids such as 'x'"):
-        score_predictions.run(file, data)
-    with pytest.raises(UserError, match="no such file"):
-        score_predictions.run(tmp_path / "none", data)
-    with pytest.raises(UserError, match=r"01_prepare_dataset\.py"):
-        score_predictions.run(file, tmp_path / "nowhere")
+    for path, folder, split, message in (
+        (file, data, "test", r"has no test\.jsonl"),
+        (file, data, "dev", "ids such as 'x'"),
+        (tmp_path / "none", data, "dev", "no such file"),
+        (file, tmp_path / "nowhere", "dev", r"01_prepare_dataset\.py"),
+    ):
+        with pytest.raises(UserError, match=message):
+            score_predictions(path, folder, split=split)
     with (data / "dev.jsonl").open("a") as stream:
         stream.write('{"id": "broken"}\n')
-    with pytest.raises(UserError, match=r"dev.jsonl:41 \(id broken\): page: Field required"):
-        score_predictions.run(file, data)
+    with pytest.raises(UserError, match=r"dev.jsonl:41 \(id broken\): page"):
+        score_predictions(file, data)
 
 
 def test_two_systems_imported_picked_written_and_scored(tmp_path: Path, finqa_dir: Path) -> None:
     """On real questions: the file of the picks scores as the picks themselves, at first and after another import."""
-    from finrank.commands import prepare
-
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "dev.json").symlink_to(finqa_dir / "dev.json")
-    prepare.run(tmp_path / "raw", tmp_path / "questions")
+    prepare(tmp_path / "raw", tmp_path / "questions")
     cases = json.loads((finqa_dir / "evaluator_cases.json").read_text(encoding="utf-8"))
     lines = [json.dumps({"id": case["id"], "program": case["program"]}) for case in cases]
     (tmp_path / "p.jsonl").write_text("\n".join(lines))
-    counts = import_predictions.run([tmp_path / "p.jsonl"], tmp_path / "questions", tmp_path / "pools")
+    counts = import_predictions([tmp_path / "p.jsonl"], tmp_path / "pools", data=tmp_path / "questions")
     assert (counts["candidates"], counts["pools"]) == (len(cases), len({case["id"] for case in cases}))
     assert counts["failed"] == sum(case["invalid"] or str(case["result"]) == "nan" for case in cases)
-    rewards.rewards(tmp_path / "pools", tmp_path / "rewarded")
+    rewards(tmp_path / "pools", tmp_path / "rewarded")
     pools = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
     random = np.random.default_rng(0)
     scores = [random.normal(size=len(pool.candidates)) for pool in pools]
     write_predictions(tmp_path / "picks.json", pools, scores)
-    scored = score_predictions.run(tmp_path / "picks.json", tmp_path / "questions")
+    scored = score_predictions(tmp_path / "picks.json", tmp_path / "questions")
     evaluated = {name: metric.mean() for name, metric in pool_metrics(pools, scores).items()}
     accuracy = evaluated["execution_accuracy"]
     assert 0.1 < scored["program_accuracy"] < scored["execution_accuracy"] < 0.8
     assert scored["execution_accuracy"] == accuracy
     assert scored["program_accuracy"] == evaluated["program_accuracy"]
-    import_predictions.run([tmp_path / "picks.json"], tmp_path / "questions", tmp_path / "again")
-    rewards.rewards(tmp_path / "again", tmp_path / "again_rewarded")
+    import_predictions([tmp_path / "picks.json"], tmp_path / "again", data=tmp_path / "questions")
+    rewards(tmp_path / "again", tmp_path / "again_rewarded")
     again = load_records(tmp_path / "again_rewarded" / "dev.jsonl", RewardedPool)
     assert sum(bool(pool.correct) for pool in again) / scored["n"] == pytest.approx(accuracy)

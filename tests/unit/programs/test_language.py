@@ -5,15 +5,10 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from finrank.programs import (
     CONSTANTS,
-    OPERATIONS,
-    Program,
     ProgramError,
-    Step,
     execute,
     operands,
     parse,
@@ -21,26 +16,6 @@ from finrank.programs import (
     referenced_step,
     table_rows,
 )
-
-ARGUMENT = st.sampled_from(["1", "2.5", "-3", "12%", "1,234", "const_100", "#0", "#1", "none", "net sales"]) | st.text(
-    st.characters(exclude_characters="()|"), min_size=1, max_size=8
-).map(str.strip).filter(lambda text: ", " not in text)
-STEPS = st.lists(st.builds(Step, st.sampled_from(OPERATIONS), st.tuples(ARGUMENT, ARGUMENT)), min_size=1, max_size=6)
-
-
-@given(STEPS)
-def test_printing_and_parsing_is_the_identity(steps: list[Step]) -> None:
-    program = Program(tuple(steps))
-    assert parse(str(program)) == program
-
-
-@given(st.text(max_size=60) | st.text(alphabet="ad(,) #01%", max_size=60))
-def test_only_program_errors_leave_parse(text: str) -> None:
-    try:
-        program = parse(text)
-    except ProgramError:
-        return
-    assert parse(str(program)) == program
 
 
 @pytest.mark.parametrize(
@@ -63,7 +38,7 @@ def test_only_program_errors_leave_parse(text: str) -> None:
         ("table_max(( in millions ), none)", "argument"),
     ],
 )
-def test_a_text_that_is_no_program_says_why(text: str, reason: str) -> None:
+def test_a_text_that_is_not_a_program_says_why(text: str, reason: str) -> None:
     with pytest.raises(ProgramError, match=reason):
         parse(text)
 
@@ -85,12 +60,8 @@ def test_operands_leaves_out_constants_references_and_labels() -> None:
 
 
 def test_constants_execute() -> None:
-    assert [execute(parse(f"add({constant}, 0)"), []) for constant in CONSTANTS[:4]] == [
-        100.0,
-        1000.0,
-        2.0,
-        3.0,
-    ]
+    values = [execute(parse(f"add({constant}, 0)"), []) for constant in CONSTANTS[:4]]
+    assert values == [100.0, 1000.0, 2.0, 3.0]
     assert execute(parse("add(const_m1, 0)"), []) == -1.0
 
 

@@ -18,7 +18,7 @@ from finrank import Ranker
 from finrank.errors import UserError
 from finrank.ranker.confidence import CONFIDENCE, save_confidence
 from tests.helpers.saved_ranker import ASKED as REQUEST
-from tests.helpers.saved_ranker import save_tiny_ranker
+from tests.helpers.saved_ranker import fitted, save_tiny_ranker
 
 ASKED: dict[str, Any] = {**REQUEST, "candidates": ["subtract(5829, 5735)", "add(1, 2)"]}
 
@@ -134,8 +134,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StubHub]:
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_tiny_ranker(tmp_path_factory.mktemp("hub"))
     (folder / "README.md").write_text("# a card\n")
-    figures = {"temperature": 2.0, "threshold": None, "pool_sizes": {4: 9}, "origins": {"imported": 9}}
-    save_confidence(folder, figures)
+    save_confidence(folder, fitted())
     return folder
 
 

@@ -218,8 +218,8 @@ def test_the_guides_example_prints_what_the_guide_shows(
     found = re.search(r"<!-- example -->\n```sh\nfinrank sample (.*?)\n```\n.*?```text\n(.*?)```", guide, re.DOTALL)
     assert found is not None
     monkeypatch.chdir(tmp_path)
-    sample_data.run(Path("datasets/finqa_raw"), train=40, dev=10, test=10, seed=0)
-    prepare.run(Path("datasets/finqa_raw"), Path("datasets/finqa_processed"))
+    sample_data.sample_data(Path("datasets/finqa_raw"), train=40, dev=10, test=10, seed=0)
+    prepare.prepare(Path("datasets/finqa_raw"), Path("datasets/finqa_processed"))
     gold = {one.question: one.program for one in load_records(Path("datasets/finqa_processed/dev.jsonl"), Question)}
 
     def answer(request: dict[str, Any], number: int) -> Answer:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from finrank.commands import sample_data
+from finrank.commands.sample_data import sample_data
 from finrank.errors import UserError
-from finrank.sources.download import download
+from finrank.sources.download import fetch_official
 
 NAMES = ("train.json", "dev.json", "test.json")
 
@@ -36,11 +36,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on the screen."""
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[_Handler]]]:
-    """The address of a server, and the handler that holds what it answers."""
+@pytest.fixture(autouse=True)
+def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, type[_Handler]]]:
+    """The address of a server, and the handler that holds its responses."""
     handler = type("Handler", (_Handler,), {"bodies": {name: f'["{name}"]'.encode() for name in NAMES}})
     running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
@@ -52,13 +56,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[_Handler
 def test_all_three_files_arrive_and_replace_earlier_ones(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "dev.json").write_text("old")
-    paths = download(tmp_path / "raw", server[0])
+    paths = fetch_official(tmp_path / "raw", server[0])
     assert [path.read_text() for path in paths] == [f'["{name}"]' for name in NAMES]
     assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("fault", ["missing", "broken off", "a web page"])
-def test_a_bad_answer_leaves_no_file_and_says_what_to_do(
+def test_a_bad_response_leaves_no_file_and_names_alternatives(
     tmp_path: Path, server: tuple[str, type[_Handler]], fault: str
 ) -> None:
     address, handler = server
@@ -69,23 +73,21 @@ def test_a_bad_answer_leaves_no_file_and_says_what_to_do(
     else:
         handler.bodies["test.json"] = b"<html>sign in</html>"
     with pytest.raises(UserError) as error:
-        download(tmp_path, address)
+        fetch_official(tmp_path, address)
     assert f"{address}/test.json  ->  {tmp_path / 'test.json'}" in str(error.value)
     assert "finrank sample-data --output_dir" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refused_connection_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
+def test_a_refused_connection_is_a_clear_error(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     with pytest.raises(UserError, match="could not be fetched"):
-        download(tmp_path, f"http://127.0.0.1:{port}")
+        fetch_official(tmp_path, f"http://127.0.0.1:{port}")
 
 
-def test_the_sample_is_not_mixed_with_the_real_files(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
-    sample_data.run(tmp_path / "raw", train=3, dev=0, test=0)
-    with pytest.raises(UserError, match="embedded sample"):
-        download(tmp_path / "raw", server[0])
+def test_embedded_data_are_not_mixed_with_the_real_files(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
+    sample_data(tmp_path / "raw", train=3, dev=0, test=0)
+    with pytest.raises(UserError, match="embedded data"):
+        fetch_official(tmp_path / "raw", server[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import tracemalloc
 from pathlib import Path
@@ -11,38 +10,12 @@ from typing import Any
 import pytest
 
 from finrank.errors import UserError
-from finrank.sources.finqa import Example, Fault, finqa_files, gold_of, read_examples, to_question
-
-RAW: dict[str, Any] = {
-    "id": "V/2008/page_17.pdf-1",
-    "filename": "V/2008/page_17.pdf",
-    "pre_text": ["before .", " "],
-    "post_text": ["after ."],
-    "table": [["", "2008"], ["volume", "$ 637"]],
-    "table_ori": "ignored",
-    "qa": {
-        "question": "what is the average ?",
-        "answer": "noise",
-        "program": "divide(637, const_5)",
-        "exe_ans": 127.4,
-        "gold_inds": {"table_1": "the volume of 2008 is $ 637 ;"},
-        "explanation": None,
-    },
-}
-
-
-def _raw(**changes: Any) -> dict[str, Any]:
-    """RAW with fields of its `qa` changed; a field set to ... is removed."""
-    raw = copy.deepcopy(RAW)
-    raw["qa"] |= changes
-    raw["qa"] = {name: value for name, value in raw["qa"].items() if value is not ...}
-    return raw
+from finrank.sources.finqa import Example, Fault, draw_questions, finqa_files, gold_of, read_examples, to_question
+from tests.helpers.raw_files import EXAMPLE, raw_example, write_raw
 
 
 def _read(directory: Path, elements: Any) -> list[Example | Fault]:
-    path = directory / "dev.json"
-    path.write_text(json.dumps(elements), encoding="utf-8")
-    return list(read_examples(path))
+    return list(read_examples(write_raw(directory, dev=elements) / "dev.json"))
 
 
 def _example(directory: Path, raw: dict[str, Any]) -> Example:
@@ -52,7 +25,7 @@ def _example(directory: Path, raw: dict[str, Any]) -> Example:
 
 
 def test_an_example_becomes_a_question(tmp_path: Path) -> None:
-    example = _example(tmp_path, RAW)
+    example = _example(tmp_path, EXAMPLE)
     question = to_question(example, gold_of(example).answer)
     assert question.model_dump() == {
         "id": "V/2008/page_17.pdf-1",
@@ -68,14 +41,14 @@ def test_an_example_becomes_a_question(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exe_ans", ["yes", " YES ", 94, "94", "94.0", 0.00001])
 def test_without_a_program_exe_ans_is_the_answer(tmp_path: Path, exe_ans: Any) -> None:
     for program in (..., None, " "):
-        example = _example(tmp_path, _raw(program=program, exe_ans=exe_ans, gold_inds=...))
+        example = _example(tmp_path, raw_example(program=program, exe_ans=exe_ans, gold_inds=...))
         expected = "yes" if "yes" in str(exe_ans).lower() else float(exe_ans)
         question = to_question(example, gold_of(example).answer)
         assert (question.program, question.answer) == (None, expected)
 
 
-def test_without_exe_ans_the_program_gives_the_answer(tmp_path: Path) -> None:
-    assert gold_of(_example(tmp_path, _raw(exe_ans=...))).answer == 127.4
+def test_without_exe_ans_the_answer_is_the_programs_value(tmp_path: Path) -> None:
+    assert gold_of(_example(tmp_path, raw_example(exe_ans=...))).answer == 127.4
 
 
 @pytest.mark.parametrize(
@@ -92,69 +65,58 @@ def test_without_exe_ans_the_program_gives_the_answer(tmp_path: Path) -> None:
         ("about five", 5, "does not parse"),
     ],
 )
-def test_a_program_is_held_against_exe_ans(tmp_path: Path, program: str, exe_ans: Any, problem: str | None) -> None:
-    gold = gold_of(_example(tmp_path, _raw(program=program, exe_ans=exe_ans)))
+def test_a_program_is_compared_with_exe_ans(tmp_path: Path, program: str, exe_ans: Any, problem: str | None) -> None:
+    gold = gold_of(_example(tmp_path, raw_example(program=program, exe_ans=exe_ans)))
     assert gold.problem == problem
     assert (gold.answer is None) == (problem is not None)
 
 
 def test_numbers_in_cells_become_their_text_and_ragged_rows_stay(tmp_path: Path) -> None:
-    example = _example(tmp_path, RAW | {"table": [["", 2008, 1.5], ["volume", None]]})
+    example = _example(tmp_path, raw_example(table=[["", 2008, 1.5], ["volume", None]]))
     assert example.table == [["", "2008", "1.5"], ["volume", ""]]
 
 
-@pytest.mark.parametrize(
-    ("raw", "where"),
-    [
-        ({name: value for name, value in RAW.items() if name != "table"}, "table"),
-        (RAW | {"table": [["", float("nan")]]}, "table.0.1"),
-        (RAW | {"table": [["", True]]}, "table.0.1"),
-        (RAW | {"table": "2008"}, "table"),
-        (RAW | {"pre_text": "one string"}, "pre_text"),
-        (RAW | {"pre_text": [1]}, "pre_text.0"),
-        (RAW | {"post_text": ["lone surrogate \ud800"]}, "post_text.0"),
-        (RAW | {"filename": ""}, "filename"),
-        (RAW | {"qa": None}, "qa"),
-        (_raw(question="  "), "qa.question"),
-        (_raw(program=["add(1, 2)"]), "qa.program"),
-        (_raw(exe_ans=float("nan")), "qa.exe_ans"),
-        (_raw(exe_ans="about 5"), "qa.exe_ans"),
-        (_raw(exe_ans=True), "qa.exe_ans"),
-        (_raw(exe_ans=[5]), "qa.exe_ans"),
-    ],
-)
-def test_a_bad_element_is_a_fault_that_says_where_and_the_others_stay(
-    tmp_path: Path, raw: dict[str, Any], where: str
-) -> None:
-    first, fault, last = _read(tmp_path, [RAW, raw, RAW])
+# Bad elements, by the place that the fault names; "record": the element as a whole.
+BAD: dict[str, list[Any]] = {
+    "record": [None, 7, "example", []],
+    "id": [{}, {"id": 5}, raw_example(id=...), raw_example(id=""), raw_example(id="\ud800")],
+    "filename": [raw_example(filename=name) for name in ("", 2008)],
+    "table": [raw_example(table=table) for table in (..., None, "2008", {"row": ["a"]})],
+    "table.0": [raw_example(table=[row]) for row in ({"a": "b"}, None)],
+    "table.0.0": [raw_example(table=[[cell]]) for cell in (["b"], True, float("nan"), float("-inf"), "\udcff")],
+    "pre_text": [raw_example(pre_text="one string")],
+    "post_text": [raw_example(post_text=...)],
+    "post_text.0": [raw_example(post_text=[sentence]) for sentence in (1, None, "lone surrogate \ud800")],
+    "qa": [raw_example(qa=None), raw_example(qa=[])],
+    "qa.question": [raw_example(question=question) for question in (None, "  ")],
+    "qa.program": [raw_example(program=["add(1, 2)"])],
+    "qa.exe_ans": [raw_example(exe_ans=value) for value in (float("nan"), "about 5", True, [5])],
+    "qa.gold_inds.dict[str,any]": [raw_example(gold_inds="table_1")],
+}
+
+
+@pytest.mark.parametrize(("where", "element"), [(where, element) for where, bad in BAD.items() for element in bad])
+def test_a_bad_element_is_a_fault_that_says_where_and_the_others_stay(tmp_path: Path, where: str, element: Any) -> None:
+    first, fault, last = _read(tmp_path, [EXAMPLE, element, EXAMPLE])
     assert isinstance(first, Example)
     assert isinstance(last, Example)
     assert isinstance(fault, Fault)
-    assert (fault.file, fault.index, fault.id) == ("dev.json", 1, RAW["id"])
-    assert f"{where}:" in fault.reason
-
-
-@pytest.mark.parametrize("element", [None, 5, "text", [], {"id": 5}, {"id": "\ud800"}])
-def test_an_element_of_another_shape_is_a_fault(tmp_path: Path, element: Any) -> None:
-    (fault,) = _read(tmp_path, [element])
-    assert isinstance(fault, Fault)
+    assert (fault.file, fault.index) == ("dev.json", 1)
+    assert f"{where}: " in fault.reason
+    assert where in ("record", "id") or fault.id == EXAMPLE["id"]
     str(fault.id).encode()  # writable
 
 
 def test_bytes_that_are_not_utf8_spoil_their_example_alone(tmp_path: Path) -> None:
-    path = tmp_path / "dev.json"
-    good = json.dumps(RAW).encode()
-    path.write_bytes(b"[" + good.replace(b"before .", b"caf\xe9 .") + b"," + good + b"]")
-    bad, fine = read_examples(path)
+    good = json.dumps(EXAMPLE).encode()
+    bad, sound = _read(tmp_path, b"[" + good.replace(b"before .", b"caf\xe9 .") + b"," + good + b"]")
     assert isinstance(bad, Fault)
     assert "pre_text.0" in bad.reason
-    assert isinstance(fine, Example)
+    assert isinstance(sound, Example)
 
 
 def test_a_truncated_file_loses_only_its_tail(tmp_path: Path) -> None:
-    path = tmp_path / "dev.json"
-    path.write_text(json.dumps([RAW, RAW, RAW])[:-40], encoding="utf-8")
-    first, second, fault = read_examples(path)
+    first, second, fault = _read(tmp_path, json.dumps([EXAMPLE] * 3)[:-40].encode())
     assert isinstance(first, Example)
     assert isinstance(second, Example)
     assert isinstance(fault, Fault)
@@ -162,11 +124,25 @@ def test_a_truncated_file_loses_only_its_tail(tmp_path: Path) -> None:
     assert "nothing from this element on was read" in fault.reason
 
 
+def test_the_draw_is_uniform_seeded_and_of_questions_with_a_program(tmp_path: Path) -> None:
+    examples = [raw_example(id=str(number)) for number in range(30)]
+    examples[0]["qa"]["program"] = None
+    examples[1]["table"] = "no table"
+    path = write_raw(tmp_path, train=examples) / "train.json"
+    whole = [question.id for question in draw_questions(path, 1000)]
+    assert whole == [example["id"] for example in examples[2:]]
+    drawn = [draw_questions(path, 5, seed=seed) for seed in range(60)]
+    assert draw_questions(path, 5, seed=3) == drawn[3]
+    assert all(len({question.id for question in five}) == 5 for five in drawn)
+    # 60 draws of 5 from 28 leave one out with a chance of 1 in 100,000
+    assert {question.id for five in drawn for question in five} == set(whole)
+
+
 def test_memory_does_not_grow_with_the_number_of_questions(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     peaks = []
     for count in (2000, 8000):
-        path.write_text(json.dumps([RAW] * count, indent=1), encoding="utf-8")
+        path.write_text(json.dumps([EXAMPLE] * count, indent=1), encoding="utf-8")
         tracemalloc.start()
         assert sum(1 for _ in read_examples(path)) == count
         peaks.append(tracemalloc.get_traced_memory()[1])

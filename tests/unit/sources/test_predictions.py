@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 
 from finrank.errors import UserError
 from finrank.programs import parse
-from finrank.programs.value import read_answer
 from finrank.sources.predictions import Prediction, read_predictions, text_of_tokens
 from finrank.store.json_lines import LONGEST_LINE, BadLine
 
@@ -78,24 +76,18 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("form", ["lines", "list"])
 @pytest.mark.parametrize(("content", "reason"), BAD.values(), ids=BAD)
-def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, content: bytes, reason: str) -> None:
-    first, bad, last = read(tmp_path / "f", GOOD + b"\n" + content + b"\n" + GOOD)
+def test_a_bad_line_or_element_is_named_and_the_others_are_read(
+    tmp_path: Path, content: bytes, reason: str, form: str
+) -> None:
+    parts = [GOOD, content, GOOD]
+    written = b"\n".join(parts) if form == "lines" else b"[" + b",\n".join(parts) + b"]"
+    first, bad, last = read(tmp_path / "f", written)
     assert isinstance(first, Prediction)
     assert isinstance(last, Prediction)
     assert isinstance(bad, BadLine)
-    assert (bad.file, bad.line) == ("f", 2)
-    assert reason in bad.reason
-    assert len(bad.reason) < 1000
-
-
-@pytest.mark.parametrize(("content", "reason"), BAD.values(), ids=BAD)
-def test_a_bad_element_is_named_and_the_others_are_read(tmp_path: Path, content: bytes, reason: str) -> None:
-    first, bad, last = read(tmp_path / "f", b"[" + GOOD + b",\n" + content + b",\n" + GOOD + b"]")
-    assert isinstance(first, Prediction)
-    assert isinstance(last, Prediction)
-    assert isinstance(bad, BadLine)
-    assert (bad.file, bad.line) == ("f", 1)
+    assert (bad.file, bad.line) == ("f", 2 if form == "lines" else 1)
     assert reason in bad.reason
     assert len(bad.reason) < 1000
 
@@ -104,10 +96,10 @@ def test_an_endless_line_says_how_long_it_is(tmp_path: Path) -> None:
     content, _ = BAD["huge program"]
     (bad,) = read(tmp_path / "f", content)
     assert isinstance(bad, BadLine)
-    assert bad.reason == f"the line has {len(content)} bytes, more than the {LONGEST_LINE} that a prediction may have"
+    assert f"{len(content)} bytes, more than the {LONGEST_LINE}" in bad.reason
 
 
-def test_a_list_that_breaks_off_keeps_what_stands_before(tmp_path: Path) -> None:
+def test_a_list_that_breaks_off_keeps_its_beginning(tmp_path: Path) -> None:
     first, bad = read(tmp_path / "f", b"[" + GOOD + b', {"id": "b", "prog')
     assert isinstance(first, Prediction)
     assert isinstance(bad, BadLine)
@@ -115,45 +107,13 @@ def test_a_list_that_breaks_off_keeps_what_stands_before(tmp_path: Path) -> None
     assert "nothing from this element on was read" in bad.reason
 
 
-def test_what_is_no_file_and_what_is_no_utf8(tmp_path: Path) -> None:
+def test_missing_files_and_other_encodings(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(UserError, match="no such file"):
             read_predictions(path)
     with pytest.raises(UserError, match="UTF-16"):
         read(tmp_path / "f", f"[{GOOD.decode()}]".encode("utf-16"))
     assert read(tmp_path / "f", b"") == []
-
-
-ANSWERS = {
-    "yes": "yes", " No. ": "no", "YES": "yes", "12": 12.0, "-0.5": -0.5, ".5": 0.5, "5.": 5.0, "+3": 3.0,
-    "1,234,567.8": 1234567.8, "$ 1,200": 1200.0, "$1200": 1200.0, "-$5": -5.0, "$ -5": -5.0, "$ (5)": -5.0,
-    "(32)": -32.0, "( 32 )": -32.0, "−7": -7.0, "12.5%": 0.125, "12.5 %": 0.125, "16.7 percent": 0.167,
-    "-16.7%": -0.167, "(3%)": -0.03, "(3)%": -0.03, "$ 63.1 million": 63.1, "2 billion.": 2.0, "1.2e3": 1200.0,
-    "1e-2%": 0.0001,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "value"), ANSWERS.items())
-def test_answers_that_are_read(text: str, value: float | str) -> None:
-    assert read_answer(text) == value
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", " ", "none", "n/a", "nan", "inf", "Infinity", "1,2", "1234,567", "1 2", "12 shares", "5% million", "5%%",
-     "(5", "5)", "(-5)", "--5", "1.2.3", "1_000", "٣", "yes no", "true", "9e999", "9" * 400, "$ $ 5", "-"],
-)  # fmt: skip
-def test_answers_that_are_not(text: str) -> None:
-    with pytest.raises(ValueError, match="no number that can be read"):
-        read_answer(text)
-
-
-def test_numbers_are_answers_unless_they_are_not_finite() -> None:
-    assert (read_answer(3), read_answer(-0.5)) == (3.0, -0.5)
-    assert isinstance(read_answer(3), float)
-    for value in (math.nan, math.inf):
-        with pytest.raises(ValueError, match="finite"):
-            read_answer(value)
 
 
 def test_tokens_become_the_text_of_the_program() -> None:

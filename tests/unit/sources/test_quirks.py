@@ -1,40 +1,31 @@
-"""Each quirk: an example that has it, and its nearest neighbour that has not."""
+"""Each quirk: an example that has it, and its nearest neighbour that does not."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 
+from finrank.records import Answer
 from finrank.sources.findings import KINDS
 from finrank.sources.finqa import Example
-from finrank.sources.quirks import LONGEST_READ, question_words, quirks_of
+from finrank.sources.quirks import LONGEST_READ, compare_answer, question_words, quirks_of
+from tests.helpers.raw_files import raw_example
 
 PLAIN: dict[str, Any] = {
-    "id": "V/2008/page_17.pdf-1",
-    "filename": "V/2008/page_17.pdf",
     "pre_text": ["we paid 40 in tax ."],
-    "post_text": ["after ."],
     "table": [["", "2008", "2007"], ["volume", "$ 637", "512"], ["costs", "30", "29"]],
-    "qa": {
-        "question": "what is the average of 12 and the volume ?",
-        "program": "divide(637, const_5)",
-        "exe_ans": 127.4,
-    },
+    "question": "what is the average of 12 and the volume ?",
 }
 
 
-def _quirks(program: str | None = None, question: str | None = None, **changes: Any) -> dict[str, str]:
+def _quirks(**changes: Any) -> dict[str, str]:
     """Reasons by name of PLAIN with fields changed."""
-    raw = copy.deepcopy(PLAIN) | changes
-    raw["qa"]["program"] = program or raw["qa"]["program"]
-    raw["qa"]["question"] = question or raw["qa"]["question"]
-    found = list(quirks_of(Example.model_validate(raw)))
-    names = [quirk.name for quirk in found]
+    quirks = list(quirks_of(Example.model_validate(raw_example(**PLAIN | changes))))
+    names = [quirk.name for quirk in quirks]
     assert len(set(names)) == len(names), "a name comes at most once"
     assert set(names) <= set(KINDS)
-    return {quirk.name: quirk.reason for quirk in found}
+    return {quirk.name: quirk.reason for quirk in quirks}
 
 
 def _cell(cell: str) -> dict[str, Any]:
@@ -51,26 +42,22 @@ def _program(program: str) -> dict[str, Any]:
 
 POSITIVE_AND_NEGATIVE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("oversized_texts", _cell("x" * (LONGEST_READ + 1)), _cell("x" * LONGEST_READ)),
-    ("pages_without_table", {"table": []}, {"table": [["", "2008"], ["a", "637"]]}),
-    ("pages_without_table", {"table": [["a", "637"]]}, {"table": [["", "2008"], ["a", "637"]]}),
-    ("pages_without_table", {"table": [["a"], ["637"]]}, {"table": [["", "2008"], ["a", "637"]]}),
+    ("pages_without_table", {"table": []}, _rows()),
+    ("pages_without_table", {"table": [["a", "637"]]}, _rows()),
+    ("pages_without_table", {"table": [["a"], ["637"]]}, _rows()),
     ("pages_without_text", {"pre_text": [" "], "post_text": []}, {"pre_text": ["."], "post_text": []}),
     (
         "pages_without_numbers",
-        {"table": [["", "x"], ["a", "b"]], "pre_text": ["no ."]},
-        {"table": [["", "x"], ["a", "b"]], "pre_text": ["7 ."]},
+        {"table": [["", "x"]], "pre_text": ["no ."]},
+        {"table": [["", "x"]], "pre_text": ["7 ."]},
     ),
     ("ragged_tables", _rows(["costs"]), _rows(["costs", ""])),
     ("duplicate_row_labels", _rows(["volume", "3"]), _rows(["volumes", "3"])),
     ("duplicate_column_labels", {"table": [["", "2008", "2008"], ["a", "637", "1"]]}, {}),
     ("rows_without_label", _rows([" ", "3"]), _rows(["-", "3"])),
     ("columns_without_label", {"table": [["", ""], ["a", "637"]]}, {"table": [["", "-"], ["a", "637"]]}),
-    ("tables_without_header", {"table": [["cash", "$ 29"], ["a", "637"]]}, {"table": [["cash", "2029"], ["a", "637"]]}),
-    (
-        "tables_without_header",
-        {"table": [["cash", "2010.5"], ["a", "637"]]},
-        {"table": [["cash", "2010 ( in millions )"], ["a", "637"]]},
-    ),
+    ("tables_without_header", {"table": [["cash", "$ 29"]]}, {"table": [["cash", "2029"]]}),
+    ("tables_without_header", {"table": [["cash", "2010.5"]]}, {"table": [["cash", "2010 ( in millions )"]]}),
     ("percent_cells", _cell("22% ( 22 % )"), _cell("22%")),
     ("percent_cells", _cell("-22% ( 22 % )"), _cell("22% ( b )")),
     ("negative_cells", _cell("$ -32 ( 32 )"), _cell("-32")),
@@ -110,18 +97,16 @@ def test_a_quirk_is_found_and_its_neighbour_is_not(name: str, positive: Any, neg
     assert name not in _quirks(**negative)
 
 
-def test_a_plain_example_has_none() -> None:
+def test_a_plain_example_has_none_and_a_reason_quotes_the_data() -> None:
     assert _quirks() == {}
-
-
-def test_the_reason_quotes_the_data() -> None:
     assert _quirks(**_cell("22% ( 22 % )"))["percent_cells"] == "'22% ( 22 % )'"
     assert _quirks(**_program("divide(637, 41)"))["operands_nowhere_on_the_page"] == "41 in divide(637, 41)"
+    assert _quirks(answer="17")["answer_texts_that_disagree"] == "'17' for 127.4"
 
 
-def test_a_broken_program_keeps_the_quirks_of_its_page() -> None:
-    assert set(_quirks(program="about five", **_cell("( 32 )"))) == {"bracketed_cells"}
-    assert set(_quirks(program="add(#, 5)", **_cell("( 32 )"))) == {"bracketed_cells"}
+@pytest.mark.parametrize("program", ["about five", "add(#, 5)"])
+def test_a_broken_program_keeps_the_quirks_of_its_page(program: str) -> None:
+    assert set(_quirks(program=program, **_cell("( 32 )"))) == {"bracketed_cells"}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +121,7 @@ def test_a_broken_program_keeps_the_quirks_of_its_page() -> None:
         _program("add(1e308, 9e999)"),
     ],
 )
-def test_odd_shapes_are_no_crash(changes: dict[str, Any]) -> None:
+def test_odd_shapes_do_not_crash(changes: dict[str, Any]) -> None:
     _quirks(**changes)
 
 
@@ -146,3 +131,36 @@ def test_near_identical_questions_have_the_same_words() -> None:
     )
     assert question_words("change from 2008 to 2009 ?") != question_words("change from 2009 to 2008 ?")
     assert question_words("a rate of 1.5 ?") != question_words("a rate of 15 ?")
+
+
+# Answer texts with the value of the program, by their quirk.
+ANSWER_TEXTS: dict[str | None, list[tuple[Any, Answer | None]]] = {
+    None: [
+        ("127.40", 127.4), ("$ 1,637", 1637.0), (".2", 0.2), ("- 1.9", -1.9), ("1.16", 1.15663), ("yes", "yes"),
+        ("22556579533.3", 22556579533.35), ("No ", "no"), (94, 94.0), ("0", 0.0), ("anything", None),
+    ],
+    "percent_answers_of_fractions": [("93.5%", 0.935), ("3044%", 30.44323), ("0%", 0.0)],
+    "percent_answers_of_percentages": [("24.69%", 24.69136)],
+    "percent_answers_without_sign": [("27.9", 0.27867)],
+    "answer_texts_with_words": [
+        ("$ 2458.3 million", 2458.3), ("sales grew 211% from 2006 to 2008", 2.11269), ("6.7%\\n", 0.06685)
+    ],
+    "answer_texts_rounded_otherwise": [("32.8%", 0.32885), ("1719526", 1714285.71429)],
+    "answer_texts_of_other_sign": [("3.4%", -0.0339), ("11.3", -11.33333)],
+    "answer_texts_of_other_scale": [("156250000", 156.25), ("19%", 0.01925)],
+    "answer_texts_that_disagree": [
+        ("25%", 0.19495), ("5", 0.0), ("no", "yes"), ("yes", 3.0), ("it fell by 7 in 2008", 5.0)
+    ],
+    "answer_texts_missing": [("", 5.0), (None, "yes"), (["5"], 5.0), (True, 1.0)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANSWER_TEXTS)
+def test_each_kind_of_answer_text_has_its_name(name: str | None) -> None:
+    for text, exe_ans in ANSWER_TEXTS[name]:
+        assert compare_answer(text, exe_ans) == name, text
+
+
+@pytest.mark.parametrize("text", ["9" * 500, "1" * 10_000_000, float("inf"), float("nan"), "٣٤", "-" * 5000, "7,,"])
+def test_no_answer_text_is_too_odd(text: Any) -> None:
+    assert compare_answer(text, 5.0) == "answer_texts_that_disagree"

@@ -1,4 +1,4 @@
-"""The audit of pools: accuracy of every attacker beside chance, the table, and a sentence for what gives gold away."""
+"""The audit of pools: accuracy of every attacker compared with chance, and a sentence for whatever gives gold away."""
 
 from __future__ import annotations
 
@@ -52,10 +52,6 @@ class Accuracy:
 
     def __str__(self) -> str:
         return with_interval(self.accuracy, self.interval)
-
-    def above(self, chance: float) -> bool:
-        """True if the whole interval is above chance."""
-        return self.interval is not None and self.interval[0] > chance
 
 
 @dataclass(frozen=True)
@@ -170,26 +166,27 @@ def audit_pools(
 
 def findings(result: AuditResult) -> list[str]:
     """A sentence for each attacker and cue clearly above chance, and for each uneven place of gold."""
-    chance, found = result.chance, []
+    chance, sentences = result.chance, []
     uneven = {"gold stands at some positions more often than at others (": result.gold_positions}
     for kind, by_distance in result.gold_ranks.items():
         name = result.best_distance(kind)
         nearer = f"gold is nearer to its siblings, or farther from them, than the others by {_label(kind)} ({name}; "
         uneven[nearer] = by_distance[name]
     for name, meaning in ATTACKERS.items():
-        if (row := result.attackers[name]).above(chance):
-            found.append(f"{_label(name)} finds gold in {row} of the pools (chance {chance:.3f}): {meaning}")
+        row = result.attackers[name]
+        if row.interval and row.interval[0] > chance:
+            sentences.append(f"{_label(name)} finds gold in {row} of the pools (chance {chance:.3f}): {meaning}")
     for name, cue in result.cues.items():
-        if cue.above(chance):
-            found.append(f"{name} alone finds gold in {cue} of the pools (chance {chance:.3f})")
+        if cue.interval and cue.interval[0] > chance:
+            sentences.append(f"{name} alone finds gold in {cue} of the pools (chance {chance:.3f})")
     for sentence, places in uneven.items():
         if places.p_value is not None and places.p_value < _UNEVEN_P:
-            found.append(f"{sentence}chi-square {_p(places.p_value)})")
-    return [f"pools give themselves away: {sentence}" for sentence in found]
+            sentences.append(f"{sentence}chi-square {_p(places.p_value)})")
+    return [f"pools give themselves away: {sentence}" for sentence in sentences]
 
 
 def print_audit(result: AuditResult, title: str) -> None:
-    """Print attackers and cues with their intervals beside chance, then gold's positions and ranks."""
+    """Print attackers and cues with their intervals and chance, then gold's positions and ranks."""
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("attacker", "accuracy", "chance"):
         table.add_column(heading, justify="left" if heading == "attacker" else "right")

@@ -17,10 +17,10 @@ from functools import partial
 import numpy as np
 
 from finrank.evaluation.audit.attackers import FittedScorer, accuracies, check_disjoint, correct_indices
-from finrank.evaluation.audit.features import decimals, parsed, written
+from finrank.evaluation.audit.features import decimals, written
 from finrank.evaluation.audit.medoids import value_ranks
 from finrank.evaluation.intervals import chi_square_p_value
-from finrank.evaluation.metrics import FloatArray
+from finrank.evaluation.metrics import FloatArray, parsed
 from finrank.programs import operands
 from finrank.programs.value import answer_key
 from finrank.records import Pool

@@ -13,16 +13,15 @@ from __future__ import annotations
 import math
 import sys
 
+from finrank.evaluation.metrics import parsed
 from finrank.page.page import is_year
 from finrank.programs import (
     ARITHMETIC_OPERATIONS,
     Program,
-    ProgramError,
     is_constant,
     is_operand,
     is_reference,
     operands,
-    parse,
     read_number,
 )
 from finrank.programs.shape import shape_of
@@ -43,14 +42,6 @@ def features_of(candidate: Candidate) -> list[str]:
         names += _pair_features(program) + _joint_features(program, candidate.answer)
     # Interned: the same few thousand names recur in every pool.
     return [sys.intern(name) for name in dict.fromkeys(names)]
-
-
-def parsed(text: str | None) -> Program | None:
-    """The program written by a text; None without a text, and for a text that is not a program."""
-    try:
-        return None if text is None else parse(text)
-    except ProgramError:
-        return None
 
 
 def decimals(text: str) -> int:

@@ -13,9 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from finrank.evaluation.audit.features import parsed
 from finrank.evaluation.baselines import answer_distance, medoid, medoid_text, nearness, program_tokens
-from finrank.evaluation.metrics import FloatArray
+from finrank.evaluation.metrics import FloatArray, parsed
 from finrank.programs import operands
 from finrank.programs.shape import shape_of
 from finrank.records import Answer, Candidate, Pool

@@ -174,10 +174,10 @@ def _headline(figures: Figures) -> Markup:
         for name, row in scorer_rows(figures)
         if name != "constant"
     ]
-    return Markup(dots("headline", rows, f"Accuracy of each scorer with its interval: {_told(rows, '; ')}"))
+    return Markup(dots("headline", rows, f"Accuracy of each scorer with its interval: {_in_words(rows, '; ')}"))
 
 
-def _told(rows: Sequence[Dot], between: str = ", ") -> str:
+def _in_words(rows: Sequence[Dot], between: str = ", ") -> str:
     """The rows of a picture in words, for screen readers."""
     return between.join(f"{row.name} {row.value:.3f}" for row in rows)
 
@@ -189,8 +189,8 @@ def _stage(path: Path) -> dict[str, Any]:
     for title, keys in _CURVES.items():
         lines = [Curve(text, points) for key, text in keys.items() if (points := _points(manifest["curve"], key))]
         if lines:
-            told = "; ".join(f"{line.name} from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}" for line in lines)
-            description = f"{title} over training steps: {told}"
+            words = "; ".join(f"{line.name} from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}" for line in lines)
+            description = f"{title} over training steps: {words}"
             drawn.append((title, Markup(curves(f"{name} {title}", lines, description, manifest["best_step"]))))
     config = yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True)
     return {**manifest, "name": name, "pictures": drawn, "config": config}
@@ -204,20 +204,20 @@ def _pictures(result: EvaluationResult) -> dict[str, Markup]:
     """The pictures of confidence and positions, by name."""
     bins, points = result.confidence.reliability, result.confidence.risk_coverage
     threshold, bias = result.confidence.threshold, result.bias
-    told = f"Reliability: {sum(one.n for one in bins):,} picks in {len(bins)} bins of confidence"
+    words = f"Reliability: {sum(one.n for one in bins):,} picks in {len(bins)} bins of confidence"
     answered = (
         f"Accuracy of the answers, from {points[0][1]:.3f} at coverage {points[0][0]:.2f} "
         f"to {points[-1][1]:.3f} at coverage {points[-1][0]:.2f}"
     )
     shares = "Share of picks at each position: " + ", ".join(f"{share:.3f}" for share in bias.picked)
     drawn = {
-        "reliability": reliability("reliability", bins, told),
+        "reliability": reliability("reliability", bins, words),
         "risk_coverage": risk_coverage("risk-coverage", points, answered, threshold.coverage if threshold else None),
         "picked": position_bars("positions", bias.picked, shares),
     }
     if rows := [Dot(f"position {row.position}", row.accuracy, row.interval) for row in bias.best_positions]:
-        told = f"Accuracy by the position of the best candidate: {_told(rows)}"
-        drawn["best"] = dots("best-positions", rows, told)
+        words = f"Accuracy by the position of the best candidate: {_in_words(rows)}"
+        drawn["best"] = dots("best-positions", rows, words)
     return {name: Markup(picture) for name, picture in drawn.items()}
 
 
@@ -226,7 +226,7 @@ def _breakdowns(result: EvaluationResult) -> list[Section]:
     for name, title in BREAKDOWNS.items():
         groups: list[BreakdownRow] = getattr(result.breakdowns, name)
         if rows := [Dot(group.name, group.accuracy, group.interval, group.chance) for group in groups]:
-            picture = dots(f"breakdown {name}", rows, f"Accuracy by {title.lower()}: {_told(rows)}")
+            picture = dots(f"breakdown {name}", rows, f"Accuracy by {title.lower()}: {_in_words(rows)}")
             sections.append(Section(name, title, groups, Markup(picture)))
     return sections
 
@@ -236,6 +236,6 @@ def _fooled_by(kinds: Sequence[WrongKind]) -> Section | None:
     if not kinds:
         return None
     rows = [Dot(label(kind.name), kind.share, None, kind.chance) for kind in kinds]
-    told = f"Share picked of the wrong candidates of each kind: {_told(rows)}"
-    picture = dots("fooled-by", rows, told, axis="share picked")
+    words = f"Share picked of the wrong candidates of each kind: {_in_words(rows)}"
+    picture = dots("fooled-by", rows, words, axis="share picked")
     return Section("fooled_by", "Wrong candidates that were picked", kinds, Markup(picture))

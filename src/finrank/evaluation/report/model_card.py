@@ -1,4 +1,4 @@
-"""Files that an evaluation writes into the model folder: confidence, and the model card (README.md, read by the hub)."""
+"""Files that an evaluation writes into the model folder: confidence, and the model card (the README.md of the hub)."""
 
 from __future__ import annotations
 

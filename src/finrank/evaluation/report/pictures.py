@@ -175,7 +175,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _mark(axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], **alignment: Any) -> None:
-    """A dotted upright line with a word beside it, at a value and a height (0 to 1)."""
+    """A dotted upright line with a word at its side, at a value and a height (0 to 1)."""
     axes.axvline(at[0], **_DOTTED)
     units: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     axes.annotate(text, at, offset, color=_MUTED, **units, **alignment)

@@ -20,7 +20,7 @@ _FURTHER = {
     "accuracy_pooled": "answers, pooled",
     "accuracy_max": "answers, by best",
 }
-_BESIDE = {
+_COMPARED = {
     "chance": "chance",
     "candidate_only": "control",
     "medoid": "medoid",
@@ -76,10 +76,10 @@ def print_table(figures: Figures, title: str) -> None:
         style = "bold" if name == "model" else None
         table.add_row(name.replace("_", " "), *cells, style=style, end_section=name == "model")
     console.print(table)
-    beside = {heading: row for name, heading in _BESIDE.items() if (row := rows[name]) is not None}
-    further = _table(None, "metric", "model", *beside)
+    compared = {heading: row for name, heading in _COMPARED.items() if (row := rows[name]) is not None}
+    further = _table(None, "metric", "model", *compared)
     for metric, heading in _FURTHER.items():
-        others = [with_interval(row.means.get(metric), None) for row in beside.values()]
+        others = [with_interval(row.means.get(metric), None) for row in compared.values()]
         further.add_row(heading, _cell(figures.model, metric), *others)
     console.print(further)
 

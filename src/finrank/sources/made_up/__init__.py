@@ -1,4 +1,4 @@
-"""The embedded sample: seeded, made-up examples in the official FinQA layout, for runs without FinQA."""
+"""The embedded data: seeded, made-up examples in the official FinQA layout, for runs without FinQA."""
 
 from __future__ import annotations
 
@@ -6,61 +6,58 @@ from random import Random
 from typing import Any
 
 from finrank.programs.value import value_of
-from finrank.sources.made_up.draft import Draft
-from finrank.sources.made_up.pages import Page, make_page
-from finrank.sources.made_up.table_questions import TABLE_KINDS
-from finrank.sources.made_up.text_questions import TEXT_KINDS
+from finrank.sources.made_up.kinds import KINDS, MadeUpQuestion
+from finrank.sources.made_up.pages import MadeUpPage, make_page
 
-KINDS = TABLE_KINDS + TEXT_KINDS
 SPLITS = ("train", "dev", "test")
-_MOST_PER_PAGE = 3
-MOST_QUESTIONS = 50_000  # per split: page names run out at somewhat more than this
+_MAX_PER_PAGE = 3
+MAX_QUESTIONS = 50_000  # per split: page names run out at somewhat more than this
 
 
 def generate(train: int = 600, dev: int = 150, test: int = 150, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Examples by split, so many of each; the same arguments give the same examples.
+    """Examples by split, as many as asked for; the same arguments return the same examples.
 
-    Every program executes to its `exe_ans`. No page is in two splits, and a split does not depend on the
-    sizes of the others. An example has the keys id, filename, pre_text, post_text, table and qa, and its qa
-    the keys question, answer, program, exe_ans and gold_inds. Raises ValueError for more than MOST_QUESTIONS in one.
+    Every program executes to its `exe_ans`. No page is in two splits, and a split does not depend on the sizes of the
+    others. Keys of an example: id, filename, pre_text, post_text, table, qa; of its qa: question, answer, program,
+    exe_ans, gold_inds. Raises ValueError for more than MAX_QUESTIONS in a split.
     """
     sizes = {"train": train, "dev": dev, "test": test}
-    if max(sizes.values()) > MOST_QUESTIONS:
-        raise ValueError(f"at most {MOST_QUESTIONS} questions a split, got {sizes}")
+    if max(sizes.values()) > MAX_QUESTIONS:
+        raise ValueError(f"at most {MAX_QUESTIONS} questions a split, got {sizes}")
     return {split: _split(split, size, seed) for split, size in sizes.items()}
 
 
 def _split(split: str, size: int, seed: int) -> list[dict[str, Any]]:
     rng = Random(f"{seed}:{split}")  # seeding with text uses sha512: the same on every machine
     examples: list[dict[str, Any]] = []
-    taken: set[str] = set()
+    pages: set[str] = set()
     while len(examples) < size:
         # page numbers of the splits interleave, so no two splits can share a page
         page = make_page(rng, len(SPLITS) * rng.randint(1, 60) + SPLITS.index(split))
-        if page.filename in taken:
+        if page.filename in pages:
             continue
-        taken.add(page.filename)
-        drafts = _drafts(page, rng, min(rng.randint(1, _MOST_PER_PAGE), size - len(examples)))
-        examples += [_example(page, draft, number) for number, draft in enumerate(drafts, start=1)]
+        pages.add(page.filename)
+        asked = _ask(page, rng, min(rng.randint(1, _MAX_PER_PAGE), size - len(examples)))
+        examples += [_example(page, question, number) for number, question in enumerate(asked, start=1)]
     return examples
 
 
-def _drafts(page: Page, rng: Random, count: int) -> list[Draft]:
+def _ask(page: MadeUpPage, rng: Random, count: int) -> list[MadeUpQuestion]:
     """Questions of different kinds that this page can answer."""
-    drafts: list[Draft] = []
+    asked: list[MadeUpQuestion] = []
     for kind in rng.sample(KINDS, len(KINDS)):
-        draft = kind(page, rng)
-        if draft is not None:
-            drafts.append(draft)
-        if len(drafts) == count:
+        question = kind.ask(page, rng)
+        if question is not None:
+            asked.append(question)
+        if len(asked) == count:
             break
-    return drafts
+    return asked
 
 
-def _example(page: Page, draft: Draft, number: int) -> dict[str, Any]:
+def _example(page: MadeUpPage, asked: MadeUpQuestion, number: int) -> dict[str, Any]:
     table = page.table()
-    value = value_of(draft.program, table).answer
-    assert value is not None, f"a made-up program without a value: {draft.program}"
+    value = value_of(asked.program, table).answer
+    assert value is not None, f"a made-up program without a value: {asked.program}"
     return {
         "id": f"{page.filename}-{number}",
         "filename": page.filename,
@@ -68,32 +65,34 @@ def _example(page: Page, draft: Draft, number: int) -> dict[str, Any]:
         "post_text": list(page.post_text),
         "table": table,
         "qa": {
-            "question": draft.question,
-            "answer": _shown(value, draft),
-            "program": draft.program,
+            "question": asked.question,
+            "answer": _written(value, asked.percent),
+            "program": asked.program,
             "exe_ans": value,
-            "gold_inds": _gold_inds(page, table, draft),
+            "gold_inds": _gold_inds(page, table, asked),
         },
     }
 
 
-def _shown(value: float | str, draft: Draft) -> str:
+def _written(value: float | str, percent: bool) -> str:
     """The answer as a person would write it: 12.6% for 0.12574."""
     if isinstance(value, str):
         return value
-    return f"{100 * value:.1f}%" if draft.shown_as == "percent" else f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{100 * value:.1f}%" if percent else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def _gold_inds(page: Page, table: list[list[str]], draft: Draft) -> dict[str, str]:
+def _gold_inds(page: MadeUpPage, table: list[list[str]], asked: MadeUpQuestion) -> dict[str, str]:
     """The evidence in the official form: "table_<row>" and "text_<sentence>", each with its text."""
     labels = [row[0] for row in table]
-    text = [*page.pre_text, *page.post_text]
-    rows = {f"table_{place}": _row_as_sentence(table, place) for place in sorted(map(labels.index, draft.rows))}
-    return rows | {f"text_{text.index(fact.sentence)}": fact.sentence for fact in draft.facts}
+    evidence = {f"table_{row}": _row_as_sentence(table, row) for row in sorted(map(labels.index, asked.rows))}
+    if asked.fact is not None:
+        text = [*page.pre_text, *page.post_text]
+        evidence[f"text_{text.index(asked.fact.sentence)}"] = asked.fact.sentence
+    return evidence
 
 
-def _row_as_sentence(table: list[list[str]], place: int) -> str:
+def _row_as_sentence(table: list[list[str]], row: int) -> str:
     """A row as FinQA puts it: "( in millions ) the total revenue of 2012 is $ 637 ; ..."."""
-    label, *cells = table[place]
+    label, *cells = table[row]
     described = (f"the {label} of {year} is {cell} ;" for year, cell in zip(table[0][1:], cells, strict=True))
     return " ".join([table[0][0], *described])

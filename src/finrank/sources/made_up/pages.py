@@ -1,36 +1,55 @@
-"""Made-up report pages of the embedded sample: a company, a table over several years, sentences around it.
+"""Pages of the embedded data: a made-up company, a table over several years, sentences around it.
 
-Written the way FinQA writes pages: lower case, spaces round punctuation, "$ 637", "-32 ( 32 )" and
-"22% ( 22 % )". Every name is invented from syllables.
+Written the way FinQA writes pages: lower case, spaces round punctuation, "$ 637", "-32 ( 32 )" and "22% ( 22 % )".
+Every name is invented from syllables.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from finrank.sources.made_up.themes import THEMES, Theme
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+WORDING: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("wording.yaml").read_text(encoding="utf-8"))
 FactKind = Literal["two years", "share", "guidance", "shares outstanding", "employees"]
+
+
+class Theme(BaseModel):
+    """The subject of a page's table, and the labels that its rows are drawn from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subject: str
+    total: str
+    parts: list[str]  # these rows add up to the total
+    similar: list[str]  # rows easily mistaken for the total or a part
+    signed: str  # a row that may be negative
+    rate: str  # a row of percentages
+    physical_unit: str | None = None  # None: money, in millions or thousands
+
+
+_THEMES = TypeAdapter(tuple[Theme, ...]).validate_python(WORDING["themes"])
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A sentence with figures that are not in the table: `values` by year ("" where there is no year)."""
+    """A sentence with figures that the table does not have: `numbers` of the page's last two years, `old` and `new`."""
 
     kind: FactKind
     sentence: str
     subject: str
-    values: dict[str, str]
+    numbers: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Page:
-    """A made-up page. Numbers are kept as the text a program would write: "637", "-3.2", "22%"."""
+class MadeUpPage:
+    """A page of the embedded data. Numbers are kept as the text a program would write: "637", "-3.2", "22%"."""
 
     filename: str
-    company: str
     theme: Theme
     unit: str
     years: tuple[str, ...]  # ascending
@@ -53,89 +72,50 @@ class Page:
 
     @property
     def is_money(self) -> bool:
-        """Whether the table's amounts are dollars."""
+        """True if the table's amounts are dollars."""
         return self.theme.physical_unit is None
-
-    def fact(self, kind: FactKind) -> Fact | None:
-        """The page's fact of a kind, if it has one."""
-        return next((fact for fact in self.facts if fact.kind == kind), None)
 
     def table(self) -> list[list[str]]:
         """The table as FinQA writes it; of money, the first row and the total carry dollar signs."""
         years = self.years[::-1] if self.newest_first else self.years
         table = [[f"( in {self.unit} )", *years]]
-        for place, (label, values) in enumerate(self.rows.items()):
-            dollars = self.is_money and label != self.theme.rate and (place == 0 or label == self.theme.total)
-            table.append([label, *(_cell(values[year], dollars) for year in years)])
+        for index, (label, numbers) in enumerate(self.rows.items()):
+            dollars = self.is_money and label != self.theme.rate and (index == 0 or label == self.theme.total)
+            table.append([label, *(_cell(numbers[year], dollars) for year in years)])
         return table
 
 
-def _cell(number: str, dollars: bool) -> str:
+def _cell(number: str, dollars: bool = False) -> str:
     if number.endswith("%"):
         return f"{number} ( {number[:-1]} % )"
     text = f"{number} ( {number[1:]} )" if number.startswith("-") else number
     return f"$ {text}" if dollars else text
 
 
-_TWO_YEAR_FACTS = (
-    (
-        "dividends paid",
-        "dividends paid were $ {new} million in {y1} , compared with $ {old} million in {y0} .",
-    ),
-    (
-        "share repurchases",
-        "the company spent $ {new} million on share repurchases in {y1} and $ {old} million in {y0} .",
-    ),
-    (
-        "rent expense",
-        "rent expense was $ {new} million and $ {old} million in {y1} and {y0} , respectively .",
-    ),
-    ("advertising costs", "advertising costs went from $ {old} million in {y0} to $ {new} million in {y1} ."),
-    (
-        "stock compensation",
-        "stock compensation of $ {new} million was recorded in {y1} ( {y0} : $ {old} million ) .",
-    ),
-    ("legal costs", "legal costs amounted to $ {old} million in {y0} and to $ {new} million in {y1} ."),
-)
-_SHARE_ORIGINS = (
-    "foreign subsidiaries",
-    "joint ventures",
-    "businesses acquired during the year",
-    "the pacific unit",
-)
-_REMARKS = (
-    "results of {year} include a charge of $ {number} million for the closing of a plant .",
-    "a credit agreement of $ {number} million was signed in {year} and remains unused .",
-    "more on {similar} is given in note {number} , apart from {total} .",
-    "prior amounts were reclassified to conform to the presentation of {year} .",
-    "amounts shown for {similar} are unaudited .",
-)
-_OPENINGS = (
-    "{company} notes to consolidated financial statements",
-    "{company} management discussion and analysis",
-    "{company} annual report for {year}",
-)
-_INTRODUCTIONS = (
-    "the following table presents {subject} of the company ( in {unit} ) :",
-    "{subject} for the years {y0} to {y1} were as follows , in {unit} :",
-    "the table below summarizes {subject} at year end .",
-)
-
-
-def make_page(rng: Random, page_number: int) -> Page:
+def make_page(rng: Random, page_number: int) -> MadeUpPage:
     """A page of a random company, theme and run of years; `page_number` becomes part of the file name."""
-    company, ticker = _company(rng)
-    theme = rng.choice(THEMES)
+    stem = "".join(map(rng.choice, WORDING["syllables"]))
+    company_kind = rng.choice(WORDING["companies"])
+    ticker = (stem[:3] + company_kind[0]).upper()
+    theme = rng.choice(_THEMES)
     last = rng.randint(2004, 2018)
     years = tuple(str(year) for year in range(last - rng.choice((2, 2, 2, 2, 3)), last + 1))
     parts = tuple(rng.sample(theme.parts, rng.choice((2, 3, 3))))
     rows = _rows(rng, theme, parts, years)
-    facts = _facts(rng, theme, years, rows)
+    items = [label for label in rows if label not in (theme.signed, theme.rate)]
+    facts = tuple(_fact(kind, rng, theme, items, years) for kind in rng.sample(get_args(FactKind), 2))
     unit = theme.physical_unit or rng.choice(("millions", "millions", "thousands"))
-    pre_text, post_text = _text(rng, theme, company, unit, years, facts)
-    return Page(
+    remark = rng.choice(WORDING["remarks"]).format(
+        year=rng.choice(years), number=rng.randint(3, 95), similar=rng.choice(theme.similar), total=theme.total
+    )
+    names = {"company": f"{stem} {company_kind} , inc .", "subject": theme.subject, "unit": unit}
+    names |= {"y0": years[0], "y1": years[-1]}
+    opening, introduction = (rng.choice(WORDING[name]).format(**names) for name in ("openings", "introductions"))
+    sentences = [*(fact.sentence for fact in facts), *([remark] if rng.random() < 0.6 else [])]
+    rng.shuffle(sentences)
+    before = rng.choice((0, 0, 1))  # sentences that go before the table
+    return MadeUpPage(
         filename=f"{ticker}/{last}/page_{page_number}.pdf",
-        company=company,
         theme=theme,
         unit=unit,
         years=years,
@@ -143,20 +123,9 @@ def make_page(rng: Random, page_number: int) -> Page:
         rows=rows,
         parts=parts,
         facts=facts,
-        pre_text=pre_text,
-        post_text=post_text,
+        pre_text=(opening, *sentences[:before], introduction),
+        post_text=tuple(sentences[before:]),
     )
-
-
-def _company(rng: Random) -> tuple[str, str]:
-    syllables = (
-        ("vel", "dor", "myr", "kel", "tra", "zan", "lum", "bex", "corv", "pel"),
-        ("o", "i", "a", "u"),
-    )
-    endings = ("rax", "tix", "mond", "via", "ston", "lex", "gen", "dyne", "quil", "plex")
-    stem = rng.choice(syllables[0]) + rng.choice(syllables[1]) + rng.choice(endings)
-    kind = rng.choice(("industries", "holdings", "group", "systems", "partners"))
-    return f"{stem} {kind} , inc .", (stem[:3] + kind[0]).upper()
 
 
 def _rows(rng: Random, theme: Theme, parts: tuple[str, ...], years: tuple[str, ...]) -> dict[str, dict[str, str]]:
@@ -196,59 +165,21 @@ def _percent(rng: Random, low: int, high: int) -> str:
     return f"{whole}.{rng.randint(1, 9)}%" if rng.random() < 0.4 else f"{whole}%"
 
 
-def _facts(rng: Random, theme: Theme, years: tuple[str, ...], rows: dict[str, dict[str, str]]) -> tuple[Fact, ...]:
-    old, new = years[-2:]
-    makers = [_two_years_fact, _share_fact, _guidance_fact, _shares_outstanding_fact, _employees_fact]
-    items = [label for label in rows if label not in (theme.signed, theme.rate)]
-    return tuple(make(rng, theme, items, old, new) for make in rng.sample(makers, 2))
-
-
-def _two_years_fact(rng: Random, theme: Theme, items: list[str], old: str, new: str) -> Fact:
-    subject, sentence = rng.choice(_TWO_YEAR_FACTS)
-    tenths = rng.random() < 0.3
-    first, second = (_number(value, tenths) for value in _series(rng, rng.randint(40, 900), 2))
-    filled = sentence.format(old=first, new=second, y0=old, y1=new)
-    return Fact("two years", filled, subject, {old: first, new: second})
-
-
-def _share_fact(rng: Random, theme: Theme, items: list[str], old: str, new: str) -> Fact:
-    share, origin = _percent(rng, 6, 45), rng.choice(_SHARE_ORIGINS)
-    sentence = f"approximately {_cell(share, False)} of {theme.total} in {new} related to {origin} ."
-    return Fact("share", sentence, origin, {new: share})
-
-
-def _guidance_fact(rng: Random, theme: Theme, items: list[str], old: str, new: str) -> Fact:
-    growth, item = _percent(rng, 2, 15), rng.choice(items)
-    sentence = f"management expects {item} to grow by {_cell(growth, False)} in {int(new) + 1} ."
-    return Fact("guidance", sentence, item, {"": growth})
-
-
-def _shares_outstanding_fact(rng: Random, theme: Theme, items: list[str], old: str, new: str) -> Fact:
-    shares = f"{rng.randint(110, 990) / 10:.1f}"
-    sentence = f"on average {shares} million shares of common stock were outstanding in {new} ."
-    return Fact("shares outstanding", sentence, "shares", {new: shares})
-
-
-def _employees_fact(rng: Random, theme: Theme, items: list[str], old: str, new: str) -> Fact:
-    employees = str(rng.randint(9, 99) * 100)
-    sentence = f"at the end of {new} the company had {employees} employees , most of them full-time ."
-    return Fact("employees", sentence, "employees", {new: employees})
-
-
-def _text(
-    rng: Random, theme: Theme, company: str, unit: str, years: tuple[str, ...], facts: tuple[Fact, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Sentences before and after the table: an opening, an introduction, and the facts among remarks."""
-    remark = rng.choice(_REMARKS).format(
-        year=rng.choice(years),
-        number=rng.randint(3, 95),
-        similar=rng.choice(theme.similar),
-        total=theme.total,
-    )
-    names = {"company": company, "year": years[-1], "subject": theme.subject, "unit": unit}
-    opening = rng.choice(_OPENINGS).format(**names)
-    introduction = rng.choice(_INTRODUCTIONS).format(y0=years[0], y1=years[-1], **names)
-    others = [*(fact.sentence for fact in facts), *([remark] if rng.random() < 0.6 else [])]
-    rng.shuffle(others)
-    cut = rng.choice((0, 0, 1))
-    return (opening, *others[:cut], introduction), tuple(others[cut:])
+def _fact(kind: FactKind, rng: Random, theme: Theme, items: list[str], years: tuple[str, ...]) -> Fact:
+    old = ""
+    if kind == "two years":
+        subject = rng.choice(list(WORDING["two_years"]))
+        tenths = rng.random() < 0.3
+        old, new = (_number(value, tenths) for value in _series(rng, rng.randint(40, 900), 2))
+    elif kind == "share":
+        new, subject = _percent(rng, 6, 45), rng.choice(WORDING["share_origins"])
+    elif kind == "guidance":
+        new, subject = _percent(rng, 2, 15), rng.choice(items)
+    elif kind == "shares outstanding":
+        new, subject = f"{rng.randint(110, 990) / 10:.1f}", "shares"
+    else:
+        new, subject = str(rng.randint(9, 99) * 100), "employees"
+    sentence: str = WORDING["two_years"][subject] if kind == "two years" else WORDING["facts"][kind]
+    names = {"cell": _cell(new), "total": theme.total, "subject": subject, "next": str(int(years[-1]) + 1)}
+    written = sentence.format(old=old, new=new, y0=years[-2], y1=years[-1], **names)
+    return Fact(kind, written, subject, {"old": old, "new": new})
