@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY
 PACKAGE = REPOSITORY / "src" / "finrank"
 # From the ground up: a room imports from rooms before it.
 ROOMS = [
-    "records", "errors", "console", "store", "programs", "parallel", "page", "sources", "pools",
+    "records", "errors", "console", "seeds", "store", "programs", "parallel", "page", "sources", "pools",
     "ranker", "evaluation", "training", "generator", "sampling", "serving", "commands", "cli",
 ]  # fmt: skip
 LEVEL = {room: level for level, room in enumerate(ROOMS)}

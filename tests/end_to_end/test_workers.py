@@ -94,7 +94,7 @@ def test_ctrl_c_ends_a_stage_at_once_and_leaves_nothing(tmp_path: Path, workers:
 def test_memory_does_not_grow_with_the_number_of_questions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, few: int
 ) -> None:
-    """Four times as many questions: less than what the file grows by may be held."""
+    """With four times as many questions, memory grows by less than the file."""
     # stage 02 learns from so many questions at most, and holds those
     monkeypatch.setattr(candidates, "_LINES_TO_LEARN_FROM", few // 2)
     settings = {"num_candidates": 3} if stage == "prepared" else {}
@@ -104,7 +104,7 @@ def test_memory_does_not_grow_with_the_number_of_questions(
         _raw(folders[0], count)
         for number, name in enumerate(list(STAGES)[: list(STAGES).index(stage)]):
             STAGES[name](folders[number], folders[number + 1])
-    # what is remembered (numbers, compiled patterns) is remembered before it is measured
+    # a first run fills the caches of numbers and patterns
     STAGES[stage](tmp_path / str(4 * few) / stage, tmp_path / "out", **settings)
     peaks, sizes = [], []
     for count in (few, 4 * few):

@@ -1,4 +1,4 @@
-"""Seeded damage to program texts and tables, for tests of what must survive any input."""
+"""Seeded damage to program texts and tables, for tests of code that must survive any input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOKENS = (
     *("const_100", "const_m1", "const_", "const_x", "const_const_5", "%", "%%", "9" * 5000, "#" + "9" * 5000, "|"),
 )
 
-# Not what a table should be: no rows, no labels, cells that are no text, labels that cannot be looked up.
+# Malformed tables: without rows or labels, cells that are not text, labels that cannot be looked up.
 ODD_TABLES: tuple[Any, ...] = (
     [],
     [[]],
@@ -48,11 +48,11 @@ def reordered(text: str, rng: random.Random) -> str:
     arguments = [token for token in tokens if not _is_form(token)]
     operations = ["add", "subtract", "multiply", "divide", "exp", "greater"]
     for _ in range(rng.randint(1, 4)):
-        place = rng.randrange(len(tokens))
-        if tokens[place] in operations:
-            tokens[place] = rng.choice(operations)
-        elif not _is_form(tokens[place]):
-            tokens[place] = rng.choice(arguments)
+        index = rng.randrange(len(tokens))
+        if tokens[index] in operations:
+            tokens[index] = rng.choice(operations)
+        elif not _is_form(tokens[index]):
+            tokens[index] = rng.choice(arguments)
     return "".join(tokens)
 
 
@@ -77,8 +77,8 @@ def _moved_token(text: str, rng: random.Random) -> str:
 
 
 def _other_character(text: str, rng: random.Random) -> str:
-    place = rng.randint(0, len(text))
-    return text[:place] + rng.choice(_CHARACTERS) + text[place + rng.randint(0, 1) :]
+    start = rng.randint(0, len(text))
+    return text[:start] + rng.choice(_CHARACTERS) + text[start + rng.randint(0, 1) :]
 
 
 def _other_byte(text: str, rng: random.Random) -> str:

@@ -41,7 +41,7 @@ def reason(error: ProgramError) -> str:
 
 
 def outcome(text: str, table: Any) -> tuple[str, str]:
-    """What a text comes to, with the value or the reason; anything but a ProgramError fails the test."""
+    """The kind of outcome, with the value or the reason; anything but a ProgramError fails the test."""
     try:
         program = parse(text)
     except ProgramError as error:
@@ -56,7 +56,7 @@ def outcome(text: str, table: Any) -> tuple[str, str]:
 
 
 def damaged(cases: Sequence[Case], rounds: int) -> list[Case]:
-    """Programs with small changes, some of them on a table that is none."""
+    """Programs with small changes, some of them on a malformed table."""
     rng = random.Random(0)
     pairs = []
     for _ in range(rounds):

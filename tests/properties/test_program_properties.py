@@ -102,7 +102,7 @@ def test_equal_programs_of_the_same_numbers_are_equal_both_ways(program: Program
 
 
 def _shifted(program: Program) -> Program:
-    """The program as it stands behind one more step."""
+    """The program with its references moved by one step."""
     return Program(
         tuple(Step(step.operation, (_later(step.arguments[0]), _later(step.arguments[1]))) for step in program.steps)
     )

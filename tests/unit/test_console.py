@@ -1,4 +1,4 @@
-"""What progress says, in a terminal and in a log file."""
+"""Progress in a terminal and in a log file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finrank.console import Reading, track
 
 
 def _shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, total: int | None, reading: Reading | None) -> str:
-    """What is written while ten items go by, each of ten bytes."""
+    """The output of a loop over ten items, each of ten bytes."""
     stream = io.StringIO()
     monkeypatch.setattr(console, "_errors", Console(file=stream, force_terminal=terminal, width=120))
     monkeypatch.setattr(console, "_SECONDS_BETWEEN_LINES", 0.0)
@@ -57,5 +57,5 @@ def test_the_time_left_follows_from_the_share() -> None:
     assert console._progress_line("train.json", 1, 0.5, 3600.0) == "train.json: 1, 50%, 60:00 left"
 
 
-def test_a_file_that_is_not_there_has_no_bytes(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_bytes(tmp_path: Path) -> None:
     assert Reading.of(tmp_path / "absent") == Reading(0)

@@ -1,4 +1,4 @@
-"""Several processes: the results of one, in order, little read ahead, and an end that leaves nothing running."""
+"""Several processes: the results of one, in order, little read ahead, and nothing left running."""
 
 from __future__ import annotations
 

@@ -25,26 +25,32 @@ from finrank.store.json_lines import BadLine, Line, encode, read_lines, read_rec
 _LINES_TO_LEARN_FROM = 4000
 
 
+NumCandidates = Annotated[
+    int, typer.Option("--num_candidates", help="Candidates per question, the gold program among them (from 2).")
+]
+CorruptionRate = Annotated[
+    float,
+    typer.Option(
+        "--corruption_rate",
+        help="Chance r of a further edit after each (0 <= r < 1): 1/(1-r) edits on average between neighbours of the "
+        "tree along which candidates grow. Low rates give near misses, high rates far ones.",
+    ),
+]
+FailingShare = Annotated[
+    float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
+]
+TrainPools = Annotated[
+    int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
+]
+
+
 def candidates(
     input_dir: Annotated[Path, typer.Option("--input_dir", help="Output of stage 01.")] = PROCESSED,
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")] = CANDIDATES,
-    num_candidates: Annotated[
-        int, typer.Option("--num_candidates", help="Candidates per question, the gold program among them (from 2).")
-    ] = 8,
-    corruption_rate: Annotated[
-        float,
-        typer.Option(
-            "--corruption_rate",
-            help="Chance r of a further edit after each (0 <= r < 1): 1/(1-r) edits on average between neighbours of "
-            "the tree along which candidates grow. Low rates give near misses, high rates far ones.",
-        ),
-    ] = 0.5,
-    failing_share: Annotated[
-        float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
-    ] = 0.02,
-    train_pools: Annotated[
-        int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
-    ] = 1,
+    num_candidates: NumCandidates = 8,
+    corruption_rate: CorruptionRate = 0.5,
+    failing_share: FailingShare = 0.02,
+    train_pools: TrainPools = 1,
     seed: Seed = 0,
     workers: Workers = 1,
 ) -> None:
@@ -80,8 +86,7 @@ def candidates(
         for split, path in files.items():
             counts[split] = _write_pools(split, path, train_pools if split == "train" else 1, made_of, out)
         if not any(of_split.pools for of_split in counts.values()):
-            reasons = sum((of_split.rejects for of_split in counts.values()), Counter[str]())
-            left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "no questions"
+            left_out = _listed(sum((of_split.rejects for of_split in counts.values()), Counter()), "no questions")
             raise UserError(f"no pool could be made of {input_dir} ({left_out}): run step 01 on data with programs")
         out.extra["likeness_fitted_on"] = {"split": learned_from, "questions_per_fold": fitted.questions}
         out.extra["candidates"] = {split: of_split.as_json(num_candidates) for split, of_split in counts.items()}
@@ -181,13 +186,10 @@ def _make_pools(job: tuple[Line, int], *, fitted: CrossFitted, settings: PoolSet
 def _learn(path: Path, rate: float, seed: int) -> CrossFitted:
     """Fit the likeness to gold on the first questions of a split, and say so."""
     fitted = cross_fit(_sound_questions(path), rate=rate, seed=seed)
+    how = f"learned from {' and '.join(map(str, fitted.questions))} questions of {path.stem}, each half for the other"
     if min(fitted.questions) == 0:
-        say(
-            f"what gold programs look like: from FinQA's shapes alone, since {path.name} has too few questions to learn"
-        )
-    else:
-        numbers = " and ".join(map(str, fitted.questions))
-        say(f"what gold programs look like: learned from {numbers} questions of {path.stem}, each half for the other")
+        how = f"from FinQA's shapes alone, since {path.name} has too few questions to learn"
+    say(f"what gold programs look like: {how}")
     return fitted
 
 
@@ -211,8 +213,7 @@ def _sound_questions(path: Path) -> list[Question]:
 def _print_counts(counts: dict[str, PoolCounts], num_candidates: int, output_dir: Path) -> None:
     for split, of_split in counts.items():
         facts = of_split.as_json(num_candidates)
-        left_out = ", ".join(f"{count} {reason}" for reason, count in facts["rejects"].items()) or "none"
-        say(f"{split}: {of_split.pools} pools, left out: {left_out}")
+        say(f"{split}: {of_split.pools} pools, left out: {_listed(of_split.rejects, 'none')}")
         if of_split.pools:
             say(
                 f"    edits per wrong candidate {facts['mean_edits']:.2f}, without a value "
@@ -225,3 +226,7 @@ def _print_counts(counts: dict[str, PoolCounts], num_candidates: int, output_dir
             )
     if any(of_split.rejects for of_split in counts.values()):
         say(f"what was left out, and why, is in {output_dir / REJECTS}")
+
+
+def _listed(rejects: Counter[str], nothing: str) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(rejects.items())) or nothing

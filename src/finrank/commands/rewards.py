@@ -6,7 +6,6 @@ Prints the distribution of the rewards, and warns about pools that cannot teach 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -93,12 +92,12 @@ class RewardSummary:
 
     pools: int = 0
     candidates: int = 0
-    bins: Counter[str] = field(default_factory=Counter)
-    tied_top: int = 0
-    several_correct: int = 0
-    without_correct: int = 0
-    no_spread: int = 0
-    no_spread_ids: list[str] = field(default_factory=list)
+    rewards: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_BINS, 0))
+    pools_tied_at_top: int = 0
+    pools_with_several_correct: int = 0
+    pools_without_correct: int = 0
+    pools_without_spread: int = 0
+    first_ids_without_spread: list[str] = field(default_factory=list)
     _best_sum: float = 0.0
     _others_sum: float = 0.0
 
@@ -107,31 +106,25 @@ class RewardSummary:
         best = max(pool.rewards)
         self.pools += 1
         self.candidates += len(pool.rewards)
-        self.bins.update([reward_bin(reward) for reward in pool.rewards])
-        self.tied_top += pool.rewards.count(best) > 1
-        self.several_correct += pool.correct > 1
-        self.without_correct += not pool.correct
+        for reward in pool.rewards:
+            self.rewards[reward_bin(reward)] += 1
+        self.pools_tied_at_top += pool.rewards.count(best) > 1
+        self.pools_with_several_correct += pool.correct > 1
+        self.pools_without_correct += not pool.correct
         self._best_sum += best
         self._others_sum += sum(pool.rewards) - best
         if min(pool.rewards) == best:
-            self.no_spread += 1
-            if len(self.no_spread_ids) < _FIRST_IDS:
-                self.no_spread_ids.append(pool.id)
+            self.pools_without_spread += 1
+            if len(self.first_ids_without_spread) < _FIRST_IDS:
+                self.first_ids_without_spread.append(pool.id)
 
     def as_json(self) -> dict[str, Any]:
-        """The counts and means, for the manifest; a mean of nothing is None."""
+        """The counts and means of at least one pool, for the manifest; a mean of nothing is None."""
         others = self.candidates - self.pools
         return {
-            "pools": self.pools,
-            "candidates": self.candidates,
-            "rewards": {name: self.bins[name] for name in _BINS},
-            "mean_best": round(self._best_sum / self.pools, 6) if self.pools else None,
+            **{name: value for name, value in vars(self).items() if not name.startswith("_")},
+            "mean_best": round(self._best_sum / self.pools, 6),
             "mean_of_others": round(self._others_sum / others, 6) if others else None,
-            "pools_tied_at_top": self.tied_top,
-            "pools_with_several_correct": self.several_correct,
-            "pools_without_correct": self.without_correct,
-            "pools_without_spread": self.no_spread,
-            "first_ids_without_spread": self.no_spread_ids,
         }
 
 
@@ -170,23 +163,23 @@ def _why_nothing(input_dir: Path, first_left_out: BadLine | None) -> str:
 
 def _print_summary(summary: RewardSummary, rejected: int, output_dir: Path) -> None:
     facts = summary.as_json()
-    table = Table(title=f"rewards of {facts['candidates']} candidates in {facts['pools']} pools")
+    table = Table(title=f"rewards of {summary.candidates} candidates in {summary.pools} pools")
     for heading in ("reward", "candidates", "share", ""):
         table.add_column(heading, justify="right" if heading in ("candidates", "share") else "left")
-    largest = max(facts["rewards"].values())
-    for name, count in facts["rewards"].items():
+    largest = max(summary.rewards.values())
+    for name, count in summary.rewards.items():
         bar = "#" * round(_BAR_WIDTH * count / largest)
-        table.add_row(name, str(count), f"{count / facts['candidates']:.1%}", bar)
+        table.add_row(name, str(count), f"{count / summary.candidates:.1%}", bar)
     console.print(table)
     say(f"mean best reward {facts['mean_best']}, mean of the others {facts['mean_of_others']}")
     say(
-        f"pools tied at the top: {summary.tied_top}, with several correct candidates: "
-        f"{summary.several_correct}, without a correct one: {summary.without_correct}"
+        f"pools tied at the top: {summary.pools_tied_at_top}, with several correct candidates: "
+        f"{summary.pools_with_several_correct}, without a correct one: {summary.pools_without_correct}"
     )
-    if summary.no_spread:
+    if summary.pools_without_spread:
         warn(
-            f"{summary.no_spread} pools have no spread (all rewards equal): a ranker learns nothing from "
-            f"them; first ids: {', '.join(summary.no_spread_ids)}"
+            f"{summary.pools_without_spread} pools have no spread (all rewards equal): a ranker learns nothing from "
+            f"them; first ids: {', '.join(summary.first_ids_without_spread)}"
         )
     if rejected:
         warn(f"{rejected} records were left out: the reasons are in {output_dir / REJECTS}")

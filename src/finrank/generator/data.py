@@ -15,8 +15,8 @@ from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.pool import NoPool, sound_gold
 from finrank.records import Answer, RewardedPool
+from finrank.seeds import seeded_random
 from finrank.store import load_records
-from finrank.training.batches import seeded_random
 
 IGNORED = -100  # the label of tokens that the loss leaves out, in torch and transformers
 # --quick_test: questions of each split.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from finrank.generator.text import write_prompt
 from finrank.ranker.base_model import check_positions, load_causal_lm, load_tokenizer, with_adapters
 from finrank.ranker.saving import load_adapter
 from finrank.records import Question
+from finrank.seeds import seed_of
 
 
 def new_generator(settings: GeneratorSettings) -> PeftModel:
@@ -75,9 +75,8 @@ class Generator:
             if temperature == 0:
                 texts.append(write(self.model, self.tokenizer, prompts, tokens) * num_samples)
                 continue
-            digest = hashlib.sha256(f"{seed}\x1f{question.id}".encode()).digest()
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(int.from_bytes(digest[:8], "big"))
+                torch.manual_seed(seed_of(seed, question.id))
                 texts.append(write(self.model, self.tokenizer, prompts, tokens, **sampling))
         return texts
 

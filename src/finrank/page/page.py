@@ -62,14 +62,6 @@ class Operand:
     fits: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Homes:
-    """The table cells of a program's numbers, by number; `moves` remembers where they can go from there."""
-
-    cells: dict[str, Cell]
-    moves: dict[tuple[int, int], dict[str, str] | None] = field(default_factory=dict)
-
-
 @lru_cache(maxsize=65536)
 def size_of(text: str) -> float:
     """The absolute value of a number's digits as written: 32 for "-32", 22 for "22%"; nan for other texts."""
@@ -109,7 +101,7 @@ class Page:
         for index, number in enumerate(self.text_numbers):
             self.text_index.setdefault(size_of(number.text), index)
         self._operands: dict[str, Operand] = {}
-        self._homes: dict[tuple[str, ...], Homes] = {}
+        self._homes: dict[tuple[str, ...], dict[str, Cell]] = {}
 
     def operand(self, text: str) -> Operand:
         """What the page says about a program's operand, worked out once: programs share the few numbers."""
@@ -120,14 +112,14 @@ class Page:
             operand = self._operands[text] = Operand(text, size_of(text), self.kind(text), places, drops_sign)
         return operand
 
-    def homes(self, numbers: tuple[str, ...]) -> Homes:
+    def homes(self, numbers: tuple[str, ...]) -> dict[str, Cell]:
         """The cell of each number that is in the table; of several, one in the row that holds most of the numbers."""
         homes = self._homes.get(numbers)
         if homes is None:
             places = {text: cells for text in numbers if (cells := self.places(text))}
             rows = [row for cells in places.values() for row in {cell.row for cell in cells}]
-            home = {text: max(cells, key=lambda cell: rows.count(cell.row)) for text, cells in places.items()}
-            homes = self._homes[numbers] = Homes(home)
+            homes = {text: max(cells, key=lambda cell: rows.count(cell.row)) for text, cells in places.items()}
+            self._homes[numbers] = homes
         return homes
 
     def places(self, operand: str) -> list[Cell]:

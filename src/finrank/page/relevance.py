@@ -62,7 +62,7 @@ def shorten(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers of a text, stop words left out, plural s dropped.
+    """Lower-case words and numbers of a text without stop words and plural s.
 
     >>> words("What was the total of net sales in 2012 ?")
     ['total', 'net', 'sale', '2012']

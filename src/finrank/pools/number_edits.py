@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from finrank.page.page import Cell, Homes, Operand, Page, PageNumber, size_of
+from finrank.page.page import Cell, Operand, Page, PageNumber, size_of
 from finrank.programs import TABLE_OPERATIONS, Program, Step
 from finrank.programs.shape import numbers_of
 
@@ -64,16 +64,15 @@ def replace_operands(program: Program, replacements: dict[str, str]) -> Program 
     sizes = {size_of(replacements.get(text, text)) for text in numbers}
     if len(sizes) < len(numbers) and len(sizes) < len({size_of(text) for text in numbers}):
         return None
-    steps = (
-        step if step.operation in TABLE_OPERATIONS else with_arguments(step, replacements) for step in program.steps
-    )
-    return Program(tuple(steps))
+    return Program(tuple(with_arguments(step, replacements) for step in program.steps))
 
 
 def with_arguments(step: Step, replacements: dict[str, str]) -> Step:
-    """The step with these arguments replaced."""
-    first, second = step.arguments
-    return Step(step.operation, (replacements.get(first, first), replacements.get(second, second)))
+    """The step with these arguments replaced; a table operation as it is."""
+    operation, (first, second) = step
+    if operation in TABLE_OPERATIONS:
+        return step
+    return Step(operation, (replacements.get(first, first), replacements.get(second, second)))
 
 
 def number_near(text: str, page: Page, rng: random.Random, line: Line | None = None) -> str | None:
@@ -158,7 +157,7 @@ def _move(program: Program, page: Page, rng: random.Random, *, along: Line) -> P
     """All operands that are in the table, moved by the same number of rows or of columns."""
     homes = page.homes(numbers_of(program))
     distances = range(1, 1 + (page.last_row if along == "row" else page.last_column))
-    if not homes.cells or not distances:
+    if not homes or not distances:
         return None
     for _ in range(_DRAWS):
         distance = rng.choice(distances)
@@ -167,7 +166,7 @@ def _move(program: Program, page: Page, rng: random.Random, *, along: Line) -> P
             continue
         if rng.random() >= 0.5:
             distance = -distance
-        moved = _moved(homes, (distance, 0) if along == "row" else (0, distance), page)
+        moved = _moved(homes, *((distance, 0) if along == "row" else (0, distance)), page)
         if moved is None:
             continue
         turned_negative = sum(new.startswith("-") and not old.startswith("-") for old, new in moved.items())
@@ -176,17 +175,10 @@ def _move(program: Program, page: Page, rng: random.Random, *, along: Line) -> P
     return None
 
 
-def _moved(homes: Homes, by: tuple[int, int], page: Page) -> dict[str, str] | None:
+def _moved(homes: dict[str, Cell], down: int, right: int, page: Page) -> dict[str, str] | None:
     """The numbers so many rows and columns from each operand's cell; None where one has no number of its kind there."""
-    if by not in homes.moves:
-        homes.moves[by] = _move_all(homes.cells, by, page)
-    return homes.moves[by]
-
-
-def _move_all(cells: dict[str, Cell], by: tuple[int, int], page: Page) -> dict[str, str] | None:
-    down, right = by
     moved = {}
-    for text, (row, column) in cells.items():
+    for text, (row, column) in homes.items():
         number = page.cells.get((row + down, column + right))
         if number is None or number.kind != page.cells[row, column].kind or size_of(number.text) == 0.0:
             return None
@@ -202,5 +194,8 @@ def _other_table_row(program: Program, page: Page, rng: random.Random) -> Progra
     if not others:
         return None
     new = rng.choice(others)
-    steps = (with_arguments(step, {old: new}) if step.operation in TABLE_OPERATIONS else step for step in program.steps)
+    steps = []
+    for operation, (first, second) in program.steps:
+        is_old = operation in TABLE_OPERATIONS and first == old
+        steps.append(Step(operation, (new if is_old else first, second)))
     return Program(tuple(steps))

@@ -1,15 +1,14 @@
 """Rewards of candidates: 1.0 for a correct one, at most 0.5 for a wrong one, 0.0 for one without a value.
 
-A candidate is correct when its program executes to the gold answer, whatever the program looks like. A wrong
-one earns half of the weighted mean of three components, each in [0, 1]:
+A candidate is correct when its program executes to the gold answer, whatever the program looks like. A wrong one earns
+half of the weighted mean of three components, each in [0, 1]:
 
     execution   1 if it has a value
     closeness   1 / (1 + |value - gold| / max(|gold|, 0.00001)); 0 between "yes", "no" and a number
     operations  overlap of its operation names with those of the gold program (Dice: 2 * shared / (its + gold))
 
-For gold `divide(637, const_5)` = 127.4, the wrong `divide(637, const_10)` = 63.7 has closeness 1 / (1 + 0.5)
-= 0.666667, operations 1.0 and execution 1.0: with the weights 0.5, 0.3 and 0.2 its reward is 0.5 * 0.833333 =
-0.416667.
+For gold `divide(637, const_5)` = 127.4, the wrong `divide(637, const_10)` = 63.7 has closeness 1 / (1 + 0.5) = 0.667,
+operations 1.0 and execution 1.0: with the weights 0.5, 0.3 and 0.2 its reward is 0.5 * 0.833333 = 0.416667.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from finrank.programs.value import answer_key, same_answer, value_of
 from finrank.records import Answer, Candidate, Pool, RewardedPool
 from finrank.store.json_lines import describe
 
-WRONG_AT_MOST = 0.5
-SMALLEST = 0.00001  # a gold of 0 counts as this much in a relative difference
-STORED_DECIMALS = 6  # rewards and components are rounded, so that files are the same on every machine
+_HIGHEST_WRONG = 0.5
+_SMALLEST_GOLD = 0.00001  # in a relative difference: the resolution of an answer
+_DECIMALS = 6  # rewards and components are rounded, so that files are the same on every machine
 
 
 class Unrewardable(ValueError):
@@ -73,18 +72,23 @@ def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPoo
     weights = weights or RewardWeights()
     if pool.answer is None:
         raise Unrewardable("gold answer unknown: rewards are computed against it")
-    gold_operations = operation_names(_parsed(pool.program))
+    gold_operations = _operations(_parsed(pool.program))
     weight_of = weights.model_dump()
     rewards, components, correct = [], [], []
     for index, candidate in enumerate(pool.candidates):
         program = _parsed(candidate.program)
         value = _checked_value(candidate, program, pool.table, index)
-        parts = _components(value, pool.answer, operation_names(program), gold_operations)
-        is_correct = same_answer(value, pool.answer)
-        if is_correct:
-            correct.append(index)
-        rewards.append(_reward(parts, is_correct, weight_of))
+        parts = {
+            "execution": 0.0 if value is None else 1.0,
+            "closeness": round(closeness(value, pool.answer), _DECIMALS),
+            "operations": round(_dice(_operations(program), gold_operations), _DECIMALS),
+        }
         components.append(parts)
+        if same_answer(value, pool.answer):
+            correct.append(index)
+            rewards.append(1.0)
+        else:
+            rewards.append(_reward_of_wrong(parts, weight_of))
     return RewardedPool.of(pool, rewards=rewards, components=components, correct=correct)
 
 
@@ -95,30 +99,22 @@ def _parsed(program: str | None) -> Program | None:
         return None
 
 
-def operation_names(program: Program | None) -> Counter[str]:
-    """How often each operation occurs in a program; empty for None.
-
-    >>> operation_names(parse("subtract(5829, 5735), divide(#0, 5735)"))
-    Counter({'subtract': 1, 'divide': 1})
-    """
+def _operations(program: Program | None) -> Counter[str]:
+    """How often each operation occurs in a program; empty for None."""
     return Counter() if program is None else Counter([step.operation for step in program.steps])
 
 
 def closeness(value: Answer | None, gold: Answer) -> float:
     """How near a value is to gold, in [0, 1]: 1 when they are the same, 0.5 at a relative difference of 1.
 
-    The formula is at the top of this file; its floor under |gold| is the resolution of an answer, for a gold of 0.
-
     >>> closeness(63.7, 127.4), closeness(-127.4, 127.4), closeness("yes", 1.0)
     (0.6666666666666666, 0.3333333333333333, 0.0)
     """
-    if value is None:
-        return 0.0
     if same_answer(value, gold):
         return 1.0
-    if isinstance(value, str) or isinstance(gold, str):
+    if value is None or isinstance(value, str) or isinstance(gold, str):
         return 0.0
-    return 1.0 / (1.0 + abs(value - gold) / max(abs(gold), SMALLEST))
+    return 1.0 / (1.0 + abs(value - gold) / max(abs(gold), _SMALLEST_GOLD))
 
 
 def _checked_value(candidate: Candidate, program: Program | None, table: list[list[str]], index: int) -> Answer | None:
@@ -134,17 +130,6 @@ def _checked_value(candidate: Candidate, program: Program | None, table: list[li
     return executed
 
 
-def _components(
-    value: Answer | None, gold: Answer, operations: Counter[str], gold_operations: Counter[str]
-) -> dict[str, float]:
-    parts = {
-        "execution": 0.0 if value is None else 1.0,
-        "closeness": closeness(value, gold),
-        "operations": _dice(operations, gold_operations),
-    }
-    return {name: round(part, STORED_DECIMALS) for name, part in parts.items()}
-
-
 def _dice(first: Counter[str], second: Counter[str]) -> float:
     """Sørensen-Dice coefficient of two multisets; 0 where one of them is empty."""
     if not first or not second:
@@ -153,10 +138,8 @@ def _dice(first: Counter[str], second: Counter[str]) -> float:
     return 2.0 * shared / (first.total() + second.total())
 
 
-def _reward(parts: dict[str, float], is_correct: bool, weight_of: dict[str, float]) -> float:
-    if is_correct:
-        return 1.0
+def _reward_of_wrong(parts: dict[str, float], weight_of: dict[str, float]) -> float:
     if parts["execution"] == 0.0:
         return 0.0
     mean = sum(weight_of[name] * part for name, part in parts.items()) / sum(weight_of.values())
-    return round(WRONG_AT_MOST * min(mean, 1.0), STORED_DECIMALS)
+    return round(_HIGHEST_WRONG * min(mean, 1.0), _DECIMALS)

@@ -85,11 +85,8 @@ def drop_step(program: Program, page: Page, rng: random.Random) -> Program | Non
         references = [referenced_step(argument) for argument in step.arguments if is_reference(argument)]
         return _needed(program.steps, rng.choice(references)) if references else None
     instead = rng.choice(step.arguments)
-    steps = [
-        later if later.operation in TABLE_OPERATIONS else with_arguments(later, {reference(dropped): instead})
-        for later in program.steps
-    ]
-    return _needed(tuple(steps), len(steps) - 1)
+    steps = tuple(with_arguments(later, {reference(dropped): instead}) for later in program.steps)
+    return _needed(steps, len(steps) - 1)
 
 
 def add_step(program: Program, page: Page, rng: random.Random) -> Program | None:
@@ -176,9 +173,4 @@ def _needed(steps: tuple[Step, ...], last: int) -> Program:
             needed.update(referenced_step(text) for text in steps[index].arguments if is_reference(text))
     kept = sorted(needed)
     numbers = {reference(old): reference(new) for new, old in enumerate(kept)}
-    return Program(
-        tuple(
-            steps[index] if steps[index].operation in TABLE_OPERATIONS else with_arguments(steps[index], numbers)
-            for index in kept
-        )
-    )
+    return Program(tuple(with_arguments(steps[index], numbers) for index in kept))

@@ -48,11 +48,7 @@ def value_of(program: str | Program, table: Sequence[Sequence[str]]) -> Value:
 
 
 def answer_key(answer: Answer | None) -> float | str | None:
-    """What equal answers share: the number at the 5 decimals of the official evaluator, "yes" or "no", None for none.
-
-    >>> answer_key(0.1234567), answer_key("yes")
-    (0.12346, 'yes')
-    """
+    """The same for equal answers: a number at the official evaluator's 5 decimals, "yes", "no" or None."""
     return round(answer, DECIMALS) if isinstance(answer, float) else answer
 
 
@@ -65,10 +61,10 @@ def same_answer(first: Answer | None, second: Answer | None) -> bool:
 
 
 def read_answer(value: float | str) -> Answer:
-    """The answer that a number or a text stands for; ValueError, with the reason, when it stands for none.
+    """The answer in a number or a text; ValueError, with the reason, where there is none.
 
-    Percentages are fractions and scale words are left out, because FinQA's answers are so: fractions, and numbers in
-    the unit of their page. Brackets mean a negative number. Any other word makes a text unreadable.
+    As in FinQA's answers, percentages are fractions and scale words are left out. Brackets mean a negative number. Any
+    other word makes a text unreadable.
 
     >>> [read_answer(text) for text in ("Yes", "12.5%", "$ 1,200", "(32)", "$ -4.5 million", "1.2e3")]
     ['yes', 0.125, 1200.0, -32.0, -4.5, 1200.0]
@@ -78,7 +74,7 @@ def read_answer(value: float | str) -> Answer:
             raise ValueError(f"answer: {value} is no finite number")
         return float(value)
     plain = " ".join(value.lower().replace("\u2212", "-").replace("$", " ", 1).split()).removesuffix(".")
-    if plain == "yes" or plain == "no":
+    if plain in ("yes", "no"):
         return "yes" if plain == "yes" else "no"
     match = _WRITTEN_NUMBER.fullmatch(plain) if len(plain) <= _LONGEST_ANSWER else None
     number = None if match is None else _written_number(match)
@@ -103,10 +99,7 @@ def _written_number(match: re.Match[str]) -> float | None:
 
 
 def read_completed_answer(value: Any) -> Answer | None:
-    """The answer in a model's completion, a text read as a table cell is; None for null and blanks.
-
-    Raises ValueError, with the reason, for anything else.
-    """
+    """The answer in a completion, texts read as table cells; None for null and blanks; ValueError for others."""
     if isinstance(value, str):
         plain = value.strip().lower()
         if plain in ("yes", "no"):
@@ -122,10 +115,7 @@ def read_completed_answer(value: Any) -> Answer | None:
 
 
 def read_exe_ans(value: Any) -> float | str | None:
-    """`exe_ans` of an official file: a finite float, "yes" or "no"; texts of numbers count as numbers.
-
-    None for null and blanks; raises ValueError for anything else.
-    """
+    """`exe_ans` of an official file, texts read as Python floats; None for null and blanks; ValueError for others."""
     if isinstance(value, str):
         value = value.strip().lower() or None
     if value is None or value in ("yes", "no"):

@@ -16,6 +16,7 @@ from finrank.errors import UserError
 from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
 from finrank.records import Question
 from finrank.sampling.journal import Journal
+from finrank.seeds import seed_of
 from finrank.store import sha256, versions
 
 
@@ -205,5 +206,4 @@ def _machine(base_model: str | None) -> dict[str, Any]:
 
 def _seed_of(seed: int, identifier: str, request: int) -> int:
     """The seed of a request, from 0 to 2^31 - 1, which every server takes."""
-    digest = hashlib.sha256(f"{seed}\x1f{identifier}\x1f{request}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    return seed_of(seed, identifier, request) >> 33

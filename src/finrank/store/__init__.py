@@ -1,36 +1,20 @@
-"""Bytes on disk: stage directories, JSON lines, large JSON lists, files that survive a kill. Nothing of finance."""
+"""Bytes on disk: stage directories, JSON lines, large JSON lists, files that survive a kill. Nothing of finance.
 
-from finrank.errors import UserError
-from finrank.store.json_lines import BadLine, describe
-from finrank.store.stage_dir import (
-    MANIFEST,
-    REJECTS,
-    SPLITS,
-    StageWriter,
-    available_splits,
-    load_records,
-    publish,
-    read_records,
-    sha256,
-    split_files,
-    versions,
-    write_json,
-)
+A name imported `as` itself is exported.
+"""
 
-__all__ = [
-    "MANIFEST",
-    "REJECTS",
-    "SPLITS",
-    "BadLine",
-    "StageWriter",
-    "UserError",
-    "available_splits",
-    "describe",
-    "load_records",
-    "publish",
-    "read_records",
-    "sha256",
-    "split_files",
-    "versions",
-    "write_json",
-]
+from finrank.errors import UserError as UserError
+from finrank.store.json_lines import BadLine as BadLine
+from finrank.store.json_lines import describe as describe
+from finrank.store.stage_dir import MANIFEST as MANIFEST
+from finrank.store.stage_dir import REJECTS as REJECTS
+from finrank.store.stage_dir import SPLITS as SPLITS
+from finrank.store.stage_dir import StageWriter as StageWriter
+from finrank.store.stage_dir import available_splits as available_splits
+from finrank.store.stage_dir import load_records as load_records
+from finrank.store.stage_dir import publish as publish
+from finrank.store.stage_dir import read_records as read_records
+from finrank.store.stage_dir import sha256 as sha256
+from finrank.store.stage_dir import split_files as split_files
+from finrank.store.stage_dir import versions as versions
+from finrank.store.stage_dir import write_json as write_json

@@ -143,7 +143,7 @@ def _integer(digits: str) -> int | float:
 
 
 def id_of(value: Any) -> str | None:
-    """The id of a JSON object, None where it has no text for one; characters that no file can hold are replaced."""
+    """The id of a JSON object if it is a text, else None; characters that no file can hold are replaced."""
     identifier = value.get("id") if isinstance(value, dict) else None
     return identifier.encode("utf-8", "replace").decode() if isinstance(identifier, str) else None
 
@@ -172,12 +172,9 @@ def describe(error: ValidationError) -> str:
     >>> # "answer: Input should be 'yes' or 'no'; table.1: Input should be a valid list"
     """
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    faults = [f"{_where(fault['loc'])}: {fault['msg']}" for fault in details[:3]]
+    places = [shorten(".".join(map(str, fault["loc"])), 100) or "record" for fault in details[:3]]
+    faults = [f"{place}: {fault['msg']}" for place, fault in zip(places, details, strict=False)]
     return "; ".join(faults) + (f" (and {len(details) - 3} more)" if len(details) > 3 else "")
-
-
-def _where(location: tuple[str | int, ...]) -> str:
-    return shorten(".".join(str(part) for part in location), 100) or "record"
 
 
 def shorten(text: str, limit: int) -> str:

@@ -33,11 +33,7 @@ MANIFEST = "manifest.json"
 
 
 def available_splits(directory: Path, expected: str | None = None) -> list[str]:
-    """Names of the split files in a stage directory, in the order of `SPLITS`.
-
-    Raises UserError when there are none; `expected` is the documented folder that this one replaces, such as
-    "finqa_candidates", for the commands in the message.
-    """
+    """Names of the split files in a stage directory, in the order of `SPLITS`; UserError where there are none."""
     splits = [split for split in SPLITS if (directory / f"{split}.jsonl").is_file()]
     if not splits:
         raise missing_data(directory, expected)
@@ -45,9 +41,9 @@ def available_splits(directory: Path, expected: str | None = None) -> list[str]:
 
 
 def split_files(directory: Path, wanted: Collection[str] = (), expected: str | None = None) -> dict[str, Path]:
-    """The files of a stage directory by split, in the order of `SPLITS`; only those of the wanted splits, if any.
+    """The files of a stage directory by split; of the wanted splits alone, if any are named.
 
-    Raises UserError, naming the splits that exist, when a wanted one is missing, else as `available_splits`.
+    Raises UserError, naming the splits that exist, when a wanted one is missing; else as `available_splits`.
     """
     splits = available_splits(directory, expected)
     for split in wanted:
@@ -57,19 +53,16 @@ def split_files(directory: Path, wanted: Collection[str] = (), expected: str | N
 
 
 def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine]:
-    """Stream a JSONL file: for each line a record, or a `BadLine` that says what is wrong with it.
-
-    Blank lines are skipped. Raises UserError when the file is missing.
-    """
+    """Stream a JSONL file: for each line that is not blank a record, or what is wrong; UserError without a file."""
     if not path.is_file():
         raise missing_data(path.parent)
     return (read_record(line, model) for line in read_lines(path))
 
 
 def load_records(path: Path, model: type[RecordT]) -> list[RecordT]:
-    """All records of a JSONL file; the first bad line raises UserError with file, line and reason.
+    """All records of a JSONL file, for readers that cannot leave any out.
 
-    For readers that cannot leave records out (training, evaluation); stages stream with `read_records`.
+    The first bad line raises UserError with file, line, id and reason.
     """
     records: list[RecordT] = []
     for record in read_records(path, model):
@@ -107,9 +100,8 @@ def write_json(path: Path, value: Any) -> None:
 class StageWriter(Generic[RecordT]):
     """Writes one stage directory; use as a context manager.
 
-    Records go to the split's file as they come, rejected ones to `rejects.jsonl`. Leaving the block without an error
-    writes the manifest and renames the directory into place, replacing an earlier result of a stage. After an error
-    everything written is removed, and an earlier result stays.
+    Leaving the block without an error writes the manifest and renames the directory into place, replacing an earlier
+    result of a stage. After an error everything written is removed, and an earlier result stays.
 
     >>> with StageWriter(Path("out"), stage="prepare", arguments={}, seed=0, inputs=[]) as out:  # doctest: +SKIP
     ...     out.write("train", record)

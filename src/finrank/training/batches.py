@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.scoring import cost, cut_into_passes
+from finrank.seeds import seeded_random
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,6 @@ class PoolDataset(Dataset[TrainingPool]):
         seeded_random(self.seed, self.epoch, item.pool.id).shuffle(order)
         shuffled = replace(item.pool, candidates=[item.pool.candidates[old] for old in order])
         return TrainingPool(shuffled, [new for new, old in enumerate(order) if old in item.correct], order)
-
-
-def seeded_random(*key: object) -> random.Random:
-    """A random generator that depends on the key alone."""
-    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
-    return random.Random(int.from_bytes(digest[:8], "big"))
 
 
 class LengthBucketSampler(Sampler[int]):

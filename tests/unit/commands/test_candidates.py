@@ -1,4 +1,4 @@
-"""Stage 02: pools from questions, rejects, the manifest, the same bytes for the same seed."""
+"""Stage 02: pools, rejects, the manifest, and the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -9,24 +9,17 @@ import pytest
 
 from finrank.commands.candidates import candidates
 from finrank.errors import UserError
-from finrank.records import Pool, Question
+from finrank.records import Pool
 from finrank.store import REJECTS, load_records
+from tests.helpers.questions import CHANGE, make_question
 
-TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"], ["costs", "$ 310", "$ 290"]]
-
-
-def _question(name: str, program: str | None, answer: float | str | None) -> Question:
-    return Question(
-        id=name, page="p", question="?", table=TABLE, text=["we paid 40 of 50 ."], program=program, answer=answer
-    )
-
-
+UNKNOWN = make_question("unknown", None, answer=3.0)
 QUESTIONS = [
-    _question("change", "subtract(5829, 5735), divide(#0, 5735)", 0.01639),
-    _question("ratio", "divide(310, 290)", 1.06897),
-    _question("unknown", None, 3.0),
-    _question("wrong", "divide(310, 290)", 5.0),
-    _question("greater", "greater(310, 290)", "yes"),
+    make_question("change", CHANGE),
+    make_question("ratio", "divide(310, 290)", answer=1.06897),
+    UNKNOWN,
+    make_question("wrong", "divide(310, 290)", answer=5.0),
+    make_question("greater", "greater(310, 290)", answer="yes"),
 ]
 
 
@@ -89,7 +82,7 @@ def test_same_seed_same_bytes_and_no_pool_depends_on_its_neighbours(processed: P
 
 
 def test_smaller_pools_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bare = Question(id="bare", page="p", question="?", table=[], text=[], program="greater(5, 4)", answer="yes")
+    bare = make_question("bare", "greater(5, 4)", answer="yes", table=[], text=[])
     (tmp_path / "dev.jsonl").write_text(bare.model_dump_json() + "\n")
     candidates(tmp_path, tmp_path / "pools", num_candidates=40, corruption_rate=0.0)
     assert "1 pools have fewer than 40 candidates" in capsys.readouterr().err
@@ -104,6 +97,9 @@ def test_smaller_pools_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ({"corruption_rate": 1.0}, "corruption_rate is 1.0"),
         ({"corruption_rate": -0.1}, "corruption_rate is -0.1"),
         ({"corruption_rate": float("nan")}, "corruption_rate is nan"),
+        ({"failing_share": 1.0}, "failing_share is 1.0"),
+        ({"train_pools": 0}, "train_pools is 0"),
+        ({"workers": -1}, "workers is -1"),
     ],
 )
 def test_settings_out_of_range(processed: Path, tmp_path: Path, settings: dict, named: str) -> None:
@@ -128,11 +124,9 @@ def test_further_train_pools_have_other_wrong_candidates_and_leave_the_first_as_
     assert [more[pool.id] for pool in first] == first
     programs = [{candidate.program for candidate in more[name].candidates} for name in ("change", "change#2")]
     assert programs[0] != programs[1]
-    assert "subtract(5829, 5735), divide(#0, 5735)" in programs[0] & programs[1]
+    assert CHANGE in programs[0] & programs[1]
     assert len(load_records(tmp_path / "three" / "dev.jsonl", Pool)) == 1
     assert _rejects(tmp_path / "three") == _rejects(tmp_path / "one")
-    with pytest.raises(UserError, match="train_pools is 0"):
-        candidates(processed, tmp_path / "none", train_pools=0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9])
@@ -142,19 +136,9 @@ def test_the_share_that_fails_is_as_asked(share: float, processed: Path, tmp_pat
     assert failing == 0.0 if share == 0.0 else failing > 0.5
 
 
-def test_a_share_out_of_range_is_refused(processed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="failing_share"):
-        candidates(processed, tmp_path / "pools", failing_share=1.0)
-
-
 def test_a_folder_that_gives_no_pool_is_refused(processed: Path, tmp_path: Path) -> None:
     (processed / "train.jsonl").write_text("")
-    (processed / "dev.jsonl").write_text(_question("unknown", None, 3.0).model_dump_json() + "\n")
+    (processed / "dev.jsonl").write_text(UNKNOWN.model_dump_json() + "\n")
     with pytest.raises(UserError, match=r"no pool could be made .*1 no program"):
         candidates(processed, tmp_path / "pools")
     assert not (tmp_path / "pools").exists()
-
-
-def test_a_wrong_number_of_workers_is_refused(processed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="workers"):
-        candidates(processed, tmp_path / "pools", workers=-1)

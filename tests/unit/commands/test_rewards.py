@@ -1,4 +1,4 @@
-"""Stage 03 on small directories: what is written, what is rejected, what is said."""
+"""Stage 03 on small directories: output, rejects, messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from finrank.commands.rewards import reward_bin, rewards
 from finrank.errors import UserError
 from finrank.records import Candidate, Pool, RewardedPool
 from finrank.store import load_records
+from tests.helpers.questions import make_question
 
 GOLD = Candidate(program="divide(637, const_5)", answer=127.4, origin="gold")
 WRONG = Candidate(program="divide(637, const_10)", answer=63.7, origin="corrupted", edits=["operand"])
@@ -19,16 +20,8 @@ LYING = Candidate(program="divide(637, const_10)", answer=127.4, origin="importe
 
 
 def pool(identifier: str, *candidates: Candidate, answer: float | None = 127.4) -> Pool:
-    return Pool(
-        id=identifier,
-        page="V/2008/page_17.pdf",
-        question="what is revenue over five ?",
-        table=[["", "2008"], ["revenue", "$ 637"]],
-        text=["a sentence ."],
-        program="divide(637, const_5)",
-        answer=answer,
-        candidates=list(candidates),
-    )
+    question = make_question(identifier, "divide(637, const_5)", answer=answer)
+    return Pool.of(question, candidates=list(candidates))
 
 
 @pytest.fixture

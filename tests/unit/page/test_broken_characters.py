@@ -1,4 +1,4 @@
-"""Codes of lost characters, told from years."""
+"""Codes of lost characters, as distinct from years."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def test_a_dash_among_amounts_is_found(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", ["2014.5", "12014", "$ 2,014", "2018", "march 2014", "-", ""])
-def test_other_cells_are_no_dashes(cell: str) -> None:
+def test_other_cells_are_not_dashes(cell: str) -> None:
     assert dash_cells([["", "2008"], ["notes", cell], ["bonds", "12"]]) == []
 
 
-def test_years_in_a_column_of_years_are_no_dashes() -> None:
-    assert dash_cells([["", "expires"], ["a", "2014"], ["b", "2022 ( 2 )"], ["c", "n/a"], ["d", "2019"]]) == []
-
-
-def test_one_number_that_looks_like_a_year_makes_no_column_of_years() -> None:
-    assert dash_cells([["", "2003"], ["a", "2014"], ["b", "1912"], ["c", "2844"], ["d", "5137"]]) == [(1, 1)]
-
-
-def test_header_and_labels_are_no_cells() -> None:
-    assert dash_cells([["2014", "2014"], ["2014", "5"]]) == []
-    assert dash_cells([]) == []
+@pytest.mark.parametrize(
+    ("table", "dashes"),
+    [
+        ([["", "expires"], ["a", "2014"], ["b", "2022 ( 2 )"], ["c", "n/a"], ["d", "2019"]], []),  # a column of years
+        ([["", "2003"], ["a", "2014"], ["b", "1912"], ["c", "2844"], ["d", "5137"]], [(1, 1)]),  # but for one number
+        ([["2014", "2014"], ["2014", "5"]], []),  # header and labels
+        ([], []),
+    ],
+)
+def test_a_column_decides_what_a_bare_code_is(table: list[list[str]], dashes: list[tuple[int, int]]) -> None:
+    assert dash_cells(table) == dashes

@@ -51,15 +51,8 @@ def test_rows_that_a_table_operation_can_read(page: Page) -> None:
 def test_an_operand_has_places_and_a_kind(page: Page) -> None:
     assert page.places("32") == page.places("-32") == [Cell(2, 1)]
     assert page.places("1.6") == [Cell(1, 3)]
-    assert [page.kind(text) for text in ("5829", "1.6", "1.6%", "2009", "1999", "22", "77")] == [
-        "number",
-        "percent",
-        "percent",
-        "year",
-        "year",
-        "percent",
-        "number",
-    ]
+    kinds = {text: page.kind(text) for text in ("5829", "77", "1.6", "1.6%", "22", "2009", "1999")}
+    assert list(kinds.values()) == ["number"] * 2 + ["percent"] * 3 + ["year"] * 2
 
 
 def test_a_number_is_written_in_the_operand_s_manner(page: Page) -> None:

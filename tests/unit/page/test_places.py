@@ -1,4 +1,4 @@
-"""Where on a page a program's numbers stand."""
+"""The places of a program's numbers on a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completions: what a generator writes is read whatever stands around it; what cannot be read says why."""
+"""Completions are read whatever surrounds them; one that cannot be read says why."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from finrank.pools.completion import (
     write_completion,
     write_messages,
 )
-from finrank.programs import CONSTANTS, OPERATIONS, ProgramError, is_constant, operands, parse
+from finrank.programs import CONSTANTS, OPERATIONS, operands, parse
 from finrank.records import Answer, Candidate, Pool, Question
 from finrank.store.json_lines import encode
+from tests.helpers.questions import finqa_questions
 
 PROGRAM = "subtract(5829, 5735), divide(#0, 5735)"
 EXAMPLE = "subtract(83617, 79254), divide(#0, 79254)"
@@ -58,15 +59,7 @@ def test_the_first_object_with_a_program_or_an_answer_counts() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "value"),
-    [
-        ("7", 7.0),
-        ("-0.5", -0.5),
-        ('"Yes"', "yes"),
-        ('" no "', "no"),
-        ('"$ 1,200"', 1200.0),
-        ('"12%"', 0.12),
-        ("1e3", 1e3),
-    ],
+    [("7", 7.0), ("-0.5", -0.5), ('"Yes"', "yes"), ('" no "', "no"), ('"$ 1,200"', 1200.0), ('"12%"', 0.12)],
 )
 def test_answers_without_a_program(answer: str, value: Answer) -> None:
     for program in ("", ', "program": null', ', "program": "  "'):
@@ -78,7 +71,6 @@ def test_answers_without_a_program(answer: str, value: Answer) -> None:
     ("text", "reason"),
     [
         ("", "the completion is empty"),
-        (" \n", "the completion is empty"),
         ("subtract(5829, 5735)", "no JSON object in 'subtract"),
         (WRITTEN[:-10], "no JSON object in"),
         ('["add(1, 2)"]', "no JSON object in"),
@@ -135,9 +127,6 @@ def test_the_programs_value_counts_not_the_models_word() -> None:
     [
         ("divide(5, 0)", "step 0: divide: float division by zero"),
         ("add(1", "step 0: expected operation"),
-        ("5829 - 5735", "step 0: expected operation"),
-        ("table_sum(nothing, none)", "step 0: "),
-        ("multiply(nan, 1)", "the value is nan"),
         ("multiply(1e308, 1e308)", "the value is inf"),
     ],
 )
@@ -155,31 +144,11 @@ def test_the_example_of_the_instructions_is_right() -> None:
     assert all(name in INSTRUCTIONS for name in (*OPERATIONS, *CONSTANTS))
 
 
-def test_the_example_of_the_instructions_is_no_gold_program(finqa_dir: Path) -> None:
-    golds = [
-        row["qa"]["program"]
-        for split in ("train", "dev")
-        for row in json.loads((finqa_dir / f"{split}.json").read_text(encoding="utf-8"))
-        if row["qa"].get("program")
-    ]
-    assert len(golds) > 1000
-    example = read_completion(INSTRUCTIONS).program
-    assert example is not None
-    assert [gold for gold in golds if shares_numbers(gold, example)] == []
-    assert shares_numbers("divide(83617, 79254)", EXAMPLE)
-    assert not shares_numbers("divide(83617, const_100)", EXAMPLE)
-    assert shares_numbers(golds[0], golds[0])
-
-
-def shares_numbers(gold: str, example: str) -> bool:
-    """Whether the numbers of the example, constants aside, are all numbers of the gold program."""
-    try:
-        numbers = set(operands(parse(gold)))
-    except ProgramError:
-        return False
-    own = {number for number in operands(parse(example)) if not is_constant(number)}
-    assert own
-    return own <= numbers
+def test_the_example_of_the_instructions_is_not_a_gold_program(finqa_dir: Path) -> None:
+    questions = [question for split in ("train", "dev") for question in finqa_questions(finqa_dir / f"{split}.json")]
+    assert len(questions) > 1000
+    example = set(operands(parse(EXAMPLE)))
+    assert [question.id for question in questions if example <= set(operands(parse(question.program or "")))] == []
 
 
 def test_messages_hold_page_and_question_and_nothing_of_the_gold() -> None:

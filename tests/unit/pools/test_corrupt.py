@@ -1,4 +1,4 @@
-"""Edits, each by its name, and how many of them a corrupted program gets."""
+"""Each edit by its name, and the number of edits of a corrupted program."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.helpers.questions import CHANGE, PAGE, TABLE, draft_of, gold_draft, s
 
 
 def every(name: str, text: str) -> set[str]:
-    """Everything that an edit makes of a program."""
+    """All programs that an edit makes of a program."""
     edited = (EDITS[name][0](parse(text), PAGE, random.Random(seed)) for seed in range(600))
     return {str(program) for program in edited if program is not None}
 
 
 @pytest.mark.parametrize(
-    ("name", "program", "some"),
+    ("name", "program", "edited"),
     [
         ("operand", "divide(5829, 5735)", "divide(5100, 5735)"),
         ("operand", "divide(310, 5735)", "divide(5829, 5735)"),
@@ -53,9 +53,9 @@ def every(name: str, text: str) -> set[str]:
         ("scale", "divide(5829, 5735)", "divide(5829, 5735), multiply(#0, const_100)"),
     ],
 )
-def test_an_edit_makes_this(name: str, program: str, some: str) -> None:
+def test_an_edit_makes_this(name: str, program: str, edited: str) -> None:
     made = every(name, program)
-    assert some in made
+    assert edited in made
     assert program not in made
 
 
@@ -99,7 +99,7 @@ def test_each_edit_has_a_test() -> None:
 
 
 def corrupted(text: str, rate: float, seeds: int) -> list[Draft]:
-    """What so many seeds make of a program; each is a draft."""
+    """The corruptions of a program by so many seeds."""
     corruptor = small_corruptor()
     start = draft_of(corruptor, text)
     made = [corruptor.corrupt(start, random.Random(seed), rate) for seed in range(seeds)]
@@ -136,8 +136,8 @@ def test_the_same_seed_makes_the_same_whatever_was_made_before() -> None:
     used, fresh = small_corruptor(), small_corruptor()
     for seed in range(50):
         used.corrupt(draft_of(used, "add(31, 310), divide(#0, 290)"), random.Random(seed), 0.5)
-    made = [one.corrupt(draft_of(one, CHANGE), random.Random(7), 0.5) for one in (used, fresh)]
-    assert made[0] == made[1]
+    first, second = (page.corrupt(draft_of(page, CHANGE), random.Random(7), 0.5) for page in (used, fresh))
+    assert first == second
 
 
 def test_nothing_to_edit_makes_nothing() -> None:
@@ -172,7 +172,7 @@ def counts_of_shapes_and_years(programs: list[Program]) -> Counter[str]:
 
 
 def looks_like(made: Counter[str], gold: Counter[str]) -> bool:
-    """Whether gold's most common shapes are about as common, and years no more so."""
+    """True if gold's most common shapes are about as common, and years no more so."""
     common = [shape for shape, _ in gold.most_common(5) if shape != "years"][:4]
     return all(0.5 < made[shape] / gold[shape] < 2.0 for shape in common) and made["years"] <= 1.3 * gold["years"] + 5
 

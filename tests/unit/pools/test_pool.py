@@ -1,15 +1,13 @@
-"""Pools: values of their own, the gold at any position, the same pool for the same seed and question."""
+"""Pools: distinct values, gold at any position, the same pool for the same seed and question."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from finrank.pools import pool as pool_module
 from finrank.pools.corrupt import EDITS
 from finrank.pools.fit_likeness import fit
 from finrank.pools.likeness import Likeness
@@ -26,32 +24,32 @@ def build(question: Question, likeness: Likeness | None = None, **settings: Any)
 
 def faults(pool: Pool) -> list[str]:
     """The promises of a pool that do not hold."""
-    found = []
+    broken = []
     gold = [candidate for candidate in pool.candidates if candidate.origin == "gold"]
     if len(gold) != 1 or gold[0].edits or gold[0].answer != pool.answer:
-        found.append("not one gold")
+        broken.append("not one gold")
     values = [answer_key(candidate.answer) for candidate in pool.candidates if candidate.answer is not None]
     if len(set(values)) < len(values):
-        found.append("a value twice")
+        broken.append("a value twice")
     for candidate in pool.candidates:
         if candidate.origin == "corrupted" and not set(candidate.edits[:1]) <= {*EDITS, "refill"}:
-            found.append("no known edit first")
+            broken.append("no known edit first")
         if candidate.origin == "corrupted" and not candidate.edits:
-            found.append("no edits")
+            broken.append("no edits")
         if (candidate.answer is None) != (candidate.error is not None):
-            found.append("a value and an error, or neither")
+            broken.append("a value and an error, or neither")
         if (candidate.answer is None) != (candidate.edits[-1:] == ["break"]) or "break" in candidate.edits[:-1]:
-            found.append("break is not last in the edits of what fails")
+            broken.append("break is not last in the edits of what fails")
         if value_of(candidate.program or "", pool.table).answer != candidate.answer:
-            found.append("a value that the program does not give")
-    return found
+            broken.append("a value that the program does not give")
+    return broken
 
 
-@pytest.mark.parametrize("num_candidates", [2, 3, 5, 8, 16, 32])
+@pytest.mark.parametrize("num_candidates", [2, 3, 8, 32])
 @pytest.mark.parametrize("failing_share", [0.0, 0.3])
-def test_a_pool_holds_what_it_promises(num_candidates: int, failing_share: float) -> None:
-    for seed in range(5):
-        pool = build(make_question(), num_candidates=num_candidates, failing_share=failing_share, seed=seed)
+def test_a_pool_holds_what_it_promises(sample: Questions, num_candidates: int, failing_share: float) -> None:
+    for seed, question in enumerate([*[make_question()] * 5, *sample.dev[:15]]):
+        pool = build(question, num_candidates=num_candidates, failing_share=failing_share, seed=seed)
         assert len(pool.candidates) == num_candidates
         assert faults(pool) == []
 
@@ -74,14 +72,6 @@ def test_broken_promises_would_be_noticed() -> None:
         assert fault in " ".join(faults(pool.model_copy(update={"candidates": candidates}))), fault
 
 
-@pytest.mark.parametrize("num_candidates", [2, 8, 32])
-def test_sample_pools_hold_what_they_promise(sample: Questions, num_candidates: int) -> None:
-    for question in sample.dev[:40]:
-        pool = build(question, num_candidates=num_candidates, failing_share=0.1)
-        assert faults(pool) == []
-        assert len(pool.candidates) == num_candidates
-
-
 def test_real_pools_hold_what_they_promise(finqa_dev: list[Question]) -> None:
     pools = [build(question, failing_share=0.1) for question in finqa_dev[::6]]
     assert [fault for pool in pools for fault in faults(pool)] == []
@@ -89,27 +79,21 @@ def test_real_pools_hold_what_they_promise(finqa_dev: list[Question]) -> None:
     assert sum(len(pool.candidates) == N for pool in pools) >= 0.98 * len(pools)
 
 
-def gold_positions(count: int) -> Counter[int]:
-    pools = (build(make_question(f"question {number}")) for number in range(count))
-    return Counter([candidate.origin for candidate in pool.candidates].index("gold") for pool in pools)
+def test_the_position_of_the_gold_is_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chi_square(count: int) -> float:
+        pools = (build(make_question(f"question {number}")) for number in range(count))
+        positions = Counter([candidate.origin for candidate in pool.candidates].index("gold") for pool in pools)
+        return sum((positions[position] - count / N) ** 2 / (count / N) for position in range(N))
 
-
-def test_the_position_of_the_gold_is_uniform() -> None:
-    places = gold_positions(320)
-    assert sum((places[place] - 40) ** 2 / 40 for place in range(N)) < CHI_SQUARE_7
-
-
-def test_a_gold_left_in_its_place_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chi_square(320) < CHI_SQUARE_7
     monkeypatch.setattr(random.Random, "shuffle", lambda self, items: None)
-    places = gold_positions(80)
-    assert sum((places[place] - 10) ** 2 / 10 for place in range(N)) > CHI_SQUARE_7
-
-
-def programs(pool: Pool) -> set[str | None]:
-    return {candidate.program for candidate in pool.candidates}
+    assert chi_square(80) > CHI_SQUARE_7  # gold left in its place would be noticed
 
 
 def test_same_seed_same_pool_other_seed_other_programs() -> None:
+    def programs(pool: Pool) -> set[str | None]:
+        return {candidate.program for candidate in pool.candidates}
+
     pool = build(make_question())
     assert pool == build(make_question())
     assert programs(pool) != programs(build(make_question(), seed=1))
@@ -122,42 +106,22 @@ def test_the_likeness_decides_what_is_made(sample: Questions) -> None:
     assert build(question) != build(question, likeness=Likeness(weights={("steps", 1): -9.0, ("steps", 2): -9.0}))
 
 
-def in_two_orders(questions: list[Question], likeness: Likeness) -> tuple[list[Pool], list[Pool]]:
-    forwards = [build(question, likeness=likeness) for question in questions]
-    backwards = [build(question, likeness=likeness) for question in reversed(questions)]
-    return forwards, backwards[::-1]
-
-
 def test_a_pool_does_not_depend_on_those_made_before(sample: Questions) -> None:
     """One likeness serves all questions: what it remembers of one must not reach another."""
     likeness = fit(sample.train[:60], RATE, seed=0)
-    forwards, backwards = in_two_orders(sample.dev[:25], likeness)
-    assert forwards == backwards
+    questions = sample.dev[:25]
+    forwards = [build(question, likeness) for question in questions]
+    assert forwards == [build(question, likeness) for question in reversed(questions)][::-1]
     alone = Likeness(shapes=dict(likeness.shapes), weights=dict(likeness.weights))
-    assert build(sample.dev[24], likeness=alone) == forwards[24]
+    assert build(questions[24], alone) == forwards[24]
 
 
-def test_a_generator_shared_by_all_questions_would_be_noticed(
-    sample: Questions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shared = random.Random(0)
-    monkeypatch.setattr(pool_module, "random", SimpleNamespace(Random=lambda seed: shared))
-    forwards, backwards = in_two_orders(sample.dev[:5], Likeness())
-    assert forwards != backwards
-
-
-def wrong_candidates_failing(questions: list[Question], failing_share: float) -> float:
-    pools = [build(question, failing_share=failing_share) for question in questions]
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_the_share_of_failing_candidates_is_as_asked(sample: Questions, share: float) -> None:
+    pools = [build(question, failing_share=share) for question in sample.dev[:100]]
     wrong = [candidate for pool in pools for candidate in pool.candidates if candidate.origin != "gold"]
-    return sum(candidate.answer is None for candidate in wrong) / len(wrong)
-
-
-def test_the_share_of_failing_candidates_is_as_asked(sample: Questions) -> None:
-    questions = sample.dev[:100]
-    assert wrong_candidates_failing(questions, 0.0) == 0.0
     # 700 wrong candidates: the standard deviation of the share is 0.019.
-    assert wrong_candidates_failing(questions, 0.5) == pytest.approx(0.5, abs=0.08)
-    assert wrong_candidates_failing(questions[:20], 0.999) == pytest.approx(1.0, abs=0.02)
+    assert sum(candidate.answer is None for candidate in wrong) / len(wrong) == pytest.approx(share, abs=0.08 * share)
 
 
 def test_the_gold_text_is_written_like_the_others() -> None:
@@ -184,16 +148,13 @@ def test_gold_is_the_program_and_its_value() -> None:
         (make_question(program="multiply(1e300, 1e300)"), "the gold program does not execute"),
         (make_question(answer=0.5), "the gold program does not give the answer"),
         (make_question(answer="yes"), "the gold program does not give the answer"),
-        (
-            make_question(program="table_max(a, none)", table=[["a", "+0"]], text=[], answer=0.0),
-            "no wrong candidate could be made",
-        ),
+        (make_question(program="table_max(a, none)", table=[["a", "+0"]], text=[], answer=0.0), "no wrong candidate"),
     ],
 )
 def test_no_pool_says_why(question: Question, kind: str) -> None:
     with pytest.raises(NoPool) as caught:
         build(question, corruption_rate=0.0)
-    assert caught.value.kind == kind
+    assert caught.value.kind.startswith(kind)
     assert str(caught.value).startswith(kind)
 
 
@@ -212,7 +173,7 @@ def test_odd_pages_have_pools_too(table: list[list[str]]) -> None:
         assert faults(pool) == []
 
 
-def test_failing_candidates_are_no_twins() -> None:
+def test_failing_candidates_differ() -> None:
     for number in range(60):
         question = make_question(f"twins {number}", "divide(5829, 5735)", answer=1.01639)
         pool = build(question, failing_share=0.9)

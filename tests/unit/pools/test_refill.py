@@ -15,13 +15,13 @@ from tests.helpers.questions import CHANGE, PAGE
 
 
 def every(text: str, shape: str, page: Page = PAGE) -> set[str]:
-    """Everything that a refill makes of a program."""
+    """All programs that a refill makes of a program."""
     made = (refill(parse(text), page, random.Random(seed), shape) for seed in range(300))
     return {str(program) for program in made if program is not None}
 
 
 @pytest.mark.parametrize(
-    ("program", "shape", "some"),
+    ("program", "shape", "refilled"),
     [
         ("divide(5829, 5735)", "subtract(a, b), divide(#0, b)", CHANGE),
         ("divide(5829, 5735)", "subtract(a, b), divide(#0, b)", "subtract(5735, 5829), divide(#0, 5829)"),
@@ -34,8 +34,8 @@ def every(text: str, shape: str, page: Page = PAGE) -> set[str]:
         ("add(const_1, const_2)", "divide(const_100, a)", "divide(const_100, 5735)"),
     ],
 )
-def test_a_refill_makes_this(program: str, shape: str, some: str) -> None:
-    assert some in every(program, shape)
+def test_a_refill_makes_this(program: str, shape: str, refilled: str) -> None:
+    assert refilled in every(program, shape)
 
 
 @pytest.mark.parametrize("shape", list(FINQA_SHAPES))

@@ -1,10 +1,8 @@
-"""Rewards against values worked out by hand."""
+"""Rewards, compared with values worked out by hand."""
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from finrank.pools.rewards import RewardWeights, Unrewardable, closeness, reward_pool
-from finrank.records import Answer, Candidate, Pool
+from finrank.records import Answer, Candidate, Pool, Question
+from tests.helpers.questions import make_question
 
 TABLE = [["", "2008"], ["revenue", "$ 637"]]
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -22,21 +21,9 @@ def candidate(program: str | None, answer: Answer | None, error: str | None = No
     return Candidate(program=program, answer=answer, error=error, origin="corrupted")
 
 
-def pool(
-    *candidates: Candidate,
-    answer: Answer | None = 127.4,
-    program: str | None = "divide(637, const_5)",
-) -> Pool:
-    return Pool(
-        id="V/2008/page_17.pdf-1",
-        page="V/2008/page_17.pdf",
-        question="what is revenue over five ?",
-        table=TABLE,
-        text=[],
-        program=program,
-        answer=answer,
-        candidates=list(candidates),
-    )
+def pool(*candidates: Candidate, answer: Answer | None = 127.4, program: str | None = "divide(637, const_5)") -> Pool:
+    question = make_question(program=program, answer=answer, table=TABLE)
+    return Pool.of(question, candidates=list(candidates))
 
 
 GOLD = candidate("divide(637, const_5)", 127.4)
@@ -161,19 +148,7 @@ def test_a_wrong_answer_never_earns_more_than_half(values: list[float], gold: fl
         assert reward == 1.0 if index in rewarded.correct else 0.0 < reward <= 0.5
 
 
-def test_gold_of_the_real_data_has_reward_one(finqa_dir: Path) -> None:
-    examples = json.loads((finqa_dir / "dev.json").read_text(encoding="utf-8"))[:200]
-    for example in examples:
-        qa = example["qa"]
-        answer = qa["exe_ans"] if isinstance(qa["exe_ans"], str) else float(qa["exe_ans"])
-        record = Pool(
-            id=example["id"],
-            page=example["filename"],
-            question=qa["question"],
-            table=example["table"],
-            text=[],
-            program=qa["program"],
-            answer=answer,
-            candidates=[candidate(qa["program"], answer)],
-        )
-        assert reward_pool(record).rewards == [1.0], example["id"]
+def test_gold_of_the_real_data_has_reward_one(finqa_dev: list[Question]) -> None:
+    for question in finqa_dev[:200]:
+        record = Pool.of(question, candidates=[candidate(question.program, question.answer)])
+        assert reward_pool(record).rewards == [1.0], question.id

@@ -1,4 +1,4 @@
-"""Programs that fail on purpose."""
+"""Programs broken on purpose; the other edits are tested by name in test_corrupt."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def test_a_fault_that_does_no_harm_leaves_the_candidate_as_it_was() -> None:
     table = [["", "a", "b"], ["2008", "5829", "5735"]]
     program = parse("divide(5829, 5735)")
     faulty = [break_program(program, Page(table, []), random.Random(seed)) for seed in range(60)]
-    assert any(value_of(one, table).answer is not None for one in faulty)
+    assert any(value_of(program, table).answer is not None for program in faulty)
 
-    found = Counter[bool]()
+    counts = Counter[bool]()
     for number in range(40):
         question = make_question(f"q {number}", "divide(5829, 5735)", answer=1.01639, table=table, text=[])
         pool = build_pool(question, PoolSettings(3, corruption_rate=0.0, failing_share=0.99))
@@ -59,6 +59,5 @@ def test_a_fault_that_does_no_harm_leaves_the_candidate_as_it_was() -> None:
             fails = candidate.answer is None
             assert fails == (candidate.edits[-1:] == ["break"])
             assert value_of(candidate.program or "", table).answer == candidate.answer
-            found[fails] += candidate.origin == "corrupted"
-    assert found[True] > 0
-    assert found[False] > 0
+            counts[fails] += candidate.origin == "corrupted"
+    assert min(counts[True], counts[False]) > 0

@@ -1,4 +1,4 @@
-"""Whether two programs are the same calculation."""
+"""Equality of programs as calculations."""
 
 from __future__ import annotations
 

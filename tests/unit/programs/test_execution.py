@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from finrank.programs import Program, ProgramError, execute, parse
+from finrank.sources.made_up import generate
 
 TABLE = [
     ["( in millions )", "2008", "2007"],
@@ -169,3 +170,21 @@ def test_all_gold_programs_execute_to_their_answer(finqa_dir: Path) -> None:
         if execute(parse(example["qa"]["program"]), example["table"]) != example["qa"]["exe_ans"]
     ]
     assert not wrong
+
+
+def test_speed_of_execution_with_and_without_parsing() -> None:
+    """Floors several times below the speed of a slow core, in programs per second of processor time."""
+    examples = generate(train=150, dev=0, test=0)["train"] * 10
+    texts = [(example["qa"]["program"], example["table"]) for example in examples]
+    programs = [(parse(text), table) for text, table in texts]
+
+    def per_second(work: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(7):
+            begin = time.process_time()
+            work()
+            seconds.append(time.process_time() - begin)
+        return len(texts) / max(min(seconds), 1e-9)
+
+    assert per_second(lambda: [execute(*pair) for pair in programs]) > 100_000
+    assert per_second(lambda: [execute(parse(text), table) for text, table in texts]) > 30_000

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from finrank.errors import UserError
-from finrank.records import Pool, Question
-from finrank.store import BadLine, StageWriter, available_splits, load_records, read_records, sha256
+from finrank.records import Candidate, Pool, Question
+from finrank.store import BadLine, StageWriter, available_splits, load_records, read_records, sha256, split_files
 from finrank.store.json_lines import LONGEST_LINE
 
 QUESTION = Question(id="a", page="p", question="why ?", table=[["", "1"]], text=[], program="add(1, 2)", answer=3.0)
@@ -39,7 +39,7 @@ def test_a_stage_directory_accounts_for_everything(tmp_path: Path) -> None:
     assert load_records(tmp_path / "out" / "train.jsonl", Question) == [QUESTION]
 
 
-def test_an_error_leaves_what_stood_there_before(tmp_path: Path) -> None:
+def test_an_error_leaves_the_earlier_result(tmp_path: Path) -> None:
     with writer(tmp_path / "out") as out:
         out.write("train", QUESTION)
     before = (tmp_path / "out" / "train.jsonl").read_bytes()
@@ -78,7 +78,7 @@ def test_a_killed_stage_leaves_no_half_directory_and_runs_again(tmp_path: Path, 
     assert len(load_records(tmp_path / "out" / "train.jsonl", Question)) == 1
 
 
-def test_a_folder_that_is_no_stage_directory_is_never_replaced(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_stage_directory_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="not a stage directory"):
         writer(tmp_path)
@@ -128,6 +128,25 @@ def test_missing_data_names_the_folder_the_steps_and_the_commands(tmp_path: Path
     assert "python 03_build_rewards.py --input_dir" in text
 
 
+def test_the_files_of_a_stage_by_split_and_a_missing_split_names_those_that_exist(tmp_path: Path) -> None:
+    for split in ("dev", "train"):
+        (tmp_path / f"{split}.jsonl").touch()
+    assert list(split_files(tmp_path)) == ["train", "dev"]
+    assert split_files(tmp_path, ["dev"]) == {"dev": tmp_path / "dev.jsonl"}
+    with pytest.raises(UserError, match=r"no test\.jsonl; it has: train, dev"):
+        split_files(tmp_path, ["test"])
+
+
+def test_a_record_becomes_wider_and_narrower() -> None:
+    candidate = Candidate(program="add(1, 2)", answer=3.0, origin="gold")
+    pool = Pool.of(QUESTION, candidates=[candidate])
+    assert (pool.candidates, pool.program) == ([candidate], "add(1, 2)")
+    assert Question.of(pool) == QUESTION
+    assert Pool.of(pool, answer=4.0).answer == 4.0
+    with pytest.raises(ValueError, match="candidates"):
+        Pool.of(QUESTION, candidates=[])
+
+
 def test_a_record_of_the_wrong_stage_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text(QUESTION.model_dump_json() + "\n")
@@ -137,17 +156,17 @@ def test_a_record_of_the_wrong_stage_is_refused(tmp_path: Path) -> None:
 
 def test_texts_and_spaces_that_look_like_keys_are_read(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
-    odd = QUESTION.model_copy(update={"question": 'what is "page": in {"id" : 1} ?'})
-    spaced = odd.model_dump_json().replace('"page":', '"page" :', 1)
-    path.write_text(f"{odd.model_dump_json()}\n{spaced}\n")
-    assert load_records(path, Question) == [odd, odd]
+    question = QUESTION.model_copy(update={"question": 'what is "page": in {"id" : 1} ?'})
+    spaced = question.model_dump_json().replace('"page":', '"page" :', 1)
+    path.write_text(f"{question.model_dump_json()}\n{spaced}\n")
+    assert load_records(path, Question) == [question, question]
 
 
 def test_a_long_line_is_named_by_its_length_and_the_next_one_is_read(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     good = QUESTION.model_dump_json()
-    most = good.replace("why ?", "y" * (LONGEST_LINE - len(good) - 1 + len("why ?")))
-    path.write_text(f"{most}\n{most}y\n{good}\n{'y' * 3 * LONGEST_LINE}")
+    longest = good.replace("why ?", "y" * (LONGEST_LINE - len(good) - 1 + len("why ?")))
+    path.write_text(f"{longest}\n{longest}y\n{good}\n{'y' * 3 * LONGEST_LINE}")
     first, long, good_again, last = read_records(path, Question)
     assert isinstance(first, Question)
     assert isinstance(long, BadLine)

@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch.utils.data import Sampler
 
-from finrank.training.batches import PoolDataset, batches_by_length, seeded_random
+from finrank.seeds import seeded_random
+from finrank.training.batches import PoolDataset, batches_by_length
 from finrank.training.config import PPOSettings
 
 PerCandidate = dict[str, np.ndarray]
