@@ -1,4 +1,4 @@
-"""The `finrank` command: arguments and messages only; every command calls one stage.
+"""The `finrank` command: the table of commands, how errors are printed, and exit codes.
 
 The numbered scripts at the repository's root call `run_script` and take the same flags.
 """
@@ -12,20 +12,23 @@ from typing import NoReturn
 
 import typer
 
-from finrank import cli_sample, cli_use
 from finrank.commands.audit import audit
 from finrank.commands.candidates import candidates
 from finrank.commands.check import check
+from finrank.commands.doctor import doctor
 from finrank.commands.download import download
 from finrank.commands.evaluate import evaluate
 from finrank.commands.generation import generation
 from finrank.commands.import_predictions import import_predictions
 from finrank.commands.ppo import ppo
 from finrank.commands.prepare import prepare
+from finrank.commands.rank import rank
 from finrank.commands.report import report
 from finrank.commands.rewards import rewards
+from finrank.commands.sample import sample
 from finrank.commands.sample_data import sample_data
 from finrank.commands.score_predictions import score_predictions
+from finrank.commands.serve import serve
 from finrank.commands.sft import sft
 from finrank.errors import UserError
 
@@ -45,17 +48,17 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "sft": sft,
     "ppo": ppo,
     "generation": generation,
-    "sample": cli_sample.sample,
+    "sample": sample,
     "evaluate": evaluate,
     "report": report,
-    "rank": cli_use.rank,
-    "serve": cli_use.serve,
+    "rank": rank,
+    "serve": serve,
     "import": import_predictions,
     "score-predictions": score_predictions,
     "audit": audit,
     "sample-data": sample_data,
     "download": download,
-    "doctor": cli_use.doctor,
+    "doctor": doctor,
 }
 for name, command in COMMANDS.items():
     command.__annotations__.pop("return", None)  # Typer would evaluate it, and types of results are heavy to import
@@ -63,8 +66,8 @@ for name, command in COMMANDS.items():
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command; a `UserError` is printed without a traceback and exits with 2."""
-    # A terminated stage must clean up as an interrupted one does.
+    """Run a command and exit with its code: 0, or 2 after a `UserError`, whose text alone is printed."""
+    # A terminated command must clean up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(args=arguments)

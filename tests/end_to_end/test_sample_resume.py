@@ -1,4 +1,4 @@
-"""Sampling that was cut off goes on: nothing is asked for twice, and nothing of other settings is mixed in."""
+"""A sampling run that was killed resumes: nothing is asked for twice, and the pools are those of an unbroken run."""
 
 from __future__ import annotations
 
@@ -6,160 +6,37 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from finrank.errors import UserError
-from tests.helpers.endpoint_stub import Answer, Stub, error, serving
-from tests.helpers.sampling import asked_id, contents, good, pools, question, run, shorten_waits, write, write_data
+from tests.helpers.endpoint_stub import Answer, serving
+from tests.helpers.live_server import wait_until
+from tests.helpers.sampling import asked_id, contents, good, run, write_data
 
 
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_waits(monkeypatch)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_data(tmp_path / "data")
-
-
-RUN = """
-import sys
-from pathlib import Path
-from finrank.sampling import gather as sample
-from finrank.sampling.askers import EndpointOptions, Sampling
-sample.run(Path(sys.argv[1]), Path(sys.argv[2]), model="my-llm", sampling=Sampling(3),
-           endpoint=EndpointOptions(sys.argv[3], concurrency=2))
-"""
-
-
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_goes_on_and_asks_for_nothing_twice(tmp_path: Path, data: Path, by: signal.Signals) -> None:
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_resumes_and_asks_for_nothing_twice(tmp_path: Path, by: signal.Signals) -> None:
+    data, out = write_data(tmp_path / "data"), tmp_path / "out"
     hanging = Answer(hang=True)
     with serving(lambda request, number: good(request, number) if number < 4 else hanging) as stub:
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUN, str(data), str(tmp_path / "out"), stub.url], stderr=subprocess.DEVNULL
-        )
+        command = [sys.executable, "-m", "finrank", "sample", "--endpoint", stub.url, "--model", "my-llm"]
+        options = ["--input_dir", str(data), "--output_dir", str(out), "--num_candidates", "3", "--concurrency", "2"]
+        process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
         wait_until(lambda: len(stub.requests) == 6)
         os.kill(process.pid, by)
-        assert process.wait(30) == -by
+        assert process.wait(30) == {signal.SIGKILL: -by, signal.SIGTERM: 143}[by]
         journal = tmp_path / "out.journal.jsonl"
-        assert not (tmp_path / "out").exists()
+        assert not out.exists()
         assert len(journal.read_bytes().splitlines()) == 5
         with journal.open("ab") as file:
             file.write(b'{"key": "torn')  # as a kill in the middle of a line leaves it
         stub.behave = good
-        run(data, tmp_path / "out", stub)
+        run(data, out, stub)
         asked = [asked_id(request) for request in stub.requests]
     assert len(asked) == 6 + 3
     assert sorted(asked[:4] + asked[6:]) == ["d0", "d1", "d2", "d3", "d4", "t0", "t1"]
     assert not journal.exists()
     with serving(good) as stub:
         run(data, tmp_path / "whole", stub)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if true():
-            return
-        time.sleep(0.01)
-    pytest.fail("waited for 30 seconds in vain")
-
-
-def test_a_question_that_was_answered_in_part_is_asked_for_the_rest_only(tmp_path: Path, data: Path) -> None:
-    with serving(lambda request, number: good({**request, "n": 2}, number) if number == 0 else error(503)) as stub:
-        with pytest.raises(UserError, match="in a row"):
-            run(data, tmp_path / "out", stub, concurrency=1, max_failures=1)
-        stub.behave = good
-        before = len(stub.requests)
-        run(data, tmp_path / "out", stub, concurrency=1)
-        assert [request["n"] for request in stub.requests[before:]] == [1, 3, 3, 3, 3, 3, 3]
-
-
-def stopped(data: Path, out: Path, stub: Stub, **options: Any) -> Path:
-    """A run that the server ended after two answers; gives its journal."""
-    stub.behave = lambda request, number: good(request, number) if number < 2 else error(401)
-    with pytest.raises(UserError, match="401"):
-        run(data, out, stub, concurrency=1, **options)
-    stub.behave = good
-    return out.with_name(f"{out.name}.journal.jsonl")
-
-
-def test_other_settings_are_refused_with_what_differs(tmp_path: Path, data: Path) -> None:
-    with serving(good) as stub:
-        journal = stopped(data, tmp_path / "out", stub)
-        kept = journal.read_bytes()
-        with pytest.raises(
-            UserError, match=r"other settings: num_candidates: 3, now 5; temperature: 1.0, now 0.5; take"
-        ):
-            run(data, tmp_path / "out", stub, 5, temperature=0.5)
-        assert (journal.read_bytes(), len(stub.requests)) == (kept, 3)
-        run(data, tmp_path / "out", stub, 5, temperature=0.5, overwrite=True)
-        assert {len(pool.candidates) for pool in pools(tmp_path / "out").values()} == {5}
-
-
-def test_an_empty_journal_holds_no_settings(tmp_path: Path, data: Path) -> None:
-    with serving(lambda request, number: error(401)) as stub:
-        with pytest.raises(UserError, match="401"):
-            run(data, tmp_path / "out", stub)
-        (tmp_path / "out.journal.jsonl").write_text('{"journal": "finrank sample", "settings": {}}\n')
-        stub.behave = good
-        run(data, tmp_path / "out", stub, 5)
-
-
-def test_questions_that_changed_are_asked_again(tmp_path: Path, data: Path) -> None:
-    with serving(good) as stub:
-        stopped(data, tmp_path / "x", stub, splits=["dev"])
-        write(data / "dev.jsonl", [question("d0"), question("d1", text=["changed ."])])
-        before = len(stub.requests)
-        run(data, tmp_path / "x", stub, splits=["dev"])
-        assert stub.asked()[before:] == ["what is d1 ?"]
-
-
-@pytest.mark.parametrize(
-    "damage", [b"no JSON\n", b'{"key": 7}\n', b"[]\n", b'{"key": "a", "completions": [], "tokens": [1]}\n']
-)
-def test_a_damaged_journal_is_not_gone_on_with(tmp_path: Path, data: Path, damage: bytes) -> None:
-    with serving(good) as stub:
-        journal = stopped(data, tmp_path / "out", stub)
-        with journal.open("ab") as file:
-            file.write(damage)
-        with pytest.raises(UserError, match=r"journal\.jsonl:4 is damaged .*--overwrite"):
-            run(data, tmp_path / "out", stub)
-        run(data, tmp_path / "out", stub, overwrite=True)
-
-
-def test_two_runs_at_once_are_refused(tmp_path: Path, data: Path) -> None:
-    def second(request: dict[str, Any], number: int) -> Answer:
-        with pytest.raises(UserError, match="another finrank sample is writing"):
-            run(data, tmp_path / "out", stub)
-        tried.append(number)
-        return good(request, number)
-
-    tried: list[int] = []
-    with serving(second) as stub:
-        run(data, tmp_path / "out", stub, splits=["dev"], limit=1)
-    assert tried == [0]
-
-
-def test_a_finished_result_is_kept_unless_told_otherwise(
-    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with serving(good) as stub:
-        first = run(data, tmp_path / "out", stub, limit=1)
-        assert run(data, tmp_path / "out", stub, limit=1, concurrency=2) == first
-        assert "nothing to do" in capsys.readouterr().out
-        with pytest.raises(UserError, match=r"other settings: limit: 1, now None; .*--overwrite"):
-            run(data, tmp_path / "out", stub)
-        write(data / "dev.jsonl", [question("d0", answer=95.0)])
-        with pytest.raises(UserError, match="other settings: input: "):
-            run(data, tmp_path / "out", stub, limit=1)
-        assert len(stub.requests) == 2
-        run(data, tmp_path / "out", stub, overwrite=True)
-        assert len(stub.requests) == 2 + 3
+    assert contents(out) == contents(tmp_path / "whole")

@@ -43,7 +43,7 @@ def launched() -> Iterator[Any]:
 def opened(browser: Any, address: str, **options: Any) -> tuple[Any, list[str]]:
     """The page, ready, and the list of what it says on the console or asks of other hosts."""
     heard: list[str] = []
-    for context in browser.contexts:  # of the tests before: their pages would go on taking time
+    for context in browser.contexts:  # of earlier tests: their pages would still take time
         context.close()
     page = browser.new_page(**options)
     page.set_default_timeout(15_000)
@@ -67,7 +67,7 @@ def fill(page: Any, asked: dict[str, str]) -> None:
 
 
 def rank(page: Any, asked: dict[str, str] | None = None) -> list[Any]:
-    """Fill in, press Rank, and give the cards of the answers."""
+    """Fill in, press Rank, and return the cards of the answers."""
     fill(page, asked or {})
     with page.expect_response("**/v1/rank"):
         page.get_by_role("button", name="Rank").click()

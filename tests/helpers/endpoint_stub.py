@@ -1,4 +1,4 @@
-"""A local server that talks like an OpenAI-compatible endpoint, and misbehaves as a test tells it to."""
+"""A local server that behaves like an OpenAI-compatible endpoint, and misbehaves as a test demands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOOD = '{"answer": 94, "program": "subtract(5829, 5735)"}'
 
 @dataclass
 class Answer:
-    """What the server sends: a body of one chat completion with these texts, unless told otherwise."""
+    """A response of the server: one chat completion with these texts, unless there is a body."""
 
     texts: list[Any] = field(default_factory=list)
     status: int = 200
@@ -39,7 +39,7 @@ class Answer:
 
 
 def error(status: int, message: str = "out of order", **headers: str) -> Answer:
-    """A fault in the form that OpenAI's own server gives it."""
+    """An error in the form of OpenAI's own server."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status=status, headers=named, body=json.dumps({"error": {"message": message}}).encode())
 
@@ -50,17 +50,16 @@ def completions(request: dict[str, Any], text: str = GOOD) -> Answer:
 
 
 class Stub:
-    """The running server: its URL, and all requests that it has had. `behave(request, number)` gives its answers."""
+    """The running server: its URL, and all requests so far. `behave(request, number)` returns its answers."""
 
     def __init__(self, behave: Callable[[dict[str, Any], int], Answer]) -> None:
         self.behave = behave
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
-        self.most_at_once = 0
-        self._at_once = 0
+        self.most_at_once = self._at_once = 0
         self._lock = threading.Lock()
-        self.released = threading.Event()  # ends what hangs
+        self.released = threading.Event()  # ends whatever hangs
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,11 +72,12 @@ class Stub:
                 pass
 
         class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """Clients that give up are part of these tests."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
@@ -99,30 +99,24 @@ class Stub:
                 self._at_once -= 1
 
     def _send(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+        content = answer.content()
+        handler.close_connection = answer.hang or answer.length not in (None, len(content))  # midway
         if answer.hang:
             self.released.wait(30)
-            handler.close_connection = True
             return
-        content = answer.content()
         handler.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(content) if answer.length is None else answer.length))
         handler.end_headers()
-        if answer.drip:
-            for byte in content:
-                if self.released.wait(answer.drip):
-                    break
-                handler.wfile.write(bytes([byte]))
-                handler.wfile.flush()
-        else:
+        if not answer.drip:
             handler.wfile.write(content)
-        if answer.length is not None and answer.length != len(content):
-            handler.close_connection = True  # midway
-
-    def asked(self) -> list[str]:
-        """The question of each request, in the order of arrival."""
-        return [request["messages"][1]["content"].rpartition("Question: ")[2] for request in self.requests]
+            return
+        for byte in content:
+            if self.released.wait(answer.drip):
+                return
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
 
 
 @contextmanager

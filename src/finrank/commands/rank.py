@@ -1,6 +1,6 @@
-"""Rank a file of pools line by line, and continue where an earlier run was cut off.
+"""`finrank rank`: rank a file of pools line by line, and resume where an earlier run was cut off.
 
-Lines are ranked in blocks of a fixed number, and each block is stored whole before the next
+Lines are ranked in blocks of a fixed number, and each block is stored before the next one
 (`store/growing_file.py`). The blocks, and with them the batches inside, are the same however often a run is cut off;
 so are the bytes of the output. Memory does not grow with the number of lines.
 """
@@ -8,14 +8,17 @@ so are the bytes of the output. Memory does not grow with the number of lines.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import typer
+
+from finrank.commands.options import BaseModel, ModelOrHubId, Revision
 from finrank.console import Reading, say, track, warn
 from finrank.errors import UserError
 from finrank.store import sha256, versions
-from finrank.store.growing_file import RankedFiles
+from finrank.store.growing_file import RankedFiles, open_ranked
 from finrank.store.json_lines import BadLine, Line, encode_reject, read_lines, read_value
 
 if TYPE_CHECKING:
@@ -25,27 +28,42 @@ _LINES_PER_BLOCK = 64
 _BYTES_PER_BLOCK = 4_000_000  # for files of very long lines
 
 
-class _Pool(NamedTuple):
-    """A line of the input that can be ranked."""
+Input = Annotated[
+    Path,
+    typer.Option(
+        "--input",
+        help="JSON lines: pools as stages 02 and 03 write them, or objects with question, table, text and "
+        "candidates (id optional, default: the line's number).",
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", help="JSON lines to write, one per pool, in the order of the input.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start over, whatever the output holds (default: resume).")
+]
 
-    id: str
-    prepared: Prepared
 
-
-def run(
-    model: str,
-    input_path: Path,
-    output_path: Path,
+def rank(
+    model: ModelOrHubId,
+    input_path: Input,
+    output_path: Output,
     *,
-    overwrite: bool = False,
-    revision: str | None = None,
-    base_model: str | None = None,
+    overwrite: Overwrite = False,
+    revision: Revision = None,
+    base_model: BaseModel = None,
 ) -> dict[str, int]:
-    """Rank every line of `input_path` into `output_path`, bad ones into its rejects file.
+    """Rank the pools of a file: answers, most probable first.
 
-    Gives how many lines were ranked, how many of those abstain, and how many were rejected. Raises UserError when there
-    is no input or model, when the output is not the beginning of what they would give (see `RankedFiles`), and when not
-    one line could be ranked.
+    A line of the output: {"id", "answers": [{"answer", "probability", "score", "index", "indices", "programs"}, ...],
+    "abstain"}, with "error" in an answer whose program has no value. "abstain" is true where even the first answer is
+    less probable than the model's threshold.
+
+    For --output ranked.jsonl, lines that cannot be ranked go to ranked.rejects.jsonl with their number and the reason,
+    and ranked.jsonl.manifest.json says what the output was made from and how far it is. After an interruption the same
+    command resumes where it stopped.
+
+    \b
+    Example:
+      finrank rank --model outputs/run_001 --input datasets/finqa_with_rewards/dev.jsonl --output ranked.jsonl
     """
     if not input_path.is_file():
         raise UserError(
@@ -57,57 +75,69 @@ def run(
 
     model_dir = find_model(locate_model(model, revision=revision))
     made_with = _made_with(model_dir, base_model)
-    with RankedFiles(input_path, output_path, made_with, overwrite=overwrite) as files:
+    with open_ranked(input_path, output_path, made_with, overwrite=overwrite) as files:
         if files.complete:
             say(f"{output_path} is complete ({_summary(files)}): nothing to do; --overwrite ranks again")
             return dict(files.counts)
         if files.lines:
-            say(f"{output_path}: going on after line {files.lines} of {input_path}")
+            say(f"{output_path}: resuming after line {files.lines} of {input_path}")
         ranker = Ranker.from_pretrained(model_dir, base_model=base_model, merge=True)
         say(f"device: {ranker.device}; attention route: {ranker.route}")
-        _rank(ranker, files)
-        _tell(files)
+        _rank_lines(ranker, files)
+        rejected = files.counts["rejected"]
+        if rejected and not files.counts["ranked"]:
+            raise UserError(f"not one of {rejected} lines of {input_path} can be ranked: see {files.rejects_path}")
+        say(f"{output_path}: {_summary(files)}")
+        if rejected:
+            warn(f"{rejected} lines could not be ranked: see {files.rejects_path}")
         return dict(files.counts)
 
 
 def _made_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
-    """What besides the input decides the answers: the model's parts, whose hashes are in its config, its calibration,
-    its base model (the one given, and the one of its config), the libraries, and the device."""
+    """What decides the answers besides the input: the model's config (which holds the hashes of its parts), its
+    calibration, its base model by name, the libraries, and the device."""
     import torch
 
     from finrank.ranker.confidence import CONFIDENCE
     from finrank.ranker.saving import CONFIG
 
-    found = versions("torch", "transformers")
-    parts = {name: sha256(model_dir / name) for name in (CONFIG, CONFIDENCE) if (model_dir / name).is_file()}
+    try:
+        configured = str(json.loads((model_dir / CONFIG).read_text(encoding="utf-8"))["base_model"])
+    except (OSError, ValueError, KeyError, TypeError):
+        configured = "unknown"  # loading the model reports what is wrong with its config
+    installed = versions("torch", "transformers")
     return {
-        **parts,
+        **{name: sha256(model_dir / name) for name in (CONFIG, CONFIDENCE) if (model_dir / name).is_file()},
         "base model given": base_model or "none",
-        "base model of the model": _configured_base(model_dir / CONFIG),
-        **{name: found[name] for name in ("finrank", "torch", "transformers")},
+        "base model of the model": configured,
+        **{name: installed[name] for name in ("finrank", "torch", "transformers")},
         "device": "cuda" if torch.cuda.is_available() else "cpu",
     }
 
 
-def _configured_base(config: Path) -> str:
-    try:
-        return str(json.loads(config.read_text(encoding="utf-8"))["base_model"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "unknown"  # loading the model says what is wrong with its config
-
-
-def _rank(ranker: Ranker, files: RankedFiles) -> None:
-    """Rank the lines that are not done yet."""
-    start, skip = files.input_done, files.lines
-    # What an earlier run did is no progress of this one: the time left would be too short.
-    reading = Reading(total=files.input_path.stat().st_size - start, done=-start)
-    lines = (line for line in read_lines(files.input_path, reading) if line.number > skip)
-    for _ in track(_ranked_blocks(ranker, _blocks(lines), files, reading, start), "ranking", reading=reading):
-        pass
+def _rank_lines(ranker: Ranker, files: RankedFiles) -> None:
+    """Rank and store, block by block, the lines that are not done yet."""
+    start, lines_done = files.input.size, files.lines
+    # The part that an earlier run did is not progress of this one: the estimated time left would be too short.
+    reading = Reading(total=files.input.path.stat().st_size - start, done=-start)
+    lines = (line for line in read_lines(files.input.path, reading) if line.number > lines_done)
+    for block in _blocks(track(lines, "ranking", reading=reading)):
+        parsed = [_read(line, ranker) for line in block]
+        pools = [pool for pool in parsed if isinstance(pool, _Pool)]
+        scores = ranker.score([pool.prepared for pool in pools])
+        rankings = [ranker.ranking(pool.prepared, of_pool) for pool, of_pool in zip(pools, scores, strict=True)]
+        files.append(
+            [_encode({"id": pool.id, **ranking.as_json()}) for pool, ranking in zip(pools, rankings, strict=True)],
+            [encode_reject(line) for line in parsed if isinstance(line, BadLine)],
+            abstained=sum(ranking.abstain for ranking in rankings),
+            lines=block[-1].number,
+            input_done=start + reading.done,
+        )
+        ranker.warn_of_unlike(pool.prepared for pool in pools)
     files.finish(start + reading.done)
 
 
-def _blocks(lines: Iterator[Line]) -> Iterator[list[Line]]:
+def _blocks(lines: Iterable[Line]) -> Iterator[list[Line]]:
     block: list[Line] = []
     for line in lines:
         block.append(line)
@@ -118,34 +148,19 @@ def _blocks(lines: Iterator[Line]) -> Iterator[list[Line]]:
         yield block
 
 
-def _ranked_blocks(
-    ranker: Ranker, blocks: Iterator[list[Line]], files: RankedFiles, reading: Reading, start: int
-) -> Iterator[str]:
-    """Rank and store one block after the other; gives the ids, which the progress bar counts."""
-    for block in blocks:
-        read = [_read(line, ranker) for line in block]
-        pools = [one for one in read if isinstance(one, _Pool)]
-        rankings = [
-            ranker.ranking(pool.prepared, scores)
-            for pool, scores in zip(pools, ranker.score([pool.prepared for pool in pools]), strict=True)
-        ]
-        files.append(
-            [_encode({"id": pool.id, **ranking.as_json()}) for pool, ranking in zip(pools, rankings, strict=True)],
-            [encode_reject(one) for one in read if isinstance(one, BadLine)],
-            abstained=sum(ranking.abstain for ranking in rankings),
-            lines=block[-1].number,
-            input_done=start + reading.done,
-        )
-        ranker.warn_of_unlike(pool.prepared for pool in pools)
-        yield from (pool.id for pool in pools)
+class _Pool(NamedTuple):
+    """A line of the input that can be ranked."""
+
+    id: str
+    prepared: Prepared
 
 
 def _read(line: Line, ranker: Ranker) -> _Pool | BadLine:
     """The pool of a line, ready for the model, or what is wrong with it; never raises."""
-    identifier = None
     value = read_value(line, "pool")
     if isinstance(value, BadLine):
         return value._replace(id=None)
+    identifier = None
     try:
         if not isinstance(value, dict):
             raise UserError("expected an object with question, table, text and candidates")
@@ -157,14 +172,14 @@ def _read(line: Line, ranker: Ranker) -> _Pool | BadLine:
 
 def _id_of(value: dict[str, Any], line: Line) -> str:
     """The id of a pool as text; without one, the number of its line."""
-    given = value.get("id")
-    if given is None:
+    identifier = value.get("id")
+    if identifier is None:
         return str(line.number)
-    if isinstance(given, bool) or not isinstance(given, str | int) or given == "":
+    if isinstance(identifier, bool) or not isinstance(identifier, str | int) or identifier == "":
         raise UserError("id: expected a text or a whole number")
-    if isinstance(given, str) and any("\ud800" <= character <= "\udfff" for character in given):
-        raise UserError("id: half a surrogate pair, which is no text")
-    return str(given)
+    if isinstance(identifier, str) and any("\ud800" <= character <= "\udfff" for character in identifier):
+        raise UserError("id: half a surrogate pair, which is not text")
+    return str(identifier)
 
 
 def _encode(row: dict[str, Any]) -> bytes:
@@ -175,12 +190,3 @@ def _encode(row: dict[str, Any]) -> bytes:
 def _summary(files: RankedFiles) -> str:
     counts = files.counts
     return f"{counts['ranked']} ranked, {counts['abstained']} of them abstain, {counts['rejected']} rejected"
-
-
-def _tell(files: RankedFiles) -> None:
-    rejected = files.counts["rejected"]
-    if rejected and not files.counts["ranked"]:
-        raise UserError(f"not one of {rejected} lines of {files.input_path} can be ranked: see {files.rejects_path}")
-    say(f"{files.output_path}: {_summary(files)}")
-    if rejected:
-        warn(f"{rejected} lines could not be ranked: see {files.rejects_path}")

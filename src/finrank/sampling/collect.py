@@ -1,11 +1,10 @@
-"""The pools of `finrank sample`, made of its journal in the order of the questions."""
+"""The pools of `finrank sample`, made from its journal in the order of the questions."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,15 @@ from finrank.pools.completion import Unparsable, as_candidate
 from finrank.pools.pool import shuffled_pool
 from finrank.programs.value import same_answer
 from finrank.records import Candidate, Pool, Question
-from finrank.sampling.askers import Sampling
-from finrank.sampling.journal import Completion, Journal, key_of
-from finrank.sources.questions import read_questions
-from finrank.store import REJECTS, StageWriter
-from finrank.store.json_lines import LONGEST_LINE, BadLine, encode
+from finrank.sampling.journal import Completion, Journal
+from finrank.sampling.policy import Sampling
+from finrank.sampling.question_files import QuestionFiles, key_of
+from finrank.store import REJECTS, BadLine, StageWriter
+from finrank.store.json_lines import LONGEST_LINE, encode
 
 
 @dataclass
-class SplitSummary:
+class SampledCounts:
     """Running counts over the pools of one split."""
 
     pools: int = 0
@@ -34,25 +33,25 @@ class SplitSummary:
     duplicates: int = 0
     failed: int = 0  # programs without a value
     answers_only: int = 0
-    correct: int = 0  # candidates of the gold answer
+    correct: int = 0  # candidates with the gold answer
     unanswerable: int = 0  # pools without one, where gold is known
     without_gold: int = 0
     pool_sizes: Counter[int] = field(default_factory=Counter)
 
     def add(self, pool: Pool, num_candidates: int) -> None:
         """Count one pool."""
-        own = pool.candidates
-        correct = sum(same_answer(one.answer, pool.answer) for one in own)
+        candidates = pool.candidates
+        correct = sum(same_answer(candidate.answer, pool.answer) for candidate in candidates)
         self.pools += 1
-        self.smaller_pools += len(own) < num_candidates
-        self.candidates += len(own)
-        self.duplicates += len(own) - len({(one.program, one.answer) for one in own})
-        self.failed += sum(one.answer is None for one in own)
-        self.answers_only += sum(one.program is None for one in own)
+        self.smaller_pools += len(candidates) < num_candidates
+        self.candidates += len(candidates)
+        self.duplicates += len(candidates) - len({(candidate.program, candidate.answer) for candidate in candidates})
+        self.failed += sum(candidate.answer is None for candidate in candidates)
+        self.answers_only += sum(candidate.program is None for candidate in candidates)
         self.correct += correct
         self.unanswerable += pool.answer is not None and not correct
         self.without_gold += pool.answer is None
-        self.pool_sizes[len(own)] += 1
+        self.pool_sizes[len(candidates)] += 1
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
@@ -62,68 +61,64 @@ class SplitSummary:
 
 def write_pools(
     writer: StageWriter[Pool],
-    files: Mapping[str, Path],
-    limit: int | None,
+    questions: QuestionFiles,
     journal: Journal,
     sampling: Sampling,
     reasons: Mapping[str, str],
     made_with: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Publish the pools of the first `limit` questions of each split; the counts, which the manifest holds too.
+    """Write the stage directory; return its settings `made_with`, the counts of each split and the tokens.
 
-    `reasons` tells, by key, why a question has no completions. Raises UserError when there is not one pool.
+    The manifest holds the result too. `reasons` say, by key, why questions were rejected. Raises UserError if there
+    is not a single pool.
     """
-    summaries = {split: SplitSummary() for split in files}
+    splits = {split: SampledCounts() for split in questions.paths}
     with writer as out:
-        for split, path in files.items():
-            for line, question in islice(read_questions(path), limit):
+        for split, counts in splits.items():
+            file = questions.paths[split].name
+            for line, question in questions.read(split):
                 if isinstance(question, BadLine):
-                    out.reject(path.name, question.line, question.id, question.reason)
-                    summaries[split].without_pool += 1
+                    out.reject(file, question.line, question.id, question.reason)
+                    counts.without_pool += 1
                     continue
                 key = key_of(question)
-                candidates = _candidates(question, journal.completions(key), summaries[split], path.name, line, out)
+                candidates, unreadable = _read_candidates(question, journal.completions(key))
+                for reason in unreadable:
+                    out.reject(file, line, question.id, reason)
+                counts.unparsable += len(unreadable)
                 pool = _pool(question, candidates, sampling.seed)
-                if isinstance(pool, str):
-                    out.reject(path.name, line, question.id, reasons.get(key, pool))
-                    summaries[split].without_pool += 1
-                    continue
-                out.write(split, pool)
-                summaries[split].add(pool, sampling.num_candidates)
-        if not any(summary.pools for summary in summaries.values()):
+                if isinstance(pool, Pool):
+                    out.write(split, pool)
+                    counts.add(pool, sampling.num_candidates)
+                else:
+                    out.reject(file, line, question.id, reasons.get(key, pool))
+                    counts.without_pool += 1
+        if not any(counts.pools for counts in splits.values()):
             reason = next(iter(reasons.values()), "no completion could be read")
             raise UserError(f"no pool could be made: {reason} (completions, if any, are in {journal.path})")
         result = {
             "made_with": dict(made_with),
-            "splits": {split: summary.as_json() for split, summary in summaries.items()},
+            "splits": {split: counts.as_json() for split, counts in splits.items()},
             "tokens": journal.tokens,
         }
         out.extra["sample"] = result
     return result
 
 
-def _candidates(
-    question: Question,
-    completions: Sequence[Completion],
-    summary: SplitSummary,
-    file: str,
-    line: int,
-    out: StageWriter[Pool],
-) -> list[Candidate]:
-    """The candidates that can be read from the completions of a question; the others are rejected."""
-    made = []
+def _read_candidates(question: Question, completions: Sequence[Completion]) -> tuple[list[Candidate], list[str]]:
+    """The candidates that can be read from the completions of a question, and why the others cannot."""
+    candidates, unreadable = [], []
     for number, (text, finish) in enumerate(completions, start=1):
         try:
-            made.append(as_candidate(text, question.table))
+            candidates.append(as_candidate(text, question.table))
         except Unparsable as error:
             ended = "" if finish in (None, "stop") else f" (it ended by {finish!r})"
-            out.reject(file, line, question.id, f"completion {number} of {len(completions)}: {error}{ended}")
-            summary.unparsable += 1
-    return made
+            unreadable.append(f"completion {number} of {len(completions)}: {error}{ended}")
+    return candidates, unreadable
 
 
 def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool | str:
-    """The pool, its candidates in a seeded order (servers may sort them); or why there is none."""
+    """The pool, its candidates in a seeded order (servers may sort them), or why there is none."""
     if not candidates:
         return "no candidate: none of its completions could be read"
     pool = shuffled_pool(question, candidates, seed)
@@ -132,7 +127,7 @@ def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool | 
 
 
 def print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -> None:
-    """Say what was made, and what was left out."""
+    """Print what was made, and what was left out."""
     for split, counts in result["splits"].items():
         made = f"{counts['pools']} pools with {counts['candidates']} candidates"
         say(f"{split}: {made}; questions without a pool: {counts['without_pool']}")

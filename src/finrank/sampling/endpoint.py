@@ -1,8 +1,8 @@
 """Completions from an OpenAI-compatible endpoint: hosted services, and local servers such as vLLM, llama.cpp or Ollama.
 
-The `openai` client sends the requests. After 408, 409, 429, 5xx, time-outs and broken connections it waits and tries
-again, twice as long each time (up to 8 s), or as long as Retry-After says (up to two minutes). Added here: which faults
-are the question's, which the server's and which the user's, and bounds on a reply's size and time.
+The `openai` client sends the requests. After 408, 409, 429, 5xx, time-outs and broken connections it waits and retries,
+twice as long each time (up to 8 s), or as long as Retry-After says (up to two minutes). Added here: telling faults of
+the question from those of the server and of the user, and limits on a reply's size and time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from finrank.console import warn
 from finrank.errors import UserError
+from finrank.sampling.policy import EndpointOptions, Forbidden, Refused, Sampling, Unanswered
 from finrank.store.json_lines import describe, shorten
 
 T = TypeVar("T")
@@ -28,31 +29,17 @@ T = TypeVar("T")
 _MOST_BYTES = 8_000_000  # of a reply; 100 completions of 1,000 tokens have 500,000
 _LONGEST_MESSAGE = 300  # characters of a server's message
 _LONGEST_FINISH = 60  # characters of the reason why a completion ended
-_REFUSING = (400, 413, 422)  # statuses that mean this request: too long, filtered, a parameter not known
+_REFUSING = (400, 413, 422)  # statuses about this request: too long, filtered, an unknown parameter
 _TEMPORARY = (408, 409, 425, 429)  # and all from 500 on
-_WITHOUT_KEY = "none"  # what local servers are sent, which ask for no key
-
-
-class Refused(Exception):
-    """The server will not answer this request, however often it is asked: too long a prompt, filtered content."""
-
-
-class Forbidden(Refused):
-    """A 403 from a server that has answered before: filtered content, or a door that was shut; others will show."""
-
-
-class Unanswered(Exception):
-    """No usable answer after all retries: the server is down, overloaded, or sent something else than an answer."""
+_WITHOUT_KEY = "none"  # the client insists on a key, local servers ignore it
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The completions of one request, one at least, and the tokens that the server counted (None: it did not say).
-
-    A completion is its text (empty where the server gave none), and why it ended, such as "stop" or "length".
-    """
+    """At least one completion, and the tokens that the server counted (None if it did not say)."""
 
     completions: list[tuple[str, str | None]]
+    """Texts (empty if the server sent none), and why each ended, such as "stop" or "length"."""
     prompt_tokens: int | None
     completion_tokens: int | None
 
@@ -67,78 +54,78 @@ class _Choice(BaseModel):
 
 
 class _Body(BaseModel):
-    """What is read of a reply; whatever else a server adds is left alone."""
+    """The parts of a reply that are read; others are ignored."""
 
     choices: list[_Choice] = Field(min_length=1)
     usage: Any = None
 
     def tokens(self, name: str) -> int | None:
-        """A count of `usage`; no reply is lost because one is missing or odd."""
+        """A count in `usage`; None if it is missing or not a count."""
         count = self.usage.get(name) if isinstance(self.usage, dict) else None
         return count if isinstance(count, int) else None
 
 
 class Endpoint:
-    """A model behind a URL. `finished` opens it, runs its requests, and closes it.
+    """A model behind a URL: `run` connects, runs jobs that `ask`, and disconnects.
 
-    Several `ask` may run at once. How the server is asked for several completions is found out with the first question:
-    those that know no `seed`, or only one completion per request, refuse the others. `has_answered` tells a 403 for one
-    request from one for the key; whoever knows that the server has answered an earlier run sets it.
+    The first question shows how the server wants to be asked for several completions: servers without `seed`, or with
+    one completion per request, refuse the other forms. `has_answered` decides whether a 403 is about one request or
+    about the key; set it if the server has answered an earlier run.
     """
 
-    def __init__(
-        self,
-        url: str,
-        model: str,
-        *,
-        api_key_env: str = "OPENAI_API_KEY",
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        max_tokens: int | None = 512,
-        timeout: float = 120.0,
-        max_retries: int = 6,
-    ) -> None:
-        """`url` is the part before /chat/completions, mostly ending in /v1; `timeout` in seconds for each attempt.
-
-        The key comes from the environment variable `api_key_env`; without one the server is asked all the same. Raises
-        UserError for something else than an http(s) URL, or one that holds a password or parameters, and for a key that
-        no header can hold.
-        """
-        _check_url(url)
-        self.url, self.model = url, model
+    def __init__(self, options: EndpointOptions, model: str, sampling: Sampling) -> None:
+        """Raises UserError for anything but an http(s) URL without password and parameters, and for a malformed key."""
+        _check_url(options.url)
+        self.url, self.model = options.url, model
         self.has_answered = False
-        self._key_env, self._key = api_key_env, _key_in(api_key_env)
-        self._timeout, self._max_retries = timeout, max_retries
-        self._options: dict[str, Any] = {"model": model, "temperature": temperature, "top_p": top_p}
-        if max_tokens is not None:
-            self._options["max_tokens"] = max_tokens
-        # (several completions in a request, a seed); the first that the server takes stays.
+        self._key_env, self._key = options.api_key_env, _key_in(options.api_key_env)
+        self._timeout, self._max_retries = options.timeout, options.max_retries
+        self._options: dict[str, Any] = {"model": model, "temperature": sampling.temperature, "top_p": sampling.top_p}
+        if options.max_tokens:
+            self._options["max_tokens"] = options.max_tokens
+        # (several completions in a request, a seed); the first that the server accepts stays.
         self._forms = [(True, True), (True, False), (False, False)]
         self._client: openai.AsyncOpenAI | None = None
 
-    def open(self) -> None:
-        """Make ready to send requests; nothing is sent yet."""
-        self._client = openai.AsyncOpenAI(
+    def run(self, jobs: Iterator[Coroutine[Any, Any, T]], concurrency: int) -> Generator[T]:
+        """Run jobs that call `ask`, `concurrency` at a time; yield their results as they finish, raise their errors.
+
+        `jobs` is read as slots become free. Jobs that are still running when the iterator is closed are cancelled.
+        """
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            self._client = self._connect()
+            running: set[asyncio.Task[T]] = set()
+            try:
+                while True:
+                    while len(running) < concurrency and (job := next(jobs, None)) is not None:
+                        running.add(loop.create_task(job))
+                    if not running:
+                        return
+                    done, running = runner.run(_first_of(running))
+                    for task in done:
+                        yield task.result()
+            finally:
+                for task in running:
+                    task.cancel()
+                runner.run(self._client.close())
+
+    def _connect(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
             base_url=self.url,
             api_key=self._key or _WITHOUT_KEY,
             timeout=self._timeout,
             max_retries=self._max_retries,
-            # A bound on the bytes that arrive says nothing of what they would unpack to.
+            # The limit on bytes that arrive would not limit what they unpack to.
             default_headers={"Accept-Encoding": "identity"},
             http_client=openai.DefaultAsyncHttpxClient(timeout=self._timeout, event_hooks={"response": [self._bound]}),
         )
 
-    async def close(self) -> None:
-        """Close the connections."""
-        assert self._client is not None
-        await self._client.close()
-        self._client = None
-
     async def ask(self, messages: list[dict[str, str]], *, n: int, seed: int) -> Reply:
-        """Up to `n` completions, one at least: a server may give fewer than it is asked for.
+        """From 1 to `n` completions of a chat: a server may return fewer than requested.
 
-        Raises Refused (Forbidden where others may be too) or Unanswered for what concerns this request, UserError for
-        what would meet every other too: a wrong key, model or URL.
+        Raises Refused, Forbidden or Unanswered for a fault of this request, UserError for one that every other request
+        would meet too: a wrong key, model or URL.
         """
         refused: Refused | None = None
         forms = self._forms
@@ -151,7 +138,7 @@ class Endpoint:
                 continue
             self.has_answered = True
             if self._forms is forms and len(forms) > 1:
-                # One completion, wherever it was asked for, does not tell whether the server gives several.
+                # A request for one completion does not show whether the server returns several.
                 later = forms[forms.index((several, seeded)) :]
                 self._settle(later[:1] if n > 1 else later, refused)
             completions = [(one.message.content or "", _text(one.finish_reason)) for one in body.choices]
@@ -160,7 +147,7 @@ class Endpoint:
         raise refused
 
     def _settle(self, forms: list[tuple[bool, bool]], refused: Refused | None) -> None:
-        """Keep to the first form, which the server has taken, and to those that it may need later."""
+        """Keep the first form, which the server has accepted, and those that it may need later."""
         self._forms = forms
         if refused is not None:
             without = "a seed" if forms[0][0] else "a seed, and for one completion at a time, which costs more"
@@ -169,7 +156,7 @@ class Endpoint:
     async def _post(self, messages: list[dict[str, str]], options: dict[str, Any]) -> _Body:
         assert self._client is not None
         try:
-            # Raw, because the client takes a reply of any form for a completion.
+            # Raw, because the client accepts a reply of any form as a completion.
             raw = await self._client.chat.completions.with_raw_response.create(
                 messages=messages,  # type: ignore[arg-type]
                 **self._options,
@@ -178,7 +165,7 @@ class Endpoint:
             return _Body.model_validate_json(raw.content)
         except ValidationError as error:
             kind = raw.headers.get("content-type", "no content type")
-            raise Unanswered(self._clean(f"the reply is no chat completion ({kind}): {describe(error)}")) from error
+            raise Unanswered(self._clean(f"the reply is not a chat completion ({kind}): {describe(error)}")) from error
         except openai.APIStatusError as error:
             raise self._fault(error) from error
         except openai.APITimeoutError as error:
@@ -188,7 +175,7 @@ class Endpoint:
             raise Unanswered(self._clean(f"no answer: {str(cause) or type(cause).__name__}")) from error
 
     def _fault(self, error: openai.APIStatusError) -> Exception:
-        """What a status means, for the question or for the whole run."""
+        """The fault that a status stands for."""
         status, said = error.status_code, self._clean(error.message)
         if status in _REFUSING:
             return Refused(f"the server refused it with {status}: {said}")
@@ -206,7 +193,7 @@ class Endpoint:
         return UserError(f"{self.url} answered {status}: {what}; it said: {said}")
 
     def _clean(self, text: str) -> str:
-        """A text for messages and files: one line, not long, and without the key, which servers may repeat."""
+        """A server's text for messages and files: one short line without the key, which servers may repeat."""
         text = text.replace(self._key, "***") if self._key else text
         return shorten(" ".join(text.split()), _LONGEST_MESSAGE)
 
@@ -214,14 +201,14 @@ class Endpoint:
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             if response.is_success:
-                raise Unanswered(f"a reply packed as {encoding[:_LONGEST_FINISH]!r}, which was not asked for")
-            del response.headers["content-encoding"]  # its status counts; what it says is not unpacked
+                raise Unanswered(f"a reply compressed as {encoding[:_LONGEST_FINISH]!r}, which was not asked for")
+            del response.headers["content-encoding"]  # only its status is read
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _BoundedStream(response.stream, time.monotonic() + self._timeout)
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    """A reply's bytes, up to a size and a time: a timeout alone counts anew with every byte that drips in."""
+    """A reply's bytes, up to a size and a time: the client's timeout starts again with every byte that drips in."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, deadline: float) -> None:
         self._stream, self._deadline = stream, deadline
@@ -244,43 +231,18 @@ def _text(value: Any) -> str | None:
     return value[:_LONGEST_FINISH] if isinstance(value, str) else None
 
 
-def finished(jobs: Iterator[Coroutine[Any, Any, T]], concurrency: int, endpoint: Endpoint) -> Generator[T]:
-    """Run jobs that ask the endpoint, so many at a time; give their results in the order in which they finish.
-
-    `jobs` is read as places become free. The endpoint is open until they end or the iterator is closed; jobs that still
-    run then are cancelled. Raises what a job raises.
-    """
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        endpoint.open()
-        running: set[asyncio.Task[T]] = set()
-        try:
-            while True:
-                while len(running) < concurrency and (job := next(jobs, None)) is not None:
-                    running.add(loop.create_task(job))
-                if not running:
-                    return
-                done, running = runner.run(_first_of(running))
-                for task in done:
-                    yield task.result()
-        finally:
-            for task in running:
-                task.cancel()
-            runner.run(endpoint.close())
-
-
 async def _first_of(tasks: set[asyncio.Task[T]]) -> tuple[set[asyncio.Task[T]], set[asyncio.Task[T]]]:
     return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _key_in(variable: str) -> str:
-    """The key in an environment variable, "" without one; UserError, which never shows it, where it can be none."""
+    """The key in an environment variable, "" if unset. UserError, which never shows it, if it is malformed."""
     key = os.environ.get(variable, "").strip()
-    # Quotes and backslashes are written in another way in messages, where the key could then not be found.
+    # Quotes and backslashes are escaped in messages, where the key could then not be masked.
     if any(not "!" <= character <= "~" or character in "\"'\\" for character in key):
         raise UserError(
-            f"{variable}: what it holds is no key: a key has no blanks, line breaks, quotes or backslashes, and only "
-            "ASCII characters; put the key alone into it"
+            f"{variable}: its value is not a key: a key is ASCII without blanks, line breaks, quotes or backslashes; "
+            "put the key alone into it"
         )
     return key
 
@@ -295,6 +257,6 @@ def _check_url(url: str) -> None:
         raise UserError("--endpoint: expected a URL such as http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UserError(
-            "--endpoint: the URL holds a password or parameters, which would stand in files: give the key in an "
+            "--endpoint: the URL holds a password or parameters, which would be written to files: put the key into an "
             "environment variable (--api_key_env)"
         )

@@ -1,1 +1,1 @@
-"""The HTTP service: rerank routes that ecosystem clients know, our own richer one, and a page to try it."""
+"""The HTTP service: rerank endpoints that existing clients know, our own richer one, and a page to try it."""

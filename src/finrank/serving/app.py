@@ -1,11 +1,17 @@
-"""The routes of the service, from a request's JSON to its answer's."""
+"""HTTP endpoints: request JSON in, response JSON out.
+
+A request passes the guard (bytes, key, time), the limits (counts), its schema (types) and the ranker (values).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -16,16 +22,13 @@ from starlette.staticfiles import StaticFiles
 from finrank.errors import UserError
 from finrank.page.places import PagePlaces
 from finrank.serving.batching import Batcher, Scores
-from finrank.serving.bodies import checked_route
-from finrank.serving.docs_page import PAGE, write_docs
 from finrank.serving.documents import ranking_request, rerank_results
-from finrank.serving.error_responses import ErrorResponses, add_error_handlers, of_candidate
+from finrank.serving.error_responses import ErrorResponses, add_error_handlers, from_ranker
 from finrank.serving.guard import Guard, Traffic
-from finrank.serving.limits import Limits
+from finrank.serving.limits import Limits, limited_bodies
 from finrank.serving.schemas import (
     AnswerBody,
     ApiVersion,
-    Evidence,
     Health,
     Meta,
     RankRequest,
@@ -41,39 +44,38 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = (
     "Ranks candidate answers to a question about a page of a financial report: programs or values go in, the distinct "
-    "answers come back with their probabilities, the most probable first. /v1/rank is finrank's own route; the rerank "
-    "routes take and give what clients of Cohere, Jina and vLLM send and read."
+    "answers come back with their probabilities, the most probable first. /v1/rank is finrank's own endpoint; the "
+    "rerank endpoints have the shapes of Cohere, Jina and vLLM."
 )
-# Nothing that anybody waits for is left by then, unless it takes longer than requests may.
+_PAGE = Path(__file__).parent / "page"
+# By then no client waits for anything, unless it takes longer than requests may.
 _SECONDS_TO_STOP = 5.0
 
 
 class Service:
-    """A model behind its limits: what the routes share."""
+    """A model behind its limits, shared by the endpoints."""
 
     def __init__(self, ranker: Ranker, name: str, limits: Limits) -> None:
-        self.ranker = ranker
-        self.name = name
-        self.limits = limits
+        self.ranker, self.name, self.limits = ranker, name, limits
         self.traffic = Traffic()
         self.batcher = Batcher(ranker.score, limits.batch_tokens)
 
     async def rank(self, request: Mapping[str, Any], field: str) -> tuple[Prepared, Scores, Ranking]:
-        """Prepare, score and rank one request; `field` is what the client calls its candidates.
+        """Prepare, score and rank one request; `field` is the client's name of its candidates.
 
-        Raises UserError and ServiceError for a request that cannot be ranked or is over a limit.
+        Raises ServiceError for a request that cannot be ranked or is over a limit.
         """
         try:
             prepared = await self.batcher.prepare(lambda: self.ranker.prepare(request))
         except UserError as error:
-            raise of_candidate(error, field) from error
+            raise from_ranker(error, field) from error
         self.limits.check_tokens(prepared.tokens)
         scores = await self.batcher.score(prepared)
         return prepared, scores, self.ranker.ranking(prepared, scores)
 
 
 def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str | None = None) -> FastAPI:
-    """The service as an ASGI app; `name` is how answers name the model, `key` what clients must send (None: nothing).
+    """The service as an ASGI app; responses call the model `name`, and clients must send `key` (None: nothing).
 
     Its threads run between startup and shutdown (`lifespan`). `app.state.service` is the Service.
     """
@@ -89,15 +91,14 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
     app.state.service = service
     app.add_middleware(Guard, limits=service.limits, key=key, traffic=service.traffic)
     add_error_handlers(app)
-    # Describes the key in /openapi.json; it is the guard that checks it.
+    # Only describes the key in /openapi.json; the guard checks it.
     bearer = HTTPBearer(auto_error=False, description="the server's FINRANK_API_KEY")
-    ranking = APIRouter(
-        route_class=checked_route(service.limits), dependencies=[] if key is None else [Depends(bearer)]
-    )
-    _add_ranking(ranking, service)
+    dependencies = [] if key is None else [Depends(bearer)]
+    router = APIRouter(route_class=limited_bodies(service.limits), dependencies=dependencies)
+    _add_ranking(router, service)
     for path in ("/v1/rerank", "/rerank", "/v2/rerank"):
-        _add_reranking(ranking, service, path)
-    app.include_router(ranking)
+        _add_reranking(router, service, path)
+    app.include_router(router)
     _add_health(app, service)
     _add_pages(app)
     return app
@@ -116,21 +117,10 @@ def _rank_response(service: Service, request: RankRequest, prepared: Prepared, r
     places = PagePlaces(request.table, request.text)
     confidence = service.ranker.confidence
     threshold = None if confidence is None else confidence.threshold
-    answers = []
-    for answer in ranking:
-        found = places.of(answer.programs[0] if answer.programs else None)
-        answers.append(
-            AnswerBody(
-                answer=answer.answer,
-                probability=answer.probability,
-                score=answer.score,
-                index=answer.index,
-                indices=answer.indices,
-                programs=answer.programs,
-                error=answer.error,
-                evidence=Evidence(cells=found.cells, sentences=found.sentences),
-            )
-        )
+    answers = [
+        AnswerBody(**vars(answer), evidence=places.of(answer.programs[0] if answer.programs else None))
+        for answer in ranking
+    ]
     return RankResponse(
         id=request.id,
         answers=answers,
@@ -150,7 +140,7 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
     async def rerank(request: RerankRequest) -> RerankResponse:
         """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
         prepared, scores, ranking = await service.rank(ranking_request(request), "documents")
-        # Cohere's second version has no documents in its results; the other servers give them back unless told not to.
+        # Cohere's second version leaves documents out of its results; other servers include them by default.
         wanted = version == "1" if request.return_documents is None else request.return_documents
         usage = _usage(prepared)
         return RerankResponse(
@@ -174,30 +164,30 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health() -> JSONResponse:
-        """Whether the server takes requests; needs no key."""
+        """Whether the server accepts requests; needs no key."""
         traffic, batcher = service.traffic, service.batcher
-        found = Health(
+        state = Health(
             status="draining" if traffic.draining else "ok",
             model=service.name,
             waiting=traffic.waiting,
             requests=batcher.requests,
             batches=batcher.batches,
         )
-        return JSONResponse(found.model_dump(), 503 if traffic.draining else 200, {"cache-control": "no-store"})
+        return JSONResponse(state.model_dump(), 503 if traffic.draining else 200, {"cache-control": "no-store"})
 
 
 def _add_pages(app: FastAPI) -> None:
-    """The page at /, its files beside it, and /docs; nothing of them is fetched from elsewhere."""
-    files = StaticFiles(directory=PAGE)
-    names = sorted(path.name for path in PAGE.iterdir() if path.is_file())
-    for route, name in [("/", "index.html"), *((f"/{name}", name) for name in names)]:
-        # A route per file, not a mounted folder: it would answer 404 where a known route got the wrong method.
-        app.add_api_route(route, _sends(files, name), methods=["GET", "HEAD"], include_in_schema=False)
+    """The page at /, its files next to it, and /docs; they load nothing from elsewhere."""
+    files = StaticFiles(directory=_PAGE)
+    names = sorted(path.name for path in _PAGE.iterdir() if path.is_file())
+    for path, name in [("/", "index.html"), *((f"/{name}", name) for name in names)]:
+        # A mounted folder in place of an endpoint per file would answer 404 to a wrong method.
+        app.add_api_route(path, _sends(files, name), methods=["GET", "HEAD"], include_in_schema=False)
 
     @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(write_docs(app.openapi()))
+        return HTMLResponse(_write_docs(app.openapi()))
 
 
 def _sends(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -205,3 +195,38 @@ def _sends(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Respo
         return await files.get_response(name, request.scope)
 
     return send
+
+
+def _write_docs(openapi: Mapping[str, Any]) -> str:
+    """/docs: the OpenAPI description as a plain page. FastAPI's own pages load their scripts from another server."""
+    endpoints = [
+        _write_endpoint(method, path, endpoint)
+        for path, methods in openapi["paths"].items()
+        for method, endpoint in methods.items()
+    ]
+    schemas = [
+        f"<details id='{escape(name)}'><summary>{escape(name)}</summary>"
+        f"<pre>{escape(json.dumps(schema, indent=2, ensure_ascii=False))}</pre></details>"
+        for name, schema in openapi["components"]["schemas"].items()
+    ]
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>finrank: HTTP endpoints</title>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        "<meta name='color-scheme' content='light dark'></head><body><main><h1>finrank: HTTP endpoints</h1>"
+        "<p>The same as OpenAPI: <a href='openapi.json'>openapi.json</a>. To try it out: <a href='./'>the page</a>.</p>"
+        f"{''.join(endpoints)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
+    )
+
+
+def _write_endpoint(method: str, path: str, endpoint: Mapping[str, Any]) -> str:
+    parts = [f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(endpoint.get('description', ''))}</p>"]
+    if "requestBody" in endpoint:
+        parts.append(f"<p>Request: {_schema_link(endpoint['requestBody'])}.</p>")
+    items = (f"<li>{escape(status)}: {_schema_link(sent)}</li>" for status, sent in endpoint["responses"].items())
+    return f"{''.join(parts)}<ul>{''.join(items)}</ul>"
+
+
+def _schema_link(part: Mapping[str, Any]) -> str:
+    reference = part["content"]["application/json"]["schema"].get("$ref", "")
+    name = escape(reference.rpartition("/")[2])
+    return f"<a href='#{name}'>{name}</a>"

@@ -1,8 +1,8 @@
 """Concurrent requests, scored together.
 
-Two threads beside the event loop: one writes requests as tokens, the other owns the model. Whenever the model is free
-it takes, in the order of arrival, as many waiting requests as fit the token budget. Nothing waits for a batch to fill:
-a lone request is scored at once, and while a batch is being scored the next one gathers by itself.
+Besides the event loop there are two threads: one encodes requests as tokens, the other owns the model. Whenever the
+model is free it takes, in the order of arrival, as many waiting requests as fit the token budget. Nothing waits for a
+batch to fill: a lone request is scored at once, and the next batch gathers while one is being scored.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class _Job:
 
 
 class Batcher:
-    """Gathers requests and scores them on one thread; use it between `start` and `stop`."""
+    """Gathers requests and scores them on one thread, between `start` and `stop`."""
 
     def __init__(self, score: Score, batch_tokens: int) -> None:
-        """`score` gives one array of scores per request; it is called from one thread only."""
+        """`score` returns one array of scores per request and is called from one thread only."""
         self._score = score
         self._batch_tokens = batch_tokens
         self._waiting: deque[_Job] = deque()
@@ -46,7 +46,7 @@ class Batcher:
         self._stopping = False
         self._model_thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._to_prepare: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
-        # Both daemons: work that does not end cannot hold up the end of the process.
+        # Both are daemons: work that never ends must not hold up the end of the process.
         self._preparing_thread = threading.Thread(target=self._prepare_all, name="preparing", daemon=True)
         self.requests = 0
         """Requests scored so far."""
@@ -59,7 +59,7 @@ class Batcher:
         self._model_thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Do what is waiting, then end both threads; what is not done after `seconds` is left behind."""
+        """Finish the waiting requests, then end both threads; after `seconds` the rest is abandoned."""
         until = time.monotonic() + seconds
         self._to_prepare.put(None)
         self._preparing_thread.join(seconds)
@@ -69,13 +69,13 @@ class Batcher:
         self._model_thread.join(max(0.0, until - time.monotonic()))
 
     async def prepare(self, work: Callable[[], T]) -> T:
-        """Run work that needs no model on the preparing thread; given up before it starts when the caller is."""
+        """Run work that needs no model on the preparing thread; skipped if the caller is cancelled before it starts."""
         done: Future[T] = Future()
         self._to_prepare.put((work, done))
         return await asyncio.wrap_future(done)
 
     async def score(self, prepared: Prepared) -> Scores:
-        """Scores [candidates], once the request's batch is done; a caller that is cancelled leaves the queue."""
+        """Scores [candidates] of a request, once its batch is done; a caller that is cancelled leaves the queue."""
         job = _Job(prepared)
         with self._changed:
             self._waiting.append(job)
@@ -99,7 +99,7 @@ class Batcher:
             self._score_batch(batch)
 
     def _next_batch(self) -> list[_Job]:
-        """Waits for requests; empty when the work is over."""
+        """The next requests to score, as soon as there are any; empty once the batcher stops."""
         with self._changed:
             while True:
                 batch: list[_Job] = []
@@ -120,7 +120,7 @@ class Batcher:
             if len(batch) == 1:
                 batch[0].scores.set_exception(error)
                 return
-            for job in batch:  # one request's fault (its memory, say) is not its neighbours'
+            for job in batch:  # the fault of one request, such as its memory, must not fail the others
                 self._score_batch([job])
             return
         self.requests += len(batch)

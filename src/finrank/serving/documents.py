@@ -1,10 +1,10 @@
-"""Rerank requests as ranking requests, and rankings as rerank results.
+"""Conversion of rerank requests into ranking requests, and of rankings into rerank results.
 
 A document is a candidate in one of these forms:
 
     subtract(5829, 5735)            a program
     94, 12.5%, $ 1,200, yes         a value
-    subtract(5829, 5735) = 94       a program and its value, which counts where the program itself gives none
+    subtract(5829, 5735) = 94       a program and its value, which counts if the program itself has none
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finrank.programs.value import read_answer
 from finrank.serving.query_text import parse_query
-from finrank.serving.schemas import Document, DocumentBody, RerankRequest, RerankResult
+from finrank.serving.schemas import Document, RerankRequest, RerankResult
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Ranking
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
 
 def ranking_request(request: RerankRequest) -> dict[str, Any]:
-    """What `Ranker.prepare` takes for a rerank request; ServiceError where its query cannot be read."""
+    """A rerank request in the form of `Ranker.prepare`; ServiceError if its query cannot be read."""
     query = parse_query(request.query)
-    return {**query._asdict(), "candidates": [read_document(text_of(one)) for one in request.documents]}
+    return {**query._asdict(), "candidates": [read_document(_text_of(document)) for document in request.documents]}
 
 
-def text_of(document: str | DocumentBody) -> str:
-    """A document's text, in whichever form it was sent."""
+def _text_of(document: str | Document) -> str:
     return document if isinstance(document, str) else document.text
 
 
@@ -49,11 +48,11 @@ def read_document(text: str) -> str | dict[str, Any]:
 def rerank_results(
     request: RerankRequest, ranking: Ranking, scores: Scores, with_documents: bool
 ) -> list[RerankResult]:
-    """One result per document, the most relevant first; `top_n` of them.
+    """The `top_n` results of a request, the most relevant first.
 
     Relevance is the probability of the document's answer, so that documents of equal answers share it and the first
-    result has the answer that `/v1/rank` puts first. Among equals the model's own score of the document decides, then
-    the order in which they were sent.
+    result has the answer that `/v1/rank` puts first. Ties are ordered by the model's score of the document, then by
+    the order of the request.
     """
     order = [
         (answer.probability, index)
@@ -64,7 +63,7 @@ def rerank_results(
         RerankResult(
             index=index,
             relevance_score=probability,
-            document=Document(text=text_of(request.documents[index])) if with_documents else None,
+            document=Document(text=_text_of(request.documents[index])) if with_documents else None,
         )
         for probability, index in order[: request.top_n or None]
     ]

@@ -1,20 +1,24 @@
-"""What stands before every route: key, limits on body, number of requests and time, shutdown; and headers behind it."""
+"""Middleware in front of every endpoint: key, limits on size, number and time of requests, shutdown, and headers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+import hmac
+import ipaddress
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from finrank.errors import UserError
 from finrank.serving.error_responses import ServiceError
-from finrank.serving.keys import check_key
 from finrank.serving.limits import Limits
 
-# The page and the documents are whole without any other server, and no other site may frame them.
+KEY_VARIABLE = "FINRANK_API_KEY"
+# The page and /docs load nothing from other servers, and no other site may frame them.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -26,49 +30,41 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 
-# For an answer that has begun, beyond the time limit: a client that does not read it must not keep its place.
+# Beyond the time limit, for a response that has begun: a client that does not read it must not block a place.
 _SECONDS_TO_SEND = 5.0
 
 
+@dataclass
 class Traffic:
-    """How many requests are in the service, and whether new ones are taken."""
+    """The requests in the service, and whether new ones are accepted."""
 
-    def __init__(self) -> None:
-        self.waiting = 0
-        """Requests accepted and not yet answered."""
-        self.draining = False
-        """True once the server shuts down: new requests get a 503."""
+    waiting: int = 0  # requests accepted and not yet answered
+    draining: bool = False  # true once the server shuts down: new requests get a 503
 
 
 class Guard:
-    """ASGI middleware: every POST passes it before its body is read, and is given up when its client has gone."""
+    """ASGI middleware: checks every POST before its body is read, and drops it once its client has gone."""
 
     def __init__(self, app: ASGIApp, *, limits: Limits, key: str | None, traffic: Traffic) -> None:
-        self._app = app
-        self._limits = limits
-        self._key = key
-        self._traffic = traffic
+        self._app, self._limits, self._key, self._traffic = app, limits, key, traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        answer = _Answer(send, "no-cache" if scope["method"] in ("GET", "HEAD") else "no-store")
+            return await self._app(scope, receive, send)
+        response = _Response(send, "no-cache" if scope["method"] in ("GET", "HEAD") else "no-store")
         if scope["method"] != "POST":
-            await self._app(scope, receive, answer.send)
-            return
+            return await self._app(scope, receive, response.send)
         try:
             self._admit(Headers(scope=scope))
         except ServiceError as error:
-            await error.response()(scope, receive, answer.send)
-            return
+            return await error.response()(scope, receive, response.send)
         self._traffic.waiting += 1
         try:
-            await self._handle(scope, receive, answer)
+            await self._handle(scope, receive, response)
         except ServiceError as error:
-            if not answer.started:
-                sending = asyncio.ensure_future(error.response()(scope, receive, answer.send))
+            if not response.started:
+                sending = asyncio.ensure_future(error.response()(scope, receive, response.send))
                 await _finish(sending, _SECONDS_TO_SEND)
         except _ClientGone:
             pass
@@ -77,44 +73,41 @@ class Guard:
 
     def _admit(self, headers: Headers) -> None:
         if self._key is not None:
-            check_key(self._key, headers.get("authorization"))
+            _check_key(self._key, headers.get("authorization"))
         if self._traffic.draining:
             raise ServiceError(
                 503,
-                "shutting_down",
                 "the server is shutting down and only finishes what it has accepted: ask again when it is up",
+                kind="shutting_down",
                 headers={"retry-after": "5", "connection": "close"},
             )
         if self._traffic.waiting >= self._limits.waiting:
             raise self._limits.overloaded()
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise ServiceError(
-                415, "invalid_request", f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json"
-            )
+            raise ServiceError(415, f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json")
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            raise ServiceError(
-                415, "invalid_request", f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed"
-            )
+            message = f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed"
+            raise ServiceError(415, message)
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.body_bytes):
             raise self._limits.body_too_large(int(length) if len(length) <= 18 else None)
 
-    async def _handle(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        """Read the body and run the app on it, within the time limit and as long as the client is there."""
+    async def _handle(self, scope: Scope, receive: Receive, response: _Response) -> None:
+        """Read the body and run the app on it, within the time limit and while the client is connected."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.seconds
         try:
             body = await asyncio.wait_for(self._read(receive), self._limits.seconds)
         except TimeoutError:
             raise self._limits.body_too_slow() from None
-        handling = asyncio.ensure_future(self._app(scope, _replay(body, receive), answer.send))
-        gone = asyncio.ensure_future(_wait_for_leaving(receive))
+        handling = asyncio.ensure_future(self._app(scope, _replay(body, receive), response.send))
+        gone = asyncio.ensure_future(_wait_until_gone(receive))
         try:
             left = max(0.0, deadline - loop.time())
             await asyncio.wait({handling, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if handling.done() or answer.started:
+            if handling.done() or response.started:
                 await _finish(handling, max(0.0, deadline - loop.time()) + _SECONDS_TO_SEND)
                 return
             handling.cancel()
@@ -138,30 +131,28 @@ class Guard:
 
 
 class _ClientGone(Exception):
-    """Nobody is there to be answered."""
+    """The client has disconnected."""
 
 
-class _Answer:
-    """The way back: adds the headers, and knows whether an answer has begun."""
+class _Response:
+    """Sends a response with the common headers, and knows whether it has begun."""
 
     def __init__(self, send: Send, caching: str) -> None:
-        self._send = send
-        self._caching = caching
+        self._send, self._caching = send, caching
         self.started = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(raw=list(message["headers"]))
-            for name, value in _HEADERS.items():
-                headers[name] = value
+            headers.update(_HEADERS)
             headers.setdefault("cache-control", self._caching)
             message = {**message, "headers": headers.raw}
         await self._send(message)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that has been read already."""
+    """A `receive` that returns the body, which has been read already, first."""
     messages: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -171,11 +162,54 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _finish(sending: asyncio.Future[None], seconds: float) -> None:
-    """Wait for an answer to be sent, at most so long; then it is given up."""
+    """Wait for a response to be sent, at most so long; then abandon it."""
     with suppress(TimeoutError):
         await asyncio.wait_for(sending, seconds)
 
 
-async def _wait_for_leaving(receive: Receive) -> None:
+async def _wait_until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine can reach a server that listens there.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
+    [True, True, True, False, False]
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may resolve to anything
+
+
+def read_key(host: str, environment: Mapping[str, str]) -> str | None:
+    """The key that clients must send; None for a server on loopback without one.
+
+    Raises UserError if a required key is missing, and for a key that no header can hold.
+    """
+    key = environment.get(KEY_VARIABLE, "").strip()
+    if not key and is_loopback(host):
+        return None
+    if not key:
+        raise UserError(
+            f"--host {host} can be reached from other machines, and {KEY_VARIABLE} is not set: set it to a long random "
+            "text that clients send as Authorization: Bearer KEY, or listen on --host 127.0.0.1"
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UserError(f"{KEY_VARIABLE} must be printable ASCII without spaces: it is sent in a header")
+    return key
+
+
+def _check_key(key: str, header: str | None) -> None:
+    """Raise a 401 unless the Authorization header holds the key as a bearer token.
+
+    The comparison takes equally long wherever the texts differ, so that the key cannot be found letter by letter.
+    """
+    scheme, _, sent = (header or "").partition(" ")
+    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), key.encode())
+    if scheme.lower() != "bearer" or not same:
+        problem = "the API key is wrong" if header else "an API key is needed"
+        message = f"{problem}: send it as Authorization: Bearer KEY; the key is the server's {KEY_VARIABLE}"
+        raise ServiceError(401, message, headers={"www-authenticate": "Bearer"})

@@ -1,91 +1,132 @@
-"""What the service takes at most, and the error for each limit: what was exceeded, by how much, what to do."""
+"""Limits of the service, and the error for each: what was exceeded, by how much, and what to do.
+
+Bodies are checked before they are validated, so that one over a limit costs no more than reading it.
+"""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 
 from finrank.serving.error_responses import ServiceError
+
+_MOST_NAMES = 64  # in one object of a body: each unknown one would be a fault of its own for pydantic
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one server; the defaults suit two cores and a small encoder."""
+    """Maxima of one server; the defaults suit two cores and a small encoder."""
 
-    body_bytes: int = 1024 * 1024
-    """Of a request's body."""
-    candidates: int = 256
-    """Of one request."""
-    characters: int = 200_000
-    """Of one request's texts, with one more for each text and list: bounds the work before its tokens are known."""
-    tokens: int = 16384
-    """Of one request: its prefix once and all its candidates."""
-    waiting: int = 256
-    """Requests in the service at once, those being scored included."""
-    seconds: float = 30.0
-    """From a request's first byte to its answer."""
-    batch_tokens: int = 2048
-    """Tokens that are scored together: what fills a CPU, while a GPU wants more. A longer request is scored alone."""
+    body_bytes: int = 1024 * 1024  # size of a request's body
+    candidates: int = 256  # of a request
+    characters: int = 200_000  # of a request's texts, plus one per text and list; checked before tokens are known
+    tokens: int = 16384  # of a request: its prefix once and all its candidates
+    waiting: int = 256  # requests in the service, those being scored included
+    seconds: float = 30.0  # from a request's first byte to its response
+    batch_tokens: int = 2048  # scored together, enough to fill a CPU; a longer request is scored alone
 
-    def body_too_large(self, size: int | None = None) -> ServiceError:
-        """413; `size` is what the client announced, None where it was found out while reading."""
-        given = "the body" if size is None else f"the body of {size} bytes"
-        return ServiceError(
-            413, "too_large", f"{given} is over the limit of {self.body_bytes} bytes: send a shorter page, or raise "
-            "--max_body_kib where the server is started"
-        )  # fmt: skip
-
-    def check_candidates(self, count: int, field: str) -> None:
-        """Raise a 413 when a request has more candidates than allowed."""
-        if count > self.candidates:
-            raise ServiceError(
-                413,
-                "too_large",
-                f"{count} {field} are over the limit of {self.candidates}: send fewer, or raise --max_candidates where "
-                "the server is started",
-                field,
-            )
-
-    def check_characters(self, count: int) -> None:
-        """Raise a 413 when a request's texts are longer than allowed."""
-        if count > self.characters:
-            raise ServiceError(
-                413,
-                "too_large",
-                f"question, table, text and candidates have more than {self.characters} characters together, which is "
-                "the limit: send a shorter page, or raise --max_characters where the server is started",
-            )
+    def check_body(self, body: Any) -> None:
+        """Raise for a decoded body with too many candidates, characters or names, in whatever fields."""
+        if not isinstance(body, dict):
+            return
+        for field in ("candidates", "documents"):
+            if isinstance(body.get(field), list) and len(body[field]) > self.candidates:
+                message = f"{len(body[field])} {field} are over the limit of {self.candidates}: send fewer"
+                raise ServiceError(413, message + _or_raise("--max_candidates"), field)
+        characters = 0
+        parts: list[Any] = [body]
+        while parts:
+            part = parts.pop()
+            if isinstance(part, str | list):
+                characters += len(part)
+            elif isinstance(part, dict):
+                if len(part) > _MOST_NAMES:
+                    raise ServiceError(400, f"an object of {len(part)} names: the fields are described at /docs")
+                characters += sum(map(len, part))
+            if characters > self.characters:
+                message = (
+                    f"question, table, text and candidates have more than {self.characters} characters together, which "
+                    "is the limit: send a shorter page"
+                )
+                raise ServiceError(413, message + _or_raise("--max_characters"))
+            if isinstance(part, list | dict):
+                parts.extend(part if isinstance(part, list) else part.values())
 
     def check_tokens(self, count: int) -> None:
-        """Raise a 413 when a request, written as tokens, is longer than allowed."""
+        """Raise for a request of too many tokens."""
         if count > self.tokens:
-            raise ServiceError(
-                413,
-                "too_large",
-                f"the request has {count} tokens, over the limit of {self.tokens}: send fewer or shorter candidates, "
-                "or raise --max_tokens where the server is started",
+            message = (
+                f"the request has {count} tokens, over the limit of {self.tokens}: send fewer or shorter candidates"
             )
+            raise ServiceError(413, message + _or_raise("--max_tokens"))
+
+    def body_too_large(self, size: int | None = None) -> ServiceError:
+        """413; `size` is the size that the client announced, None if the limit was reached while reading."""
+        body = "the body" if size is None else f"the body of {size} bytes"
+        message = f"{body} is over the limit of {self.body_bytes} bytes: send a shorter page"
+        return ServiceError(413, message + _or_raise("--max_body_kib"))
 
     def overloaded(self) -> ServiceError:
         """503: too many requests at once."""
-        return ServiceError(
-            503,
-            "overloaded",
-            f"{self.waiting} requests are being worked on or wait, which is the limit: try again in a second, or raise "
-            "--max_waiting where the server is started",
-            headers={"retry-after": "1"},
-        )
+        message = f"{self.waiting} requests are being worked on or wait, which is the limit: try again in a second"
+        return ServiceError(503, message + _or_raise("--max_waiting"), headers={"retry-after": "1"})
 
     def body_too_slow(self) -> ServiceError:
         """408: the body did not arrive in time."""
         return ServiceError(
-            408, "timeout", f"the body did not arrive within {self.seconds:g} s, which is the limit: send it faster"
+            408, f"the body did not arrive within {self.seconds:g} s, which is the limit: send it faster"
         )
 
     def too_slow(self) -> ServiceError:
-        """504: no answer in time."""
-        return ServiceError(
-            504,
-            "timeout",
-            f"no answer within {self.seconds:g} s, which is the limit: send fewer candidates or fewer requests at "
-            "once, or raise --timeout_s where the server is started",
+        """504: no response in time."""
+        message = (
+            f"no answer within {self.seconds:g} s, which is the limit: send fewer candidates or fewer requests at once"
         )
+        return ServiceError(504, message + _or_raise("--timeout_s"))
+
+
+def _or_raise(option: str) -> str:
+    return f", or raise {option} where the server is started"
+
+
+def limited_bodies(limits: Limits) -> type[APIRoute]:
+    """A route class for endpoints whose bodies stay within the limits and repeat no name in an object."""
+
+    class LimitedBodies(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def check(request: Request) -> Response:
+                request = _Request(request.scope, request.receive)
+                with suppress(ValueError, RecursionError):  # not JSON: FastAPI reports it
+                    limits.check_body(await request.json())
+                return await handle(request)
+
+            return check
+
+    return LimitedBodies
+
+
+class _Request(Request):
+    """A request whose JSON is decoded once."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_decoded"):
+            self._decoded = json.loads(await self.body(), object_pairs_hook=_without_repeats)
+        return self._decoded
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; ServiceError (400) for a repeated name, whose last value json would keep."""
+    decoded = dict(pairs)
+    if len(decoded) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ServiceError(400, f"the body is not clear: {twice[:80]!r} occurs twice in one object; send it once")
+    return decoded

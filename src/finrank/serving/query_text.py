@@ -1,4 +1,4 @@
-"""The text form in which a question and its page go into the `query` of a rerank request.
+"""The text form of a question and its page, for the `query` of a rerank request.
 
     question: what is the change in revenue ?
     table:
@@ -8,10 +8,10 @@
     revenue grew in 2009 .
     costs fell .
 
-`table:` and `text:` stand on lines of their own, either may be left out, and `question:` may too. A row of the table is
-a line, its cells separated by `|` or by tabs, the first row the header. A cell's own `|` is written `\\|`. Tables of
-Markdown work: bars around all rows and the line of dashes are left out. Each line under `text:` is a sentence. A query
-without these lines is a question without a page.
+`table:` and `text:` are lines of their own; each may be left out, and so may `question:`. A row of the table is a line
+of cells separated by `|` or tabs, the first row being the header; `|` inside a cell is written `\\|`. In Markdown
+tables the bars around rows and the line of dashes are ignored. Each line under `text:` is a sentence. A query without
+these lines is a question without a page.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Query(NamedTuple):
 
 
 def parse_query(query: str) -> Query:
-    r"""The question, table and text of a query; ServiceError (400), with the line's number, for one that is neither.
+    r"""The question, table and text of a query; ServiceError (400) with the line's number if it cannot be read.
 
     >>> parse_query("question: growth ?\ntable:\n | 2009\nrevenue | 12\ntext:\nit grew .")
     Query(question='growth ?', table=[['', '2009'], ['revenue', '12']], text=['it grew .'])
@@ -62,7 +62,7 @@ def parse_query(query: str) -> Query:
 
 
 def write_query(question: str, table: Sequence[Sequence[str]], text: Sequence[str]) -> str:
-    r"""The text form of a question and its page; what `parse_query` reads back, up to blanks and line breaks in parts.
+    r"""The text form of a question and its page, which `parse_query` reads back, except for blanks and line breaks.
 
     >>> write_query("growth ?", [["", "2009"], ["revenue", "12"]], ["it grew ."])
     'question: growth ?\ntable:\n | 2009\nrevenue | 12\ntext:\nit grew .'
@@ -84,17 +84,13 @@ def _question(lines: list[str]) -> str:
     if question.lower().startswith("question:"):
         question = question[len("question:") :].strip()
     if not question:
-        raise ServiceError(
-            400, "invalid_request", "query: no question: it stands first, before the lines table: and text:", "query"
-        )
+        raise ServiceError(400, "query: no question: it stands first, before the lines table: and text:", "query")
     return question
 
 
 def _table(lines: list[tuple[int, str]]) -> list[list[str]]:
     if not lines:
-        raise ServiceError(
-            400, "invalid_request", "query: no rows under table: leave that line out where there is no table", "query"
-        )
+        raise ServiceError(400, "query: no rows under table: leave that line out where there is no table", "query")
     tabs = any("\t" in line for _, line in lines)
     if not tabs and all(line.strip().startswith("|") and line.strip().endswith("|") for _, line in lines):
         lines = [(number, line.strip()[1:-1]) for number, line in lines]
@@ -114,4 +110,4 @@ def _table(lines: list[tuple[int, str]]) -> list[list[str]]:
 
 
 def _fault(line: int, what: str) -> ServiceError:
-    return ServiceError(400, "invalid_request", f"query, line {line}: {what}", "query")
+    return ServiceError(400, f"query, line {line}: {what}", "query")

@@ -1,4 +1,4 @@
-"""What the routes take and give. The rerank shapes are those that clients of vLLM, Cohere and Jina send and read."""
+"""Requests and responses of the endpoints; the rerank ones have the shapes of vLLM, Cohere and Jina."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from finrank.page.places import Places
 from finrank.records import Answer, Origin
 
 
@@ -17,7 +18,7 @@ def _not_blank(text: str) -> str:
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-# Lists stop at their first fault: a body full of them would cost more than a good one.
+# Lists stop at their first fault: reporting a body full of faults would cost more than a good request.
 Texts = Annotated[list[str], Field(fail_fast=True)]
 
 
@@ -60,27 +61,22 @@ class RankRequest(BaseModel):
         fail_fast=True,
         description="each a program, a value (94, 12.5%, yes), or an object with program, answer or both",
     )
-    id: str | None = Field(default=None, description="given back as it is")
-
-
-class Evidence(BaseModel):
-    """Where the numbers stand that the answer's best program reads."""
-
-    cells: list[tuple[int, int]] = Field(description="[row, column]; row 0 is the header")
-    sentences: list[int] = Field(description="indices into text")
+    id: str | None = Field(default=None, description="returned unchanged")
 
 
 class AnswerBody(BaseModel):
-    """One distinct answer with every candidate that gives it."""
+    """One distinct answer with all candidates that have it."""
 
     answer: Answer | None = Field(description="null for a candidate without a value, see error")
     probability: float = Field(description="share of the answers' total, 1; calibrated where the model is")
     score: float = Field(description="the best candidate's, in logits; comparable within this request only")
-    index: int = Field(description="the best candidate's place in the request")
-    indices: list[int] = Field(description="places of all its candidates")
-    programs: list[str] = Field(description="those that compute it, the best first")
+    index: int = Field(description="the best candidate's index in the request")
+    indices: list[int] = Field(description="indices of all its candidates")
+    programs: list[str] = Field(description="programs that compute it, the best first")
     error: str | None = Field(description="why the best candidate's program has no value")
-    evidence: Evidence
+    evidence: Places = Field(
+        description="where the page has the numbers of its best program: cells [row, column] and indices into text"
+    )
 
 
 class Usage(BaseModel):
@@ -95,15 +91,17 @@ class RankResponse(BaseModel):
 
     id: str | None
     answers: list[AnswerBody]
-    abstain: bool = Field(description="true: the first answer is less probable than the threshold")
-    calibrated: bool = Field(description="whether probabilities were fitted to be believed")
-    threshold: float | None = Field(description="below this it is better to give no answer; null: none was fitted")
+    abstain: bool = Field(description="true if the first answer is less probable than the threshold")
+    calibrated: bool = Field(description="true if the probabilities were calibrated")
+    threshold: float | None = Field(
+        description="below this probability no answer should be returned; null if none was fitted"
+    )
     model: str
     usage: Usage
     warnings: list[str] = Field(description="why the probabilities may be off for this request")
 
 
-class DocumentBody(BaseModel):
+class Document(BaseModel):
     """A document as an object; other keys are ignored."""
 
     text: str
@@ -124,29 +122,21 @@ class RerankRequest(BaseModel):
         },
     )
 
-    model: str | None = Field(default=None, description="any name: this server has one model, which the answer names")
+    model: str | None = Field(default=None, description="any name: this server has one model, named in the response")
     query: str = Field(min_length=1, description="the question alone, or with table: and text: sections")
-    documents: list[str | DocumentBody] = Field(
-        min_length=1,
-        fail_fast=True,
-        description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE",
+    documents: list[str | Document] = Field(
+        min_length=1, fail_fast=True, description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE"
     )
-    top_n: int | None = Field(default=None, ge=0, strict=True, description="results to give back; null or 0: all")
+    top_n: int | None = Field(default=None, ge=0, strict=True, description="number of results; null or 0: all")
     return_documents: bool | None = Field(
-        default=None, description="whether results hold their document; default: yes, on /v2/rerank no"
+        default=None, description="whether results include their document; default: true, on /v2/rerank false"
     )
-
-
-class Document(BaseModel):
-    """A document as it was sent."""
-
-    text: str
 
 
 class RerankResult(BaseModel):
     """One document."""
 
-    index: int = Field(description="its place in the request")
+    index: int = Field(description="its index in the request")
     relevance_score: float = Field(
         description="probability of the document's answer, which documents of equal answers share"
     )
@@ -166,7 +156,7 @@ class ApiVersion(BaseModel):
 
 
 class Meta(BaseModel):
-    """What Cohere's clients read beside the results."""
+    """What Cohere's clients read besides the results."""
 
     api_version: ApiVersion
     tokens: Tokens
@@ -184,17 +174,17 @@ class RerankResponse(BaseModel):
 
 
 class Health(BaseModel):
-    """How the server does; 503 while it shuts down."""
+    """State of the server; 503 while it shuts down."""
 
     status: Literal["ok", "draining"]
     model: str
     waiting: int = Field(description="requests in the service now")
-    requests: int = Field(description="scored since the start")
-    batches: int = Field(description="in which they were scored")
+    requests: int = Field(description="requests scored since the start")
+    batches: int = Field(description="batches in which they were scored")
 
 
 class ErrorDetail(BaseModel):
-    """What was wrong, what was expected, what to do."""
+    """The fault, what was expected, and what to do."""
 
     type: str
     message: str
@@ -202,6 +192,6 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """Every 4xx, 503 and 504."""
+    """Body of every 4xx, 500, 503 and 504."""
 
     error: ErrorDetail

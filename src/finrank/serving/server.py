@@ -1,38 +1,32 @@
-"""Starting and stopping the server: `finrank serve`."""
+"""The server behind `finrank serve`: its socket, its shutdown, and the thread that loads the model."""
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 import uvicorn
 from fastapi import FastAPI
 
-from finrank.console import say
 from finrank.errors import UserError
-from finrank.serving.app import make_app
 from finrank.serving.guard import Traffic
-from finrank.serving.keys import VARIABLE, read_key
-from finrank.serving.limits import Limits
 
-_SECONDS_BEYOND_LIMIT = 10.0  # how much longer than one request may take a shutdown waits for those it has accepted
-_SECONDS_FOR_LAST_BYTES = 5  # for answers that are on their way when everything else is done
+_SECONDS_BEYOND_LIMIT = 10.0  # a shutdown waits for accepted requests that much longer than one may take
+_SECONDS_FOR_LAST_BYTES = 5  # for responses still being sent when everything else is done
 
 T = TypeVar("T")
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that, told to stop, answers new requests with a 503 until those that it has accepted are answered.
+    """A server that shuts down by answering new requests with a 503 until the accepted ones are finished.
 
-    uvicorn alone would close its socket at once, and clients would see refused connections. A second signal stops it
-    without waiting.
+    uvicorn alone would close its socket at once, and clients would see refused connections. A second signal stops the
+    server without waiting.
     """
 
     def __init__(self, app: FastAPI) -> None:
@@ -58,7 +52,7 @@ class DrainingServer(uvicorn.Server):
         self._traffic.draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second: stops once nothing that was accepted is left, or is taking too long."""
+        """Called ten times a second: stops once no accepted request is left, or when they take too long."""
         if self._traffic.draining:
             late = time.monotonic() - self._draining_since > self._longest_drain
             self.should_exit = self.should_exit or late or self._traffic.waiting == 0
@@ -66,9 +60,9 @@ class DrainingServer(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound there, which the server will listen on; port 0 takes a free one. UserError where it cannot be."""
-    # TCP by name: only then does asyncio set TCP_NODELAY on its connections. Without it an answer's body, written after
-    # its head, waits until the client has acknowledged the head, which many clients delay by 40 ms.
+    """A socket for the server to listen on, at a free port for port 0; UserError if the address cannot be used."""
+    # Only with TCP by name does asyncio set TCP_NODELAY. Without it the body of a response, written after its head,
+    # waits until the client has acknowledged the head, which many clients delay by 40 ms.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -81,11 +75,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def on_passing_thread(work: Callable[[], T]) -> T:
-    """What `work` gives or raises, run on a thread of its own that has ended by then: for work that computes.
+    """Run work on a thread of its own, wait for that to end, and return or raise its result.
 
-    OpenMP keeps a team of threads for every Python thread that has computed, as long as that one lives. With more
-    threads in teams than cores, GNU's lets each of them sleep between any two steps of a model, and waking them takes
-    longer than waiting awake. So a model that is loaded here leaves the cores to the thread that scores with it.
+    OpenMP keeps a team of threads for every living Python thread that has computed. With more threads in teams than
+    cores, GNU's OpenMP lets each of them sleep between any two steps of a model, and waking them takes longer than
+    waiting awake. A model that is loaded here leaves the cores to the thread that scores with it.
     """
     done: Future[T] = Future()
 
@@ -101,40 +95,3 @@ def on_passing_thread(work: Callable[[], T]) -> T:
     result = done.result()
     thread.join()
     return result
-
-
-def serve(
-    model: str,
-    *,
-    host: str,
-    port: int,
-    limits: Limits,
-    name: str | None = None,
-    revision: str | None = None,
-    base_model: str | None = None,
-) -> None:
-    """Load a model and answer requests until SIGTERM or SIGINT; what was accepted by then is still answered.
-
-    `name` is how answers name the model (default: the name of its folder, or its hub id). Raises UserError, before the
-    model is loaded, where no API key is set for a host that other machines reach or the port is taken.
-    """
-    key = read_key(host, os.environ)
-    with bind(host, port) as opened:
-        from finrank.ranker.ranker import Ranker
-
-        ranker = on_passing_thread(
-            lambda: Ranker.from_pretrained(model, revision=revision, base_model=base_model, merge=True)
-        )
-        name = name or (Path(model).resolve().name if Path(model).is_dir() else model)
-        server = DrainingServer(make_app(ranker, name, limits, key))
-        shown = f"[{host}]" if ":" in host else host
-        say(f"{name} is served on http://{shown}:{opened.getsockname()[1]} (page: /, routes: /docs); Ctrl-C stops it")
-        say(f"device: {ranker.device}; attention route: {ranker.route}")
-        say(f"key: {f'clients send {VARIABLE}' if key else 'none needed, this machine alone can reach it'}")
-        say(
-            f"limits: body {limits.body_bytes // 1024} KiB, {limits.characters} characters, {limits.candidates} "
-            f"candidates, {limits.tokens} tokens, {limits.seconds:g} s; {limits.waiting} requests at once, in "
-            f"batches of {limits.batch_tokens} tokens"
-        )
-        server.run(sockets=[opened])
-    say("stopped")

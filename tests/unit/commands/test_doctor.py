@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 import yaml
 
-from finrank.commands import doctor
-from finrank.ranker import base_model as weights
+from finrank.commands.doctor import DEFAULT_BASE, DEFAULT_BASE_SHA256, EXTRAS, doctor
+from finrank.ranker import locate as weights
 from tests.conftest import REPOSITORY
 from tests.helpers.saved_ranker import save_tiny_ranker
 
@@ -26,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor.run(model=str(model), json_path=tmp_path / "doctor.json") == 0
+    doctor(model=str(model), json_path=tmp_path / "doctor.json")
     found = json.loads((tmp_path / "doctor.json").read_text())
     assert found["broken"] == []
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
@@ -38,7 +39,7 @@ def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pyt
     assert found["default model"]["sha256"] == "as pinned"
     assert found["default model"]["route in ranking"].partition(":")[0] in ("cached", "split", "mask")
     assert found["model"]["abstains"] == "never"
-    assert set(found["optional extras"]) == set(doctor.EXTRAS)
+    assert set(found["optional extras"]) == set(EXTRAS)
     shown = capsys.readouterr().out
     assert "everything that finrank needs is here" in shown
     columns = {line.index(line[2:].split(maxsplit=1)[0]) for line in shown.splitlines() if line.startswith("  ")}
@@ -47,10 +48,10 @@ def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pyt
 
 def test_it_speaks_of_the_default_config_and_the_real_extras() -> None:
     config = yaml.safe_load((REPOSITORY / "configs/models/minilm.yaml").read_text())
-    assert (config["base_model"], config["base_model_sha256"]) == (doctor.DEFAULT_BASE, doctor.DEFAULT_BASE_SHA256)
+    assert (config["base_model"], config["base_model_sha256"]) == (DEFAULT_BASE, DEFAULT_BASE_SHA256)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) == set(doctor.EXTRAS)
-    for extra, (module, _) in doctor.EXTRAS.items():
+    assert set(project["optional-dependencies"]) == set(EXTRAS)
+    for extra, (module, _) in EXTRAS.items():
         assert any(
             requirement.startswith(module.replace("_", "-")) for requirement in project["optional-dependencies"][extra]
         )
@@ -58,10 +59,11 @@ def test_it_speaks_of_the_default_config_and_the_real_extras() -> None:
 
 def test_other_weights_are_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(weights, "sha256", lambda path: "0" * 64)
-    assert doctor.run() == 1
+    with pytest.raises(typer.Exit):
+        doctor()
     shown = capsys.readouterr().out
-    assert f"BROKEN: {Path(weights.locate(doctor.DEFAULT_BASE)) / 'model.safetensors'} has sha256 000" in shown
-    assert f"BROKEN: default model: {doctor.DEFAULT_BASE}" in shown
+    assert f"BROKEN: {Path(weights.locate(DEFAULT_BASE)) / 'model.safetensors'} has sha256 000" in shown
+    assert f"BROKEN: default model: {DEFAULT_BASE}" in shown
 
 
 def test_missing_and_old_packages_are_seen(
@@ -69,8 +71,9 @@ def test_missing_and_old_packages_are_seen(
 ) -> None:
     needed = ["torch>=99", "no-such-package>=1", "not-needed>=1; extra == 'dev'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
-    monkeypatch.setattr(doctor, "_importable", lambda: False)
-    assert doctor.run(json_path=tmp_path / "doctor.json") == 1
+    monkeypatch.setattr("finrank.commands.doctor._importable", lambda: False)
+    with pytest.raises(typer.Exit):
+        doctor(json_path=tmp_path / "doctor.json")
     found = json.loads((tmp_path / "doctor.json").read_text())
     assert found["broken"] == ["versions: torch", "versions: no-such-package"]
     assert found["versions"]["no-such-package"] == "not installed: pip install no-such-package>=1"
@@ -90,7 +93,7 @@ def test_a_broken_torch_is_reported_and_not_a_traceback(tmp_path: Path) -> None:
     assert "BROKEN: OSError: libcudart.so.12" in done.stdout
     found = json.loads((tmp_path / "doctor.json").read_text())
     assert found["broken"][:2] == ["device: device", "dtypes: dtypes"]
-    assert set(found["optional extras"]) == set(doctor.EXTRAS)  # sections behind the broken ones come out too
+    assert set(found["optional extras"]) == set(EXTRAS)  # sections behind the broken ones come out too
 
 
 def test_a_damaged_or_missing_model_is_seen(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +101,9 @@ def test_a_damaged_or_missing_model_is_seen(model: Path, tmp_path: Path, capsys:
     for path in model.iterdir():
         (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model" / "score_head.safetensors").unlink()
-    assert doctor.run(model=str(tmp_path / "model")) == 1
+    with pytest.raises(typer.Exit):
+        doctor(model=str(tmp_path / "model"))
     assert "score_head.safetensors missing" in capsys.readouterr().out
-    assert doctor.run(model=str(tmp_path / "nowhere")) == 1
+    with pytest.raises(typer.Exit):
+        doctor(model=str(tmp_path / "nowhere"))
     assert "No model in" in capsys.readouterr().out

@@ -11,17 +11,17 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from finrank import Ranker
-from finrank.commands import rank
+from finrank.commands.rank import _made_with, rank
 from finrank.errors import UserError
-from finrank.ranker.confidence import save_confidence
-from finrank.store import growing_file as ranked_files
+from finrank.ranker.confidence import Confidence, save_confidence
+from finrank.store.growing_file import RankedFiles, open_ranked
 from tests.helpers.pools import make_pool
-from tests.helpers.saved_ranker import fitted, save_tiny_ranker
+from tests.helpers.saved_ranker import save_tiny_ranker
 
 REQUEST: dict[str, Any] = {
     "question": "what is the change in revenue ?",
@@ -32,13 +32,24 @@ REQUEST: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_ranker(tmp_path_factory.mktemp("rank"))
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_ranker(tmp_path_factory.mktemp("rank")))
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rank, "_LINES_PER_BLOCK", 8)
+    monkeypatch.setattr("finrank.commands.rank._LINES_PER_BLOCK", 8)
+
+
+def calibrate(folder: Path, **figures: Any) -> None:
+    save_confidence(folder, Confidence(**{"temperature": 1.0, "n": 9, "score_head": "", **figures}))
+
+
+def calibrated(model: str, folder: Path, **figures: Any) -> str:
+    """A copy of the model with a calibration of its own."""
+    Ranker.from_pretrained(model).save_pretrained(folder)
+    calibrate(folder, **figures)
+    return str(folder)
 
 
 def write_input(path: Path, count: int, bad_every: int = 0) -> Path:
@@ -53,12 +64,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_pool_gets_the_line_that_the_ranker_would_give(model: Path, tmp_path: Path) -> None:
+def test_every_pool_gets_the_line_that_the_ranker_would_give(model: str, tmp_path: Path) -> None:
     pools = [make_pool(number).model_dump(mode="json") for number in range(20)]
     mine = [{"id": 7, **REQUEST}, {**REQUEST, "note": "other keys are ignored"}]
     source = tmp_path / "pools.jsonl"
     source.write_text("\n\n".join(json.dumps(line) for line in [*mine, *pools]), encoding="utf-8")
-    counts = rank.run(str(model), source, tmp_path / "ranked.jsonl")
+    counts = rank(model, source, tmp_path / "ranked.jsonl")
     assert counts == {"ranked": 22, "abstained": 0, "rejected": 0}
     assert not (tmp_path / "ranked.rejects.jsonl").exists()
     written = read(tmp_path / "ranked.jsonl")
@@ -80,22 +91,34 @@ def test_every_pool_gets_the_line_that_the_ranker_would_give(model: Path, tmp_pa
 
 
 def test_the_model_abstains_and_judges_pools_by_their_real_origins(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Ranker.from_pretrained(model).save_pretrained(tmp_path / "model")
     threshold = {"wanted_accuracy": 0.9, "value": 0.999, "coverage": 0.5, "accuracy": 0.95, "lower_bound": 0.91}
-    save_confidence(tmp_path / "model", fitted(threshold=threshold, origins={"gold": 9, "corrupted": 9}))
-    counts = rank.run(str(tmp_path / "model"), write_input(tmp_path / "in.jsonl", 5), tmp_path / "out.jsonl")
+    origins = {"gold": 9, "corrupted": 9}
+    model = calibrated(model, tmp_path / "model", threshold=threshold, pool_sizes={4: 9}, origins=origins)
+    counts = rank(model, write_input(tmp_path / "in.jsonl", 5), tmp_path / "out.jsonl")
     assert counts["abstained"] == 5
     assert all(line["abstain"] for line in read(tmp_path / "out.jsonl"))
     assert "warning" not in capsys.readouterr().err
     (tmp_path / "mine.jsonl").write_text(f"{json.dumps(REQUEST)}\n" * 2)
-    rank.run(str(tmp_path / "model"), tmp_path / "mine.jsonl", tmp_path / "out2.jsonl")
+    rank(model, tmp_path / "mine.jsonl", tmp_path / "out2.jsonl")
     assert capsys.readouterr().err.count("here are imported ones") == 1
 
 
-def test_bad_lines_are_told_with_their_number_and_reason(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_unlike_pools_are_warned_of_once_per_kind(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = calibrated(model, tmp_path / "model", pool_sizes={60: 9}, origins={"imported": 9})
+    lines = [{**REQUEST, "candidates": [f"add({n}, 1)" for n in range(size)]} for size in (2, 3, 4)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rank(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    shown = capsys.readouterr().err
+    assert shown.count("were fitted on pools of 60 candidates") == 1
+    assert "Loading weights" not in shown
+
+
+def test_bad_lines_are_rejected_with_their_number_and_reason(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = {
         b'{"id": "torn", "question': "not JSON",
@@ -114,7 +137,7 @@ def test_bad_lines_are_told_with_their_number_and_reason(
     good = json.dumps(REQUEST).encode()
     source = tmp_path / "pools.jsonl"
     source.write_bytes(b"\n".join([good, b"", *bad, good]) + b"\n")
-    counts = rank.run(str(model), source, tmp_path / "ranked.jsonl")
+    counts = rank(model, source, tmp_path / "ranked.jsonl")
     assert counts == {"ranked": 2, "abstained": 0, "rejected": len(bad)}
     rejects = read(tmp_path / "ranked.rejects.jsonl")
     assert [reject["line"] for reject in rejects] == list(range(3, 3 + len(bad)))
@@ -127,11 +150,11 @@ def test_bad_lines_are_told_with_their_number_and_reason(
     assert f"2 ranked, 0 of them abstain, {len(bad)} rejected" in shown.out
     source.write_bytes(b"\n".join(bad))
     with pytest.raises(UserError, match=f"not one of {len(bad)} lines"):
-        rank.run(str(model), source, tmp_path / "none.jsonl")
+        rank(model, source, tmp_path / "none.jsonl")
 
 
 @pytest.mark.slow  # three processes, each of which imports torch
-def test_a_killed_run_goes_on_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(model: str, tmp_path: Path) -> None:
     source = write_input(tmp_path / "pools.jsonl", 250, bad_every=20)
     outputs = {name: tmp_path / name / "ranked.jsonl" for name in ("whole", "again", "killed")}
     command = [sys.executable, "-m", "finrank", "rank", "--model", str(model), "--input", str(source), "--output"]
@@ -146,7 +169,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(model: Path, tmp_path: Path) -> 
     assert 0 < len(read(outputs["killed"])) < 200
     done = subprocess.run([*command, str(outputs["killed"])], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "going on after line" in done.stdout
+    assert "resuming after line" in done.stdout
     subprocess.run([*command, str(outputs["whole"])], env=environment, capture_output=True, check=True)
     for name in ("ranked.jsonl", "ranked.rejects.jsonl"):
         killed, whole = (outputs[run].with_name(name).read_bytes() for run in ("killed", "whole"))
@@ -162,190 +185,154 @@ class _Cut(Exception):
 @pytest.mark.parametrize("after", [0, 16])
 @pytest.mark.parametrize("left", ["before the block", "a torn line", "the block, not yet counted"])
 def test_whatever_a_run_leaves_behind_is_mended(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, after: int
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, after: int
 ) -> None:
     source = write_input(tmp_path / "pools.jsonl", 40, bad_every=5)
-    rank.run(str(model), source, tmp_path / "whole.jsonl")
+    rank(model, source, tmp_path / "whole.jsonl")
     cut_off = tmp_path / "cut.jsonl"
-    append = ranked_files.RankedFiles.append
+    append = RankedFiles.append
 
-    def killed(files: ranked_files.RankedFiles, ranked: list[bytes], rejects: list[bytes], **done: int) -> None:
+    def killed(files: RankedFiles, ranked: list[bytes], rejects: list[bytes], **done: int) -> None:
         if files.lines < after:
             return append(files, ranked, rejects, **done)
         if left != "before the block":
             torn = {"a torn line": -20, "the block, not yet counted": None}[left]
-            for path, rows in ((files.output_path, ranked), (files.rejects_path, rejects)):
+            for path, rows in ((files.output.path, ranked), (files.rejects_path, rejects)):
                 with path.open("ab") as stream:
                     stream.write(b"".join(rows)[:torn])
         raise _Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(ranked_files.RankedFiles, "append", killed)
+        patch.setattr(RankedFiles, "append", killed)
         with pytest.raises(_Cut):
-            rank.run(str(model), source, cut_off)
+            rank(model, source, cut_off)
     assert cut_off.read_bytes() != (tmp_path / "whole.jsonl").read_bytes()
-    rank.run(str(model), source, cut_off)
+    rank(model, source, cut_off)
     assert cut_off.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     rejects = [(tmp_path / f"{name}.rejects.jsonl").read_bytes() for name in ("cut", "whole")]
     assert rejects[0] == rejects[1] != b""
 
 
-def test_a_complete_output_is_left_alone_and_a_longer_input_goes_on(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_complete_output_is_left_alone_and_a_longer_input_is_continued(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, output = write_input(tmp_path / "pools.jsonl", 10), tmp_path / "ranked.jsonl"
-    first = rank.run(str(model), source, output)
+    first = rank(model, source, output)
     before = output.stat().st_mtime_ns, output.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(rank, "_rank", None)
-        assert rank.run(str(model), source, output) == first
+        patch.setattr("finrank.commands.rank._rank_lines", None)
+        assert rank(model, source, output) == first
     assert (output.stat().st_mtime_ns, output.read_bytes()) == before
     assert "is complete (10 ranked" in capsys.readouterr().out
     write_input(source, 13)
-    assert rank.run(str(model), source, output)["ranked"] == 13
+    assert rank(model, source, output)["ranked"] == 13
     assert output.read_bytes().startswith(before[1])
     assert [line["id"] for line in read(output)] == [make_pool(number).id for number in range(13)]
 
 
-def _change_input(source: Path, output: Path, model: Path) -> None:
-    source.write_text(source.read_text().replace("item 2", "item x", 1))
+class Ranked(NamedTuple):
+    """The files of a finished run."""
+
+    source: Path
+    output: Path
+    manifest: Path
+    model: str
 
 
-def _shorten_input(source: Path, output: Path, model: Path) -> None:
-    source.write_text("".join(source.read_text().splitlines(keepends=True)[:-1]))
+def replace(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
 
 
-def _lengthen_last_line(source: Path, output: Path, model: Path) -> None:
-    source.write_text(source.read_text().removesuffix("\n"))
-    rank.run(str(model), source, output, overwrite=True)
-    source.write_text(source.read_text() + " ")
+def drop_last_line(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
-def _change_output(source: Path, output: Path, model: Path) -> None:
-    output.write_text(output.read_text().replace('"abstain": false', '"abstain": true ', 1))
+def lengthen_last_line(run: Ranked) -> None:
+    run.source.write_text(run.source.read_text().removesuffix("\n"))
+    rank(run.model, run.source, run.output, overwrite=True)
+    run.source.write_text(run.source.read_text() + " ")
 
 
-def _add_to_output(source: Path, output: Path, model: Path) -> None:
-    output.write_text(output.read_text() + "{}\n")
-
-
-def _shorten_output(source: Path, output: Path, model: Path) -> None:
-    output.write_text("".join(output.read_text().splitlines(keepends=True)[:-1]))
-
-
-def _change_model(source: Path, output: Path, model: Path) -> None:
-    save_confidence(model, fitted(origins={"gold": 9}))
-
-
-def _damage_manifest(source: Path, output: Path, model: Path) -> None:
-    output.with_name("ranked.jsonl.manifest.json").write_text('{"stage": "rank"')
-
-
-def _mangle_manifest(source: Path, output: Path, model: Path) -> None:
-    manifest = output.with_name("ranked.jsonl.manifest.json")
-    manifest.write_text(manifest.read_text().replace('"bytes": ', '"bytes": "many", "b": '))
-
-
-def _remove_output_and_manifest(source: Path, output: Path, model: Path) -> None:
-    output.write_bytes(b"")  # the rejects are still there
-    output.with_name("ranked.jsonl.manifest.json").unlink()
-
-
-def _remove_manifest(source: Path, output: Path, model: Path) -> None:
-    output.with_name("ranked.jsonl.manifest.json").unlink()
+def remove_all_but_the_rejects(run: Ranked) -> None:
+    run.output.write_bytes(b"")
+    run.manifest.unlink()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_change_input, "is not what .* was made from"),
-        (_shorten_input, "is not what .* was made from"),
-        (_lengthen_last_line, "is not what .* was made from"),
-        (_change_output, "was changed since"),
-        (_add_to_output, "was changed since"),
-        (_shorten_output, "was changed since"),
-        (_change_model, "was ranked with another model"),
-        (_damage_manifest, "is damaged"),
-        (_mangle_manifest, "is damaged: a count is no number"),
-        (_remove_output_and_manifest, "is no result of finrank rank"),
-        (_remove_manifest, "is no result of finrank rank"),
+        (lambda run: replace(run.source, "item 2", "item x"), "pools.jsonl is not the input"),
+        (lambda run: drop_last_line(run.source), "pools.jsonl is not the input"),
+        (lengthen_last_line, "pools.jsonl is not the input"),
+        (lambda run: replace(run.output, '"abstain": false', '"abstain": true '), "ranked.jsonl was changed since"),
+        (lambda run: run.output.write_text(run.output.read_text() + "{}\n"), "ranked.jsonl was changed since"),
+        (lambda run: drop_last_line(run.output), "ranked.jsonl was changed since"),
+        (
+            lambda run: calibrate(Path(run.model), temperature=2.0, pool_sizes={4: 9}, origins={"gold": 9}),
+            "was ranked with another model",
+        ),
+        (lambda run: run.manifest.write_text('{"stage": "rank"'), "manifest.json is damaged"),
+        (lambda run: replace(run.manifest, '"bytes": ', '"bytes": "many", "b": '), "is damaged: input.bytes: "),
+        (remove_all_but_the_rejects, "not a result of finrank rank"),
+        (lambda run: run.manifest.unlink(), "not a result of finrank rank"),
     ],
 )
-def test_results_are_never_mixed(
-    model: Path, tmp_path: Path, change: Callable[[Path, Path, Path], None], message: str
-) -> None:
-    own = tmp_path / "model"
-    Ranker.from_pretrained(model).save_pretrained(own)
+def test_results_are_never_mixed(model: str, tmp_path: Path, change: Callable[[Ranked], object], message: str) -> None:
+    Ranker.from_pretrained(model).save_pretrained(tmp_path / "model")
     source, output = write_input(tmp_path / "pools.jsonl", 10, bad_every=4), tmp_path / "ranked.jsonl"
-    rank.run(str(own), source, output)
-    change(source, output, own)
+    run = Ranked(source, output, tmp_path / "ranked.jsonl.manifest.json", str(tmp_path / "model"))
+    rank(run.model, source, output)
+    change(run)
     before = output.read_bytes()
     with pytest.raises(UserError, match=f"{message}.*start over with --overwrite"):
-        rank.run(str(own), source, output)
+        rank(run.model, source, output)
     assert output.read_bytes() == before
-    counts = rank.run(str(own), source, output, overwrite=True)
+    counts = rank(run.model, source, output, overwrite=True)
     assert len(read(output)) == counts["ranked"]
     assert len(read(tmp_path / "ranked.rejects.jsonl")) == counts["rejected"] == 3
 
 
-def test_another_base_version_or_device_is_refused(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_base_version_or_device_is_refused(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, output = write_input(tmp_path / "pools.jsonl", 3), tmp_path / "ranked.jsonl"
-    rank.run(str(model), source, output)
+    rank(model, source, output)
     with pytest.raises(UserError, match=r"base model given: none, now /elsewhere .*--overwrite"):
-        rank.run(str(model), source, output, base_model="/elsewhere")
+        rank(model, source, output, base_model="/elsewhere")
     manifest = output.with_name("ranked.jsonl.manifest.json")
     stored = json.loads(manifest.read_text())
-    assert stored["made_with"]["base model of the model"] == str(model.parent / "base")
+    assert stored["made_with"]["base model of the model"] == str(Path(model).parent / "base")
     for name in ("torch", "transformers", "finrank", "device"):
         changed = {**stored, "made_with": {**stored["made_with"], name: "other"}}
         manifest.write_text(json.dumps(changed))
         with pytest.raises(UserError, match=f"on another machine: {name}: other, now .*--overwrite"):
-            rank.run(str(model), source, output)
+            rank(model, source, output)
     manifest.write_text(json.dumps(stored))
-    assert rank.run(str(model), source, output)["ranked"] == 3
+    assert rank(model, source, output)["ranked"] == 3
 
 
-def test_unlike_pools_are_warned_of_once_per_kind(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Ranker.from_pretrained(model).save_pretrained(tmp_path / "model")
-    save_confidence(tmp_path / "model", fitted(pool_sizes={60: 9}))
-    lines = [{**REQUEST, "candidates": [f"add({n}, 1)" for n in range(size)]} for size in (2, 3, 4)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    rank.run(str(tmp_path / "model"), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    shown = capsys.readouterr().err
-    assert shown.count("were fitted on pools of 60 candidates") == 1
-    assert "Loading weights" not in shown
-
-
-def test_faults_of_the_paths_are_told(model: Path, tmp_path: Path) -> None:
+def test_faulty_paths_are_refused(model: str, tmp_path: Path) -> None:
     source, output = write_input(tmp_path / "pools.jsonl", 3), tmp_path / "ranked.jsonl"
     with pytest.raises(UserError, match="no such file"):
-        rank.run(str(model), tmp_path / "none.jsonl", output)
+        rank(model, tmp_path / "none.jsonl", output)
     with pytest.raises(UserError, match="would replace the input"):
-        rank.run(str(model), source, source)
+        rank(model, source, source)
     with pytest.raises(UserError, match="cannot be written"):
-        rank.run(str(model), source, source / "ranked.jsonl")
+        rank(model, source, source / "ranked.jsonl")
     with (
-        ranked_files.RankedFiles(source, output, rank._made_with(model, None), overwrite=False),
+        open_ranked(source, output, _made_with(Path(model), None), overwrite=False),
         pytest.raises(UserError, match="another finrank rank is writing"),
     ):
-        rank.run(str(model), source, output)
-    assert rank.run(str(model), source, output)["ranked"] == 3
+        rank(model, source, output)
+    assert rank(model, source, output)["ranked"] == 3
     output.unlink()
-    assert rank.run(str(model), source, output)["ranked"] == 3  # whoever removes the output wants it anew
+    assert rank(model, source, output)["ranked"] == 3  # whoever removes the output wants it anew
 
 
-def test_the_size_of_blocks_changes_rounding_alone(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_size_of_blocks_changes_rounding_alone(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_input(tmp_path / "pools.jsonl", 40)
     written = []
     for size in (1, 8, 8, 40):
-        monkeypatch.setattr(rank, "_LINES_PER_BLOCK", size)
-        rank.run(str(model), source, tmp_path / "ranked.jsonl", overwrite=True)
+        monkeypatch.setattr("finrank.commands.rank._LINES_PER_BLOCK", size)
+        rank(model, source, tmp_path / "ranked.jsonl", overwrite=True)
         written.append(read(tmp_path / "ranked.jsonl"))
     assert written[1] == written[2]
     for lines in zip(*written, strict=True):
@@ -354,12 +341,12 @@ def test_the_size_of_blocks_changes_rounding_alone(
         assert scores[0] == pytest.approx(scores[3], abs=1e-5)
 
 
-def test_memory_does_not_grow_with_the_pools(model: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_pools(model: str, tmp_path: Path) -> None:
     peaks = []
     for count in (16, 16, 160):  # the first fills caches
         source = write_input(tmp_path / "pools.jsonl", count)
         tracemalloc.start()
-        rank.run(str(model), source, tmp_path / "ranked.jsonl", overwrite=True)
+        rank(model, source, tmp_path / "ranked.jsonl", overwrite=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.5 * peaks[1]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from finrank.errors import UserError
-from finrank.sampling.endpoint import Endpoint, Forbidden, Refused, Reply, Unanswered, finished
+from finrank.sampling.endpoint import Endpoint, Reply
+from finrank.sampling.policy import EndpointOptions, Forbidden, Refused, Sampling, Unanswered
 from tests.helpers.endpoint_stub import GOOD, Answer, Stub, completions, error, serving
 
 MESSAGES = [{"role": "user", "content": "Question: what ?"}]
@@ -19,16 +20,22 @@ KEY = "sk-a-very-secret-key"
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
 
 
-def ask(stub: Stub, n: int = 2, seed: int = 7, **options: Any) -> Reply:
-    options = {"api_key_env": "TEST_KEY", "timeout": 5.0, "max_retries": 2, **options}
-    endpoint = Endpoint(stub.url, "my-llm", **options)
-    (reply,) = finished(iter([endpoint.ask(MESSAGES, n=n, seed=seed)]), 1, endpoint)
+def new_endpoint(url: str, **options: Any) -> Endpoint:
+    sampling = Sampling(**{name: options.pop(name) for name in ("temperature", "top_p") if name in options})
+    return Endpoint(EndpointOptions(url, **({"api_key_env": "TEST_KEY"} | options)), "my-llm", sampling)
+
+
+def ask_once(endpoint: Endpoint, n: int = 2, seed: int = 7) -> Reply:
+    (reply,) = endpoint.run(iter([endpoint.ask(MESSAGES, n=n, seed=seed)]), 1)
     return reply
+
+
+def ask(stub: Stub, n: int = 2, **options: Any) -> Reply:
+    return ask_once(new_endpoint(stub.url, **({"timeout": 5.0, "max_retries": 2} | options)), n)
 
 
 def first(answer: Answer) -> Callable[[dict[str, Any], int], Answer]:
@@ -36,39 +43,28 @@ def first(answer: Answer) -> Callable[[dict[str, Any], int], Answer]:
     return lambda request, number: answer if number == 0 else completions(request)
 
 
-def test_a_request_says_all_that_decides_the_answer() -> None:
+def always(answer: Answer) -> Callable[[dict[str, Any], int], Answer]:
+    return lambda request, number: answer
+
+
+def test_a_request_holds_everything_that_decides_the_answer() -> None:
     with serving(lambda request, number: completions(request)) as stub:
         reply = ask(stub, temperature=0.5, top_p=0.9, max_tokens=64)
-        ask(stub, max_tokens=None)
+        ask(stub, max_tokens=0)
     assert reply == Reply([(GOOD, "stop")] * 2, 100, 20)
-    assert stub.requests[0] == {
-        "model": "my-llm", "messages": MESSAGES, "n": 2, "seed": 7, "temperature": 0.5, "top_p": 0.9, "max_tokens": 64
-    }  # fmt: skip
+    drawn = {"n": 2, "seed": 7, "temperature": 0.5, "top_p": 0.9, "max_tokens": 64}
+    assert stub.requests[0] == {"model": "my-llm", "messages": MESSAGES, **drawn}
     assert "max_tokens" not in stub.requests[1]
     assert stub.paths[0] == "/v1/chat/completions"
     assert stub.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_server_without_a_key_is_asked_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TEST_KEY")
-    with serving(lambda request, number: completions(request)) as stub:
-        assert len(ask(stub).completions) == 2
-    assert stub.headers[0]["authorization"] == "Bearer none"
+BROKEN = Answer(body=b'{"choices": [', length=1000)
+HANGING = Answer(hang=True)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        error(429),
-        error(500),
-        error(503),
-        error(408),
-        Answer(body=b'{"choices": [', length=1000),
-        Answer(hang=True),
-    ],
-    ids=["429", "500", "503", "408", "closed midway", "hangs"],
-)
-def test_what_may_pass_is_tried_again(bad: Answer) -> None:
+@pytest.mark.parametrize("bad", [error(429), error(500), error(503), error(408), BROKEN, HANGING])
+def test_faults_that_may_pass_are_retried(bad: Answer) -> None:
     with serving(first(bad)) as stub:
         assert len(ask(stub, timeout=0.3 if bad.hang else 5.0).completions) == 2
     assert len(stub.requests) == 2
@@ -80,7 +76,7 @@ def test_retry_after_is_waited_for() -> None:
         began = time.monotonic()
         ask(stub)
         assert time.monotonic() - began >= 0.4
-    with serving(lambda request, number: error(429, "come back tomorrow", Retry_After="86400")) as stub:
+    with serving(always(error(429, "come back tomorrow", Retry_After="86400"))) as stub:
         with pytest.raises(Unanswered, match=r"429: .*come back tomorrow"):
             ask(stub)
         assert len(stub.requests) == 1
@@ -91,38 +87,39 @@ def test_retry_after_is_waited_for() -> None:
     [
         (error(429, "slow down"), "the server answered 429: .*slow down"),
         (error(502, "bad gateway"), "the server answered 502: .*bad gateway"),
-        (Answer(hang=True), "no answer within 0.2 s"),
-        (Answer(body=b"{", length=1000), "no answer: "),
+        (HANGING, "no answer within 0.2 s"),
+        (BROKEN, "no answer: "),
     ],
-    ids=["429", "502", "hangs", "closed midway"],
 )
 def test_after_all_retries_there_is_no_answer(bad: Answer, reason: str) -> None:
-    with serving(lambda request, number: bad) as stub:
+    with serving(always(bad)) as stub:
         with pytest.raises(Unanswered, match=reason):
             ask(stub, timeout=0.2)
         assert len(stub.requests) == 3
 
 
 @pytest.mark.parametrize(
-    ("bad", "reason"),
+    ("body", "reason"),
     [
-        (Answer(body=b'{"choices": ['), r"no chat completion \(application/json\): .*JSON"),
-        (
-            Answer(body=b"<html>log in</html>", headers={"Content-Type": "text/html"}),
-            r"no chat completion \(text/html\)",
-        ),
-        (Answer(body=b""), "no chat completion"),
-        (Answer(body=b"[]"), "no chat completion"),
-        (Answer(body=b"\xff\xfe"), "no chat completion"),
-        (Answer([]), "choices: List should have at least 1 item"),
-        (Answer(body=b'{"choices": null}'), "choices: "),
-        (Answer(body=b'{"choices": [{"text": "a completion of another kind"}]}'), "message: Field required"),
-        (Answer([["a", "list"]]), "content: "),
-        (Answer(body=b'{"error": {"message": "no model is loaded"}}'), "choices: Field required"),
+        (b'{"choices": [', r"not a chat completion \(application/json\): .*JSON"),
+        (b"", "not a chat completion"),
+        (b"[]", "not a chat completion"),
+        (b"\xff\xfe", "not a chat completion"),
+        (b'{"choices": []}', "choices: List should have at least 1 item"),
+        (b'{"choices": null}', "choices: "),
+        (b'{"choices": [{"text": "a completion of another kind"}]}', "message: Field required"),
+        (b'{"choices": [{"message": {"content": ["a", "list"]}}]}', "content: "),
+        (b'{"error": {"message": "no model is loaded"}}', "choices: Field required"),
     ],
 )
-def test_what_is_no_chat_completion_is_no_answer(bad: Answer, reason: str) -> None:
-    with serving(lambda request, number: bad) as stub, pytest.raises(Unanswered, match=reason):
+def test_anything_but_a_chat_completion_is_not_an_answer(body: bytes, reason: str) -> None:
+    with serving(always(Answer(body=body))) as stub, pytest.raises(Unanswered, match=reason):
+        ask(stub)
+
+
+def test_the_content_type_of_another_answer_is_named() -> None:
+    page = Answer(body=b"<html>log in</html>", headers={"Content-Type": "text/html"})
+    with serving(always(page)) as stub, pytest.raises(Unanswered, match=r"not a chat completion \(text/html\)"):
         ask(stub)
 
 
@@ -153,7 +150,7 @@ def test_a_huge_or_endless_reply_is_given_up() -> None:
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refused_request_is_the_questions_fault(status: int) -> None:
     bad = error(status, "the prompt is too long")
-    with serving(lambda request, number: bad) as stub, pytest.raises(Refused, match=f"{status}: .*prompt is too long"):
+    with serving(always(bad)) as stub, pytest.raises(Refused, match=f"{status}: .*prompt is too long"):
         ask(stub)
 
 
@@ -168,7 +165,7 @@ def test_a_refused_request_is_the_questions_fault(status: int) -> None:
     ],
 )
 def test_what_would_meet_every_question_is_the_users_to_mend(status: int, message: str) -> None:
-    with serving(lambda request, number: error(status)) as stub:
+    with serving(always(error(status))) as stub:
         with pytest.raises(UserError, match=f"{stub.url} answered {status}: {message}"):
             ask(stub)
         assert len(stub.requests) == 1
@@ -176,17 +173,14 @@ def test_what_would_meet_every_question_is_the_users_to_mend(status: int, messag
 
 def test_without_a_key_401_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEST_KEY")
-    with serving(lambda request, number: error(401)) as stub, pytest.raises(UserError, match="no key in TEST_KEY"):
+    with serving(always(error(401))) as stub, pytest.raises(UserError, match="no key in TEST_KEY"):
         ask(stub)
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 200])
 def test_the_key_is_in_no_message(status: int) -> None:
     bad = error(status, f"wrong key {KEY} " + "x" * 5000)
-    with (
-        serving(lambda request, number: bad) as stub,
-        pytest.raises((Refused, UserError, Unanswered)) as raised,
-    ):
+    with serving(always(bad)) as stub, pytest.raises((Refused, UserError, Unanswered)) as raised:
         ask(stub)
     assert KEY not in str(raised.value)
     assert len(str(raised.value)) < 700
@@ -206,9 +200,9 @@ def test_a_server_that_knows_no_seed_or_one_completion_only_is_asked_without(
     with serving(
         lambda request, number: completions(request) if takes(request) else error(400, "no such thing")
     ) as stub:
-        endpoint = Endpoint(stub.url, "my-llm", api_key_env="TEST_KEY")
+        endpoint = new_endpoint(stub.url)
         jobs: list[Coroutine[Any, Any, Reply]] = [endpoint.ask(MESSAGES, n=3, seed=1) for _ in range(3)]
-        replies = list(finished(iter(jobs), 1, endpoint))
+        replies = list(endpoint.run(iter(jobs), 1))
     assert [len(reply.completions) for reply in replies] == [3 if "n" in form else 1] * 3
     assert [set(request) & {"n", "seed"} for request in stub.requests[-2:]] == [form, form]
     assert len(stub.requests) == 3 + 2 - len(form)
@@ -217,57 +211,41 @@ def test_a_server_that_knows_no_seed_or_one_completion_only_is_asked_without(
 
 def test_one_question_that_is_refused_does_not_change_how_others_are_asked() -> None:
     with serving(lambda request, number: error(400) if number < 3 else completions(request)) as stub:
-        endpoint = Endpoint(stub.url, "my-llm")
+        endpoint = new_endpoint(stub.url)
         with pytest.raises(Refused):
-            once(endpoint)
-        once(endpoint)
+            ask_once(endpoint)
+        ask_once(endpoint)
     assert [set(request) & {"n", "seed"} for request in stub.requests] == [{"n", "seed"}, {"n"}, set(), {"n", "seed"}]
 
 
-def once(endpoint: Endpoint, n: int = 2) -> Reply:
-    (reply,) = finished(iter([endpoint.ask(MESSAGES, n=n, seed=1)]), 1, endpoint)
-    return reply
-
-
-def test_one_completion_does_not_tell_whether_several_can_be_had() -> None:
+def test_one_completion_does_not_show_whether_a_server_sends_several() -> None:
     with serving(
         lambda request, number: completions(request) if request.get("n", 1) == 1 else error(400, "one only")
     ) as stub:
-        endpoint = Endpoint(stub.url, "my-llm")
-        assert [len(once(endpoint, n).completions) for n in (1, 3, 3)] == [1, 1, 1]
+        endpoint = new_endpoint(stub.url)
+        assert [len(ask_once(endpoint, n).completions) for n in (1, 3, 3)] == [1, 1, 1]
     assert len(stub.requests) == 1 + 3 + 1
 
 
 def test_403_is_the_keys_fault_until_the_server_has_answered() -> None:
     with serving(lambda request, number: error(403, "moderated") if number != 1 else completions(request)) as stub:
-        endpoint = Endpoint(stub.url, "my-llm", api_key_env="TEST_KEY")
+        endpoint = new_endpoint(stub.url)
         with pytest.raises(UserError, match="the key in TEST_KEY was refused"):
-            once(endpoint)
-        once(endpoint)
+            ask_once(endpoint)
+        ask_once(endpoint)
         with pytest.raises(Forbidden, match=r"refused it with 403: .*moderated"):
-            once(endpoint)
-        endpoint = Endpoint(stub.url, "my-llm", api_key_env="TEST_KEY")
+            ask_once(endpoint)
+        endpoint = new_endpoint(stub.url)
         endpoint.has_answered = True
         with pytest.raises(Forbidden):
-            once(endpoint)
+            ask_once(endpoint)
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "sk-first\nsk-second",
-        "sk-first sk-second",
-        "sk-fürst",
-        "sk-\u200bfirst",
-        "sk-\x7ffirst",
-        '"sk-first"',
-        "sk\\first",
-    ],
-)
-def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setenv("TEST_KEY", key)
+@pytest.mark.parametrize("part", ["\n", " ", "ü", "\u200b", "\x7f", '"', "\\"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setenv("TEST_KEY", f"sk-first{part}second")
     with pytest.raises(UserError, match=r"^TEST_KEY: ") as raised:
-        Endpoint("http://127.0.0.1:9/v1", "my-llm", api_key_env="TEST_KEY")
+        new_endpoint("http://127.0.0.1:9/v1")
     assert not any(part in str(raised.value) for part in ("sk", "first", "rst", "second"))
 
 
@@ -284,13 +262,13 @@ def packed(answer: Answer, encoding: str = "gzip") -> Answer:
 
 def test_a_packed_reply_is_not_unpacked() -> None:
     with serving(lambda request, number: packed(Answer(["x" * 9_000_000]))) as stub:
-        with pytest.raises(Unanswered, match="packed as 'gzip', which was not asked for"):
+        with pytest.raises(Unanswered, match="compressed as 'gzip', which was not asked for"):
             ask(stub)
         assert stub.headers[0]["accept-encoding"] == "identity"
         assert len(stub.requests) == 1
     with serving(lambda request, number: packed(error(400, "x" * 9_000_000))) as stub, pytest.raises(Refused) as raised:
         ask(stub)
-    assert "xxx" not in str(raised.value)  # the status counts, what it says is not unpacked
+    assert "xxx" not in str(raised.value)  # only its status is read
     with serving(lambda request, number: Answer(["a"], headers={"Content-Encoding": "identity"})) as stub:
         assert ask(stub, n=1).completions == [("a", "stop")]
 
@@ -306,17 +284,17 @@ def test_a_long_reason_for_the_end_is_cut() -> None:
 )
 def test_a_wrong_url_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="expected a URL"):
-        Endpoint(url, "my-llm")
+        new_endpoint(url)
 
 
 @pytest.mark.parametrize("url", ["http://me:secret@host/v1", "https://host/v1?key=secret", "https://host/v1#secret"])
 def test_a_url_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UserError, match="--api_key_env") as raised:
-        Endpoint(url, "my-llm")
+        new_endpoint(url)
     assert "secret" not in str(raised.value)
 
 
-def test_jobs_run_at_once_as_many_as_told_and_stop_when_nobody_listens() -> None:
+def test_jobs_run_within_the_concurrency_and_are_cancelled_when_the_iterator_is_closed() -> None:
     started: list[int] = []
     cancelled: list[int] = []
 
@@ -329,8 +307,8 @@ def test_jobs_run_at_once_as_many_as_told_and_stop_when_nobody_listens() -> None
             raise
         return number
 
-    endpoint = Endpoint("http://127.0.0.1:9/v1", "my-llm")
-    results = finished((job(number, 0.01 if number else 30.0) for number in range(10)), 3, endpoint)
+    endpoint = new_endpoint("http://127.0.0.1:9/v1")
+    results = endpoint.run((job(number, 0.01 if number else 30.0) for number in range(10)), 3)
     assert next(results) in (1, 2)
     assert len(started) == 3
     assert {next(results), next(results)} <= {1, 2, 3, 4}

@@ -1,4 +1,4 @@
-"""Sampling: what a model writes becomes pools that stage 03 takes, in an order that no server decides."""
+"""Sampling: completions of a model become pools that stage 03 accepts, in an order that no server decides."""
 
 from __future__ import annotations
 
@@ -14,27 +14,17 @@ from typing import Any
 import pytest
 import typer
 
-from finrank import cli_sample
 from finrank.commands import prepare, rewards, sample_data
+from finrank.commands.sample import sample
 from finrank.errors import UserError
 from finrank.records import Candidate, Question, RewardedPool
-from finrank.sampling import gather as sample
-from finrank.sampling.askers import EndpointOptions
+from finrank.sampling import askers
+from finrank.sampling.policy import EndpointOptions
 from finrank.store import load_records
 from tests.conftest import REPOSITORY
 from tests.helpers.endpoint_stub import GOOD, Answer, completions, serving
 from tests.helpers.pools import write_pools
-from tests.helpers.sampling import contents, good, pools, question, rejects, run, shorten_waits, write, write_data
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_waits(monkeypatch)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_data(tmp_path / "data")
+from tests.helpers.sampling import contents, good, pools, question, rejects, run, write
 
 
 def test_pools_hold_what_the_model_wrote_and_no_gold(tmp_path: Path, data: Path) -> None:
@@ -48,7 +38,7 @@ def test_pools_hold_what_the_model_wrote_and_no_gold(tmp_path: Path, data: Path)
         "I do not know.",
     ]
     with serving(lambda request, number: Answer(texts, finish="length")) as stub:
-        result = run(data, tmp_path / "out", stub, 7, splits=["dev"])
+        result = run(data, tmp_path / "out", stub, 7, split=["dev"])
     made = pools(tmp_path / "out")
     assert list(made) == ["d0", "d1", "d2", "d3", "d4"]
     expected = [
@@ -137,13 +127,13 @@ def completions_of_42(request: dict[str, Any], number: int) -> Answer:
         ({"num_candidates": 0}, "num_candidates is 0"),
         ({"temperature": -1.0}, "temperature is -1"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"limit": 0}, "limit is 1 or above"),
-        ({"max_failures": -1}, "max_failures 0 or above"),
+        ({"limit": 0}, "limit is 0"),
+        ({"max_failures": -1}, "max_failures must be 0 or above"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"timeout": 0.0}, "timeout is 0"),
-        ({"max_retries": -1}, "max_retries are 0 or above"),
+        ({"max_retries": -1}, "max_retries .* must be 0 or above"),
         ({"base_model": "x"}, "--base_model"),
-        ({"splits": ["test"]}, "has no test.jsonl; it has: train, dev"),
+        ({"split": ["test"]}, "has no test.jsonl; it has: train, dev"),
     ],
 )
 def test_settings_out_of_range_are_refused_before_anything_is_asked(
@@ -158,45 +148,37 @@ def test_settings_out_of_range_are_refused_before_anything_is_asked(
 
 def command(*arguments: str) -> None:
     app = typer.Typer()
-    app.command()(cli_sample.sample)
+    app.command()(sample)
     app(list(arguments), standalone_mode=False)
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"),
-    [
-        ("--max_tokens", "512"),
-        ("--api_key_env", "OPENAI_API_KEY"),
-        ("--concurrency", "4"),
-        ("--timeout", "120"),
-        ("--max_retries", "6"),
-        ("--max_failures", "5"),
-    ],
+    "option",
+    ["max_tokens=512", "api_key_env=OPENAI_API_KEY", "concurrency=4", "timeout=120", "max_retries=6", "max_failures=5"],
 )
-def test_an_option_of_endpoints_is_refused_without_one(flag: str, value: str) -> None:
+def test_an_option_of_endpoints_is_refused_without_one(option: str) -> None:
+    flag, value = f"--{option}".split("=")
     with pytest.raises(UserError, match=f"^{flag} belongs to --endpoint"):
         command("--model", "outputs/run_001", flag, value)
 
 
-def test_the_defaults_that_the_help_tells_are_those_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    max_failures = inspect.signature(sample.run).parameters["max_failures"].default
-    seen: dict[str, Any] = {}
-    monkeypatch.setattr(sample, "run", lambda *_, **options: seen.update(options))
-    command("--model", "my-llm", "--endpoint", "http://host/v1")
-    assert seen["endpoint"] == EndpointOptions("http://host/v1")
-    defaults = {**asdict(seen["endpoint"]), "max_failures": max_failures}
-    assert "max_failures" not in seen
-    shown = {
-        name: inspect.signature(cli_sample.sample, eval_str=True).parameters[name].annotation.__metadata__[0].help
-        for name in defaults
-        if name != "url"
-    }
-    assert len(shown) == 6
-    for name, text in shown.items():
-        told = f"{defaults[name]:g}" if isinstance(defaults[name], float) else str(defaults[name])
-        assert re.search(rf"default: {told}\)\.$", text), name
-    command("--model", "m", "--endpoint", "http://host/v1", "--max_tokens", "0", "--max_failures", "2")
-    assert (seen["endpoint"], seen["max_failures"]) == (EndpointOptions("http://host/v1", max_tokens=0), 2)
+def test_the_help_shows_the_defaults_of_endpoints(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[EndpointOptions] = []
+
+    def note(options: EndpointOptions, *_: Any) -> None:
+        seen.append(options)
+        raise UserError("seen")
+
+    monkeypatch.setattr(askers, "EndpointAsker", note)
+    for options in ([], ["--max_tokens", "0", "--max_failures", "2"]):
+        with pytest.raises(UserError, match="seen"):
+            command("--model", "my-llm", "--endpoint", "http://host/v1", "--input_dir", str(data), *options)
+    assert seen == [EndpointOptions("http://host/v1"), EndpointOptions("http://host/v1", max_tokens=0, max_failures=2)]
+    parameters = inspect.signature(sample, eval_str=True).parameters
+    for name, default in asdict(seen[0]).items():
+        if name != "url":
+            shown = f"{default:g}" if isinstance(default, float) else str(default)
+            assert re.search(rf"default: {shown}\)\.$", parameters[name].annotation.__metadata__[0].help), name
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_anything_is_asked(tmp_path: Path, data: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from finrank.commands import rewards
+from finrank.commands.sample import sample
 from finrank.errors import UserError
 from finrank.generator import model, saving
 from finrank.generator.model import load_generation_tokenizer, new_generator
@@ -17,29 +18,17 @@ from finrank.generator.saving import save_generator
 from finrank.generator.settings import GeneratorSettings, generator_settings
 from finrank.generator.text import TooLong
 from finrank.records import Question, RewardedPool
-from finrank.sampling import gather as sample
-from finrank.sampling.askers import Sampling
 from finrank.store import load_records
 from finrank.training.config import load_config
 from tests.helpers.pools import write_pools
-from tests.helpers.sampling import contents, pools, rejects, shorten_waits, write_data
+from tests.helpers.sampling import contents, pools, rejects
 from tests.helpers.tiny_generator import CONFIG, SMALL, save_tiny_causal_lm, train
 from tests.unit.generator.test_sft import LEARN_BY_HEART
 
 
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_waits(monkeypatch)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_data(tmp_path / "data")
-
-
 @pytest.fixture
 def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A generator in place of the real one; gives the ids that it was asked for."""
+    """A generator in place of the real one; the ids that it was asked for."""
     asked: list[str] = []
 
     class Fake:
@@ -60,11 +49,15 @@ def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def test_a_generators_completions_become_pools_and_an_interrupted_run_goes_on(
+def sample_from(model: Path, data: Path, out: Path, **options: Any) -> dict[str, Any]:
+    return sample(str(model), None, data, out, **options)
+
+
+def test_a_generators_completions_become_pools_and_an_interrupted_run_resumes(
     tmp_path: Path, data: Path, generator: list[str]
 ) -> None:
     def once() -> dict[str, Any]:
-        return sample.run(data, tmp_path / "out", model=str(tmp_path / "model"), sampling=Sampling(2, seed=5))
+        return sample_from(tmp_path / "model", data, tmp_path / "out", num_candidates=2, seed=5)
 
     with pytest.raises(KeyboardInterrupt):
         once()
@@ -77,35 +70,35 @@ def test_a_generators_completions_become_pools_and_an_interrupted_run_goes_on(
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("can't allocate memory")]
+    ("error", "reported", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA"), UserError, r"^Out of memory\. .*\(t0\).* lower --num_candidates"),
+        (MemoryError(), UserError, "lower --num_candidates"),
+        (RuntimeError("can't allocate memory"), UserError, "lower --num_candidates"),
+        (RuntimeError("shapes do not match"), RuntimeError, "shapes do not match"),
+    ],
 )
 def test_where_memory_runs_out_the_number_of_candidates_is_named(
-    tmp_path: Path, data: Path, generator: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path,
+    data: Path,
+    generator: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reported: type[Exception],
+    message: str,
 ) -> None:
-    class Full:
+    class Failing:
         def complete(self, *_: Any, **__: Any) -> list[list[str]]:
             raise error
 
-    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Full())
-    with pytest.raises(UserError, match=r"^Out of memory\. .*\(t0\).* lower --num_candidates"):
-        sample.run(data, tmp_path / "out", model=str(tmp_path / "model"), sampling=Sampling(2))
-
-
-def test_a_fault_that_is_none_of_memory_is_shown_as_it_is(
-    tmp_path: Path, data: Path, generator: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Broken:
-        def complete(self, *_: Any, **__: Any) -> list[list[str]]:
-            raise RuntimeError("shapes do not match")
-
-    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Broken())
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        sample.run(data, tmp_path / "out", model=str(tmp_path / "model"))
+    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Failing())
+    with pytest.raises(reported, match=message):
+        sample_from(tmp_path / "model", data, tmp_path / "out", num_candidates=2)
 
 
 def test_a_folder_without_a_generator_is_refused(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UserError, match="No generator in"):
-        sample.run(data, tmp_path / "out", model=str(tmp_path / "nowhere"))
+        sample_from(tmp_path / "nowhere", data, tmp_path / "out")
 
 
 def settings_of(base: Path) -> GeneratorSettings:
@@ -118,7 +111,7 @@ def test_a_real_generator_that_writes_nonsense_makes_no_pool(tmp_path: Path, dat
     save_generator(new_generator(settings), load_generation_tokenizer(str(base)), settings, tmp_path / "model")
 
     def once() -> None:
-        sample.run(data, tmp_path / "out", model=str(tmp_path / "model"), sampling=Sampling(2), limit=1)
+        sample_from(tmp_path / "model", data, tmp_path / "out", num_candidates=2, limit=1)
 
     with pytest.raises(UserError, match="no pool could be made: no completion could be read"):
         once()
@@ -135,9 +128,7 @@ def test_a_trained_generator_fills_pools_with_what_it_has_learned(tmp_path: Path
     shutil.copy(folder / "train.jsonl", folder / "selection.jsonl")
     stage = train(tmp_path, *LEARN_BY_HEART)
     for name in ("once", "again"):
-        sample.run(
-            folder, tmp_path / name, model=str(stage.parent), sampling=Sampling(3, temperature=0.5), splits=["train"]
-        )
+        sample_from(stage.parent, folder, tmp_path / name, num_candidates=3, temperature=0.5, split=["train"])
     assert contents(tmp_path / "once") == contents(tmp_path / "again")
     made = pools(tmp_path / "once", "train")
     assert len(made) == 20

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from finrank import Ranker
 from finrank.serving.app import make_app
-from tests.helpers.live_server import Live, running
-from tests.helpers.serving_model import save_tiny_model
+from finrank.serving.limits import Limits
+from tests.helpers.live_server import Live, SlowScoring, running
+from tests.helpers.saved_ranker import save_tiny_ranker
 
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with random weights."""
-    return save_tiny_model(tmp_path_factory.mktemp("served"))
+    return save_tiny_ranker(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,27 @@ def live(ranker: Ranker) -> Iterator[Live]:
     """A live server of the tiny model."""
     with running(make_app(ranker, "tiny")) as served:
         yield served
+
+
+@pytest.fixture(scope="module")
+def url(ranker: Ranker) -> Iterator[str]:
+    """The address of a live server that takes 12 candidates at most."""
+    with running(make_app(ranker, "tiny", Limits(candidates=12))) as served:
+        yield served.url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A running browser; its tests skip where there is none."""
+    from tests.helpers.browser import launched
+
+    with launched() as running_browser:
+        yield running_browser
+
+
+@pytest.fixture
+def slow(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> SlowScoring:
+    """The ranker scores only once `slow.go` is set."""
+    scoring = SlowScoring(ranker)
+    monkeypatch.setattr(ranker, "score", scoring)
+    return scoring

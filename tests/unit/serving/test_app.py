@@ -1,4 +1,4 @@
-"""What the routes give for requests that are right."""
+"""Responses of the endpoints to valid requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.serving_model import ASKED, CANDIDATES, DOCUMENTS, QUERY
 RERANK = ["/v1/rerank", "/rerank", "/v2/rerank"]
 
 
-def test_rank_gives_what_the_ranker_gives(client: TestClient, ranker: Ranker) -> None:
+def test_rank_returns_the_answers_of_the_ranker(client: TestClient, ranker: Ranker) -> None:
     response = client.post("/v1/rank", json={**ASKED, "candidates": CANDIDATES, "id": "q1"})
     assert response.status_code == 200
     body = response.json()
@@ -48,7 +48,7 @@ def test_every_form_of_candidate(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", RERANK)
-def test_rerank_gives_one_result_per_document(client: TestClient, ranker: Ranker, path: str) -> None:
+def test_rerank_returns_one_result_per_document(client: TestClient, ranker: Ranker, path: str) -> None:
     asked = {"model": "any name", "query": QUERY, "documents": DOCUMENTS, "return_documents": True}
     body = client.post(path, json=asked).json()
     assert sorted(one["index"] for one in body["results"]) == [0, 1, 2, 3]
@@ -82,15 +82,7 @@ def test_top_n(client: TestClient, top_n: int | None, count: int) -> None:
 
 
 def test_fields_of_other_servers_are_accepted(client: TestClient) -> None:
-    extra: dict[str, Any] = {
-        "max_tokens_per_doc": 4096,
-        "priority": 0,
-        "truncate_prompt_tokens": -1,
-        "rank_fields": ["text"],
-        "max_chunks_per_doc": 10,
-        "truncation": True,
-        "user": None,
-    }
+    extra = {"max_tokens_per_doc": 4096, "priority": 0, "rank_fields": ["text"], "truncation": True, "user": None}
     response = client.post("/v1/rerank", json={"query": "how ?", "documents": ["add(1, 2)"], **extra})
     assert response.status_code == 200
 
@@ -132,7 +124,7 @@ def test_the_pages_need_no_other_server(client: TestClient) -> None:
     assert client.get("/../app.py").status_code == client.get("/%2e%2e/app.py").status_code == 404
 
 
-def test_head_gives_what_get_gives_without_the_body(client: TestClient) -> None:
+def test_head_is_answered_like_get(client: TestClient) -> None:
     for path in ("/", "/health", "/docs"):
         assert client.head(path).status_code == 200
 

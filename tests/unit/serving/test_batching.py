@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.batching import Batcher, Scores
 from finrank.serving.limits import Limits
-from tests.helpers.live_server import running
+from tests.helpers.live_server import SlowScoring, running, wait_until
 from tests.helpers.serving_model import ASKED
 
 
@@ -31,7 +30,7 @@ class Request:
 
 
 class Held:
-    """Scoring that is held up at its first batch, so that others gather; gives each request its number."""
+    """Scoring that is held up at its first batch, so that others gather; returns the number of each request."""
 
     def __init__(self, fails_on: int | None = None) -> None:
         self.go = threading.Event()
@@ -104,17 +103,7 @@ def test_a_request_that_fails_does_not_take_its_batch_along() -> None:
     assert held.batches == [[0], [1, 2, 3], [1], [2], [3]]
 
 
-def test_concurrent_requests_get_what_they_get_alone(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = threading.Event()
-    begun: list[int] = []
-    score = ranker.score
-
-    def hold(prepared: Sequence[Any]) -> list[Scores]:
-        begun.append(len(prepared))
-        assert held.wait(20)
-        return score(prepared)
-
-    monkeypatch.setattr(ranker, "score", hold)
+def test_concurrent_requests_get_what_they_get_alone(ranker: Ranker, slow: SlowScoring) -> None:
     requests = [
         {**ASKED, "question": f"what is number {number} ?", "candidates": ["add(1, 2)", f"add({number}, 11)", number]}
         for number in range(12)
@@ -124,9 +113,8 @@ def test_concurrent_requests_get_what_they_get_alone(ranker: Ranker, monkeypatch
             pool.submit(lambda body: httpx.post(f"{live.url}/v1/rank", json=body, timeout=30).json(), request)
             for request in requests
         ]
-        while sum(begun) + len(live.service.batcher._waiting) < 12:
-            time.sleep(0.01)
-        held.set()
+        wait_until(lambda: sum(slow.batches) + len(live.service.batcher._waiting) == 12)
+        slow.go.set()
         for request, answer in zip(requests, answers, strict=True):
             alone = Ranker(ranker._loaded).rank(**request)
             together = answer.result()["answers"]

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from finrank import Ranker
 from finrank.programs import ProgramError, execute, parse
 from finrank.serving.app import make_app
-from finrank.serving.limits import Limits
 from tests.helpers.browser import (
     ASKED,
     FILES,
@@ -23,7 +21,6 @@ from tests.helpers.browser import (
     field,
     fill,
     focused,
-    launched,
     marked,
     needs_chromium,
     opened,
@@ -33,18 +30,6 @@ from tests.helpers.live_server import running
 
 pytestmark = needs_chromium
 EXAMPLES = json.loads((FILES / "examples.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def url(ranker: Ranker) -> Iterator[str]:
-    with running(make_app(ranker, "tiny", Limits(candidates=12))) as live:
-        yield live.url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as running_browser:
-        yield running_browser
 
 
 def test_what_is_typed_is_ranked(browser: Any, url: str) -> None:
@@ -75,10 +60,7 @@ def test_what_is_typed_is_ranked(browser: Any, url: str) -> None:
 def test_the_selected_answers_numbers_are_marked_on_the_page(browser: Any, url: str) -> None:
     page, heard = opened(browser, url)
     rank(page, ASKED)
-    wanted = {
-        "94": ["$ 5829", "$ 5735", "revenue grew to 5829 ."],
-        "23": ["costs", "11", "12"],
-    }
+    wanted = {"94": ["$ 5829", "$ 5735", "revenue grew to 5829 ."], "23": ["costs", "11", "12"]}
     for value, expected in wanted.items():
         card = page.locator(".answer", has=page.get_by_text(value, exact=True))
         card.locator("label").click()

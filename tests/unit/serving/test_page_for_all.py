@@ -1,15 +1,12 @@
-"""The page for everybody: keyboard, screen readers, small screens, light and dark; and for nobody: pasted code."""
+"""The page for everybody: keyboard, screen readers, small screens, light and dark. Pasted code never runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from finrank import Ranker
-from finrank.serving.app import make_app
 from tests.helpers.browser import (
     ASKED,
     FILES,
@@ -17,13 +14,11 @@ from tests.helpers.browser import (
     field,
     fill,
     focused,
-    launched,
     marked,
     needs_chromium,
     opened,
     rank,
 )
-from tests.helpers.live_server import running
 
 pytestmark = needs_chromium
 EVIL = "<img src=x onerror=\"window.ran = 'yes'\"><script>window.ran = 'yes'</script>"
@@ -59,18 +54,6 @@ RESPONSE: dict[str, Any] = {
     "usage": {"prompt_tokens": 9, "total_tokens": 9},
     "warnings": [],
 }
-
-
-@pytest.fixture(scope="module")
-def url(ranker: Ranker) -> Iterator[str]:
-    with running(make_app(ranker, "tiny")) as live:
-        yield live.url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as running_browser:
-        yield running_browser
 
 
 def test_the_keyboard_alone_is_enough(browser: Any, url: str) -> None:
@@ -253,10 +236,7 @@ def test_code_that_did_get_in_would_be_heard_and_stopped(browser: Any, url: str)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            {},
-            "Sure enough to answer The first answer has a probability of 62.0 %, at or above this model's",
-        ),
+        ({}, "Sure enough to answer The first answer has a probability of 62.0 %, at or above this model's"),
         (
             {"abstain": True, "threshold": 0.9},
             "Too unsure to answer The first answer has a probability of 62.0 %, below",

@@ -29,7 +29,7 @@ def page() -> Iterator[Any]:
 
 
 def call(page: Any, module: str, function: str, *arguments: Any) -> Any:
-    """What a function of one of the page's modules gives."""
+    """The result of a function of one of the page's modules."""
     return page.evaluate(
         "async ([module, name, given]) => (await import(module))[name](...given)",
         [f"/{module}", function, list(arguments)],
@@ -57,10 +57,7 @@ REVENUE = [["", "2009", "2008"], ["revenue", "$ 5,829", "(5,735)"]]
             "<tr><td>revenue</td><td>$ 5,829</td><td>(5,735)</td></tr></table>",
             "HTML",
         ),
-        (
-            "<tr><th><th>2009<th>2008<tr><th scope=row>revenue</th><td><b>$&nbsp;5,829</b><td>\n (5,735) ",
-            "HTML",
-        ),
+        ("<tr><th><th>2009<th>2008<tr><th scope=row>revenue</th><td><b>$&nbsp;5,829</b><td>\n (5,735) ", "HTML"),
     ],
 )
 def test_one_table_in_its_three_forms(page: Any, text: str, form: str) -> None:

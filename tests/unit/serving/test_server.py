@@ -8,8 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from finrank import Ranker
+from finrank.commands.serve import serve
 from finrank.errors import UserError
 from finrank.serving.app import make_app
-from finrank.serving.keys import check_key, is_loopback, read_key
+from finrank.serving.guard import is_loopback, read_key
 from finrank.serving.limits import Limits
-from finrank.serving.server import bind, on_passing_thread, serve
-from tests.helpers.live_server import running
+from finrank.serving.server import bind, on_passing_thread
+from tests.helpers.live_server import SlowScoring, running, wait_until
 
 ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
 
@@ -39,7 +38,7 @@ def test_without_a_key_no_other_machine_is_served(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_on_loopback_a_key_is_not_needed_but_kept(host: str) -> None:
+def test_on_loopback_a_key_is_optional(host: str) -> None:
     assert read_key(host, {}) is None
     assert read_key(host, {"FINRANK_API_KEY": "secret"}) == "secret"
 
@@ -65,16 +64,12 @@ def test_the_key_guards_every_post_and_nothing_else(ranker: Ranker) -> None:
             assert client.get(path).status_code == 200
 
 
-def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_compared_in_constant_time(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
-
-    def compare(given: bytes, key: bytes) -> bool:
-        compared.append((given, key))
-        return given == key
-
-    monkeypatch.setattr("hmac.compare_digest", compare)
-    check_key("secret", "Bearer secret")
-    assert compared == [(b"secret", b"secret")]
+    monkeypatch.setattr("hmac.compare_digest", lambda *texts: compared.append(texts) or True)
+    with TestClient(make_app(ranker, "tiny", key="secret")) as client:
+        client.post("/v1/rank", json=ASKED, headers={"authorization": "Bearer secres"})
+    assert compared == [(b"secres", b"secret")]
 
 
 def test_a_port_that_is_taken_is_said() -> None:
@@ -109,7 +104,7 @@ def test_no_thread_computes_beside_the_one_that_scores(model_dir: Path, monkeypa
         "finrank.serving.server.DrainingServer.run",
         lambda server, sockets: alive_while_serving.append(loaded_on[0].is_alive()),
     )
-    serve(str(model_dir), host="127.0.0.1", port=0, limits=Limits())
+    serve(str(model_dir), port=0)
     assert alive_while_serving == [False]
 
 
@@ -149,7 +144,7 @@ def test_the_command_serves_and_ends_well(model_dir: Path) -> None:
             assert server.stdout is not None
             first = server.stdout.readline()
             url = first.split(" is served on ")[1].split()[0]
-            wait_until_up(url)
+            wait_until(lambda: is_up(url))
             headers = {"authorization": "Bearer secret"}
             assert httpx.post(f"{url}/v1/rank", json=ASKED).status_code == 401
             answer = httpx.post(f"{url}/v1/rank", json=ASKED, headers=headers)
@@ -165,31 +160,17 @@ def test_the_command_serves_and_ends_well(model_dir: Path) -> None:
     assert "Traceback" not in errors
 
 
-def wait_until_up(url: str) -> None:
-    for _ in range(200):
-        try:
-            httpx.get(f"{url}/health")
-            return
-        except httpx.ConnectError:
-            time.sleep(0.05)
-    pytest.fail("the server did not come up")
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").is_success
+    except httpx.ConnectError:
+        return False
 
 
-def test_a_shutdown_finishes_what_it_accepted_and_takes_nothing_new(
-    ranker: Ranker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go = threading.Event()
-    score = ranker.score
-
-    def held(prepared: Sequence[Any]) -> Any:
-        assert go.wait(20)
-        return score(prepared)
-
-    monkeypatch.setattr(ranker, "score", held)
+def test_a_shutdown_finishes_accepted_requests_and_refuses_new_ones(ranker: Ranker, slow: SlowScoring) -> None:
     with running(make_app(ranker, "tiny")) as live, ThreadPoolExecutor(8) as pool:
         accepted = [pool.submit(httpx.post, f"{live.url}/v1/rank", json=ASKED, timeout=30) for _ in range(8)]
-        while live.service.traffic.waiting < 8:
-            time.sleep(0.01)
+        wait_until(lambda: live.service.traffic.waiting == 8)
         live.server.handle_exit(signal.SIGTERM, None)
         refused = httpx.post(f"{live.url}/v1/rank", json=ASKED)
         assert refused.status_code == 503
@@ -197,7 +178,7 @@ def test_a_shutdown_finishes_what_it_accepted_and_takes_nothing_new(
         health = httpx.get(f"{live.url}/health")
         assert (health.status_code, health.json()["status"]) == (503, "draining")
         assert live.thread.is_alive()
-        go.set()
+        slow.go.set()
         assert [answer.result().status_code for answer in accepted] == [200] * 8
         live.thread.join(20)
         assert not live.thread.is_alive()
@@ -205,19 +186,15 @@ def test_a_shutdown_finishes_what_it_accepted_and_takes_nothing_new(
             httpx.get(f"{live.url}/health")
 
 
-def test_a_second_signal_does_not_wait(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
-    go = threading.Event()
-    score = ranker.score
-    monkeypatch.setattr(ranker, "score", lambda prepared: go.wait(20) and score(prepared))
+def test_a_second_signal_does_not_wait(ranker: Ranker, slow: SlowScoring) -> None:
     with running(make_app(ranker, "tiny")) as live, ThreadPoolExecutor(1) as pool:
         lost = pool.submit(httpx.post, f"{live.url}/v1/rank", json=ASKED, timeout=30)
-        while live.service.traffic.waiting < 1:
-            time.sleep(0.01)
+        wait_until(lambda: live.service.traffic.waiting == 1)
         live.server.handle_exit(signal.SIGTERM, None)
         live.server.handle_exit(signal.SIGTERM, None)
         live.thread.join(5)
         assert not live.thread.is_alive()
-        go.set()
+        slow.go.set()
         assert lost.result().status_code == 500
 
 
