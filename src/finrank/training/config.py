@@ -33,13 +33,13 @@ SET_ELSEWHERE = {
 }
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A section of a config: immutable, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PPOSettings(Section):
+class PPOSettings(ConfigSection):
     """Stage 05: reinforcement learning over the candidates of each pool (the algorithm: `training/ppo/ppo.py`)."""
 
     estimator: Literal["sampled", "exact"] = Field(
@@ -73,7 +73,7 @@ class PPOSettings(Section):
         return self
 
 
-class GenerationSettings(Section):
+class GenerationSettings(ConfigSection):
     """The generation baseline: how a causal model writes answers (`generator/`)."""
 
     max_new_tokens: int = Field(default=96, ge=1, description="tokens of a completion, at most")
