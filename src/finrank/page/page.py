@@ -44,7 +44,7 @@ class Cell(NamedTuple):
 
 
 class PageNumber(NamedTuple):
-    """A number of the page: as a program writes it, and what it is."""
+    """A number of the page, as a program writes it, and its kind."""
 
     text: str
     kind: Kind
@@ -52,7 +52,7 @@ class PageNumber(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A number of a program and what the page says about it; `fits` remembers which numbers can replace it."""
+    """A number of a program as its page has it; `fits` remembers which numbers can replace it."""
 
     text: str
     size: float
@@ -104,7 +104,7 @@ class Page:
         self._homes: dict[tuple[str, ...], dict[str, Cell]] = {}
 
     def operand(self, text: str) -> Operand:
-        """What the page says about a program's operand, worked out once: programs share the few numbers."""
+        """A program's operand as the page has it, worked out once: programs share the few numbers."""
         operand = self._operands.get(text)
         if operand is None:
             places = self.places(text)
@@ -144,7 +144,8 @@ class Page:
 
 def is_year(text: str) -> bool:
     """True if a number is written like a year: "2008", but not "2008.5" or "2,008"."""
-    return len(text) == 4 and text.isdecimal() and int(text) in _YEARS
+    # The length first: int() refuses texts of thousands of digits.
+    return len(text) < 10 and text.isdecimal() and int(text) in _YEARS
 
 
 def _kind(text: str) -> Kind:

@@ -5,7 +5,7 @@ weights of gold's features and lower those of the wrong programs, on average ove
 distinguishes gold from the others. Steps are those of AdaGrad (Duchi et al. 2011).
 
 Fitted twice, each time on half of the pages: a question's wrong candidates are made by the likeness that was fitted on
-the other half (cross-fitting), so that nothing of its own gold program can leak into them.
+the other half (cross-fitting), so that its gold program cannot leak into them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
     squares: defaultdict[Feature, float] = defaultdict(float)
     for _ in range(_PASSES):
         rng.shuffle(chosen)
-        for question in track(chosen, "learning what gold programs look like"):
+        for question in track(chosen, "fitting the likeness to gold programs"):
             corruptor = Corruptor(question.table, question.text, likeness)
             gold = corruptor.draft(parse(question.program or ""), question.answer)
             wrong = grow(corruptor, gold, _CANDIDATES, rate, rng)

@@ -60,7 +60,7 @@ def share_of_equal_scores(written: list[Written], likeness: Likeness, edit: Edit
         for draft, of_draft in [*zip(drafts, features, strict=True)] * 2:
             program = draft.program
             shape = shape_of(program)
-            score = likeness.of_shape(shape, program) + on_page.score(program, draft.answer)
+            score = likeness.of_shape(program) + on_page.score(program, draft.answer)
             count = math.log(likeness.shapes.get(shape, 1.0))
             total = count + sum(likeness.weights.get(feature, 0.0) for feature in edit(of_draft))
             equal.append(math.isclose(score, total, rel_tol=1e-9, abs_tol=1e-9))
@@ -104,7 +104,7 @@ def test_without_weights_a_shape_counts_as_often_as_it_occurs() -> None:
         ("exp(310, 290)", 1.0),  # never seen
     ]:
         program = parse(text)
-        assert likeness.of_shape(shape_of(program), program) == pytest.approx(math.log(count))
+        assert likeness.of_shape(program) == pytest.approx(math.log(count))
     assert PageLikeness(PAGE, likeness).score(parse("divide(310, 290)"), 1.06897) == 0
 
 
@@ -130,7 +130,7 @@ def test_shapes_seen_once_are_not_counted() -> None:
 
 def test_features_of_a_shape_are_its_steps_operations_and_constants() -> None:
     program = parse("add(310, 290), divide(#0, const_2)")
-    assert shape_features(shape_of(program), program) == [
+    assert shape_features(program) == [
         ("shape", "add(a, b), divide(#0, const_2)"),
         ("steps", 2),
         ("operation", "add"),
