@@ -1,4 +1,4 @@
-"""Seeded damage to program texts and tables, for tests of code that must survive any input."""
+"""Random programs, and seeded damage to program texts and tables, for code that must survive any input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import random
 import re
 from typing import Any
 
-from finrank.programs import OPERATIONS
+from hypothesis import strategies as st
+
+from finrank.programs import OPERATIONS, Program, Step
 
 _CHARACTERS = "()#,|%_-+.0129eE \t\n\0\u0663\uff11\u2212\u3000\u00e9\ud800\udfff\U0001f600"
 _TOKEN = re.compile(r"[(), ]|[^(), ]+")
@@ -33,6 +35,13 @@ ODD_TABLES: tuple[Any, ...] = (
     [{"a": "1"}],
     [["a", "", " ", "$", "(", "()", "%"], ["b", "9" * 5000, "1" * 400 + "%", "\ud800", "1\0"]],
 )
+
+_ARGUMENTS = st.sampled_from(
+    ["5829", "310", "-31", "12%", "0", "nan", "inf", "x", "const_2", "const_100", "#0", "#1", "2009", "costs"]
+)
+_STEPS = st.builds(Step, st.sampled_from(OPERATIONS), st.tuples(_ARGUMENTS, _ARGUMENTS))
+# Programs with and without a value, on the small page of `questions.py`.
+random_programs = st.lists(_STEPS, min_size=1, max_size=5).map(lambda steps: Program(tuple(steps)))
 
 
 def mutated(text: str, rng: random.Random) -> str:

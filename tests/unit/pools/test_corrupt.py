@@ -9,20 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.pools.corrupt import EDITS, Corruptor, Draft
+from finrank.pools.corrupt import EDITS, Corruptor
 from finrank.pools.gold_shapes import count_shapes
 from finrank.pools.likeness import Likeness
-from finrank.programs import Program, Step, operands, parse
+from finrank.programs import Program, operands, parse
 from finrank.programs.shape import shape_of
 from finrank.programs.value import value_of
 from finrank.records import Question
-from tests.helpers.questions import CHANGE, PAGE, TABLE, draft_of, gold_draft, small_corruptor
+from tests.helpers.mutations import random_programs
+from tests.helpers.questions import CHANGE, PAGE, TABLE, corrupted, draft_of, gold_draft, made_by, small_corruptor
 
 
 def every(name: str, text: str) -> set[str]:
-    """All programs that an edit makes of a program."""
-    edited = (EDITS[name][0](parse(text), PAGE, random.Random(seed)) for seed in range(600))
-    return {str(program) for program in edited if program is not None}
+    return made_by(EDITS[name][0], text)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +88,8 @@ def test_operands_stay_apart_and_of_their_kind() -> None:
 def test_an_operand_s_place_is_mostly_taken_from_its_own_line() -> None:
     edited = [EDITS["operand"][0](parse("divide(5829, 5735)"), PAGE, random.Random(seed)) for seed in range(600)]
     taken = Counter(operand for program in edited if program is not None for operand in operands(program))
-    new = {operand: count for operand, count in taken.items() if operand not in ("5829", "5735")}
-    assert new["5100"] > 0.5 * sum(new.values())
+    del taken["5829"], taken["5735"]
+    assert taken["5100"] > 0.5 * taken.total()
 
 
 def test_each_edit_has_a_test() -> None:
@@ -98,18 +97,9 @@ def test_each_edit_has_a_test() -> None:
     assert {case[0] for mark in marks for case in mark.args[1]} == set(EDITS)
 
 
-def corrupted(text: str, rate: float, seeds: int) -> list[Draft]:
-    """The corruptions of a program by so many seeds."""
-    corruptor = small_corruptor()
-    start = draft_of(corruptor, text)
-    made = [corruptor.corrupt(start, random.Random(seed), rate) for seed in range(seeds)]
-    assert None not in made
-    return [draft for draft in made if draft is not None]
-
-
 @pytest.mark.parametrize(("rate", "mean"), [(0.0, 1.0), (0.5, 2.0), (0.75, 4.0)])
 def test_the_number_of_edits_is_geometric(rate: float, mean: float) -> None:
-    counts = [len(draft.edits) for draft in corrupted(CHANGE, rate, 500)]
+    counts = [len(draft.edits) for draft in corrupted(500, rate)]
     # The standard deviation of the mean is sqrt(rate) / (1 - rate) / sqrt(500), at most 0.16.
     assert sum(counts) / 500 == pytest.approx(mean, abs=0.5)
     if rate == 0.0:
@@ -118,7 +108,7 @@ def test_the_number_of_edits_is_geometric(rate: float, mean: float) -> None:
 
 def test_every_edit_and_refills_are_made() -> None:
     starts = ("add(31, 310), divide(#0, 290)", "add(310, 290), divide(#0, const_2)")
-    names = {name for start in starts for draft in corrupted(start, 0.75, 300) for name in draft.edits}
+    names = {name for start in starts for draft in corrupted(300, 0.75, start) for name in draft.edits}
     assert names == {*EDITS, "refill"}
 
 
@@ -145,19 +135,10 @@ def test_nothing_to_edit_makes_nothing() -> None:
     assert corruptor.corrupt(corruptor.draft(parse("table_max(a, none)"), None), random.Random(0), 0.5) is None
 
 
-ARGUMENT = st.sampled_from(["5829", "-31", "12%", "0", "nan", "inf", "x", "const_100", "const_7", "#0", "2009"])
-PROGRAMS = st.lists(
-    st.builds(Step, st.sampled_from(["add", "divide", "greater", "exp", "table_max"]), st.tuples(ARGUMENT, ARGUMENT)),
-    min_size=1,
-    max_size=4,
-).map(lambda steps: Program(tuple(steps)))
-
-
-@given(PROGRAMS, st.integers(0, 1000))
+@given(random_programs, st.integers(0, 1000))
 def test_any_program_can_be_corrupted_into_programs_with_a_value(program: Program, seed: int) -> None:
     corruptor = small_corruptor()
-    start = corruptor.draft(program, value_of(program, TABLE).answer)
-    made = corruptor.corrupt(start, random.Random(seed), 0.5)
+    made = corruptor.corrupt(draft_of(corruptor, program), random.Random(seed), 0.5)
     if made is not None:
         assert parse(str(made.program)) == made.program
         assert made.answer is not None
@@ -182,13 +163,9 @@ def test_shapes_and_years_of_wrong_programs_are_those_of_gold(finqa_dev: list[Qu
 
     def corrupt_all(likeness: Likeness) -> Counter[str]:
         rng = random.Random(0)
-        made = []
-        for question in finqa_dev:
-            corruptor, start = gold_draft(question, likeness)
-            draft = corruptor.corrupt(start, rng, 0.5)
-            assert draft is not None
-            made.append(draft.program)
-        return counts_of_shapes_and_years(made)
+        starts = (gold_draft(question, likeness) for question in finqa_dev)
+        made = [corruptor.corrupt(start, rng, 0.5) for corruptor, start in starts]
+        return counts_of_shapes_and_years([draft.program for draft in made if draft is not None])
 
     of_gold = counts_of_shapes_and_years(gold)
     shapes = count_shapes(gold)
