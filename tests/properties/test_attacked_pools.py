@@ -28,11 +28,10 @@ class Pools(NamedTuple):
 
 
 def make_pools(train: list[Question], dev: list[Question], likeness_of: Callable[[str], Likeness]) -> Pools:
-    train_pools, dev_pools = (
-        [build_pool(question, PoolSettings(N, RATE), likeness_of(question.page)) for question in questions]
-        for questions in (train, dev)
-    )
-    return Pools(train_pools, dev_pools)
+    def made(questions: list[Question]) -> list[Pool]:
+        return [build_pool(question, PoolSettings(N, RATE), likeness_of(question.page)) for question in questions]
+
+    return Pools(made(train), made(dev))
 
 
 def medoids(pools: Sequence[Pool], kind: str) -> list[float]:
@@ -53,7 +52,7 @@ def pools(sample: Questions, likeness_of: Callable[[str], Likeness]) -> Pools:
     return make_pools(*sample, likeness_of)
 
 
-def test_the_linear_attacker_does_not_find_gold_in_pools_of_the_sample(pools: Pools) -> None:
+def test_the_linear_attacker_does_not_find_gold(pools: Pools) -> None:
     assert {len(pool.candidates) for pool in pools.dev} == {N}
     assert attackers.linear_accuracy(*pools) < BOUND
 
@@ -65,7 +64,7 @@ def test_it_finds_gold_where_wrong_candidates_do_not_look_like_gold(sample: Ques
 
 
 @pytest.mark.parametrize("kind", ["value", "text"])
-def test_no_medoid_finds_gold_in_pools_of_the_sample(pools: Pools, kind: str) -> None:
+def test_no_medoid_finds_gold(pools: Pools, kind: str) -> None:
     assert max(medoids(pools.dev, kind)) < BOUND
     assert max(attackers.medoid_accuracies(pools.dev, anti=True)[kind].values()) < BOUND
 
@@ -79,7 +78,7 @@ def test_the_text_medoid_finds_gold_where_each_wrong_candidate_is_gold_with_one_
 
 
 @pytest.mark.slow
-def test_both_together_do_not_find_gold_in_pools_of_the_sample(pools: Pools) -> None:
+def test_both_together_do_not_find_gold(pools: Pools) -> None:
     assert combined_accuracy(pools) < BOUND
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import random
+import re
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from finrank.programs import ARITHMETIC_OPERATIONS, OPERATIONS, Program, ProgramError, Step, equal, execute, parse
-from tests.helpers.mutations import mutated
+from finrank.programs import ARITHMETIC_OPERATIONS, OPERATIONS, Program, Step, equal, parse
 
 NUMBERS = ["1", "2", "3.5", "-4", "12%", "1,234", "const_100", "const_m1", "0", "1e308"]
-TABLE = [["", "2008", "2007"], ["net sales", "$ 1,637", "-32 ( 32 )"], ["gaps", "5", "n/a"]]
 LABELS = ["net sales", "gaps", "profit"]
 reproducible = settings(derandomize=True, deadline=None)
 
@@ -31,57 +28,23 @@ def programs(draw: st.DrawFn, operations: tuple[str, ...] = OPERATIONS) -> Progr
     return Program(tuple(steps))
 
 
-def swapped(program: Program, places: set[int]) -> Program:
-    """The program with the two arguments of these steps exchanged."""
-    return Program(
-        tuple(
-            Step(step.operation, step.arguments[::-1]) if place in places else step
-            for place, step in enumerate(program.steps)
-        )
-    )
-
-
 @reproducible
-@given(programs(), st.integers(0, 10**6))
-def test_a_printed_program_is_read_back(program: Program, seed: int) -> None:
+@given(programs())
+def test_a_printed_program_is_read_back_and_equals_itself(program: Program) -> None:
     assert parse(str(program)) == program
-    try:
-        damaged = parse(mutated(str(program), random.Random(seed)))
-    except ProgramError:
-        return
-    assert parse(str(damaged)) == damaged
-
-
-@reproducible
-@given(programs())
-def test_executing_changes_nothing_and_repeats(program: Program) -> None:
-    table = copy.deepcopy(TABLE)
-
-    def result() -> str:
-        try:
-            return str(execute(program, table))
-        except ProgramError as error:
-            return f"{error}"
-
-    assert result() == result()
-    assert table == TABLE
-
-
-@reproducible
-@given(programs())
-def test_a_program_equals_itself(program: Program) -> None:
     assert equal(program, program)
     assert equal(program, str(program))
 
 
 @reproducible
 @given(programs(), st.sets(st.integers(0, 5)))
-def test_sums_and_products_commute(program: Program, places: set[int]) -> None:
-    commuting = {place for place in places if place < len(program.steps)} & {
-        place for place, step in enumerate(program.steps) if step.operation in ("add", "multiply")
-    }
-    assert equal(program, swapped(program, commuting))
-    assert equal(swapped(program, commuting), program)
+def test_sums_and_products_commute(program: Program, exchanged: set[int]) -> None:
+    steps = list(program.steps)
+    for index in exchanged & set(range(len(steps))):
+        if steps[index].operation in ("add", "multiply"):
+            steps[index] = Step(steps[index].operation, steps[index].arguments[::-1])
+    assert equal(program, Program(tuple(steps)))
+    assert equal(Program(tuple(steps)), program)
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
@@ -96,30 +59,7 @@ def test_other_operations_do_not_commute(operation: str, first: str, second: str
 def test_equal_programs_of_the_same_numbers_are_equal_both_ways(program: Program, number: str) -> None:
     last = len(program.steps) - 1
     there_and_back = f"{program}, add(#{last}, {number}), subtract(#{last + 1}, {number})"
-    same_numbers = f"add({number}, {number}), {_shifted(program)}"
+    later = re.sub(r"#(\d)", lambda match: f"#{int(match[1]) + 1}", str(program))
+    same_numbers = f"add({number}, {number}), {later}"
     assert equal(there_and_back, same_numbers)
     assert equal(same_numbers, there_and_back)
-
-
-def _shifted(program: Program) -> Program:
-    """The program with its references moved by one step."""
-    return Program(
-        tuple(Step(step.operation, (_later(step.arguments[0]), _later(step.arguments[1]))) for step in program.steps)
-    )
-
-
-def _later(argument: str) -> str:
-    return f"#{int(argument[1:]) + 1}" if argument.startswith("#") else argument
-
-
-def test_equality_is_not_symmetric() -> None:
-    """As in the official evaluator, the other program may not use a number that gold lacks, even one that cancels."""
-    assert equal("add(3, 4), divide(1, 2)", "divide(1, 2)")
-    assert not equal("divide(1, 2)", "add(3, 4), divide(1, 2)")
-    assert equal("multiply(1, 3), divide(#0, 3)", "multiply(1, 1), divide(#0, 1)")
-    assert not equal("multiply(1, 1), divide(#0, 1)", "multiply(1, 3), divide(#0, 3)")
-
-
-def test_a_reference_to_no_earlier_step_equals_nothing_not_even_itself() -> None:
-    for text in ("add(#0, 1)", "add(1, 2), add(#2, 1)", "add(1, 2), add(#x, 1)"):
-        assert not equal(text, text)

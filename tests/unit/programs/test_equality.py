@@ -34,9 +34,13 @@ from finrank.programs import equality as equality_module
         ("table_sum(a, none), divide(#0, 2)", "divide(2, 2), table_sum(a, none), divide(#1, 2)", False),
         ("divide(1, 2)", "divide(#0, 2)", False),
         ("divide(1, 2)", "divide(1, 2), add(#1, 2)", False),
-        ("add(#0, 1)", "add(#0, 1)", False),  # even to itself
+        ("add(#0, 1)", "add(#0, 1)", False),  # not even to itself
+        ("add(1, 2), add(#2, 1)", "add(1, 2), add(#2, 1)", False),
+        ("add(1, 2), add(#x, 1)", "add(1, 2), add(#x, 1)", False),
+        ("multiply(1, 3), divide(#0, 3)", "multiply(1, 1), divide(#0, 1)", True),
+        ("multiply(1, 1), divide(#0, 1)", "multiply(1, 3), divide(#0, 3)", False),  # a number that gold lacks
         ("add(3, 4), divide(1, 2)", "divide(1, 2)", True),
-        ("divide(1, 2)", "add(3, 4), divide(1, 2)", False),  # numbers that gold lacks
+        ("divide(1, 2)", "add(3, 4), divide(1, 2)", False),
         ("divide(1, 2)", "divide(1, #x)", False),
         ("divide(1, 2)", "divide(1, 3)", False),
         ("add(1, 2)", "table_sum(a, none)", False),
