@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +89,16 @@ def test_memory_does_not_grow_with_the_number_of_questions(
     # stage 02 learns from so many questions at most, and holds those
     monkeypatch.setattr(candidates, "_LINES_TO_LEARN_FROM", few // 2)
     settings = {"num_candidates": 3} if stage == "prepared" else {}
-    for count in (few, 4 * few):
-        folders = [tmp_path / str(count) / name for name in STAGES]
-        folders[0].parent.mkdir()
-        _raw(folders[0], count)
-        for number, name in enumerate(list(STAGES)[: list(STAGES).index(stage)]):
-            STAGES[name](folders[number], folders[number + 1])
+    sources = [tmp_path / str(count) / stage for count in (few, 4 * few)]
+    for source in sources:
+        source.parent.mkdir()
+        _raw(source.with_name("raw"), int(source.parent.name))
+        for name, output in takewhile(lambda pair: pair[0] != stage, pairwise(STAGES)):
+            STAGES[name](source.with_name(name), source.with_name(output))
     # a first run fills the caches of numbers and patterns
-    STAGES[stage](tmp_path / str(4 * few) / stage, tmp_path / "out", **settings)
+    STAGES[stage](sources[1], tmp_path / "out", **settings)
     peaks, sizes = [], []
-    for count in (few, 4 * few):
-        source = tmp_path / str(count) / stage
+    for source in sources:
         sizes.append(sum(path.stat().st_size for path in source.iterdir()))
         tracemalloc.start()
         STAGES[stage](source, tmp_path / "out", **settings)

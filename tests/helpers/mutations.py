@@ -21,14 +21,7 @@ _TOKENS = (
 
 # Malformed tables: without rows or labels, cells that are not text, labels that cannot be looked up.
 ODD_TABLES: tuple[Any, ...] = (
-    [],
-    [[]],
-    [["a"], []],
-    None,
-    5,
-    "net sales",
-    [None],
-    [5, 6],
+    *(None, 5, "net sales", [], [[]], [["a"], []], [None], [5, 6]),
     [["a", None], ["b", 5, 1.5], ["none", "n/a"]],
     [[None, "1"], [["a"], "1"]],
     [["a", ["1"]], ["b", {"c": "1"}]],

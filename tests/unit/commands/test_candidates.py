@@ -75,15 +75,14 @@ def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:
 
 
 def test_no_pool_depends_on_its_neighbours_but_on_the_seed(processed: Path, tmp_path: Path) -> None:
-    def made(name: str, seed: int) -> list[bytes]:
+    made = []
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         candidates(processed, tmp_path / name, seed=seed)
-        return (tmp_path / name / "train.jsonl").read_bytes().splitlines()
-
-    first = made("one", 0)
-    lines = (processed / "train.jsonl").read_text().splitlines()
-    (processed / "train.jsonl").write_text("\n".join(reversed(lines)) + "\n")
-    assert made("two", 0) == first[::-1]
-    assert made("three", 1) != first[::-1]
+        made.append(load_records(tmp_path / name / "train.jsonl", Pool))
+        lines = (processed / "train.jsonl").read_text().splitlines()
+        (processed / "train.jsonl").write_text("\n".join(reversed(lines)) + "\n")
+    assert made[0] == made[1][::-1]
+    assert made[0] != made[2]
 
 
 def test_smaller_pools_are_counted_in_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from finrank.page.page import Cell, Page
 
 TABLE = [
@@ -54,8 +52,3 @@ def test_a_number_is_written_in_the_operand_s_manner() -> None:
     assert [PAGE.written_like(percent, operand) for operand in ("1.6", "1.6%")] == ["22", "22%"]
     # The program left out the minus sign of -32.
     assert [PAGE.written_like(negative, operand) for operand in ("32", "-32", "5829")] == ["10", "-10", "-10"]
-
-
-@pytest.mark.parametrize("table", [[], [[]], [["a"]], [["a", "1"], [], ["b", "1", "2", "3"]]])
-def test_odd_tables_are_pages_too(table: list[list[str]]) -> None:
-    assert Page(table, []).kind("5") == "number"

@@ -79,13 +79,6 @@ def test_changed_weights_reach_the_scores(written: Written) -> None:
     assert share_of_equal_scores(written, likeness) < 0.1
 
 
-def test_change_adds_to_the_weights() -> None:
-    likeness = Likeness(weights={("steps", 1): 0.5})
-    likeness.change({("steps", 1): 0.25, ("steps", 2): -1.0})
-    assert likeness.weights == {("steps", 1): 0.75, ("steps", 2): -1.0}
-    assert likeness.weigh([("steps", 1), ("steps", 2), ("steps", 1), ("unheard of",)]) == 0.5
-
-
 def test_without_weights_a_shape_counts_as_often_as_it_occurs() -> None:
     likeness = Likeness()
     for text, shape in [(CHANGE, "subtract(a, b), divide(#0, b)"), ("divide(310, 290)", "divide(a, b)")]:

@@ -36,7 +36,6 @@ def test_it_is_a_tree_and_every_parent_comes_before_its_children(size: int, seed
 
 def test_the_same_seed_gives_the_same_tree() -> None:
     assert random_tree(4, random.Random(1)) == [(0, 1), (0, 2), (1, 3)]
-    assert random_tree(30, random.Random(5)) == random_tree(30, random.Random(5))
     assert random_tree(30, random.Random(5)) != random_tree(30, random.Random(6))
 
 
