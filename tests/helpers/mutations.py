@@ -44,24 +44,6 @@ def mutated(text: str, rng: random.Random) -> str:
     return text
 
 
-def reordered(text: str, rng: random.Random) -> str:
-    """A program of the same numbers: operations and arguments exchanged for others of the text."""
-    tokens = _TOKEN.findall(text)
-    arguments = [token for token in tokens if not _is_form(token)]
-    operations = ["add", "subtract", "multiply", "divide", "exp", "greater"]
-    for _ in range(rng.randint(1, 4)):
-        index = rng.randrange(len(tokens))
-        if tokens[index] in operations:
-            tokens[index] = rng.choice(operations)
-        elif not _is_form(tokens[index]):
-            tokens[index] = rng.choice(arguments)
-    return "".join(tokens)
-
-
-def _is_form(token: str) -> bool:
-    return token in ("(", ")", ",", " ") or token in OPERATIONS
-
-
 def _other_token(text: str, rng: random.Random) -> str:
     tokens = _TOKEN.findall(text) or [""]
     tokens[rng.randrange(len(tokens))] = rng.choice(_TOKENS)

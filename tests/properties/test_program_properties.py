@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from finrank.programs import ARITHMETIC_OPERATIONS, OPERATIONS, Program, ProgramError, Step, equal, execute, parse
 from finrank.sources import made_up as sample
-from tests.helpers.mutations import ODD_TABLES, mutated, reordered
+from tests.helpers.mutations import ODD_TABLES, mutated
 
 NUMBERS = ["1", "2", "3.5", "-4", "12%", "1,234", "const_100", "const_m1", "0", "1e308"]
 LABELS = ["net sales", "gaps", "profit"]
@@ -142,14 +142,10 @@ def test_outcomes_and_messages_are_the_same_each_time(cases: list[Case]) -> None
 
 def test_equality_of_damaged_programs_is_a_plain_yes_or_no(cases: list[Case]) -> None:
     rng = random.Random(2)
-    answers: Counter[bool] = Counter()
     for _ in range(300):
-        gold, _ = rng.choice(cases)
-        other = mutated(gold, rng) if rng.random() < 0.5 else reordered(gold, rng)
-        assert type(equal(other, gold)) is bool
-        answers[equal(gold, other)] += 1
-    assert set(answers) == {True, False}
-    assert min(answers.values()) > 20
+        gold = rng.choice(cases)[0]
+        other = mutated(gold, rng)
+        assert {type(equal(gold, other)), type(equal(other, gold))} == {bool}
 
 
 PLACES = ["{}", "add({}, 1)", "add(1, #{})", "{}(1, 2)", "add(1, 2), {}", "add(1, {}%)", "table_max({}, none)"]

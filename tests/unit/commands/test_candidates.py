@@ -12,6 +12,7 @@ from finrank.commands.candidates import candidates
 from finrank.errors import UserError
 from finrank.records import Pool
 from finrank.store import MANIFEST, REJECTS, load_records
+from finrank.store.json_lines import encode
 from tests.helpers.questions import CHANGE, make_question
 
 UNKNOWN = make_question("unknown", None, answer=3.0)
@@ -28,9 +29,8 @@ QUESTIONS = [
 def processed(tmp_path: Path) -> Path:
     directory = tmp_path / "finqa_processed"
     directory.mkdir()
-    lines = [question.model_dump_json() for question in QUESTIONS]
-    (directory / "train.jsonl").write_text("\n".join([*lines, '{"id": "broken"}']) + "\n")
-    (directory / "dev.jsonl").write_text(lines[0] + "\n")
+    (directory / "train.jsonl").write_bytes(b"".join(map(encode, QUESTIONS)) + b'{"id": "broken"}\n')
+    (directory / "dev.jsonl").write_bytes(encode(QUESTIONS[0]))
     return directory
 
 

@@ -102,16 +102,6 @@ def test_every_edit_and_refills_are_made() -> None:
     assert names == {*EDITS, "refill"}
 
 
-def test_edits_come_after_those_of_the_start() -> None:
-    corruptor = small_corruptor()
-    first = corruptor.corrupt(draft_of(corruptor, CHANGE), random.Random(1), 0.0)
-    assert first is not None
-    second = corruptor.corrupt(first, random.Random(2), 0.5)
-    assert second is not None
-    assert second.edits[: len(first.edits)] == first.edits
-    assert len(second.edits) > len(first.edits)
-
-
 def test_the_same_seed_makes_the_same_whatever_was_made_before() -> None:
     used, fresh = small_corruptor(), small_corruptor()
     for seed in range(50):

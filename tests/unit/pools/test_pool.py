@@ -92,16 +92,6 @@ def test_the_position_of_the_gold_is_uniform(monkeypatch: pytest.MonkeyPatch) ->
     assert chi_square(80) > CHI_SQUARE_7  # gold left in its place would be noticed
 
 
-def test_same_seed_same_pool_other_seed_other_programs() -> None:
-    def programs(pool: Pool) -> set[str | None]:
-        return {candidate.program for candidate in pool.candidates}
-
-    pool = build(make_question())
-    assert pool == build(make_question())
-    assert programs(pool) != programs(build(make_question(), seed=1))
-    assert programs(pool) != programs(build(make_question("another id")))
-
-
 def test_the_likeness_decides_which_candidates_are_made() -> None:
     few_steps = Likeness(weights={("steps", 1): -9.0, ("steps", 2): -9.0})
     assert build(make_question(), few_steps) != build(make_question()) == build(make_question(), Likeness())

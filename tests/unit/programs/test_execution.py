@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +102,6 @@ def test_a_malformed_table_says_why(table: Any, reason: str) -> None:
         execute(parse("table_sum(a, none)"), table)
     with pytest.raises(ProgramError, match="no steps"):
         execute(Program(()), table)
-
-
-def test_a_table_is_looked_through_once_however_many_steps_use_it() -> None:
-    class Counted(list):
-        looks = 0
-
-        def __iter__(self) -> Iterator[Any]:
-            Counted.looks += 1
-            return super().__iter__()
-
-    program = parse(", ".join(f"{operation}(twice, none)" for operation in ["table_max", "table_min"] * 100))
-    assert execute(program, Counted(TABLE)) == 3.0
-    assert Counted.looks == 1
 
 
 @pytest.mark.parametrize(
