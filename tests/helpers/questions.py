@@ -39,8 +39,9 @@ def make_question(name: str = "q", program: str | None = CHANGE, **fields: Any) 
 
 def as_questions(examples: Iterable[Example | Fault]) -> list[Question]:
     """The examples whose gold program has their answer as its value."""
-    with_programs = (one for one in examples if isinstance(one, Example) and one.qa.program is not None)
-    return [to_question(one, gold.answer) for one in with_programs if (gold := gold_of(one)).problem is None]
+    usable = (example for example in examples if isinstance(example, Example) and example.qa.program is not None)
+    golds = ((example, gold_of(example)) for example in usable)
+    return [to_question(example, gold.answer) for example, gold in golds if gold.problem is None]
 
 
 def finqa_questions(path: Path) -> list[Question]:

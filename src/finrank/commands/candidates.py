@@ -33,14 +33,14 @@ CorruptionRate = Annotated[
     typer.Option(
         "--corruption_rate",
         help="Chance r of a further edit after each (0 <= r < 1): 1/(1-r) edits on average between neighbours of the "
-        "tree along which candidates grow. Low rates give near misses, high rates far ones.",
+        "tree along which candidates grow. Low rates make near misses, high rates far ones.",
     ),
 ]
 FailingShare = Annotated[
     float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
 ]
 TrainPools = Annotated[
-    int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
+    int, typer.Option("--train_pools", help="Pools per train question, each with other wrong candidates.")
 ]
 
 

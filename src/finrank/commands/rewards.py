@@ -156,8 +156,8 @@ def _why_nothing(input_dir: Path, first_left_out: BadLine | None) -> str:
     """The error text when no pool got rewards."""
     if first_left_out is None:
         return f"all files of {input_dir} are empty: make its pools again with 02_generate_candidates.py"
-    place = f"{first_left_out.file}:{first_left_out.line} (id {shorten(str(first_left_out.id), 100)})"
-    return f"no pool of {input_dir} can be given rewards; the first, {place}: {shorten(first_left_out.reason, 500)}"
+    line = f"{first_left_out.file}:{first_left_out.line} (id {shorten(str(first_left_out.id), 100)})"
+    return f"no pool of {input_dir} can have rewards; the first, {line}: {shorten(first_left_out.reason, 500)}"
 
 
 def _print_summary(summary: RewardSummary, rejected: int, output_dir: Path) -> None:

@@ -37,7 +37,7 @@ _LONGEST_WORD = 16  # characters, more than any word before a year or a label ha
 
 
 class Cell(NamedTuple):
-    """A place in the table; row 0 is the header, column 0 holds the labels."""
+    """The position of a cell in the table; row 0 is the header, column 0 holds the labels."""
 
     row: int
     column: int
@@ -88,9 +88,9 @@ class Page:
             for column, cell in enumerate(cells):
                 if column == 0 or (number := _cell_number(cell)) is None:
                     continue
-                place = Cell(row, column)
-                self.cells[place] = number
-                self._places.setdefault(size_of(number.text), []).append(place)
+                position = Cell(row, column)
+                self.cells[position] = number
+                self._places.setdefault(size_of(number.text), []).append(position)
                 self.in_row.setdefault(row, []).append(number)
                 self.in_column.setdefault(column, []).append((row, number))
         self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
@@ -108,7 +108,7 @@ class Page:
         operand = self._operands.get(text)
         if operand is None:
             places = self.places(text)
-            drops_sign = text[:1] != "-" and any(self.cells[place].text.startswith("-") for place in places)
+            drops_sign = text[:1] != "-" and any(self.cells[cell].text.startswith("-") for cell in places)
             operand = self._operands[text] = Operand(text, size_of(text), self.kind(text), places, drops_sign)
         return operand
 

@@ -1,4 +1,4 @@
-"""Making one wrong program out of another, so that it looks like what an annotator could have written.
+"""Making one wrong program out of another, such as an annotator could have written.
 
 The algorithm: apply an edit; with chance `rate` apply another, and so on. An edit is drawn by weight and kept with
 chance min(1, density of the new program / density of the old one): the rule of Metropolis et al. (1953), under which

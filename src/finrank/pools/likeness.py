@@ -152,14 +152,14 @@ class PageLikeness:
 
     def _see_pair(self, role: str, first: str, second: str) -> Sight:
         """How two numbers of a program relate by size, by digits and on the page; for its role, and mostly for any."""
-        one, two = self._page.operand(first), self._page.operand(second)
-        quotient = one.size / two.size if two.size > 0.0 else 0.0
+        left, right = self._page.operand(first), self._page.operand(second)
+        quotient = left.size / right.size if right.size > 0.0 else 0.0
         ratio = _half_decades(quotient) if 0.0 < quotient < math.inf else None
         features = (
             ("ratio", ratio),
-            ("first is larger", one.size > two.size if ratio in (-1, 0) else None),
+            ("first is larger", left.size > right.size if ratio in (-1, 0) else None),
             ("decimals alike", len(first.partition(".")[2]) == len(second.partition(".")[2])),
-            ("relation", _relation(one.places, two.places)),
+            ("relation", _relation(left.places, right.places)),
         )
         of_role = tuple((role, *feature) for feature in features)
         return of_role if role == _LAST_TWO else features + of_role

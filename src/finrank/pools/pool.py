@@ -25,7 +25,7 @@ class PoolSettings:
     num_candidates: int = 8
     """Candidates of a pool, the gold one among them."""
     corruption_rate: float = 0.5
-    """Chance of one more edit after each edit of a wrong candidate: low rates give near misses, high rates far ones."""
+    """Chance of one more edit after each edit of a wrong candidate: low rates make near misses, high rates far ones."""
     failing_share: float = 0.02
     """Share of wrong candidates that fail to execute."""
     seed: int = 0
@@ -40,7 +40,7 @@ class PoolSettings:
 
 
 class NoPool(ValueError):
-    """A question that no pool can be made of; the text is the reason, fit for `rejects.jsonl`, `kind` is its kind."""
+    """A question without a pool; the text is the reason for `rejects.jsonl`, which begins with its `kind`."""
 
     def __init__(self, kind: str, details: str = "") -> None:
         super().__init__(f"{kind}: {details}" if details else kind)

@@ -172,8 +172,8 @@ def describe(error: ValidationError) -> str:
     For example "answer: Input should be 'yes' or 'no'; table.1: Input should be a valid list".
     """
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    places = [shorten(".".join(map(str, fault["loc"])), 100) or "record" for fault in details[:3]]
-    faults = [f"{place}: {fault['msg']}" for place, fault in zip(places, details, strict=False)]
+    fields = [shorten(".".join(map(str, fault["loc"])), 100) or "record" for fault in details[:3]]
+    faults = [f"{field}: {fault['msg']}" for field, fault in zip(fields, details, strict=False)]
     return "; ".join(faults) + (f" (and {len(details) - 3} more)" if len(details) > 3 else "")
 
 

@@ -169,7 +169,7 @@ class _Window:
                     return
 
     def at(self, position: int, reason: str) -> str:
-        """A fault with its place in the file, from its place in the window."""
+        """A fault with its position in the file, from that in the window."""
         return f"not JSON at character {self.dropped + position}: {reason}"
 
     def broken(self, reason: str) -> BrokenList:

@@ -62,15 +62,16 @@ def test_pools_and_rejects(processed: Path, tmp_path: Path, capsys: pytest.Captu
 def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:
     out = tmp_path / "pools"
     candidates(processed, out, num_candidates=4, corruption_rate=0.0, failing_share=0.5, seed=3)
-    made = [one for pool in load_records(out / "train.jsonl", Pool) for one in pool.candidates if one.edits]
+    pools = load_records(out / "train.jsonl", Pool)
+    wrong = [candidate for pool in pools for candidate in pool.candidates if candidate.origin != "gold"]
     manifest = json.loads((out / MANIFEST).read_text())
     assert manifest["seed"] == 3
     assert list(manifest["arguments"])[2:] == ["num_candidates", "corruption_rate", "failing_share", "train_pools"]
     assert manifest["likeness_fitted_on"] == {"split": "train", "questions_per_fold": [0, 0]}
     facts = _facts(out, "train")
     assert facts["pools"] == sum(facts["gold_positions"]) == 3
-    assert facts["mean_edits"] == round(sum(len(one.edits) for one in made) / len(made), 4)
-    assert facts["failing_share"] == round(sum(one.answer is None for one in made) / len(made), 4) > 0
+    assert facts["mean_edits"] == round(sum(len(candidate.edits) for candidate in wrong) / len(wrong), 4)
+    assert facts["failing_share"] == round(sum(candidate.answer is None for candidate in wrong) / len(wrong), 4) > 0
     assert facts["rejects"]["no program"] == 1
 
 

@@ -133,7 +133,8 @@ def test_the_example_of_the_instructions_is_right() -> None:
 def test_the_example_of_the_instructions_is_not_a_gold_program(finqa_dir: Path) -> None:
     questions = [question for split in ("train", "dev") for question in finqa_questions(finqa_dir / f"{split}.json")]
     assert len(questions) > 1000
-    assert not [one.id for one in questions if {"83617", "79254"} <= set(operands(parse(one.program or "")))]
+    numbers = [set(operands(parse(question.program or ""))) for question in questions]
+    assert not any({"83617", "79254"} <= of_question for of_question in numbers)
 
 
 def test_messages_hold_page_and_question_and_nothing_of_the_gold() -> None:
@@ -147,7 +148,7 @@ def test_messages_hold_page_and_question_and_nothing_of_the_gold() -> None:
 
 
 @given(st.text() | st.text(alphabet='{}[]":,\\ud8progamnsweradd(12)#0NaN ').map(lambda text: '{"program": "' + text))
-def test_any_text_gives_a_candidate_that_can_be_stored_or_a_reason(text: str) -> None:
+def test_any_text_has_a_candidate_that_can_be_stored_or_a_reason(text: str) -> None:
     try:
         made = as_candidate(text, TABLE)
     except Unparsable:

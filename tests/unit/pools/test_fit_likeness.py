@@ -53,7 +53,7 @@ def test_the_same_seed_fits_the_same_rounded_weights(sample: Questions) -> None:
 
 
 def test_few_questions_teach_nothing_and_all_pools_are_then_alike(sample: Questions) -> None:
-    by_fold = [[one for one in sample.train if fold_of(one.page) == fold] for fold in range(FOLDS)]
+    by_fold = [[question for question in sample.train if fold_of(question.page) == fold] for fold in range(FOLDS)]
     few = cross_fit([*by_fold[0][:60], *by_fold[1][:49]], rate=RATE, seed=0)
     assert (few.likenesses, few.questions) == ([Likeness()] * FOLDS, [0, 0])
     enough = cross_fit([*by_fold[0][:60], *by_fold[1][:50]], rate=RATE, seed=0)
@@ -92,10 +92,11 @@ def test_a_page_s_likeness_is_fitted_on_the_pages_of_the_other_fold(
 
 def test_a_page_s_likeness_knows_nothing_of_the_page(questions: list[Question], fitted: CrossFitted) -> None:
     page = questions[0].page
-    other = {"program": "exp(7, 2), exp(#0, 2)", "answer": 2401.0}
-    changed = [one.model_copy(update=other) if one.page == page else one for one in questions]
+    update = {"program": "exp(7, 2), exp(#0, 2)", "answer": 2401.0}
+    changed = [question.model_copy(update=update if question.page == page else {}) for question in questions]
     refitted = cross_fit(changed, rate=RATE, seed=0)
     assert refitted.of(page) == fitted.of(page)
     # The other half has seen the page; so would a likeness have that is fitted on all pages.
-    assert sum(one != other for one, other in zip(fitted.likenesses, refitted.likenesses, strict=True)) == FOLDS - 1
+    equal = [before == after for before, after in zip(fitted.likenesses, refitted.likenesses, strict=True)]
+    assert sum(equal) == 1
     assert fit(changed, RATE, seed=0).weights != fit(questions, RATE, seed=0).weights

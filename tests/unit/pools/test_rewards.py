@@ -97,8 +97,8 @@ def test_a_stored_answer_is_not_taken_on_trust(wrongly_stored: Candidate, execut
 def test_operations_are_compared_as_multisets() -> None:
     gold = "subtract(637, 5), divide(#0, 5)"
     both = candidate("divide(637, 5), subtract(#0, 5)", 122.4)
-    one = candidate("divide(637, 5), divide(#0, 5)", 25.48)
-    rewarded = reward_pool(pool(both, one, answer=126.4, program=gold))
+    twice = candidate("divide(637, 5), divide(#0, 5)", 25.48)
+    rewarded = reward_pool(pool(both, twice, answer=126.4, program=gold))
     assert [part["operations"] for part in rewarded.components] == [1.0, 0.5]
     for program in (None, "not a program"):
         assert reward_pool(pool(GOLD, program=program)).components[0]["operations"] == 0.0

@@ -34,7 +34,7 @@ def test_it_is_a_tree_and_every_parent_comes_before_its_children(size: int, seed
         assert reached == set(range(size))
 
 
-def test_the_same_seed_gives_the_same_tree() -> None:
+def test_a_seed_has_its_tree() -> None:
     assert random_tree(4, random.Random(1)) == [(0, 1), (0, 2), (1, 3)]
     assert random_tree(30, random.Random(5)) != random_tree(30, random.Random(6))
 
@@ -96,7 +96,7 @@ def test_grown_candidates_differ_in_value_and_start_from_gold_or_each_other() ->
 
 def test_in_grown_pools_gold_has_as_many_neighbours_as_a_node_has(sample: Questions) -> None:
     """At rate 0 the candidates with one edit are gold's neighbours: often one, seldom seven."""
-    grown = (grow(*gold_draft(one, Likeness()), N, 0.0, random.Random(one.id)) for one in sample.dev)
+    grown = (grow(*gold_draft(question, Likeness()), N, 0.0, random.Random(question.id)) for question in sample.dev)
     counts = [sum(len(draft.edits) == 1 for draft in drafts) for drafts in grown]
     # A tree of N nodes has N - 1 edges, so 2 (N - 1) / N = 1.75 neighbours per node; in a star gold has 7.
     assert sum(counts) / len(counts) == pytest.approx(1.75, abs=0.4)

@@ -127,8 +127,9 @@ def test_agrees_with_the_official_evaluator(finqa_dir: Path) -> None:
 
 
 def test_all_gold_programs_execute_to_their_answer(finqa_dir: Path) -> None:
-    examples = [one for split in ("train", "dev") for one in json.loads((finqa_dir / f"{split}.json").read_text())]
-    gold = [(example["qa"], example["table"]) for example in examples if example["qa"].get("program")]
+    splits = [json.loads((finqa_dir / f"{split}.json").read_text()) for split in ("train", "dev")]
+    examples = [(example["qa"], example["table"]) for split in splits for example in split]
+    gold = [(qa, table) for qa, table in examples if qa.get("program")]
     assert len(gold) > 800
     assert not [qa["program"] for qa, table in gold if execute(parse(qa["program"]), table) != qa["exe_ans"]]
 

@@ -56,7 +56,7 @@ def test_empty_lists_have_no_elements(tmp_path: Path) -> None:
         assert list(stream_list(_write(tmp_path, content))) == []
 
 
-def test_a_file_cut_anywhere_gives_the_whole_elements_before_the_cut(tmp_path: Path) -> None:
+def test_a_file_cut_anywhere_has_the_whole_elements_before_the_cut(tmp_path: Path) -> None:
     elements = [{"id": "first", "n": 1}, {"id": "second", "n": [2]}]
     text = json.dumps(elements)
     ends = [text.index("}") + 1, text.rindex("}") + 1]
