@@ -43,7 +43,6 @@ def test_a_log_file_gets_lines_and_a_terminal_a_bar_that_ends_at_the_whole(
 
 
 def test_the_time_left_follows_from_the_share() -> None:
-    assert console._progress_line("train.json", 31000, 0.4, 20.0) == "train.json: 31000, 40%, 0:30 left"
     assert console._progress_line("train.json", 1, 0.5, 3600.0) == "train.json: 1, 50%, 60:00 left"
 
 

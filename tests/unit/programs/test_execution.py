@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,7 @@ def test_speed_of_execution_with_and_without_parsing() -> None:
     programs = [(parse(text), table) for text, table in texts]
 
     def per_second(work: Callable[[], object]) -> float:
-        seconds = []
-        for _ in range(7):
-            begin = time.process_time()
-            work()
-            seconds.append(time.process_time() - begin)
-        return len(texts) / max(min(seconds), 1e-9)
+        return len(texts) / min(timeit.repeat(work, timer=time.process_time, repeat=7, number=1))
 
     assert per_second(lambda: [execute(*pair) for pair in programs]) > 100_000
     assert per_second(lambda: [execute(parse(text), table) for text, table in texts]) > 30_000
