@@ -4,7 +4,7 @@ Chunks of items go to the workers in turn, and results are taken in the same tur
 at a time: memory does not grow with the number of items. One worker means no other process; the results are the same,
 as long as the function looks at nothing but its item.
 
-Each worker has a pipe of its own. A shared queue (`concurrent.futures`, `multiprocessing.Pool`) hangs when a worker is
+Each worker has its own pipe. A shared queue (`concurrent.futures`, `multiprocessing.Pool`) hangs when a worker is
 killed while it writes; here the other end of its pipe sees the end of the file.
 """
 

@@ -10,21 +10,21 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finrank.commands import candidates, prepare, rewards
+from finrank.commands import candidates
+from finrank.commands.prepare import prepare
+from finrank.commands.rewards import rewards
 from finrank.errors import UserError
 from finrank.sources.made_up import generate
 from tests.conftest import REPOSITORY
 
-STAGES: dict[str, Callable[..., None]] = {
-    "raw": prepare.prepare,
-    "prepared": candidates.candidates,
-    "pools": rewards.rewards,
-}
+# By the folder that a stage reads.
+STAGES: dict[str, Callable[..., None]] = {"raw": prepare, "prepared": candidates.candidates, "pools": rewards}
 
 
 def _raw(directory: Path, count: int) -> None:
@@ -32,31 +32,22 @@ def _raw(directory: Path, count: int) -> None:
     directory.mkdir()
     sample = generate(train=60, dev=20, test=0)
     train = [dict(sample["train"][number % 60], id=f"q{number}") for number in range(count)]
-    bad: list[dict[str, Any]] = [
-        {"id": "no example"},
-        train[0],
-        {**train[0], "id": "x", "qa": {"question": "no gold ?"}},
-    ]
+    bad: list[dict[str, Any]] = [{"id": "x"}, train[0], {**train[0], "id": "y", "qa": {"question": "no gold ?"}}]
     (directory / "train.json").write_text(json.dumps(train + bad), encoding="utf-8")
     (directory / "dev.json").write_text(json.dumps(sample["dev"]), encoding="utf-8")
-
-
-def _files(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def test_any_number_of_workers_makes_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _raw(tmp_path / "raw", 100)
     monkeypatch.chdir(tmp_path)  # so that the folders in the manifests have the same names
-    made: list[list[dict[str, bytes]]] = []
+    made: list[dict[str, bytes]] = []
     for workers in (1, 2):
-        folders = [Path("raw"), Path("prepared"), Path("pools"), Path("rewarded")]
-        for number, stage in enumerate(STAGES.values()):
-            stage(folders[number], folders[number + 1], workers=workers)
-        made.append([_files(folder) for folder in folders[1:]])
+        for (source, stage), output in zip(STAGES.items(), ("prepared", "pools", "rewarded"), strict=True):
+            stage(Path(source), Path(output), workers=workers)
+        made.append({str(path): path.read_bytes() for path in Path().glob("*/*")})
     assert made[0] == made[1]
-    assert len(made[0][0]["rejects.jsonl"].splitlines()) == 2
-    assert len(made[0][1]["rejects.jsonl"].splitlines()) == 1
+    assert len(made[0]["prepared/rejects.jsonl"].splitlines()) == 2
+    assert len(made[0]["pools/rejects.jsonl"].splitlines()) == 1
 
 
 def _killing_build(*_: object, **__: object) -> None:
@@ -65,7 +56,7 @@ def _killing_build(*_: object, **__: object) -> None:
 
 def test_a_killed_worker_leaves_no_half_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _raw(tmp_path / "raw", 20)
-    prepare.prepare(tmp_path / "raw", tmp_path / "prepared")
+    prepare(tmp_path / "raw", tmp_path / "prepared")
     before = sorted(tmp_path.iterdir())
     # the stage's partial takes its function to the workers
     monkeypatch.setattr(candidates, "_make_pools", _killing_build)
@@ -98,17 +89,16 @@ def test_memory_does_not_grow_with_the_number_of_questions(
     # stage 02 learns from so many questions at most, and holds those
     monkeypatch.setattr(candidates, "_LINES_TO_LEARN_FROM", few // 2)
     settings = {"num_candidates": 3} if stage == "prepared" else {}
-    for count in (few, 4 * few):
-        folders = [tmp_path / str(count) / name for name in STAGES]
-        folders[0].parent.mkdir()
-        _raw(folders[0], count)
-        for number, name in enumerate(list(STAGES)[: list(STAGES).index(stage)]):
-            STAGES[name](folders[number], folders[number + 1])
+    sources = [tmp_path / str(count) / stage for count in (few, 4 * few)]
+    for source in sources:
+        source.parent.mkdir()
+        _raw(source.with_name("raw"), int(source.parent.name))
+        for name, output in takewhile(lambda pair: pair[0] != stage, pairwise(STAGES)):
+            STAGES[name](source.with_name(name), source.with_name(output))
     # a first run fills the caches of numbers and patterns
-    STAGES[stage](tmp_path / str(4 * few) / stage, tmp_path / "out", **settings)
+    STAGES[stage](sources[1], tmp_path / "out", **settings)
     peaks, sizes = [], []
-    for count in (few, 4 * few):
-        source = tmp_path / str(count) / stage
+    for source in sources:
         sizes.append(sum(path.stat().st_size for path in source.iterdir()))
         tracemalloc.start()
         STAGES[stage](source, tmp_path / "out", **settings)

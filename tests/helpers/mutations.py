@@ -1,4 +1,4 @@
-"""Seeded damage to program texts and tables, for tests of code that must survive any input."""
+"""Random programs, and seeded damage to program texts and tables, for code that must survive any input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import random
 import re
 from typing import Any
 
-from finrank.programs import OPERATIONS
+from hypothesis import strategies as st
+
+from finrank.programs import OPERATIONS, Program, Step
 
 _CHARACTERS = "()#,|%_-+.0129eE \t\n\0\u0663\uff11\u2212\u3000\u00e9\ud800\udfff\U0001f600"
 _TOKEN = re.compile(r"[(), ]|[^(), ]+")
@@ -19,14 +21,7 @@ _TOKENS = (
 
 # Malformed tables: without rows or labels, cells that are not text, labels that cannot be looked up.
 ODD_TABLES: tuple[Any, ...] = (
-    [],
-    [[]],
-    [["a"], []],
-    None,
-    5,
-    "net sales",
-    [None],
-    [5, 6],
+    *(None, 5, "net sales", [], [[]], [["a"], []], [None], [5, 6]),
     [["a", None], ["b", 5, 1.5], ["none", "n/a"]],
     [[None, "1"], [["a"], "1"]],
     [["a", ["1"]], ["b", {"c": "1"}]],
@@ -34,30 +29,19 @@ ODD_TABLES: tuple[Any, ...] = (
     [["a", "", " ", "$", "(", "()", "%"], ["b", "9" * 5000, "1" * 400 + "%", "\ud800", "1\0"]],
 )
 
+_ARGUMENTS = st.sampled_from(
+    ["5829", "310", "-31", "12%", "0", "nan", "inf", "x", "const_2", "const_100", "#0", "#1", "2009", "costs"]
+)
+_STEPS = st.builds(Step, st.sampled_from(OPERATIONS), st.tuples(_ARGUMENTS, _ARGUMENTS))
+# Programs with and without a value, on the small page of `questions.py`.
+random_programs = st.lists(_STEPS, min_size=1, max_size=5).map(lambda steps: Program(tuple(steps)))
+
 
 def mutated(text: str, rng: random.Random) -> str:
     """The text after one to three small changes to its tokens, characters or bytes."""
     for _ in range(rng.randint(1, 3)):
         text = rng.choice((_other_token, _moved_token, _other_character, _other_byte))(text, rng)
     return text
-
-
-def reordered(text: str, rng: random.Random) -> str:
-    """A program of the same numbers: operations and arguments exchanged for others of the text."""
-    tokens = _TOKEN.findall(text)
-    arguments = [token for token in tokens if not _is_form(token)]
-    operations = ["add", "subtract", "multiply", "divide", "exp", "greater"]
-    for _ in range(rng.randint(1, 4)):
-        index = rng.randrange(len(tokens))
-        if tokens[index] in operations:
-            tokens[index] = rng.choice(operations)
-        elif not _is_form(tokens[index]):
-            tokens[index] = rng.choice(arguments)
-    return "".join(tokens)
-
-
-def _is_form(token: str) -> bool:
-    return token in ("(", ")", ",", " ") or token in OPERATIONS
 
 
 def _other_token(text: str, rng: random.Random) -> str:

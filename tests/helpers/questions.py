@@ -1,16 +1,16 @@
-"""Questions with a gold program, of the embedded data and of real FinQA, and pools that give gold away."""
+"""Questions with a gold program, their corruptions, and pools that reveal gold."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from finrank.page.page import Page
 from finrank.pools.corrupt import Corruptor, Draft
 from finrank.pools.likeness import Likeness
-from finrank.programs import parse
+from finrank.programs import Program, parse
 from finrank.programs.value import answer_key, value_of
 from finrank.records import Candidate, Pool, Question
 from finrank.sources.finqa import Example, Fault, gold_of, read_examples, to_question
@@ -33,19 +33,15 @@ CHANGE = "subtract(5829, 5735), divide(#0, 5735)"
 
 def make_question(name: str = "q", program: str | None = CHANGE, **fields: Any) -> Question:
     """A question about revenue on a small page; other fields of the record by name."""
-    given = {"page": "p", "question": "?", "answer": 0.01639, "table": TABLE, "text": TEXT, **fields}
-    return Question(id=name, program=program, **given)
+    defaults = {"page": "p", "question": "?", "answer": 0.01639, "table": TABLE, "text": TEXT}
+    return Question(id=name, program=program, **{**defaults, **fields})
 
 
 def as_questions(examples: Iterable[Example | Fault]) -> list[Question]:
-    """The examples whose gold program gives their answer."""
-    sound = []
-    for example in examples:
-        if isinstance(example, Example) and example.qa.program is not None:
-            gold = gold_of(example)
-            if gold.problem is None:
-                sound.append(to_question(example, gold.answer))
-    return sound
+    """The examples whose gold program has their answer as its value."""
+    usable = (example for example in examples if isinstance(example, Example) and example.qa.program is not None)
+    golds = ((example, gold_of(example)) for example in usable)
+    return [to_question(example, gold.answer) for example, gold in golds if gold.problem is None]
 
 
 def finqa_questions(path: Path) -> list[Question]:
@@ -57,9 +53,24 @@ def small_corruptor(likeness: Likeness | None = None) -> Corruptor:
     return Corruptor(TABLE, TEXT, likeness or Likeness())
 
 
-def draft_of(corruptor: Corruptor, program: str) -> Draft:
+def draft_of(corruptor: Corruptor, program: str | Program) -> Draft:
     """A program as the start of corruption, with its value on the small page."""
-    return corruptor.draft(parse(program), value_of(program, TABLE).answer)
+    return corruptor.draft(parse(str(program)), value_of(program, TABLE).answer)
+
+
+def corrupted(seeds: int, rate: float, text: str = CHANGE, likeness: Likeness | None = None) -> list[Draft]:
+    """The corruptions of a program on the small page by so many seeds."""
+    corruptor = small_corruptor(likeness)
+    start = draft_of(corruptor, text)
+    made = [corruptor.corrupt(start, random.Random(seed), rate) for seed in range(seeds)]
+    assert None not in made
+    return [draft for draft in made if draft is not None]
+
+
+def made_by(edit: Callable[[Program, Page, random.Random], Program | None], text: str, page: Page = PAGE) -> set[str]:
+    """All programs that an edit makes of a program."""
+    edited = (edit(parse(text), page, random.Random(seed)) for seed in range(600))
+    return {str(program) for program in edited if program is not None}
 
 
 def gold_draft(question: Question, likeness: Likeness) -> tuple[Corruptor, Draft]:
@@ -76,10 +87,9 @@ def star_pool(question: Question, likeness: Likeness) -> Pool:
     seen = {answer_key(gold.answer), None}
     for _ in range(400):
         draft = corruptor.corrupt(gold, rng, 0.0)
-        if draft is None or answer_key(draft.answer) in seen:
-            continue
-        seen.add(answer_key(draft.answer))
-        candidates.append(draft.as_candidate())
+        if draft is not None and answer_key(draft.answer) not in seen:
+            seen.add(answer_key(draft.answer))
+            candidates.append(draft.as_candidate())
         if len(candidates) == N:
             break
     rng.shuffle(candidates)

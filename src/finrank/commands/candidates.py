@@ -1,4 +1,4 @@
-"""Stage 02: learn what gold programs look like, make a pool of candidates for each question, write the pools."""
+"""Stage 02: fit the likeness to gold programs, make a pool of candidates for each question, write the pools."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ CorruptionRate = Annotated[
     typer.Option(
         "--corruption_rate",
         help="Chance r of a further edit after each (0 <= r < 1): 1/(1-r) edits on average between neighbours of the "
-        "tree along which candidates grow. Low rates give near misses, high rates far ones.",
+        "tree along which candidates grow. Low rates make near misses, high rates far ones.",
     ),
 ]
 FailingShare = Annotated[
     float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
 ]
 TrainPools = Annotated[
-    int, typer.Option("--train_pools", help="Pools per train question, each with wrong candidates of its own.")
+    int, typer.Option("--train_pools", help="Pools per train question, each with other wrong candidates.")
 ]
 
 
@@ -68,21 +68,14 @@ def candidates(
         raise UserError(f"train_pools is {train_pools}: every train question has 1 pool at least")
     number_of_workers(workers)  # a wrong number is refused before the work, not after
     files = split_files(input_dir, expected="finqa_processed")
-    arguments = {
-        "input_dir": str(input_dir),
-        "output_dir": str(output_dir),
-        "num_candidates": num_candidates,
-        "corruption_rate": corruption_rate,
-        "failing_share": failing_share,
-        "train_pools": train_pools,
-    }
+    folders = {"input_dir": str(input_dir), "output_dir": str(output_dir)}
+    arguments = {**folders, **vars(settings), "train_pools": train_pools}
+    del arguments["seed"]  # the manifest has it by itself
     learned_from, path = next(iter(files.items()))
     fitted = _learn(path, corruption_rate, seed)
+    writer = StageWriter[Pool](output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=files.values())
     counts: dict[str, PoolCounts] = {}
-    with (
-        StageWriter[Pool](output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=files.values()) as out,
-        ordered_map(partial(_make_pools, fitted=fitted, settings=settings), workers) as made_of,
-    ):
+    with writer as out, ordered_map(partial(_make_pools, fitted=fitted, settings=settings), workers) as made_of:
         for split, path in files.items():
             counts[split] = _write_pools(split, path, train_pools if split == "train" else 1, made_of, out)
         if not any(of_split.pools for of_split in counts.values()):
@@ -123,7 +116,7 @@ class PoolCounts:
             setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
 
     def as_json(self, num_candidates: int) -> dict[str, Any]:
-        """The counts and means, for the manifest; a mean of nothing is None."""
+        """The counts and means, for the manifest; a mean over no candidate is None."""
         return {
             "pools": self.pools,
             "smaller_pools": self.smaller,
@@ -163,7 +156,7 @@ def _write_pools(
 
 
 def _make_pools(job: tuple[Line, int], *, fitted: CrossFitted, settings: PoolSettings) -> _Made:
-    """So many pools of the question in a line; in a worker process when there are several."""
+    """So many pools of the question in a line; runs in the workers."""
     line, count = job
     made = _Made([], PoolCounts(), None)
     question = read_record(line, Question)
@@ -171,7 +164,7 @@ def _make_pools(job: tuple[Line, int], *, fitted: CrossFitted, settings: PoolSet
         made.counts.rejects["unreadable line"] += 1
         return made._replace(reject=question._replace(reason=f"unreadable line: {question.reason}"))
     for number in range(1, count + 1):
-        # Further pools have wrong candidates of their own, for training to meet new ones: the id seeds them.
+        # The id seeds a pool: another id has other wrong candidates.
         copy = question if number == 1 else question.model_copy(update={"id": f"{question.id}#{number}"})
         try:
             pool = build_pool(copy, settings, fitted.of(copy.page))
@@ -184,12 +177,12 @@ def _make_pools(job: tuple[Line, int], *, fitted: CrossFitted, settings: PoolSet
 
 
 def _learn(path: Path, rate: float, seed: int) -> CrossFitted:
-    """Fit the likeness to gold on the first questions of a split, and say so."""
+    """Fit the likeness to gold on the first questions of a split, and print on how many."""
     fitted = cross_fit(_sound_questions(path), rate=rate, seed=seed)
     how = f"learned from {' and '.join(map(str, fitted.questions))} questions of {path.stem}, each half for the other"
     if min(fitted.questions) == 0:
         how = f"from FinQA's shapes alone, since {path.name} has too few questions to learn"
-    say(f"what gold programs look like: {how}")
+    say(f"likeness to gold programs: {how}")
     return fitted
 
 
@@ -225,7 +218,7 @@ def _print_counts(counts: dict[str, PoolCounts], num_candidates: int, output_dir
                 "no more with different values could be made"
             )
     if any(of_split.rejects for of_split in counts.values()):
-        say(f"what was left out, and why, is in {output_dir / REJECTS}")
+        say(f"left-out questions, with reasons, are in {output_dir / REJECTS}")
 
 
 def _listed(rejects: Counter[str], nothing: str) -> str:

@@ -1,7 +1,4 @@
-"""Stage 03: read candidate pools, give every candidate a reward, write rewarded pools.
-
-Prints the distribution of the rewards, and warns about pools that cannot teach anything.
-"""
+"""Stage 03: read candidate pools, compute a reward for every candidate, write rewarded pools."""
 
 from __future__ import annotations
 
@@ -55,13 +52,11 @@ def rewards(
     arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "weights": weights.model_dump()}
     summary = RewardSummary()
     first_left_out: BadLine | None = None
-    with (
-        # Nothing here is random: the seed is only recorded.
-        StageWriter[RewardedPool](
-            output_dir, stage="rewards", arguments=arguments, seed=seed, inputs=files.values()
-        ) as out,
-        ordered_map(partial(_rewarded, weights=weights), workers) as rewarded,
-    ):
+    # Nothing here is random: the seed is only recorded.
+    writer = StageWriter[RewardedPool](
+        output_dir, stage="rewards", arguments=arguments, seed=seed, inputs=files.values()
+    )
+    with writer as out, ordered_map(partial(_rewarded, weights=weights), workers) as rewarded:
         for split, path in files.items():
             reading = Reading.of(path)
             for pool in track(rewarded(read_lines(path, reading)), f"rewards of {split}", reading=reading):
@@ -80,10 +75,10 @@ def rewards(
 class Rewarded(NamedTuple):
     """A rewarded pool as a line to write, and the facts that are counted."""
 
-    id: str
     line: bytes
+    id: str
     rewards: list[float]
-    correct: int  # number of correct candidates
+    num_correct: int
 
 
 @dataclass
@@ -109,8 +104,8 @@ class RewardSummary:
         for reward in pool.rewards:
             self.rewards[reward_bin(reward)] += 1
         self.pools_tied_at_top += pool.rewards.count(best) > 1
-        self.pools_with_several_correct += pool.correct > 1
-        self.pools_without_correct += not pool.correct
+        self.pools_with_several_correct += pool.num_correct > 1
+        self.pools_without_correct += not pool.num_correct
         self._best_sum += best
         self._others_sum += sum(pool.rewards) - best
         if min(pool.rewards) == best:
@@ -119,12 +114,16 @@ class RewardSummary:
                 self.first_ids_without_spread.append(pool.id)
 
     def as_json(self) -> dict[str, Any]:
-        """The counts and means of at least one pool, for the manifest; a mean of nothing is None."""
+        """The counts and means of at least one pool, for the manifest; the mean of no reward is None."""
         others = self.candidates - self.pools
+        counts = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         return {
-            **{name: value for name, value in vars(self).items() if not name.startswith("_")},
+            "pools": self.pools,
+            "candidates": self.candidates,
+            "rewards": self.rewards,
             "mean_best": round(self._best_sum / self.pools, 6),
             "mean_of_others": round(self._others_sum / others, 6) if others else None,
+            **counts,
         }
 
 
@@ -142,7 +141,7 @@ def reward_bin(reward: float) -> str:
 
 
 def _rewarded(line: Line, weights: RewardWeights) -> Rewarded | BadLine:
-    """The pool in a line with its rewards, or why it has none; in a worker process when there are several."""
+    """The pool in a line with its rewards, or why it has none; runs in the workers."""
     pool = read_record(line, Pool)
     if isinstance(pool, BadLine):
         return pool
@@ -150,15 +149,15 @@ def _rewarded(line: Line, weights: RewardWeights) -> Rewarded | BadLine:
         rewarded = reward_pool(pool, weights)
     except Unrewardable as reason:
         return BadLine(line.file, line.number, pool.id, str(reason))
-    return Rewarded(pool.id, encode(rewarded), rewarded.rewards, len(rewarded.correct))
+    return Rewarded(encode(rewarded), pool.id, rewarded.rewards, len(rewarded.correct))
 
 
 def _why_nothing(input_dir: Path, first_left_out: BadLine | None) -> str:
     """The error text when no pool got rewards."""
     if first_left_out is None:
         return f"all files of {input_dir} are empty: make its pools again with 02_generate_candidates.py"
-    place = f"{first_left_out.file}:{first_left_out.line} (id {shorten(str(first_left_out.id), 100)})"
-    return f"no pool of {input_dir} can be given rewards; the first, {place}: {shorten(first_left_out.reason, 500)}"
+    line = f"{first_left_out.file}:{first_left_out.line} (id {shorten(str(first_left_out.id), 100)})"
+    return f"no pool of {input_dir} can have rewards; the first, {line}: {shorten(first_left_out.reason, 500)}"
 
 
 def _print_summary(summary: RewardSummary, rejected: int, output_dir: Path) -> None:

@@ -1,1 +1,1 @@
-"""What a report page says: its numbers, their labels, and which rows and sentences matter to a question."""
+"""Report pages: their numbers, the numbers' labels, and which rows and sentences matter to a question."""

@@ -1,8 +1,8 @@
 """Character codes in FinQA's text that replace dashes, quotes and bullets, and look like years.
 
-The files lost their characters outside ASCII; what is left is the hexadecimal code: "management 2019s discussion" was
-"management’s discussion", a cell "$ 2014" was "$ —". A bare 2014 may also be the year, so the words around it and the
-year of the report decide; where they do not, it counts as a year.
+The files hold hexadecimal codes where characters outside ASCII were: "management 2019s discussion" was "management’s
+discussion", a cell "$ 2014" was "$ —". A bare 2014 may also be the year, so the words around it and the year of the
+report decide; where they do not, it counts as a year.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _QUOTES = word_set("2018 2019")
 _BULLETS = word_set("2022 2026 2030")
 _AFTER_APOSTROPHE = word_set("s t d m re ll ve")
 
-# What comes before a year rather than before a dash or a quote; a number or a month does too. Wider than the words of
-# `page.py`, which decide whether candidates may use a number: this list only feeds notes of `finrank check`.
+# Words before a year rather than before a dash or a quote. Wider than the words of `page.py`, which decide whether
+# candidates may use a number: this list only feeds notes of `finrank check`.
 _INTRODUCES_YEAR = re.compile(
     r"in|of|and|to|for|during|the|from|through|until|by|since|fiscal|calendar|years?|ended|ending|due|or|at|between"
     r"|before|after|beyond|thru|vs|versus|than|with|early|late|mid|maturing|expiring|quarter|period|and/or|a|our|its"
     r"|january|february|march|april|may|june|july|august|september|october|november|december"
     r"|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|[,()$./-]"
 )
-# What comes after a year that names a thing, as in "2014 notes".
+# Words after a year that names a thing, as in "2014 notes".
 _AFTER_YEAR = word_set("notes senior debentures convertible bonds credit facility annual plan tax , and")
 _REPORT_YEAR = re.compile(r"(?:19|20)\d\d(?!\d)")
 _YEAR_CELL = re.compile(r"(?:[a-z]+ )?(?:\d\d? )?(?:19|20)\d\d(?: ?[-/] ?(?:19|20)?\d\d)?(?: \( \w+ \))?")

@@ -1,4 +1,4 @@
-"""What a number means on its page: the row and column of its cell, or the words before it in a sentence.
+"""Labels of a page's numbers: the row and column of a cell, or the words around a number in a sentence.
 
 A small encoder reads "5829" as noise but "revenue 2009" as meaning, so every operand of a candidate is written with its
 label. The gold program is not used: labels come from the page, and from the question where a number occurs in several

@@ -37,14 +37,14 @@ _LONGEST_WORD = 16  # characters, more than any word before a year or a label ha
 
 
 class Cell(NamedTuple):
-    """A place in the table; row 0 is the header, column 0 holds the labels."""
+    """The position of a cell in the table; row 0 is the header, column 0 holds the labels."""
 
     row: int
     column: int
 
 
 class PageNumber(NamedTuple):
-    """A number of the page: as a program writes it, and what it is."""
+    """A number of the page, as a program writes it, and its kind."""
 
     text: str
     kind: Kind
@@ -52,7 +52,7 @@ class PageNumber(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A number of a program and what the page says about it; `fits` remembers which numbers can replace it."""
+    """A number of a program as its page has it; `fits` remembers which numbers can replace it."""
 
     text: str
     size: float
@@ -88,9 +88,9 @@ class Page:
             for column, cell in enumerate(cells):
                 if column == 0 or (number := _cell_number(cell)) is None:
                     continue
-                place = Cell(row, column)
-                self.cells[place] = number
-                self._places.setdefault(size_of(number.text), []).append(place)
+                position = Cell(row, column)
+                self.cells[position] = number
+                self._places.setdefault(size_of(number.text), []).append(position)
                 self.in_row.setdefault(row, []).append(number)
                 self.in_column.setdefault(column, []).append((row, number))
         self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
@@ -104,11 +104,11 @@ class Page:
         self._homes: dict[tuple[str, ...], dict[str, Cell]] = {}
 
     def operand(self, text: str) -> Operand:
-        """What the page says about a program's operand, worked out once: programs share the few numbers."""
+        """A program's operand as the page has it, worked out once: programs share the few numbers."""
         operand = self._operands.get(text)
         if operand is None:
             places = self.places(text)
-            drops_sign = text[:1] != "-" and any(self.cells[place].text.startswith("-") for place in places)
+            drops_sign = text[:1] != "-" and any(self.cells[cell].text.startswith("-") for cell in places)
             operand = self._operands[text] = Operand(text, size_of(text), self.kind(text), places, drops_sign)
         return operand
 
@@ -144,7 +144,8 @@ class Page:
 
 def is_year(text: str) -> bool:
     """True if a number is written like a year: "2008", but not "2008.5" or "2,008"."""
-    return len(text) == 4 and text.isdecimal() and int(text) in _YEARS
+    # The length first: int() refuses texts of thousands of digits.
+    return len(text) < 10 and text.isdecimal() and int(text) in _YEARS
 
 
 def _kind(text: str) -> Kind:

@@ -9,22 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finrank.page.labels import number_key, number_keys
-from finrank.programs import ProgramError, is_constant, operands, parse, table_rows
+from finrank.programs import is_constant, operands, parse_or_none, table_rows
 
 
 @dataclass(frozen=True)
 class Used:
-    """What a program takes from a page: keys of numbers (`labels.number_key`), labels of rows that it reads whole."""
+    """Keys of a program's numbers (`labels.number_key`) and labels of the rows that it reads whole."""
 
     numbers: frozenset[str]
     rows: frozenset[str]
 
 
 def used_by(program: str | None) -> Used:
-    """What a program takes from its page; None and unreadable programs take nothing."""
-    try:
-        parsed = parse(program or "")
-    except ProgramError:
+    """The numbers and rows that a program takes from its page: none for None and for unreadable programs."""
+    parsed = parse_or_none(program)
+    if parsed is None:
         return Used(frozenset(), frozenset())
     keys = {number_key(operand) for operand in operands(parsed) if not is_constant(operand)}
     return Used(frozenset(key for key in keys if key), frozenset(table_rows(parsed)))

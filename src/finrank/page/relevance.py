@@ -3,7 +3,7 @@
 Pages are longer than a model's window, so rows and sentences compete for a budget of tokens:
 
 1. Each has its BM25 score against the question (Robertson & Zaragoza 2009, through the bm25s library), divided by the
-   page's highest, with a bonus where it holds an amount and a share of the scores of what is before and after it.
+   page's highest, with a bonus where it holds an amount and a share of the scores of its neighbours.
 2. Table rows are placed first, best first, up to a share of the budget; the header comes with the first row.
 3. The rest of the budget goes to the best of the remaining rows and sentences.
 
@@ -28,7 +28,7 @@ _AMOUNT_BONUS = 0.6  # added to a score; 1 is the score of the best hit
 _NEIGHBOUR_SHARE = 0.2  # of its score that a hit adds to the row or sentence before it and after it
 _K1, _B = 1.5, 0.75  # of BM25
 
-# FinQA writes a number twice, "22% ( 22 % )" and "-32 ( 32 )": the repetition costs tokens and says nothing.
+# FinQA writes a number twice, "22% ( 22 % )" and "-32 ( 32 )": the repetition costs tokens for nothing.
 # From a number's first digit on and without going back: a text of nothing but digits is read once, not once per digit.
 _REPEATED = re.compile(r"((?<![\d.,])[\d.,]++\s*+%?+)\s*+\(\s*+[\d.,]++\s*+%?+\s*+\)")
 _WORD = re.compile(r"[a-z]{2,}|\d+(?:\.\d+)?")
@@ -142,7 +142,7 @@ def select_evidence(
 def _take(
     order: Iterable[int], budget: int, evidence: Sequence[Evidence], counts: Sequence[int], kept: set[int]
 ) -> None:
-    """Add to `kept`, in this order, what still fits; a row brings the header along, without which it says little."""
+    """Add the items that still fit to `kept`, in this order; a row brings the header, without which it means little."""
     left = budget - sum(counts[i] for i in kept)
     has_header = evidence[0].kind == "header"
     for i in order:

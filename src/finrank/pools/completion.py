@@ -21,7 +21,7 @@ from finrank.store.json_lines import KeyCheckingDecoder, shown, shown_json
 LONGEST_TEXT = 100_000  # characters; more is a model that never stopped, and slow to search for JSON
 _MOST_STARTS = 200  # places where JSON may begin that are tried: each may cost a read to the end
 
-# The numbers of the example are invented: those of a question would give its gold away.
+# The numbers of the example are invented: those of a question would reveal its gold.
 INSTRUCTIONS = f"""\
 You answer a question about a page of a financial report by writing a program that computes the answer.
 

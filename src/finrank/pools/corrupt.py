@@ -1,4 +1,4 @@
-"""Making one wrong program out of another, so that it looks like what an annotator could have written.
+"""Making one wrong program out of another, such as an annotator could have written.
 
 The algorithm: apply an edit; with chance `rate` apply another, and so on. An edit is drawn by weight and kept with
 chance min(1, density of the new program / density of the old one): the rule of Metropolis et al. (1953), under which
@@ -20,7 +20,6 @@ from finrank.pools import number_edits, structure_edits
 from finrank.pools.likeness import Feature, Likeness, PageLikeness, draw_weighted, shape_features
 from finrank.pools.refill import refill
 from finrank.programs import Program, Step
-from finrank.programs.shape import shape_of
 from finrank.programs.value import Value, value_of
 from finrank.records import Answer, Candidate
 
@@ -82,13 +81,11 @@ class Corruptor:
 
     def draft(self, program: Program, answer: Answer | None) -> Draft:
         """A program and its value as the start of corruption."""
-        of_shape = self._likeness.of_shape(shape_of(program), program)
-        return Draft(program, answer, (), of_shape, self._on_page.score(program, answer))
+        return Draft(program, answer, (), self._likeness.of_shape(program), self._on_page.score(program, answer))
 
     def features(self, draft: Draft) -> list[Feature]:
         """All features whose weights make up the draft's likeness."""
-        program = draft.program
-        return shape_features(shape_of(program), program) + self._on_page.features(program, draft.answer)
+        return shape_features(draft.program) + self._on_page.features(draft.program, draft.answer)
 
     def corrupt(self, start: Draft, rng: random.Random, rate: float) -> Draft | None:
         """A corrupted program, the names of its edits after those of `start`; None where no edit is possible.
@@ -129,8 +126,7 @@ class Corruptor:
     def _look(self, program: Program) -> _Look:
         look = self._looks.get(program.steps)
         if look is None:
-            of_shape = self._likeness.of_shape(shape_of(program), program)
-            look = self._looks[program.steps] = _Look(of_shape)
+            look = self._looks[program.steps] = _Look(self._likeness.of_shape(program))
         return look
 
     def _measure(self, program: Program, look: _Look) -> Value:

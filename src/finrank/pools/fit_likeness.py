@@ -5,7 +5,7 @@ weights of gold's features and lower those of the wrong programs, on average ove
 distinguishes gold from the others. Steps are those of AdaGrad (Duchi et al. 2011).
 
 Fitted twice, each time on half of the pages: a question's wrong candidates are made by the likeness that was fitted on
-the other half (cross-fitting), so that nothing of its own gold program can leak into them.
+the other half (cross-fitting), so that its gold program cannot leak into them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finrank.console import track
@@ -36,7 +36,7 @@ _DAMPING = 100.0
 
 @dataclass
 class CrossFitted:
-    """A likeness per fold of pages, and the number of questions of the other fold it was fitted on (0: not at all)."""
+    """A likeness per fold of pages, and the number of questions of the other fold that it was fitted on."""
 
     likenesses: list[Likeness]
     questions: list[int]
@@ -51,19 +51,16 @@ def fold_of(page: str) -> int:
     return hashlib.sha256(page.encode()).digest()[0] % FOLDS
 
 
-def cross_fit(questions: Iterable[Question], *, rate: float, seed: int) -> CrossFitted:
+def cross_fit(questions: Sequence[Question], *, rate: float, seed: int) -> CrossFitted:
     """Fit a likeness for each fold of pages on the questions of the other one; they are as `fit` takes them.
 
     Where one fold has fewer than 50 questions nothing is fitted: all pools are made by FinQA's shapes alone.
     """
-    folds: list[list[Question]] = [[] for _ in range(FOLDS)]
-    for question in questions:
-        folds[fold_of(question.page)].append(question)
-    if min(map(len, folds)) < FEWEST_QUESTIONS:
+    others = [[question for question in questions if fold_of(question.page) != fold] for fold in range(FOLDS)]
+    if min(map(len, others)) < FEWEST_QUESTIONS:
         return CrossFitted([Likeness() for _ in range(FOLDS)], [0] * FOLDS)
-    others = [[question for fold in folds if fold is not own for question in fold] for own in folds]
-    counts = [min(len(questions), MOST_QUESTIONS) for questions in others]
-    return CrossFitted([fit(questions, rate, seed) for questions in others], counts)
+    counts = [min(len(of_others), MOST_QUESTIONS) for of_others in others]
+    return CrossFitted([fit(of_others, rate, seed) for of_others in others], counts)
 
 
 def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
@@ -77,7 +74,7 @@ def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
     squares: defaultdict[Feature, float] = defaultdict(float)
     for _ in range(_PASSES):
         rng.shuffle(chosen)
-        for question in track(chosen, "learning what gold programs look like"):
+        for question in track(chosen, "fitting the likeness to gold programs"):
             corruptor = Corruptor(question.table, question.text, likeness)
             gold = corruptor.draft(parse(question.program or ""), question.answer)
             wrong = grow(corruptor, gold, _CANDIDATES, rate, rng)

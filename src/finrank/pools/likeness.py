@@ -1,11 +1,11 @@
 """How much a program looks like a gold one: a log-linear model of what can be seen without reading the question.
 
-    log density = log(count of the program's shape among gold programs) + the weights of its features
+    log density = log(count of the program's shape among gold programs) + sum of the weights of its features
 
 Features describe how its numbers are written, where on the page they are and how they relate to each other, which
 constants it uses, and the look of its value. This is the maximum entropy form (Berger et al. 1996): with the weights
 that `fit_likeness.py` fits, corrupted programs have each feature as often as gold programs have, so that none of them
-gives gold away. Corruption keeps or drops an edit by this density (`corrupt.py`).
+reveals gold. Corruption keeps or drops an edit by this density (`corrupt.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from itertools import accumulate
 from finrank.page.page import Cell, Page
 from finrank.pools.gold_shapes import FINQA_SHAPES
 from finrank.programs import TABLE_OPERATIONS, Program, is_constant
-from finrank.programs.shape import numbers_of
+from finrank.programs.shape import numbers_of, shape_of
 from finrank.records import Answer
 
 Feature = tuple[Hashable, ...]
@@ -41,11 +41,12 @@ class Likeness:
     _of_sight: dict[Sight, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     _drawn: tuple[list[str], list[float]] | None = field(default=None, init=False, repr=False, compare=False)
 
-    def of_shape(self, shape: str, program: Program) -> float:
+    def of_shape(self, program: Program) -> float:
         """The part of a program's log density that its shape decides. A shape never seen counts as seen once."""
+        shape = shape_of(program)
         score = self._of_shape.get(shape)
         if score is None:
-            score = math.log(self.shapes.get(shape, 1.0)) + self.weigh(shape_features(shape, program))
+            score = math.log(self.shapes.get(shape, 1.0)) + self.weigh(shape_features(program))
             if len(self._of_shape) > _MOST_REMEMBERED:
                 self._of_shape.clear()
             self._of_shape[shape] = score
@@ -84,9 +85,9 @@ def draw_weighted(names: Sequence[str], cumulative: Sequence[float], rng: random
     return names[bisect(cumulative, rng.random() * cumulative[-1], 0, len(names) - 1)]
 
 
-def shape_features(shape: str, program: Program) -> list[Feature]:
+def shape_features(program: Program) -> list[Feature]:
     """The features that all programs of one shape share."""
-    features: list[Feature] = [("shape", shape), ("steps", len(program.steps))]
+    features: list[Feature] = [("shape", shape_of(program)), ("steps", len(program.steps))]
     for operation, arguments in program.steps:
         features.append(("operation", operation))
         if operation not in TABLE_OPERATIONS:
@@ -146,24 +147,19 @@ class PageLikeness:
         if not operand.places:
             return written
         row, column = operand.places[0]
-        in_last_row = row == self._page.last_row
-        return (
-            *written,
-            ("row", min(row, _MOST_ROWS)),
-            ("column", min(column, _MOST_COLUMNS)),
-            ("last row", in_last_row),
-        )
+        position = (("row", min(row, _MOST_ROWS)), ("column", min(column, _MOST_COLUMNS)))
+        return (*written, *position, ("last row", row == self._page.last_row))
 
     def _see_pair(self, role: str, first: str, second: str) -> Sight:
         """How two numbers of a program relate by size, by digits and on the page; for its role, and mostly for any."""
-        one, two = self._page.operand(first), self._page.operand(second)
-        quotient = one.size / two.size if two.size > 0.0 else 0.0
+        left, right = self._page.operand(first), self._page.operand(second)
+        quotient = left.size / right.size if right.size > 0.0 else 0.0
         ratio = _half_decades(quotient) if 0.0 < quotient < math.inf else None
         features = (
             ("ratio", ratio),
-            ("first is larger", one.size > two.size if ratio in (-1, 0) else None),
+            ("first is larger", left.size > right.size if ratio in (-1, 0) else None),
             ("decimals alike", len(first.partition(".")[2]) == len(second.partition(".")[2])),
-            ("relation", _relation(one.places, two.places)),
+            ("relation", _relation(left.places, right.places)),
         )
         of_role = tuple((role, *feature) for feature in features)
         return of_role if role == _LAST_TWO else features + of_role

@@ -1,4 +1,4 @@
-"""Assembling a pool: the gold candidate and N - 1 wrong ones with values of their own, in a shuffled order."""
+"""Assembling a pool: the gold candidate and N - 1 wrong ones, all of different values, in a shuffled order."""
 
 from __future__ import annotations
 
@@ -25,29 +25,22 @@ class PoolSettings:
     num_candidates: int = 8
     """Candidates of a pool, the gold one among them."""
     corruption_rate: float = 0.5
-    """Chance of one more edit after each edit of a wrong candidate: low rates give near misses, high rates far ones."""
+    """Chance of one more edit after each edit of a wrong candidate: low rates make near misses, high rates far ones."""
     failing_share: float = 0.02
     """Share of wrong candidates that fail to execute."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.failing_share < 1.0:
-            raise UserError(
-                f"failing_share is {self.failing_share}: it is a share of wrong candidates, from 0 to below 1"
-            )
         if self.num_candidates < 2:
-            raise UserError(
-                f"num_candidates is {self.num_candidates}: a pool needs 2 at least, the gold and a wrong one"
-            )
-        if not 0.0 <= self.corruption_rate < 1.0:
-            raise UserError(
-                f"corruption_rate is {self.corruption_rate}: it is the chance of one more edit, from 0 to below 1 "
-                "(default 0.5)"
-            )
+            raise UserError(f"num_candidates is {self.num_candidates}: a pool needs 2 at least, gold and a wrong one")
+        rate, share = "chance of one more edit (default 0.5)", "share of wrong candidates that fail"
+        for name, meaning in (("corruption_rate", rate), ("failing_share", share)):
+            if not 0.0 <= (value := getattr(self, name)) < 1.0:
+                raise UserError(f"{name} is {value}: it is the {meaning}, from 0 to below 1")
 
 
 class NoPool(ValueError):
-    """A question that no pool can be made of; the text is the reason, fit for `rejects.jsonl`, `kind` is its kind."""
+    """A question without a pool; the text is the reason for `rejects.jsonl`, which begins with its `kind`."""
 
     def __init__(self, kind: str, details: str = "") -> None:
         super().__init__(f"{kind}: {details}" if details else kind)
@@ -58,8 +51,8 @@ def build_pool(question: Question, settings: PoolSettings, likeness: Likeness | 
     """The pool of a question: its candidates, fewer than asked for (2 at least) where no more can be made.
 
     Depends on the question, the settings and the likeness (None: FinQA's shapes alone) only. Raises NoPool with the
-    reason when the question has no program to start from, its program does not give its answer, or no wrong candidate
-    can be made.
+    reason when the question has no program to start from, its program has another value than its answer, or no wrong
+    candidate can be made.
     """
     gold, answer = sound_gold(question)
     rng = random.Random(f"{settings.seed}:{question.id}")
@@ -79,7 +72,7 @@ def build_pool(question: Question, settings: PoolSettings, likeness: Likeness | 
 def shuffled_pool(question: Question, candidates: Sequence[Candidate], seed: int) -> Pool:
     """The pool of these candidates, in an order that depends on the seed and the question's id alone."""
     order = list(candidates)
-    # A generator of its own: the order then says nothing about how the candidates were made.
+    # Another generator than the one that made the candidates, so that the order reveals nothing about them.
     random.Random(f"order:{seed}:{question.id}").shuffle(order)
     return Pool.of(question, candidates=order)
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from finrank.page.page import Page
 from finrank.pools.number_edits import number_near
-from finrank.programs import TABLE_OPERATIONS, Program, ProgramError, Step, parse
+from finrank.programs import TABLE_OPERATIONS, Program, Step, parse, parse_or_none
 from finrank.programs.shape import numbers_of
 
 _OTHER_ORDER = 0.3  # chance that the program's own numbers are shuffled
@@ -31,7 +31,8 @@ def refill(program: Program, page: Page, rng: random.Random, shape: str) -> Prog
         else:
             steps.append(Step(operation, (written.get(first, first), written.get(second, second))))
     filled = Program(tuple(steps))
-    return filled if not reads_rows or _readable(filled) else None
+    # A row label that holds a bracket or a comma cannot be written.
+    return filled if not reads_rows or parse_or_none(str(filled)) == filled else None
 
 
 def _numbers(program: Program, page: Page, rng: random.Random, count: int) -> list[str] | None:
@@ -58,11 +59,3 @@ def _template(shape: str) -> tuple[Program, tuple[str, ...], bool]:
     """The shape as a program, its letters in place of numbers, and whether it reads rows of the table."""
     template = parse(shape.replace("(row)", "(row, none)"))
     return template, numbers_of(template), any(operation in TABLE_OPERATIONS for operation, _ in template.steps)
-
-
-def _readable(program: Program) -> bool:
-    """True if the program's row labels can be written (none holds a bracket or a comma)."""
-    try:
-        return parse(str(program)) == program
-    except ProgramError:
-        return False

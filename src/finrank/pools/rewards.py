@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from finrank.errors import UserError
-from finrank.programs import Program, ProgramError, parse
+from finrank.programs import Program, parse_or_none
 from finrank.programs.value import answer_key, same_answer, value_of
 from finrank.records import Answer, Candidate, Pool, RewardedPool
 from finrank.store.json_lines import describe
@@ -72,11 +72,11 @@ def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPoo
     weights = weights or RewardWeights()
     if pool.answer is None:
         raise Unrewardable("gold answer unknown: rewards are computed against it")
-    gold_operations = _operations(_parsed(pool.program))
+    gold_operations = _operations(parse_or_none(pool.program))
     weight_of = weights.model_dump()
     rewards, components, correct = [], [], []
     for index, candidate in enumerate(pool.candidates):
-        program = _parsed(candidate.program)
+        program = parse_or_none(candidate.program)
         value = _checked_value(candidate, program, pool.table, index)
         parts = {
             "execution": 0.0 if value is None else 1.0,
@@ -90,13 +90,6 @@ def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPoo
         else:
             rewards.append(_reward_of_wrong(parts, weight_of))
     return RewardedPool.of(pool, rewards=rewards, components=components, correct=correct)
-
-
-def _parsed(program: str | None) -> Program | None:
-    try:
-        return None if program is None else parse(program)
-    except ProgramError:
-        return None
 
 
 def _operations(program: Program | None) -> Counter[str]:

@@ -23,6 +23,7 @@ from finrank.programs.language import is_operand as is_operand
 from finrank.programs.language import is_reference as is_reference
 from finrank.programs.language import operands as operands
 from finrank.programs.language import parse as parse
+from finrank.programs.language import parse_or_none as parse_or_none
 from finrank.programs.language import reference as reference
 from finrank.programs.language import referenced_step as referenced_step
 from finrank.programs.language import table_rows as table_rows

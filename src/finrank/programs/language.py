@@ -68,6 +68,14 @@ def parse(text: str) -> Program:
     return Program(tuple(_step(start // 4, tokens[start : start + 4]) for start in range(0, len(tokens), 4)))
 
 
+def parse_or_none(text: str | None) -> Program | None:
+    """The program of a text; None for None, and for a text that is not a program."""
+    try:
+        return None if text is None else parse(text)
+    except ProgramError:
+        return None
+
+
 def _step(index: int, tokens: list[str]) -> Step:
     """The step written by four tokens such as ["divide(", "#0", "5735", ")"]."""
     if len(tokens) != 4 or tokens[3] != ")" or tokens[0][-1] != "(":

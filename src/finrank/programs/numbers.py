@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 
 # A number as texts write it, without sign and unit: the source of a regular expression.
 NUMBER = r"(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
@@ -11,23 +12,17 @@ NUMBER = r"(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 _LONGEST_REMEMBERED = 64
 
 
+def _remembered(read: Callable[[str], float | None]) -> Callable[[str], float | None]:
+    cached = lru_cache(maxsize=65536)(read)
+    return wraps(read)(lambda text: cached(text) if len(text) <= _LONGEST_REMEMBERED else read(text))
+
+
+@_remembered
 def literal(text: str) -> float | None:
     """The value of a number in a program as the official evaluator reads it, None for other texts.
 
     "1,234" is 1234.0, "12%" is 0.12, "const_m1" is -1.0, "nan" is nan.
     """
-    return _remembered_literal(text) if len(text) <= _LONGEST_REMEMBERED else _literal(text)
-
-
-def cell(text: str) -> float | None:
-    """The value of a table cell as the official evaluator reads it, None for other texts.
-
-    The dollar sign goes, and all from the first bracket on: "$ -32 ( 32 )" is -32.0, "22% ( 22 % )" is 0.22.
-    """
-    return _remembered_cell(text) if len(text) <= _LONGEST_REMEMBERED else _cell(text)
-
-
-def _literal(text: str) -> float | None:
     text = text.replace(",", "")
     try:
         return float(text)
@@ -44,12 +39,13 @@ def _literal(text: str) -> float | None:
     return None
 
 
-def _cell(text: str) -> float | None:
+@_remembered
+def cell(text: str) -> float | None:
+    """The value of a table cell as the official evaluator reads it, None for other texts.
+
+    The dollar sign goes, and all from the first bracket on: "$ -32 ( 32 )" is -32.0, "22% ( 22 % )" is 0.22.
+    """
     return literal(text.replace("$", "").strip().partition("(")[0].strip())
-
-
-_remembered_literal = lru_cache(maxsize=65536)(_literal)
-_remembered_cell = lru_cache(maxsize=65536)(_cell)
 
 
 def read_number(text: str) -> float | None:

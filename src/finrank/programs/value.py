@@ -26,7 +26,7 @@ _WRITTEN_NUMBER = re.compile(
 
 
 class Value(NamedTuple):
-    """What a program computes, or why it computes nothing; exactly one of the two is None."""
+    """The answer that a program computes, or why it computes none; exactly one of the two is None."""
 
     answer: Answer | None
     error: str | None = None

@@ -1,4 +1,4 @@
-"""Files of one JSON record per line: reading them line by line, and what is wrong with a line.
+"""Files of one JSON record per line, read line by line, with the reason where a line is not a record.
 
 No content of a line stops the reading: wrong types, missing fields, NaN answers, bytes that are not UTF-8, broken JSON,
 repeated keys, deep nesting and endless lines all become a `BadLine` with the reason.
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """A line that does not hold what is expected there, and why: a row of rejects.jsonl."""
+    """A line that does not hold the expected record, and why: a row of rejects.jsonl."""
 
     file: str
     line: int | None  # number of the line from 1, or index in a list from 0
@@ -66,7 +66,7 @@ def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:
 
 
 def read_record(line: Line, model: type[RecordT]) -> RecordT | BadLine:
-    """The record of a line, or what is wrong with it; never raises."""
+    """The record of a line, or why it has none; never raises."""
     if line.size > LONGEST_LINE:
         return BadLine(line.file, line.number, _id_at_start(line.content), _too_long(line, "record"))
     try:
@@ -83,9 +83,9 @@ def read_record(line: Line, model: type[RecordT]) -> RecordT | BadLine:
 
 
 def read_value(line: Line, kind: str) -> Any | BadLine:
-    """The JSON value of a line that is not one of our records, or what is wrong with it; never raises.
+    """The JSON value of a line that is not one of our records, or why it has none; never raises.
 
-    `kind` is what a line should hold, for the message. A byte order mark is left out.
+    `kind` names the expected value in the message. A byte order mark is left out.
     """
     if line.size > LONGEST_LINE:
         return BadLine(line.file, line.number, None, _too_long(line, kind))
@@ -167,13 +167,13 @@ def _too_long(line: Line, kind: str) -> str:
 
 
 def describe(error: ValidationError) -> str:
-    """One line for a pydantic error: where, and what was expected; at most three faults.
+    """One line for a pydantic error, with at most three faults.
 
-    >>> # "answer: Input should be 'yes' or 'no'; table.1: Input should be a valid list"
+    For example "answer: Input should be 'yes' or 'no'; table.1: Input should be a valid list".
     """
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    places = [shorten(".".join(map(str, fault["loc"])), 100) or "record" for fault in details[:3]]
-    faults = [f"{place}: {fault['msg']}" for place, fault in zip(places, details, strict=False)]
+    fields = [shorten(".".join(map(str, fault["loc"])), 100) or "record" for fault in details[:3]]
+    faults = [f"{field}: {fault['msg']}" for field, fault in zip(fields, details, strict=False)]
     return "; ".join(faults) + (f" (and {len(details) - 3} more)" if len(details) > 3 else "")
 
 

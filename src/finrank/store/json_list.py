@@ -82,14 +82,6 @@ def _elements(path: Path, window: _Window) -> Iterator[Any]:
         raise window.broken("text after the end of the list")
 
 
-class _Undecodable(ValueError):
-    """An element that the decoder refuses: why, and where in the window."""
-
-    def __init__(self, reason: str, position: int) -> None:
-        super().__init__(reason)
-        self.position = position
-
-
 class _Window:
     """Part of the file: text that is not yet used, and where in it the next value starts."""
 
@@ -125,8 +117,8 @@ class _Window:
         """The element that starts here, or `Malformed`; BrokenList where it cannot even be stepped over."""
         try:
             value = self.decode()
-        except _Undecodable as error:
-            fault = self.at(error.position, str(error))
+        except json.JSONDecodeError as error:
+            fault = self.at(error.pos, error.msg)
             if self.peek() not in ("{", "["):
                 raise BrokenList(f"{fault}; nothing from this element on was read") from None
             self.step_over(fault)
@@ -134,7 +126,10 @@ class _Window:
         return value if self.decoder.fault is None else Malformed(self.decoder.fault, value)
 
     def decode(self) -> Any:
-        """The value that starts here, reading on while it may have been cut by the end of the window."""
+        """The value that starts here, reading on while it may have been cut by the end of the window.
+
+        Raises JSONDecodeError, with a position in the window, for an element that is not JSON, too deep or too long.
+        """
         while True:
             self.decoder.fault = None
             try:
@@ -143,12 +138,12 @@ class _Window:
                 cut = error.msg.startswith("Unterminated string") or error.pos > len(self.text) - _LONGEST_TOKEN
                 if cut and len(self.text) - self.position > _LONGEST_ELEMENT:
                     reason = f"an element of more than {_LONGEST_ELEMENT} characters"
-                    raise _Undecodable(reason, self.position) from None
+                    raise json.JSONDecodeError(reason, "", self.position) from None
                 if not cut or not self.more():
-                    raise _Undecodable(error.msg, error.pos) from None
+                    raise
                 continue
             except RecursionError:
-                raise _Undecodable("values nested too deeply", self.position) from None
+                raise json.JSONDecodeError("values nested too deeply", "", self.position) from None
             # a number near the end of the window may continue after it: "1." or "1e-" decode as 1
             if end + len("e-") < len(self.text) or not self.more():
                 self.position = end
@@ -174,7 +169,7 @@ class _Window:
                     return
 
     def at(self, position: int, reason: str) -> str:
-        """A fault with its place in the file, from its place in the window."""
+        """A fault with its position in the file, from that in the window."""
         return f"not JSON at character {self.dropped + position}: {reason}"
 
     def broken(self, reason: str) -> BrokenList:

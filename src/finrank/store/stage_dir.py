@@ -2,7 +2,7 @@
 
 A stage directory holds `train.jsonl`, `dev.jsonl`, ... (those that exist), `rejects.jsonl` (every record left out, with
 the reason) and `manifest.json` (stage, arguments, seed, versions, sha256 of inputs and outputs, counts). It is written
-beside its place and renamed into it at the end, so a stage that dies leaves nothing that looks finished.
+under another name and renamed at the end, so a stage that dies leaves nothing that looks finished.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def split_files(directory: Path, wanted: Collection[str] = (), expected: str | N
 
 
 def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine]:
-    """Stream a JSONL file: for each line that is not blank a record, or what is wrong; UserError without a file."""
+    """Stream a JSONL file: a record, or why there is none, for each line that is not blank; UserError if missing."""
     if not path.is_file():
         raise missing_data(path.parent)
     return (read_record(line, model) for line in read_lines(path))

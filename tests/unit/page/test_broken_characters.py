@@ -8,9 +8,8 @@ from finrank.page.broken_characters import broken_characters, dash_cells, report
 
 
 def test_the_report_year_comes_from_the_page() -> None:
-    assert report_year("V/2008/page_17.pdf") == 2008
-    assert report_year("my-report.pdf") is None
-    assert report_year("page_20081.pdf") is None
+    years = [report_year(page) for page in ("V/2008/page_17.pdf", "my-report.pdf", "page_20081.pdf")]
+    assert years == [2008, None, None]
 
 
 @pytest.mark.parametrize(
@@ -56,19 +55,19 @@ def test_a_year_is_left_alone(text: str, year: int | None) -> None:
     assert broken_characters(text, year) == []
 
 
-def test_each_code_comes_with_the_words_beside_it() -> None:
-    found = broken_characters("the company 2019s plan and the 201cnotes 201d", 2008)
-    assert found == ["company 2019s plan", "the 201cnotes 201d", "201cnotes 201d"]
+def test_each_code_comes_with_its_neighbouring_words() -> None:
+    codes = broken_characters("the company 2019s plan and the 201cnotes 201d", 2008)
+    assert codes == ["company 2019s plan", "the 201cnotes 201d", "201cnotes 201d"]
 
 
-@pytest.mark.parametrize("cell", ["$ 2014", "2014", "2013", "2212", "2014% ( 2014 % )", " $ 2013 "])
-def test_a_dash_among_amounts_is_found(cell: str) -> None:
-    assert dash_cells([["", "2008", "2007"], ["notes", cell, "637"], ["bonds", "12", "13"]]) == [(1, 1)]
+def test_dashes_among_amounts_are_found_and_other_cells_are_not() -> None:
+    def dashes(cell: str) -> list[tuple[int, int]]:
+        return dash_cells([["", "2008", "2007"], ["notes", cell, "637"], ["bonds", "12", "13"]])
 
-
-@pytest.mark.parametrize("cell", ["2014.5", "12014", "$ 2,014", "2018", "march 2014", "-", ""])
-def test_other_cells_are_not_dashes(cell: str) -> None:
-    assert dash_cells([["", "2008"], ["notes", cell], ["bonds", "12"]]) == []
+    for cell in ("$ 2014", "2014", "2013", "2212", "2014% ( 2014 % )", " $ 2013 "):
+        assert dashes(cell) == [(1, 1)], cell
+    for cell in ("2014.5", "12014", "$ 2,014", "2018", "march 2014", "-", ""):
+        assert dashes(cell) == [], cell
 
 
 @pytest.mark.parametrize(

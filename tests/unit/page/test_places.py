@@ -27,7 +27,4 @@ PAGE = PagePlaces(
 )
 def test_places(program: str | None, cells: list[tuple[int, int]], sentences: list[int]) -> None:
     assert PAGE.of(program) == Places(cells, sentences)
-
-
-def test_a_page_without_anything() -> None:
-    assert PagePlaces([], []).of("add(1, 2)") == Places([], [])
+    assert PagePlaces([], []).of(program) == Places([], [])

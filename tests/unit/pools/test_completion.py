@@ -22,21 +22,19 @@ from finrank.pools.completion import (
 from finrank.programs import CONSTANTS, OPERATIONS, operands, parse
 from finrank.records import Answer, Candidate, Pool, Question
 from finrank.store.json_lines import encode
-from tests.helpers.questions import finqa_questions
+from tests.helpers.questions import CHANGE, finqa_questions
 
-PROGRAM = "subtract(5829, 5735), divide(#0, 5735)"
-EXAMPLE = "subtract(83617, 79254), divide(#0, 79254)"
+TABLE = [["", "2008"], ["revenue", "$ 637"]]
 WRITTEN = '{"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}'
 
 
-def test_what_is_written_is_read_back() -> None:
-    assert write_completion(PROGRAM, 0.01639) == WRITTEN
-    assert read_completion(WRITTEN) == Completion(PROGRAM, 0.01639)
-    assert read_completion(write_completion("greater(2, 1)", "yes")) == Completion("greater(2, 1)", "yes")
-    label = "table_sum(café \\ “net”, none)"
-    assert read_completion(write_completion(label, -3.0)) == Completion(label, -3.0)
+def test_completions_are_read_back_as_written() -> None:
+    assert write_completion(CHANGE, 0.01639) == WRITTEN
+    completions = [(CHANGE, 0.01639), ("greater(2, 1)", "yes"), ("table_sum(café \\ “net”, none)", -3.0)]
+    for program, answer in completions:
+        assert read_completion(write_completion(program, answer)) == Completion(program, answer)
     with pytest.raises(ValueError, match="JSON"):
-        write_completion(PROGRAM, math.nan)
+        write_completion(CHANGE, math.nan)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +48,8 @@ def test_what_is_written_is_read_back() -> None:
     ],
 )
 def test_prose_around_the_json_does_not_matter(text: str) -> None:
-    assert read_completion(text) == Completion(PROGRAM, 0.01639)
-
-
-def test_the_first_object_with_a_program_or_an_answer_counts() -> None:
-    assert read_completion('{"answer": 1} {"answer": 2, "program": "add(1, 1)"}') == Completion(None, 1.0)
+    assert read_completion(text) == Completion(CHANGE, 0.01639)
+    assert read_completion('{"answer": 1}' + text) == Completion(None, 1.0)  # the first object counts
 
 
 @pytest.mark.parametrize(
@@ -73,7 +68,6 @@ def test_answers_without_a_program(answer: str, value: Answer) -> None:
         ("", "the completion is empty"),
         ("subtract(5829, 5735)", "no JSON object in 'subtract"),
         (WRITTEN[:-10], "no JSON object in"),
-        ('["add(1, 2)"]', "no JSON object in"),
         ('{"result": 94}', "no program and no answer in the JSON"),
         ('{"answer": null, "program": ""}', "both empty"),
         ('{"program": ["add(1, 2)"]}', r"program: expected a text, got '\[\"add\(1, 2\)\"\]'"),
@@ -81,7 +75,6 @@ def test_answers_without_a_program(answer: str, value: Answer) -> None:
         ('{"program": "add(1, \\ud800)"}', "half a surrogate pair"),
         ('{"program": "' + "9" * 20_001 + '"}', "a program of 20001 characters"),
         ('{"answer": NaN}', "finite number, yes or no, got 'NaN'"),
-        ('{"answer": -Infinity}', "finite number"),
         ('{"answer": 1e999}', "finite number"),
         ('{"answer": ' + "9" * 5000 + "}", "finite number"),
         ('{"answer": true}', "finite number, yes or no, got 'true'"),
@@ -110,36 +103,29 @@ def test_whatever_the_depth_of_nesting_there_is_a_reason(key: str) -> None:
 
 
 @pytest.mark.parametrize("answer", ["NaN", "Infinity", '"a lot"', "[]", "true", "null"])
-def test_beside_a_program_a_bad_answer_is_none(answer: str) -> None:
+def test_with_a_program_a_bad_answer_is_none(answer: str) -> None:
     assert read_completion(f'{{"answer": {answer}, "program": "add(1, 2)"}}') == Completion("add(1, 2)", None)
 
 
-def test_the_programs_value_counts_not_the_models_word() -> None:
-    table = [["", "2008"], ["revenue", "$ 637"]]
-    assert as_candidate('{"answer": 5, "program": "table_sum(revenue, none)"}', table) == Candidate(
-        program="table_sum(revenue, none)", answer=637.0, origin="sampled"
-    )
-    assert as_candidate('{"answer": 5, "program": "greater(2, 1)"}', []).answer == "yes"
-
-
 @pytest.mark.parametrize(
-    ("program", "error"),
+    ("program", "answer", "error"),
     [
-        ("divide(5, 0)", "step 0: divide: float division by zero"),
-        ("add(1", "step 0: expected operation"),
-        ("multiply(1e308, 1e308)", "the value is inf"),
+        ("table_sum(revenue, none)", 637.0, "None"),
+        ("greater(2, 1)", "yes", "None"),
+        ("divide(5, 0)", None, "step 0: divide: float division by zero"),
+        ("add(1", None, "step 0: expected operation"),
+        ("multiply(1e308, 1e308)", None, "the value is inf"),
     ],
 )
-def test_a_program_without_a_value_is_kept_and_never_gets_the_models_answer(program: str, error: str) -> None:
-    made = as_candidate(json.dumps({"answer": 94, "program": program}), [])
-    assert (made.program, made.answer, made.origin) == (program, None, "sampled")
-    assert made.error is not None
-    assert made.error.startswith(error)
+def test_the_programs_value_counts_never_the_models_answer(program: str, answer: Answer | None, error: str) -> None:
+    made = as_candidate(json.dumps({"answer": 94, "program": program}), TABLE)
+    assert (made.program, made.answer, made.origin) == (program, answer, "sampled")
+    assert str(made.error).startswith(error)
 
 
 def test_the_example_of_the_instructions_is_right() -> None:
     example = as_candidate(INSTRUCTIONS, [])
-    assert example.program == EXAMPLE
+    assert example.program == "subtract(83617, 79254), divide(#0, 79254)"
     assert example.answer == read_completion(INSTRUCTIONS).answer
     assert all(name in INSTRUCTIONS for name in (*OPERATIONS, *CONSTANTS))
 
@@ -147,26 +133,24 @@ def test_the_example_of_the_instructions_is_right() -> None:
 def test_the_example_of_the_instructions_is_not_a_gold_program(finqa_dir: Path) -> None:
     questions = [question for split in ("train", "dev") for question in finqa_questions(finqa_dir / f"{split}.json")]
     assert len(questions) > 1000
-    example = set(operands(parse(EXAMPLE)))
-    assert [question.id for question in questions if example <= set(operands(parse(question.program or "")))] == []
+    numbers = [set(operands(parse(question.program or ""))) for question in questions]
+    assert not any({"83617", "79254"} <= of_question for of_question in numbers)
 
 
 def test_messages_hold_page_and_question_and_nothing_of_the_gold() -> None:
-    table = [["", "2008"], ["revenue", "$ 637"]]
-    question = Question(id="a", page="p", question="what was revenue ?", table=table, text=["one .", "two ."])
+    question = Question(id="a", page="p", question="what was revenue ?", table=TABLE, text=["one .", "two ."])
     messages = write_messages(question)
     assert [message["role"] for message in messages] == ["system", "user"]
-    assert messages[1]["content"] == (
-        "Table:\n | 2008\nrevenue | $ 637\n\nText:\none .\ntwo .\n\nQuestion: what was revenue ?"
-    )
+    page = "Table:\n | 2008\nrevenue | $ 637\n\nText:\none .\ntwo ."
+    assert messages[1]["content"] == f"{page}\n\nQuestion: what was revenue ?"
     gold = question.model_copy(update={"program": "table_sum(revenue, none)", "answer": 637.0})
     assert write_messages(gold) == messages
 
 
 @given(st.text() | st.text(alphabet='{}[]":,\\ud8progamnsweradd(12)#0NaN ').map(lambda text: '{"program": "' + text))
-def test_any_text_gives_a_candidate_that_can_be_stored_or_a_reason(text: str) -> None:
+def test_any_text_has_a_candidate_that_can_be_stored_or_a_reason(text: str) -> None:
     try:
-        made = as_candidate(text, [["", "2008"], ["revenue", "$ 637"]])
+        made = as_candidate(text, TABLE)
     except Unparsable:
         return
     pool = Pool(id="a", page="p", question="q", table=[], text=[], candidates=[made])

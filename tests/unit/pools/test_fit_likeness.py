@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -18,22 +18,20 @@ from tests.helpers.questions import RATE, N, Questions, gold_draft
 
 def gap(questions: list[Question], likeness: Likeness) -> float:
     """Sum of squared differences between a feature's mean number in gold and in wrong programs, over all features."""
-    difference: Counter[Feature] = Counter()
+    difference: defaultdict[Feature, float] = defaultdict(float)
     for question in questions:
         corruptor, gold = gold_draft(question, likeness)
         wrong = grow(corruptor, gold, N, RATE, random.Random(question.id))
-        for feature in corruptor.features(gold):
-            difference[feature] += 1.0  # type: ignore[assignment]
-        for draft in wrong:
+        for draft, weight in [(gold, 1.0), *((draft, -1.0 / len(wrong)) for draft in wrong)]:
             for feature in corruptor.features(draft):
-                difference[feature] -= 1.0 / len(wrong)  # type: ignore[assignment]
+                difference[feature] += weight
     return sum((total / len(questions)) ** 2 for total in difference.values())
 
 
 @pytest.mark.parametrize("source", ["sample", "finqa_dev"])
 def test_on_other_pages_wrong_programs_look_more_like_gold(request: pytest.FixtureRequest, source: str) -> None:
-    found = request.getfixturevalue(source)
-    questions: list[Question] = [*found.train, *found.dev] if source == "sample" else found
+    fixture = request.getfixturevalue(source)
+    questions: list[Question] = [*fixture.train, *fixture.dev] if source == "sample" else fixture
     learned = [question for question in questions if fold_of(question.page) == 0][:300]
     others = [question for question in questions if fold_of(question.page) == 1][:150]
     fitted = fit(learned, RATE, seed=0)
@@ -55,7 +53,7 @@ def test_the_same_seed_fits_the_same_rounded_weights(sample: Questions) -> None:
 
 
 def test_few_questions_teach_nothing_and_all_pools_are_then_alike(sample: Questions) -> None:
-    by_fold = [[one for one in sample.train if fold_of(one.page) == fold] for fold in range(FOLDS)]
+    by_fold = [[question for question in sample.train if fold_of(question.page) == fold] for fold in range(FOLDS)]
     few = cross_fit([*by_fold[0][:60], *by_fold[1][:49]], rate=RATE, seed=0)
     assert (few.likenesses, few.questions) == ([Likeness()] * FOLDS, [0, 0])
     enough = cross_fit([*by_fold[0][:60], *by_fold[1][:50]], rate=RATE, seed=0)
@@ -73,14 +71,14 @@ def test_a_page_has_the_same_fold_everywhere_and_folds_are_even() -> None:
 @pytest.fixture(scope="module")
 def questions(sample: Questions) -> list[Question]:
     """Few questions, but enough of each fold."""
-    few = sample.train[:130]
-    assert min(Counter(fold_of(question.page) for question in few).values()) >= 50
-    return few
+    return sample.train[:130]
 
 
 @pytest.fixture(scope="module")
 def fitted(questions: list[Question]) -> CrossFitted:
-    return cross_fit(questions, rate=RATE, seed=0)
+    fitted = cross_fit(questions, rate=RATE, seed=0)
+    assert min(fitted.questions) >= 50
+    return fitted
 
 
 def test_a_page_s_likeness_is_fitted_on_the_pages_of_the_other_fold(
@@ -92,20 +90,13 @@ def test_a_page_s_likeness_is_fitted_on_the_pages_of_the_other_fold(
         assert fitted.of(page) == fit(others, RATE, seed=0)
 
 
-def with_other_programs(questions: list[Question], page: str) -> list[Question]:
-    """The same questions, with other gold programs on one page."""
-    program = "exp(7, 2), exp(#0, 2)"
-    return [
-        question.model_copy(update={"program": program, "answer": 2401.0}) if question.page == page else question
-        for question in questions
-    ]
-
-
 def test_a_page_s_likeness_knows_nothing_of_the_page(questions: list[Question], fitted: CrossFitted) -> None:
     page = questions[0].page
-    changed = with_other_programs(questions, page)
+    update = {"program": "exp(7, 2), exp(#0, 2)", "answer": 2401.0}
+    changed = [question.model_copy(update=update if question.page == page else {}) for question in questions]
     refitted = cross_fit(changed, rate=RATE, seed=0)
     assert refitted.of(page) == fitted.of(page)
     # The other half has seen the page; so would a likeness have that is fitted on all pages.
-    assert sum(one != other for one, other in zip(fitted.likenesses, refitted.likenesses, strict=True)) == FOLDS - 1
+    equal = [before == after for before, after in zip(fitted.likenesses, refitted.likenesses, strict=True)]
+    assert sum(equal) == 1
     assert fit(changed, RATE, seed=0).weights != fit(questions, RATE, seed=0).weights

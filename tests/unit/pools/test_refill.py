@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from functools import partial
 
 import pytest
 
@@ -11,13 +11,12 @@ from finrank.pools.gold_shapes import FINQA_SHAPES
 from finrank.pools.refill import refill
 from finrank.programs import operands, parse
 from finrank.programs.shape import shape_of
-from tests.helpers.questions import CHANGE, PAGE
+from tests.helpers.questions import CHANGE, PAGE, made_by
 
 
 def every(text: str, shape: str, page: Page = PAGE) -> set[str]:
     """All programs that a refill makes of a program."""
-    made = (refill(parse(text), page, random.Random(seed), shape) for seed in range(300))
-    return {str(program) for program in made if program is not None}
+    return made_by(partial(refill, shape=shape), text, page)
 
 
 @pytest.mark.parametrize(

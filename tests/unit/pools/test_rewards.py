@@ -30,21 +30,16 @@ GOLD = candidate("divide(637, const_5)", 127.4)
 FAILED = candidate("divide(637, 0)", None, "division by zero")
 
 
+def parts(execution: float, closeness: float, operations: float) -> dict[str, float]:
+    return {"execution": execution, "closeness": closeness, "operations": operations}
+
+
 def test_the_documented_example() -> None:
-    rewarded = reward_pool(pool(GOLD, FAILED))
-    assert rewarded.rewards == [1.0, 0.0]
-    assert rewarded.components == [
-        {"execution": 1.0, "closeness": 1.0, "operations": 1.0},
-        {"execution": 0.0, "closeness": 0.0, "operations": 1.0},
-    ]
-    assert rewarded.correct == [0]
-
-
-def test_a_wrong_candidate_by_hand() -> None:
-    rewarded = reward_pool(pool(candidate("divide(637, const_10)", 63.7), GOLD))
-    assert rewarded.components[0] == {"execution": 1.0, "closeness": 0.666667, "operations": 1.0}
-    assert rewarded.rewards == [pytest.approx(0.5 * (0.5 * 2 / 3 + 0.3 + 0.2), abs=1e-6), 1.0]
-    assert rewarded.correct == [1]
+    wrong, other = candidate("divide(637, const_10)", 63.7), candidate("multiply(637, 0.2)", 127.4)
+    rewarded = reward_pool(pool(wrong, GOLD, FAILED, other))
+    assert rewarded.rewards == [0.416667, 1.0, 0.0, 1.0]
+    assert rewarded.components == [parts(1, 0.666667, 1), parts(1, 1, 1), parts(0, 0, 1), parts(1, 1, 0)]
+    assert rewarded.correct == [1, 3]  # another program with the gold value is correct too
 
 
 def test_weights_count_by_proportion_and_can_switch_a_component_off() -> None:
@@ -54,45 +49,29 @@ def test_weights_count_by_proportion_and_can_switch_a_component_off() -> None:
     assert reward_pool(wrong, RewardWeights(closeness=0, operations=6, execution=2)).rewards == [0.125]
 
 
-@pytest.mark.parametrize("weights", [{"closeness": -0.1}, {"execution": math.nan}, {"operations": math.inf}])
-def test_impossible_weights_are_refused(weights: dict[str, float]) -> None:
-    with pytest.raises(ValidationError):
-        RewardWeights(**weights)
-
-
-def test_weights_that_sum_to_zero_are_refused() -> None:
-    with pytest.raises(ValidationError, match="positive"):
-        RewardWeights(closeness=0, operations=0, execution=0)
-
-
-def test_another_program_with_the_gold_value_is_correct_too() -> None:
-    other = candidate("multiply(637, 0.2)", 127.4)
-    rewarded = reward_pool(pool(other, FAILED, GOLD))
-    assert rewarded.correct == [0, 2]
-    assert rewarded.rewards == [1.0, 0.0, 1.0]
-    assert rewarded.components[0] == {"execution": 1.0, "closeness": 1.0, "operations": 0.0}
+@pytest.mark.parametrize("weights", [(-0.1, 0.3, 0.2), (0.5, 0.3, math.nan), (0.5, math.inf, 0.2), (0, 0, 0)])
+def test_impossible_weights_are_refused(weights: tuple[float, float, float]) -> None:
+    with pytest.raises(ValidationError, match="positive" if weights == (0, 0, 0) else "closeness|operations|execution"):
+        RewardWeights(closeness=weights[0], operations=weights[1], execution=weights[2])
 
 
 def test_gold_answers_are_compared_at_five_decimals() -> None:
-    close = pool(candidate(None, 0.123456), answer=0.123459, program=None)
-    assert reward_pool(close).correct == [0]
-    apart = pool(candidate(None, 0.12344), answer=0.12346, program=None)
-    assert reward_pool(apart).correct == []
+    values = [candidate(None, value) for value in (0.123456, 0.12344)]
+    assert reward_pool(pool(*values, answer=0.123459, program=None)).correct == [0]
 
 
 def test_yes_and_no() -> None:
     yes, no = candidate("greater(637, const_5)", "yes"), candidate("greater(const_5, 637)", "no")
-    number = candidate("divide(637, const_5)", 127.4)
-    rewarded = reward_pool(pool(no, yes, number, answer="yes", program="greater(637, const_5)"))
+    rewarded = reward_pool(pool(no, yes, GOLD, answer="yes", program="greater(637, const_5)"))
     assert rewarded.correct == [1]
-    assert [parts["closeness"] for parts in rewarded.components] == [0.0, 1.0, 0.0]
+    assert rewarded.components == [parts(1, 0, 1), parts(1, 1, 1), parts(1, 0, 0)]
     assert rewarded.rewards == [0.25, 1.0, 0.1]
 
 
 def test_a_candidate_without_program_is_judged_by_its_answer() -> None:
     rewarded = reward_pool(pool(candidate(None, 63.7), candidate(None, 127.4), candidate(None, None)))
-    assert rewarded.rewards == [pytest.approx(0.5 * (0.5 * 2 / 3 + 0.2), abs=1e-6), 1.0, 0.0]
-    assert [parts["operations"] for parts in rewarded.components] == [0.0, 0.0, 0.0]
+    assert rewarded.rewards == [0.266667, 1.0, 0.0]
+    assert rewarded.components == [parts(1, 0.666667, 0), parts(1, 1, 0), parts(0, 0, 0)]
 
 
 def test_without_gold_answer_there_are_no_rewards() -> None:
@@ -106,7 +85,7 @@ def test_without_gold_answer_there_are_no_rewards() -> None:
         (candidate("divide(637, const_10)", 127.4), "63.7"),
         (candidate("divide(637, 0)", 127.4), "None"),
         (candidate("divide(637, const_10)", None, "an error that is not there"), "63.7"),
-        (candidate("no program at all", 127.4), "None"),
+        (candidate("not a program", 127.4), "None"),
         (candidate("greater(637, const_5)", "no"), "yes"),
     ],
 )
@@ -118,19 +97,11 @@ def test_a_stored_answer_is_not_taken_on_trust(wrongly_stored: Candidate, execut
 def test_operations_are_compared_as_multisets() -> None:
     gold = "subtract(637, 5), divide(#0, 5)"
     both = candidate("divide(637, 5), subtract(#0, 5)", 122.4)
-    one = candidate("divide(637, 5), divide(#0, 5)", 25.48)
-    rewarded = reward_pool(pool(both, one, answer=126.4, program=gold))
-    assert [parts["operations"] for parts in rewarded.components] == [1.0, 0.5]
-
-
-def test_a_gold_program_that_cannot_be_read_has_no_operations() -> None:
-    for program in (None, "hello"):
+    twice = candidate("divide(637, 5), divide(#0, 5)", 25.48)
+    rewarded = reward_pool(pool(both, twice, answer=126.4, program=gold))
+    assert [part["operations"] for part in rewarded.components] == [1.0, 0.5]
+    for program in (None, "not a program"):
         assert reward_pool(pool(GOLD, program=program)).components[0]["operations"] == 0.0
-
-
-@given(value=finite, gold=finite)
-def test_closeness_is_a_number_in_range_for_all_values(value: float, gold: float) -> None:
-    assert 0.0 <= closeness(value, gold) <= 1.0
 
 
 @pytest.mark.parametrize("gold", [0.0, 0.05, -3.0, 1e9])
@@ -144,8 +115,9 @@ def test_closeness_falls_with_the_distance(gold: float) -> None:
 @given(values=st.lists(finite, min_size=1, max_size=6), gold=finite)
 def test_a_wrong_answer_never_earns_more_than_half(values: list[float], gold: float) -> None:
     rewarded = reward_pool(pool(*[candidate(None, value) for value in values], answer=gold, program=None))
-    for index, reward in enumerate(rewarded.rewards):
+    for index, (reward, components) in enumerate(zip(rewarded.rewards, rewarded.components, strict=True)):
         assert reward == 1.0 if index in rewarded.correct else 0.0 < reward <= 0.5
+        assert 0.0 <= components["closeness"] <= 1.0
 
 
 def test_gold_of_the_real_data_has_reward_one(finqa_dev: list[Question]) -> None:

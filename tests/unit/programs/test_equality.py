@@ -16,7 +16,6 @@ from finrank.programs import equality as equality_module
     ("gold", "other", "same"),
     [
         ("add(1, 2)", "add(2, 1)", True),
-        ("subtract(1, 2)", "subtract(2, 1)", False),
         ("add(1, 2)", "add(1.0, 2)", False),
         ("add(100, 2)", "add(const_100, 2)", False),
         ("divide(1, 2)", "add(1, 2), divide(1, 2)", True),
@@ -25,17 +24,19 @@ from finrank.programs import equality as equality_module
         ("add(1, 2), add(#0, 3)", "add(3, 2), add(#0, 1)", True),
         ("divide(1, 2), multiply(#0, 3)", "multiply(1, 3), divide(#0, 2)", True),
         ("divide(1, 2)", "divide(1, 2), divide(#0, 1), multiply(#1, 1)", True),
-        ("exp(1, 2), multiply(#0, 2)", "exp(1, 2), multiply(2, #0)", True),
         ("add(2, 3), exp(1, #0)", "exp(1, 2), exp(1, 3), multiply(#0, #1)", True),
-        ("greater(1, 2)", "greater(1, 2)", True),
-        ("greater(1, 2)", "greater(2, 1)", False),
-        ("table_sum(a, none)", "table_sum(a, none)", True),
         ("table_sum(a, none)", "table_max(a, none)", False),
         ("table_sum(a, none), divide(#0, 2)", "divide(2, 2), table_sum(a, none), divide(#1, 2)", False),
         ("divide(1, 2)", "divide(#0, 2)", False),
         ("divide(1, 2)", "divide(1, 2), add(#1, 2)", False),
+        ("add(#0, 1)", "add(#0, 1)", False),  # not even to itself
+        ("add(1, 2), add(#2, 1)", "add(1, 2), add(#2, 1)", False),
+        ("add(1, 2), add(#x, 1)", "add(1, 2), add(#x, 1)", False),
+        ("multiply(1, 3), divide(#0, 3)", "multiply(1, 1), divide(#0, 1)", True),
+        ("multiply(1, 1), divide(#0, 1)", "multiply(1, 3), divide(#0, 3)", False),  # a number that gold lacks
+        ("add(3, 4), divide(1, 2)", "divide(1, 2)", True),
+        ("divide(1, 2)", "add(3, 4), divide(1, 2)", False),
         ("divide(1, 2)", "divide(1, #x)", False),
-        ("divide(1, 2)", "divide(1, 3)", False),
         ("add(1, 2)", "table_sum(a, none)", False),
         ("greater(1, 2), add(#0, 1)", "greater(1, 2), add(1, 2), add(#0, #1)", False),
     ],
@@ -52,18 +53,12 @@ def test_no_program_equals_nothing(nothing: str | Program | None) -> None:
     assert equal(nothing, nothing) is False
 
 
+class SympyAsked(BaseException):
+    """Not an Exception: `equal` would take that for sympy refusing an expression."""
+
+
 def refuse(*_: object) -> None:
     raise SympyAsked
-
-
-class SympyAsked(BaseException):
-    """Not an Exception: `equal` would take that for a refusal of sympy's own."""
-
-
-def test_different_values_need_no_sympy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equality_module._Expressions, "_simplified", refuse)
-    assert not equal("subtract(5, 4), divide(#0, 4)", "subtract(5, 4), divide(#0, 5)")
-    assert equal("add(1, 2), multiply(#0, 3)", "add(2, 1), multiply(3, #0)")
 
 
 @pytest.mark.parametrize("operation", ["add", "multiply", "exp", "divide", "greater"])
@@ -83,6 +78,8 @@ def chain(first: str, step: str, count: int) -> str:
 @pytest.mark.parametrize(
     ("gold", "other", "same"),
     [
+        ("subtract(5, 4), divide(#0, 4)", "subtract(5, 4), divide(#0, 5)", False),
+        ("add(1, 2), multiply(#0, 3)", "add(2, 1), multiply(3, #0)", True),
         # 2 ** 2 ** 2 ** 65536, with 2 as (1 + 1) / 1 and as 1 / 1 + 1 / 1
         (
             "add(1, 1), divide(#0, 1), exp(#1, #1), exp(#1, #2), exp(#1, #3), exp(#1, #4), exp(#1, #5)",
@@ -108,9 +105,9 @@ def chain(first: str, step: str, count: int) -> str:
         (chain("add(1, 2)", "exp(#{0}, 2)", 10_000), chain("add(2, 1)", "exp(#{0}, 2)", 10_000), True),
         ("add(1, #" + "9" * 4_000 + ")", "add(1, #" + "9" * 4_000 + ")", False),
     ],
-    ids=["tower", "tower over a sum", "squares", "quotients", "sums", "zero divisors", "powers", "reference"],
+    ids=lambda value: str(value)[:20],
 )
-def test_large_pairs_are_decided_without_sympy(
+def test_clear_and_large_pairs_are_decided_without_sympy(
     gold: str, other: str, same: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(equality_module._Expressions, "_simplified", refuse)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+import timeit
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ TABLE = [
 ]
 
 
+def result(program: str, table: Any) -> str:
+    """The value of a program as text, "invalid" where it has none."""
+    try:
+        return str(execute(parse(program), table))
+    except ProgramError:
+        return "invalid"
+
+
 @pytest.mark.parametrize(
     ("program", "value"),
     [
@@ -40,25 +49,22 @@ TABLE = [
         ("table_max(twice, none)", 4.0),
         ("table_min(twice, anything)", 3.0),
         ("table_sum(nothing, none)", 0.0),
-        ("add(const_pi, 1), divide(1, 2)", None),
         ("exp(-8, 0.5), add(1, 2)", 3.0),  # complex, but unused
         ("greater(1, 2), greater(2, 1), add(#0, #1), greater(#2, #1)", "no"),  # "noyes" > "yes"
         ("table_max(twice, none), table_sum(#0, none)", 7.0),  # the row last read
         ("multiply(1e300, 1e300)", math.inf),
+        ("divide(nan, 2)", math.nan),
     ],
 )
-def test_values(program: str, value: float | str | None) -> None:
-    if value is None:
-        with pytest.raises(ProgramError):
-            execute(parse(program), TABLE)
-    else:
-        assert execute(parse(program), TABLE) == value
+def test_values(program: str, value: float | str) -> None:
+    assert result(program, TABLE) == str(value)
 
 
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
         ("divide(1, 0)", "step 0: divide: .*division by zero"),
+        ("add(const_pi, 1), divide(1, 2)", "step 0: no number"),
         ("add(1, 2), divide(#0, abc)", "step 1: no number: 'abc'"),
         ("add(1, $ 2)", "no number"),
         ("add(#0, 1)", "no earlier step"),
@@ -80,12 +86,6 @@ def test_a_failing_program_says_where_and_why(program: str, reason: str) -> None
         execute(parse(program), TABLE)
 
 
-def test_nan_is_a_value() -> None:
-    value = execute(parse("divide(nan, 2)"), [])
-    assert isinstance(value, float)
-    assert math.isnan(value)
-
-
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
@@ -98,93 +98,51 @@ def test_nan_is_a_value() -> None:
         ([[["a"], "1"]], "step 0: table_sum: .*list"),
     ],
 )
-def test_a_table_that_is_none_says_why(table: Any, reason: str) -> None:
+def test_a_malformed_table_says_why(table: Any, reason: str) -> None:
     with pytest.raises(ProgramError, match=reason):
         execute(parse("table_sum(a, none)"), table)
-
-
-def test_a_program_without_steps_says_so() -> None:
     with pytest.raises(ProgramError, match="no steps"):
-        execute(Program(()), TABLE)
-
-
-def test_a_table_is_looked_through_once_however_many_steps_use_it() -> None:
-    class Counted(list):
-        looks = 0
-
-        def __iter__(self) -> Iterator[Any]:
-            Counted.looks += 1
-            return super().__iter__()
-
-    program = parse(", ".join(f"{operation}(twice, none)" for operation in ["table_max", "table_min"] * 100))
-    assert execute(program, Counted(TABLE)) == 3.0
-    assert Counted.looks == 1
+        execute(Program(()), table)
 
 
 @pytest.mark.parametrize(
-    ("start", "step"),
+    ("start", "step", "value"),
     [
-        ("add(2, 3)", "multiply(#{0}, #{0})"),
-        ("greater(1, 2)", "add(#{0}, #{0})"),
-        ("add(9, 9)", "exp(#{0}, #{0})"),
+        ("add(2, 3)", "multiply(#{0}, #{0})", "inf"),
+        ("greater(1, 2)", "add(#{0}, #{0})", "invalid"),
+        ("add(9, 9)", "exp(#{0}, #{0})", "invalid"),
     ],
 )
-def test_nothing_grows_with_doubling_steps(start: str, step: str) -> None:
-    program = parse(", ".join([start, *(step.format(index) for index in range(10_000))]))
+def test_nothing_grows_with_doubling_steps(start: str, step: str, value: str) -> None:
+    program = ", ".join([start, *(step.format(index) for index in range(10_000))])
     begin = time.perf_counter()
-    try:
-        assert execute(program, []) == math.inf
-    except ProgramError:
-        assert "multiply" not in step
+    assert result(program, []) == value
     assert time.perf_counter() - begin < 5
 
 
-def _official_cases(finqa_dir: Path) -> list[dict]:
+def test_agrees_with_the_official_evaluator(finqa_dir: Path) -> None:
     tables = {example["id"]: example["table"] for example in json.loads((finqa_dir / "dev.json").read_text())}
     cases = json.loads((finqa_dir / "evaluator_cases.json").read_text())
-    return [{**case, "table": tables[case["id"]]} for case in cases]
-
-
-def test_agrees_with_the_official_evaluator(finqa_dir: Path) -> None:
-    differing = []
-    for case in _official_cases(finqa_dir):
-        expected = "invalid" if case["invalid"] else str(case["result"])
-        try:
-            got = str(execute(parse(case["program"]), case["table"]))
-        except ProgramError:
-            got = "invalid"
-        if got != expected:
-            differing.append((case["id"], case["program"], expected, got))
-    assert not differing
+    expected = ["invalid" if case["invalid"] else str(case["result"]) for case in cases]
+    assert [result(case["program"], tables[case["id"]]) for case in cases] == expected
 
 
 def test_all_gold_programs_execute_to_their_answer(finqa_dir: Path) -> None:
-    examples = [
-        example for name in ("train", "dev") for example in json.loads((finqa_dir / f"{name}.json").read_text())
-    ]
-    gold = [example for example in examples if example["qa"].get("program")]
+    splits = [json.loads((finqa_dir / f"{split}.json").read_text()) for split in ("train", "dev")]
+    examples = [(example["qa"], example["table"]) for split in splits for example in split]
+    gold = [(qa, table) for qa, table in examples if qa.get("program")]
     assert len(gold) > 800
-    wrong = [
-        example["id"]
-        for example in gold
-        if execute(parse(example["qa"]["program"]), example["table"]) != example["qa"]["exe_ans"]
-    ]
-    assert not wrong
+    assert not [qa["program"] for qa, table in gold if execute(parse(qa["program"]), table) != qa["exe_ans"]]
 
 
 def test_speed_of_execution_with_and_without_parsing() -> None:
-    """Floors several times below the speed of a slow core, in programs per second of processor time."""
+    """Floors several times below a slow core's speed, in programs per second of processor time."""
     examples = generate(train=150, dev=0, test=0)["train"] * 10
     texts = [(example["qa"]["program"], example["table"]) for example in examples]
     programs = [(parse(text), table) for text, table in texts]
 
     def per_second(work: Callable[[], object]) -> float:
-        seconds = []
-        for _ in range(7):
-            begin = time.process_time()
-            work()
-            seconds.append(time.process_time() - begin)
-        return len(texts) / max(min(seconds), 1e-9)
+        return len(texts) / min(timeit.repeat(work, timer=time.process_time, repeat=7, number=1))
 
     assert per_second(lambda: [execute(*pair) for pair in programs]) > 100_000
     assert per_second(lambda: [execute(parse(text), table) for text, table in texts]) > 30_000

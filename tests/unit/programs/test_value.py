@@ -24,12 +24,6 @@ def test_a_value_or_why_there_is_none(program: str, value: Value) -> None:
     assert value_of(program, []) == value_of(parse(program), []) == value
 
 
-def test_a_text_that_is_not_a_program_has_no_value() -> None:
-    answer, error = value_of("5829 - 5735", [])
-    assert answer is None
-    assert "expected operation" in str(error)
-
-
 def test_answers_are_equal_at_five_decimals() -> None:
     assert same_answer(0.123456, 0.123459)
     assert not same_answer(0.12344, 0.12346)

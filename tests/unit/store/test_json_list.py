@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,28 @@ def _write(directory: Path, content: str | bytes) -> Path:
 def _until_broken(path: Path, chunk: int = 7) -> tuple[list[Any], str]:
     """The elements before the list breaks, and why it does."""
     elements: list[Any] = []
-    stream = stream_list(path, chunk)
-    try:
-        for element in stream:
-            elements.append(element)
-    except BrokenList as error:
-        return elements, str(error)
-    raise AssertionError(f"the list did not break: {len(elements)} elements")
+    with pytest.raises(BrokenList) as raised:
+        elements.extend(stream_list(path, chunk))
+    return elements, str(raised.value)
+
+
+def _peak_memory(work: Callable[[], Any]) -> tuple[Any, int]:
+    """The result of `work`, and the most bytes that it held at a time."""
+    tracemalloc.start()
+    result = work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return result, peak
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("ascii_only", [True, False])
 def test_wherever_the_window_cuts_the_elements_are_those_of_json(
-    tmp_path: Path, chunk: int, indent: int | None
+    tmp_path: Path, chunk: int, indent: int | None, ascii_only: bool
 ) -> None:
-    for ascii_only in (True, False):
-        path = _write(tmp_path, json.dumps(VALUES, indent=indent, ensure_ascii=ascii_only))
-        assert list(stream_list(path, chunk)) == VALUES
+    path = _write(tmp_path, json.dumps(VALUES, indent=indent, ensure_ascii=ascii_only))
+    assert list(stream_list(path, chunk)) == VALUES
 
 
 def test_empty_lists_have_no_elements(tmp_path: Path) -> None:
@@ -50,7 +56,7 @@ def test_empty_lists_have_no_elements(tmp_path: Path) -> None:
         assert list(stream_list(_write(tmp_path, content))) == []
 
 
-def test_a_file_cut_anywhere_gives_the_whole_elements_before_the_cut(tmp_path: Path) -> None:
+def test_a_file_cut_anywhere_has_the_whole_elements_before_the_cut(tmp_path: Path) -> None:
     elements = [{"id": "first", "n": 1}, {"id": "second", "n": [2]}]
     text = json.dumps(elements)
     ends = [text.index("}") + 1, text.rindex("}") + 1]
@@ -68,18 +74,16 @@ def test_a_malformed_list_yields_the_elements_before_the_fault(tmp_path: Path, c
 
 
 def test_the_place_of_a_fault_is_counted_from_the_start_of_the_file(tmp_path: Path) -> None:
-    content = "[" + "1," * 500 + "oops]"
-    assert f"character {content.index('oops')}:" in _until_broken(_write(tmp_path, content))[1]
+    assert "character 1001:" in _until_broken(_write(tmp_path, "[" + "1," * 500 + "oops]"))[1]
 
 
 def test_deep_nesting_and_endless_numbers_do_not_crash(tmp_path: Path) -> None:
-    found, reason = _until_broken(_write(tmp_path, "[1," + "[" * 100_000), chunk=1000)
-    assert found == [1]
+    elements, reason = _until_broken(_write(tmp_path, "[1," + "[" * 100_000), chunk=1000)
+    assert elements == [1]
     assert "nested too deeply" in reason
     deep = "[" * 100_000 + "]" * 100_000
-    one, fault, two = stream_list(_write(tmp_path, f"[1, {deep}, 2]"))
-    assert (one, two) == (1, 2)
-    assert fault.reason == "not JSON at character 4: values nested too deeply"
+    fault = Malformed("not JSON at character 4: values nested too deeply")
+    assert list(stream_list(_write(tmp_path, f"[1, {deep}, 2]"))) == [1, fault, 2]
     assert list(stream_list(_write(tmp_path, f"[{'9' * 5000}]"))) == [float("inf")]
 
 
@@ -96,10 +100,8 @@ def test_other_values_than_lists_are_refused(tmp_path: Path) -> None:
 
 def test_a_malformed_element_does_not_pull_the_rest_of_the_file_into_memory(tmp_path: Path) -> None:
     path = _write(tmp_path, '[{"a" 1, ' + "1, " * 300_000 + "1]")
-    tracemalloc.start()
-    assert _until_broken(path, chunk=1000)[0] == [Malformed("not JSON at character 6: Expecting ':' delimiter")]
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    (elements, _), peak = _peak_memory(lambda: _until_broken(path, chunk=1000))
+    assert elements == [Malformed("not JSON at character 6: Expecting ':' delimiter")]
     assert peak < 200_000
 
 
@@ -125,10 +127,7 @@ def test_a_key_that_occurs_twice_is_named(tmp_path: Path) -> None:
 def test_an_element_without_end_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_list, "_LONGEST_ELEMENT", 10_000)
     path = _write(tmp_path, f'[{{"a": "{"x" * 2_000_000}"}}, 2]')
-    tracemalloc.start()
-    fault, last = stream_list(path, 1000)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    (fault, last), peak = _peak_memory(lambda: list(stream_list(path, 1000)))
     assert "an element of more than 10000 characters" in fault.reason
     assert last == 2
     assert peak < 500_000

@@ -43,16 +43,16 @@ def test_an_error_leaves_the_earlier_result(tmp_path: Path) -> None:
     with writer(tmp_path / "out") as out:
         out.write("train", QUESTION)
     before = (tmp_path / "out" / "train.jsonl").read_bytes()
+
+    def fail() -> None:
+        with writer(tmp_path / "out") as out:
+            out.write("dev", QUESTION)
+            raise RuntimeError("power cut")
+
     with pytest.raises(RuntimeError, match="power cut"):
-        write_and_fail(tmp_path / "out")
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "train.jsonl").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
-
-
-def write_and_fail(directory: Path) -> None:
-    with writer(directory) as out:
-        out.write("dev", QUESTION)
-        raise RuntimeError("power cut")
 
 
 KILLED = """
@@ -74,22 +74,17 @@ def test_a_killed_stage_leaves_no_half_directory_and_runs_again(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
     with writer(tmp_path / "out") as out:
         out.write("train", QUESTION)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # nothing of the killed run is left
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # nothing of the killed run is left
     assert len(load_records(tmp_path / "out" / "train.jsonl", Question)) == 1
 
 
-def test_a_folder_that_is_not_a_stage_directory_is_never_replaced(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="not a stage directory"):
-        writer(tmp_path)
-    assert (tmp_path / "thesis.tex").exists()
-
-
-def test_the_input_folder_is_never_replaced(tmp_path: Path) -> None:
+def test_input_folders_and_folders_that_no_stage_made_are_never_replaced(tmp_path: Path) -> None:
     with writer(tmp_path / "out") as out:
         out.write("train", QUESTION)
     with pytest.raises(UserError, match="is the input folder"):
         writer(tmp_path / "out", [tmp_path / "out" / "train.jsonl"])
+    with pytest.raises(UserError, match="not a stage directory"):
+        writer(tmp_path)
 
 
 BAD_LINES = {
@@ -122,10 +117,8 @@ def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes
 def test_missing_data_names_the_folder_the_steps_and_the_commands(tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         available_splits(tmp_path / "finqa_with_rewards")
-    text = str(raised.value)
-    assert text.startswith(f"Data not found in {tmp_path / 'finqa_with_rewards'}: run steps 02 and 03 first")
-    assert "python 02_generate_candidates.py --input_dir" in text
-    assert "python 03_build_rewards.py --input_dir" in text
+    facts = (str(tmp_path / "finqa_with_rewards"), "run steps 02 and 03 first", "python 02_gen", "python 03_build")
+    assert all(fact in str(raised.value) for fact in facts)
 
 
 def test_the_files_of_a_stage_by_split_and_a_missing_split_names_those_that_exist(tmp_path: Path) -> None:
@@ -147,19 +140,14 @@ def test_a_record_becomes_wider_and_narrower() -> None:
         Pool.of(QUESTION, candidates=[])
 
 
-def test_a_record_of_the_wrong_stage_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "train.jsonl"
-    path.write_text(QUESTION.model_dump_json() + "\n")
-    with pytest.raises(UserError, match="candidates: Field required"):
-        load_records(path, Pool)
-
-
-def test_texts_and_spaces_that_look_like_keys_are_read(tmp_path: Path) -> None:
+def test_texts_and_spaces_that_look_like_keys_are_read_and_the_wrong_stage_is_not(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     question = QUESTION.model_copy(update={"question": 'what is "page": in {"id" : 1} ?'})
     spaced = question.model_dump_json().replace('"page":', '"page" :', 1)
     path.write_text(f"{question.model_dump_json()}\n{spaced}\n")
     assert load_records(path, Question) == [question, question]
+    with pytest.raises(UserError, match=r"train\.jsonl:1 .*candidates: Field required"):
+        load_records(path, Pool)
 
 
 def test_a_long_line_is_named_by_its_length_and_the_next_one_is_read(tmp_path: Path) -> None:
@@ -169,12 +157,11 @@ def test_a_long_line_is_named_by_its_length_and_the_next_one_is_read(tmp_path: P
     path.write_text(f"{longest}\n{longest}y\n{good}\n{'y' * 3 * LONGEST_LINE}")
     first, long, good_again, last = read_records(path, Question)
     assert isinstance(first, Question)
-    assert isinstance(long, BadLine)
-    assert (long.line, long.id) == (2, "a")
-    assert f"{LONGEST_LINE + 1} bytes" in long.reason
     assert good_again == QUESTION
+    assert isinstance(long, BadLine)
     assert isinstance(last, BadLine)
-    assert (last.line, last.id) == (4, None)
+    assert [(bad.line, bad.id) for bad in (long, last)] == [(2, "a"), (4, None)]
+    assert f"{LONGEST_LINE + 1} bytes" in long.reason
 
 
 def test_long_ids_and_reasons_are_shortened(tmp_path: Path) -> None:
