@@ -1,7 +1,7 @@
 """The `import` command: outputs of any systems become pools, one per question, with every output as a candidate.
 
-Files, runs and models merge by question id. Gold is never added: a pool may hold no correct candidate. Repeats stay in
-the pool, because voting counts the outputs that agree.
+Gold is never added: a pool may hold no correct candidate. Repeats stay in the pool: voting counts the outputs that
+agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from finrank.commands.options import PROCESSED, Seed
 from finrank.console import Reading, console, say, track, warn
@@ -52,12 +52,8 @@ def import_predictions(
     """
     files = _by_name([*predictions, *(more or [])])
     splits = split_files(data, () if split is None else [split], expected="finqa_processed")
-    arguments = {
-        "predictions": [str(path) for path in files.values()],
-        "data": str(data),
-        "output_dir": str(output_dir),
-        "split": split,
-    }
+    arguments: dict[str, Any] = {"predictions": [str(path) for path in files.values()], "data": str(data)}
+    arguments |= {"output_dir": str(output_dir), "split": split}
     inputs = [*files.values(), *splits.values()]
     summary = _Summary()
     with StageWriter[Pool](output_dir, stage="import", arguments=arguments, seed=seed, inputs=inputs) as out:
@@ -70,22 +66,14 @@ def import_predictions(
                 f"no prediction is for a question of {', '.join(map(str, splits.values()))}: ids such as "
                 f"{shorten(next(iter(predicted)), 80)!r}; choose another --data or --split"
             )
-        for unmatched in (one for id_, ones in predicted.items() if id_ not in matched for one in ones):
-            out.reject(unmatched.file, unmatched.place, unmatched.id, f"no question of {', '.join(splits)} has this id")
-            summary.unmatched += 1
+        for identifier in (identifier for identifier in predicted if identifier not in matched):
+            for output in predicted[identifier]:
+                out.reject(output.file, output.place, identifier, f"no question of {', '.join(splits)} has this id")
+                summary.unmatched += 1
         result = {"files": read, **summary.as_json()}
         out.extra["import"] = result
     _print_summary(result, out.rejected, output_dir)
     return result
-
-
-@dataclass
-class _ModelCounts:
-    """Counts of one model's outputs; a model is named by its predictions, or else by their file."""
-
-    candidates: int = 0
-    failed: int = 0  # programs without a value
-    correct: int = 0  # equal to the gold answer where that is known
 
 
 @dataclass
@@ -95,25 +83,26 @@ class _Summary:
     pools: int = 0
     candidates: int = 0
     duplicates: int = 0
-    failed: int = 0
+    failed: int = 0  # programs without a value
     answers_only: int = 0
     unanswerable: int = 0
     without_gold: int = 0
     without_prediction: int = 0
     unmatched: int = 0
     pool_sizes: Counter[int] = field(default_factory=Counter)
-    models: dict[str, _ModelCounts] = field(default_factory=dict)
+    # by the model that the predictions name, or else their file
+    models: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, question: Question, outputs: Sequence[tuple[Prediction, Candidate]]) -> None:
         """Count one pool: the predictions for its question, each with the candidate made of it."""
         any_correct = False
         for prediction, candidate in outputs:
-            failed = candidate.answer is None
-            correct = same_answer(candidate.answer, question.answer)
-            counts = self.models.setdefault(prediction.model or prediction.file, _ModelCounts())
-            counts.candidates += 1
-            counts.failed += failed
-            counts.correct += correct
+            failed, correct = candidate.answer is None, same_answer(candidate.answer, question.answer)
+            model = prediction.model or prediction.file
+            counts = self.models.setdefault(model, {"candidates": 0, "failed": 0, "correct": 0})
+            counts["candidates"] += 1
+            counts["failed"] += failed
+            counts["correct"] += correct
             self.failed += failed
             self.answers_only += candidate.program is None
             any_correct |= correct
@@ -129,12 +118,12 @@ class _Summary:
         return {
             **vars(self),
             "pool_sizes": {str(size): count for size, count in sorted(self.pool_sizes.items())},
-            "models": {name: vars(counts) for name, counts in sorted(self.models.items())},
+            "models": dict(sorted(self.models.items())),
         }
 
 
 def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
-    """The files by their names in counts and rejects; files of the same name go by their whole paths."""
+    """The files by their names, those of the same name by their whole paths."""
     if not paths:
         raise UserError("no prediction file: give one or more with --predictions")
     repeated = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
@@ -193,7 +182,7 @@ def _import_split(
             missing.append((line, question.id))
         else:
             matched.add(question.id)
-            outputs = [(one, _candidate(one, question.table)) for one in predicted[question.id]]
+            outputs = [(prediction, _candidate(prediction, question.table)) for prediction in predicted[question.id]]
             content = encode(shuffled_pool(question, [candidate for _, candidate in outputs], seed))
             if len(content) > LONGEST_LINE:
                 reason = f"the pool has {len(content)} bytes, more than the {LONGEST_LINE} that a record may have"
@@ -201,7 +190,7 @@ def _import_split(
                 continue
             out.write_encoded(split, content)
             summary.add(question, outputs)
-    if matched:  # a split without any prediction is passed over
+    if matched:  # else the split is passed over
         summary.without_prediction += len(missing)
         for line, identifier in missing:
             out.reject(path.name, line, identifier, "no prediction for this question: it has no pool")
@@ -209,7 +198,7 @@ def _import_split(
 
 
 def _candidate(prediction: Prediction, table: list[list[str]]) -> Candidate:
-    """The prediction as a candidate: its program with its value on the page's table or the error, or its answer."""
+    """The prediction as a candidate: its program with the value or the error, or its answer."""
     if prediction.program is None:
         return Candidate(answer=prediction.answer, origin="imported")
     text = prediction.program.strip()
@@ -218,10 +207,8 @@ def _candidate(prediction: Prediction, table: list[list[str]]) -> Candidate:
 
 def _print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -> None:
     title = f"{result['candidates']} candidates in {result['pools']} pools"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model")
-    for heading in ("candidates", "without a value", "correct"):
-        table.add_column(heading, justify="right")
+    figures = (Column(heading, justify="right") for heading in ("candidates", "without a value", "correct"))
+    table = Table("model", *figures, title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for name, counts in result["models"].items():
         table.add_row(escape(name), *(str(counts[key]) for key in ("candidates", "failed", "correct")))
     console.print(table)

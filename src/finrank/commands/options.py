@@ -25,7 +25,7 @@ Control = Annotated[
     Path | None,
     typer.Option(
         "--candidate_only",
-        help="A model trained with --candidate_only, set beside this one (default: the newest run beside it on the "
+        help="A model trained with --candidate_only, compared with this one (default: the newest run next to it on the "
         "same data).",
     ),
 ]
@@ -45,10 +45,7 @@ SaveConfidence = Annotated[
 EvaluationSeed = Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")]
 BaseModel = Annotated[
     str | None,
-    typer.Option(
-        "--base_model",
-        help="Another place for the base weights than config or model name: a local folder or hub id.",
-    ),
+    typer.Option("--base_model", help="Other base weights than config or model name: a local folder or hub id."),
 ]
 ModelOrHubId = Annotated[
     str, typer.Option("--model", help="A run (outputs/run_001), a stage directory, a model folder, or a hub id.")

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from finrank.errors import UserError
-from finrank.sources.finqa import Example, Fault, draw_questions, finqa_files, gold_of, read_examples, to_question
+from finrank.sources.finqa import Example, draw_questions, finqa_files, gold_of, read_examples, to_question
+from finrank.store import BadLine
 from tests.helpers.raw_files import EXAMPLE, raw_example, write_raw
 
 
-def _read(directory: Path, elements: Any) -> list[Example | Fault]:
+def _read(directory: Path, elements: Any) -> list[Example | BadLine]:
     return list(read_examples(write_raw(directory, dev=elements) / "dev.json"))
 
 
@@ -100,8 +101,8 @@ def test_a_bad_element_is_a_fault_that_says_where_and_the_others_stay(tmp_path: 
     first, fault, last = _read(tmp_path, [EXAMPLE, element, EXAMPLE])
     assert isinstance(first, Example)
     assert isinstance(last, Example)
-    assert isinstance(fault, Fault)
-    assert (fault.file, fault.index) == ("dev.json", 1)
+    assert isinstance(fault, BadLine)
+    assert (fault.file, fault.line) == ("dev.json", 1)
     assert f"{where}: " in fault.reason
     assert where in ("record", "id") or fault.id == EXAMPLE["id"]
     str(fault.id).encode()  # writable
@@ -110,7 +111,7 @@ def test_a_bad_element_is_a_fault_that_says_where_and_the_others_stay(tmp_path: 
 def test_bytes_that_are_not_utf8_spoil_their_example_alone(tmp_path: Path) -> None:
     good = json.dumps(EXAMPLE).encode()
     bad, sound = _read(tmp_path, b"[" + good.replace(b"before .", b"caf\xe9 .") + b"," + good + b"]")
-    assert isinstance(bad, Fault)
+    assert isinstance(bad, BadLine)
     assert "pre_text.0" in bad.reason
     assert isinstance(sound, Example)
 
@@ -119,8 +120,8 @@ def test_a_truncated_file_loses_only_its_tail(tmp_path: Path) -> None:
     first, second, fault = _read(tmp_path, json.dumps([EXAMPLE] * 3)[:-40].encode())
     assert isinstance(first, Example)
     assert isinstance(second, Example)
-    assert isinstance(fault, Fault)
-    assert fault.index == 2
+    assert isinstance(fault, BadLine)
+    assert fault.line == 2
     assert "nothing from this element on was read" in fault.reason
 
 
