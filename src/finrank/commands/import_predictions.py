@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +26,10 @@ from finrank.sources.predictions import Prediction, read_predictions
 from finrank.sources.questions import read_questions
 from finrank.store import REJECTS, StageWriter, sha256, split_files
 from finrank.store.json_lines import LONGEST_LINE, BadLine, encode, shorten
+
+# Of the summary, in the order of the manifest; failed: programs without a value.
+_COUNTS: tuple[str, ...] = ("pools", "candidates", "duplicates", "failed", "answers_only", "unanswerable")
+_COUNTS += ("without_gold", "without_prediction", "unmatched")
 
 
 def import_predictions(
@@ -69,29 +72,20 @@ def import_predictions(
         for identifier in (identifier for identifier in predicted if identifier not in matched):
             for output in predicted[identifier]:
                 out.reject(output.file, output.place, identifier, f"no question of {', '.join(splits)} has this id")
-                summary.unmatched += 1
+                summary.counts["unmatched"] += 1
         result = {"files": read, **summary.as_json()}
         out.extra["import"] = result
     _print_summary(result, out.rejected, output_dir)
     return result
 
 
-@dataclass
 class _Summary:
     """Running counts over the imported pools."""
 
-    pools: int = 0
-    candidates: int = 0
-    duplicates: int = 0
-    failed: int = 0  # programs without a value
-    answers_only: int = 0
-    unanswerable: int = 0
-    without_gold: int = 0
-    without_prediction: int = 0
-    unmatched: int = 0
-    pool_sizes: Counter[int] = field(default_factory=Counter)
-    # by the model that the predictions name, or else their file
-    models: dict[str, dict[str, int]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.counts = Counter(dict.fromkeys(_COUNTS, 0))
+        self.pool_sizes: Counter[int] = Counter()
+        self.models: dict[str, Counter[str]] = {}  # by the model that the predictions name, or else their file
 
     def add(self, question: Question, outputs: Sequence[tuple[Prediction, Candidate]]) -> None:
         """Count one pool: the predictions for its question, each with the candidate made of it."""
@@ -99,27 +93,21 @@ class _Summary:
         for prediction, candidate in outputs:
             failed, correct = candidate.answer is None, same_answer(candidate.answer, question.answer)
             model = prediction.model or prediction.file
-            counts = self.models.setdefault(model, {"candidates": 0, "failed": 0, "correct": 0})
-            counts["candidates"] += 1
-            counts["failed"] += failed
-            counts["correct"] += correct
-            self.failed += failed
-            self.answers_only += candidate.program is None
+            self.models.setdefault(model, Counter(candidates=0, failed=0, correct=0))
+            self.models[model].update(candidates=1, failed=failed, correct=correct)
+            self.counts.update(candidates=1, failed=failed, answers_only=candidate.program is None)
             any_correct |= correct
-        self.pools += 1
-        self.candidates += len(outputs)
-        self.duplicates += len(outputs) - len({(candidate.program, candidate.answer) for _, candidate in outputs})
+        known = question.answer is not None
+        self.counts.update(pools=1, without_gold=not known, unanswerable=known and not any_correct)
+        self.counts["duplicates"] += len(outputs) - len(
+            {(candidate.program, candidate.answer) for _, candidate in outputs}
+        )
         self.pool_sizes[len(outputs)] += 1
-        self.without_gold += question.answer is None
-        self.unanswerable += question.answer is not None and not any_correct
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
-        return {
-            **vars(self),
-            "pool_sizes": {str(size): count for size, count in sorted(self.pool_sizes.items())},
-            "models": dict(sorted(self.models.items())),
-        }
+        sizes = {str(size): count for size, count in sorted(self.pool_sizes.items())}
+        return {**self.counts, "pool_sizes": sizes, "models": dict(sorted(self.models.items()))}
 
 
 def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
@@ -191,7 +179,7 @@ def _import_split(
             out.write_encoded(split, content)
             summary.add(question, outputs)
     if matched:  # else the split is passed over
-        summary.without_prediction += len(missing)
+        summary.counts["without_prediction"] += len(missing)
         for line, identifier in missing:
             out.reject(path.name, line, identifier, "no prediction for this question: it has no pool")
     return matched

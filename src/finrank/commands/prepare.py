@@ -23,6 +23,7 @@ from finrank.store.json_list import BrokenList
 # A page or id that occurs twice is kept where it comes first in this order: train holds nothing reported on.
 _PRECEDENCE = ("test", "dev", "train")
 _BREAKS_OFF = "rest of a broken file"
+_Problem = tuple[str, str]  # why an example is left out: the kind, for counting, and the reason
 
 
 def prepare(
@@ -67,8 +68,9 @@ def prepare(
                 if problem is None:
                     out.write_encoded(split, example.line)
                 else:
-                    out.reject(path.name, index, example.id, problem.reason)
-                    left_out[problem.kind] += 1
+                    kind, reason = problem
+                    out.reject(path.name, index, example.id, reason)
+                    left_out[kind] += 1
         if not out.counts:
             raise UserError(f"no usable question in {input_dir}: finrank check --input_dir {input_dir} says why")
         out.extra["left_out"] = dict(left_out.most_common())
@@ -84,13 +86,6 @@ def _in_selection(page: str, share: float, seed: int) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
 
-class _LeftOut(NamedTuple):
-    """Why an example is left out: the kind, for counting, and the whole reason."""
-
-    kind: str
-    reason: str
-
-
 class _Examined(NamedTuple):
     """An example by itself: the line to write if it is kept, or its problem; a fault has no page."""
 
@@ -98,7 +93,7 @@ class _Examined(NamedTuple):
     page: str = ""
     has_program: bool = False
     line: bytes = b""
-    problem: _LeftOut | None = None
+    problem: _Problem | None = None
 
 
 def _examine(element: Element) -> _Examined:
@@ -106,13 +101,13 @@ def _examine(element: Element) -> _Examined:
     example = to_example(element)
     if isinstance(example, BadLine):
         kind = _BREAKS_OFF if isinstance(element.value, BrokenList) else "not an example"
-        return _Examined(example.id, problem=_LeftOut(kind, example.reason))
+        return _Examined(example.id, problem=(kind, example.reason))
     gold = gold_of(example)
-    problem = None if gold.problem is None else _LeftOut(f"program {gold.problem}", gold.reason)
+    problem = None if gold.problem is None else (f"program {gold.problem}", gold.reason)
     line = b"" if problem else encode(to_question(example, gold.answer))
     if len(line) > LONGEST_LINE:
         reason = f"the question has {len(line)} bytes, more than the {LONGEST_LINE} that a record may have"
-        line, problem = b"", _LeftOut("too long", reason)
+        line, problem = b"", ("too long", reason)
     return _Examined(example.id, example.filename, example.qa.program is not None, line, problem)
 
 
@@ -124,14 +119,14 @@ class _Kept:
         self.split_of_page: dict[str, str] = {}
         self.with_program: Counter[str] = Counter()
 
-    def add(self, example: _Examined, file: str, split: str) -> _LeftOut | None:
+    def add(self, example: _Examined, file: str, split: str) -> _Problem | None:
         """Keep an example, or return why it is left out."""
         if example.page:
             if example.id in self.file_of_id:
-                return _LeftOut("duplicate id", f"this id was used before, in {self.file_of_id[example.id]}")
+                return ("duplicate id", f"this id was used before, in {self.file_of_id[example.id]}")
             other = self.split_of_page.get(example.page, split)
             if other != split:
-                return _LeftOut(f"page in {other} too", f"leak: page {example.page} is in {other} too")
+                return (f"page in {other} too", f"leak: page {example.page} is in {other} too")
         if example.problem is not None:
             return example.problem
         self.file_of_id[example.id] = file

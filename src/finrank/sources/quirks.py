@@ -13,19 +13,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from finrank.page.broken_characters import broken_characters, dash_cells, report_year
-from finrank.programs import (
-    CONSTANTS,
-    Program,
-    ProgramError,
-    is_constant,
-    is_reference,
-    operands,
-    parse,
-    read_number,
-    referenced_step,
-    table_rows,
-)
-from finrank.programs.numbers import NUMBER
+from finrank.programs import CONSTANTS, Program, ProgramError, operands, parse, table_rows
+from finrank.programs.language import is_constant, is_reference, referenced_step
+from finrank.programs.numbers import NUMBER, read_number
 from finrank.records import Answer
 from finrank.sources.finqa import Example
 
@@ -165,7 +155,7 @@ def _header_quirks(table: list[list[str]]) -> Iterator[Quirk]:
 
 
 def _cell_quirks(table: list[list[str]]) -> Iterator[Quirk]:
-    """Forms of numbers in cells; the header and the labels are left out."""
+    """Forms of numbers in cells, header and labels left out."""
     first: dict[str, str] = {}
     for cell in _cells(row[1:] for row in table[1:]):
         if "(" not in cell or len(cell) > _LONGEST_FORM:
@@ -214,14 +204,12 @@ def _program_quirks(program: Program, example: Example) -> Iterator[Quirk]:
 
 def _operand_quirks(program: Program, example: Example) -> Iterator[Quirk]:
     """Where the numbers of a program come from, sign and percent mark ignored."""
-    wanted = {operand: size for operand in operands(program) if (size := _size(operand)) is not None}
-    if not wanted:
-        return
     in_cells = Counter(size for row in example.table[1:] for cell in row[1:] for size in set(_sizes(cell)))
     elsewhere = (*_headings(example.table), *example.pre_text, *example.post_text)
     on_page = {size for text in elsewhere for size in _sizes(text)}
     asked = set(_sizes(example.qa.question))
     first: dict[str, str] = {}
+    wanted = {operand: size for operand in operands(program) for size in _sizes(operand)[:1]}
     for operand, size in wanted.items():
         if in_cells[size] > 1:
             first.setdefault("operands_in_several_cells", f"{operand} in {in_cells[size]} cells")
@@ -253,14 +241,9 @@ def _headings(table: list[list[str]]) -> list[str]:
     return [*(table[0] if table else ()), *(row[0] for row in table[1:] if row)]
 
 
-def _size(written: str) -> float | None:
-    """The absolute value of the first number in a text, such as 22.0 for "-22%"; None without a number."""
-    return next(iter(_sizes(written)), None)
-
-
 def _sizes(text: str) -> list[float]:
-    """The absolute values of all numbers in a text, except those of more than `_LONGEST_NUMBER` characters."""
+    """Absolute values of the numbers in a text, such as 22.0 for "-22%"; those of too many characters are left out."""
     return [float(digits.replace(",", "")) for digits in _NUMBER.findall(text) if len(digits) <= _LONGEST_NUMBER]
 
 
-_CONSTANT_SIZES = {_size(constant) for constant in CONSTANTS}
+_CONSTANT_SIZES = {size for constant in CONSTANTS for size in _sizes(constant)[:1]}
