@@ -5,17 +5,14 @@ LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685):
     y = W x + s B A x        W [out, in] is frozen, A [rank, in] and B [out, rank] are trained, s = alpha / rank
 
 peft makes, stores and merges the adapters. Its forward writes B A x, that times s, and the sum as a tensor each, all as
-large as y; where the adapters are float32 on a bfloat16 base it also copies x in float32, and keeps a copy for the
-gradient of A. Products with so few columns are few operations: reading and writing is what costs. `AddingLinear`
-therefore adds B A x into W x in place.
+large as y, and copies x in float32 where the base is bfloat16. Products with so few columns are few operations: reading
+and writing costs most. `AddingLinear` therefore adds B A x into W x in place.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners import lora
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from finrank.console import warn
@@ -92,11 +89,15 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
         )
     if settings.quantization == "4bit":
         options["quantization_config"] = _four_bit()
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # for the weights, in every command
     try:
-        with _no_progress_bar():
-            base, info = architecture.from_pretrained(location, output_loading_info=True, **options)
+        base, info = architecture.from_pretrained(location, output_loading_info=True, **options)
     except (OSError, ValueError) as error:
         raise _unavailable(settings.base_model, error) from error
+    finally:
+        if bar:
+            transformers_logging.enable_progress_bar()
     for module in base.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # of a frozen base; adapters and head have their own (see docs/experiments.md)
@@ -105,16 +106,11 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     return base.requires_grad_(False), set(info["missing_keys"])
 
 
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """transformers draws a bar of its own for the weights, in every command."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+def _four_bit() -> BitsAndBytesConfig:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError("quantization: 4bit needs bitsandbytes: pip install 'finrank[quantization]'")
+    options = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16, **options)
 
 
 def check_positions(config: Any, settings: RankerSettings) -> None:
@@ -132,19 +128,6 @@ def check_positions(config: Any, settings: RankerSettings) -> None:
 def is_causal(encoder: torch.nn.Module) -> bool:
     """True if a token of this architecture sees only tokens before it (transformers marks it on the attention)."""
     return any(getattr(module, "is_causal", False) for module in encoder.modules())
-
-
-def _four_bit() -> Any:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError("quantization: 4bit needs bitsandbytes: pip install 'finrank[quantization]'")
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
 
 
 def _unavailable(base_model: str, error: Exception) -> UserError:

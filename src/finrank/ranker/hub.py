@@ -51,13 +51,7 @@ def locate_model(name: str | Path, *, revision: str | None = None, token: str | 
 
 
 def upload(
-    folder: Path,
-    repo_id: str,
-    *,
-    private: bool | None,
-    commit_message: str,
-    revision: str | None,
-    token: str | bool | None,
+    folder: Path, repo_id: str, private: bool | None, message: str, revision: str | None, token: str | bool | None
 ) -> CommitInfo:
     """Upload a model folder as one commit, making the repository where there is none; UserError when it is refused."""
     api = HfApi(token=token)
@@ -68,7 +62,7 @@ def upload(
         return api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
-            commit_message=commit_message,
+            commit_message=message,
             revision=revision,
             # One that an earlier model left there would be refused with these weights.
             delete_patterns=[CONFIDENCE],

@@ -3,10 +3,9 @@
     prefix     what is the change in revenue ? [SEP] table : 2009 | 2008 ; revenue : 5829 | 5735 ; [SEP]
     candidate  percent change : ( revenue 2009 5829 - revenue 2008 5735 ) / 5735 = 0.01639 ( 1.6 % )
 
-The program is written as the expression that it is, `#0` replaced by its step, with what people call such a calculation
-before it; the first time a number stands there, its label from the page stands before it (`labels.py`). With
-`candidate_only`, the control that measures what pools give away, the prefix is empty and the candidate is its own
-program and value without labels.
+A program is written as an expression, `#0` replaced by its step, after the common name of such a calculation. The first
+time a number occurs, it follows its label from the page (`labels.py`). With `candidate_only`, the control that measures
+what pools give away, the prefix is empty and the candidate is its program and value without labels.
 """
 
 from __future__ import annotations
@@ -18,24 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from finrank.page.labels import PageLabels, number_key
 from finrank.page.relevance import Evidence, page_evidence, select_evidence
-from finrank.programs import (
-    TABLE_OPERATIONS,
-    Program,
-    ProgramError,
-    is_constant,
-    is_reference,
-    parse,
-    referenced_step,
-)
+from finrank.programs import TABLE_OPERATIONS, Program, ProgramError, is_constant, is_reference, parse, referenced_step
 from finrank.programs.shape import shape_of
 from finrank.records import Answer, Candidate, Question
 
-# Raised whenever the same pool would give other text; a saved model refuses to run under another version.
+# Raised whenever the same pool would be written as other text; a saved model refuses to run under another version.
 PROMPT_VERSION = 2
 
 _SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "exp": "^", "greater": ">"}
-# What people call the commonest calculations: a question asks for a "percentage change", never for a quotient of a
-# difference, and a small model cannot be expected to know that they are one.
+# Common names of calculations: a question asks for a "percentage change", never for a quotient of a difference, and a
+# small model cannot be expected to know that they are one.
 _CALLED = {
     "subtract(a, b), divide(#0, b)": "percent change",
     "divide(a, b), subtract(#0, const_1)": "percent change",
@@ -58,7 +49,7 @@ _MAX_EXPRESSION = 24
 
 
 class PromptSettings(BaseModel):
-    """What goes into the text. Stored with the model, so that ranking writes what training wrote."""
+    """Settings of the text, stored with the model, so that ranking writes as training wrote."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,7 +79,7 @@ def write_candidates(question: Question, candidates: Sequence[Candidate], settin
 
 
 def _labeller(page: PageLabels | None, question: str) -> Callable[[str], str | None]:
-    """Gives a number's label the first time it is asked for it: an operand that comes again needs no second one."""
+    """A function that returns a number's label, the first time it is asked for it only."""
     written: set[str] = set()
 
     def label(operand: str) -> str | None:
@@ -103,8 +94,8 @@ def _labeller(page: PageLabels | None, question: str) -> Callable[[str], str | N
 def _write_candidate(candidate: Candidate, label: Callable[[str], str | None], settings: PromptSettings) -> str:
     value = write_value(candidate.answer)
     if candidate.program is None:
-        found = label(value) if isinstance(candidate.answer, float) else None
-        return f"= {value} {found or ''}".strip()
+        named = label(value) if isinstance(candidate.answer, float) else None
+        return f"= {value} {named or ''}".strip()
     try:
         return f"{_write_program(parse(candidate.program), label, settings)} = {value}"
     except ProgramError:
@@ -137,10 +128,9 @@ def write_value(answer: Answer | None) -> str:
 def _write_steps(program: Program, label: Callable[[str], str | None], row_label: str | None) -> str:
     steps = []
     for step in program.steps:
-        if step.operation in TABLE_OPERATIONS:
-            steps.append(f"{step.operation} ( {row_label or step.arguments[0]} )")
-        else:
-            steps.append(f"{step.operation} ( {' , '.join(_write_argument(one, label) for one in step.arguments)} )")
+        on_table = step.operation in TABLE_OPERATIONS
+        written = [row_label or step.arguments[0]] if on_table else [_write_argument(a, label) for a in step.arguments]
+        steps.append(f"{step.operation} ( {' , '.join(written)} )")
     return " , ".join(steps)
 
 
@@ -167,7 +157,7 @@ def _expression_length(program: Program) -> int:
     """Numbers in the expression once its references are written out."""
     counts: list[int] = []
     for step in program.steps:
-        counts.append(sum(counts[referenced_step(one)] if _looks_back(one, counts) else 1 for one in step.arguments))
+        counts.append(sum(counts[referenced_step(a)] if _looks_back(a, counts) else 1 for a in step.arguments))
     return max(counts)
 
 
@@ -180,8 +170,8 @@ def _write_argument(argument: str, label: Callable[[str], str | None]) -> str:
         return argument.removeprefix("const_").replace("m1", "-1")
     if is_reference(argument) or number_key(argument) is None:
         return argument
-    found = label(argument)
-    return f"{found} {argument}" if found else argument
+    named = label(argument)
+    return f"{named} {argument}" if named else argument
 
 
 def choose_context(
@@ -190,7 +180,7 @@ def choose_context(
     settings: PromptSettings,
     count_tokens: Callable[[Sequence[str]], list[int]],
 ) -> list[Evidence]:
-    """The rows and sentences of the page that go into the prefix: within `budget` tokens and the settings' own cap."""
+    """The rows and sentences of the page for the prefix, within `budget` tokens and the settings' own cap."""
     cap = budget if settings.context_tokens is None else min(budget, settings.context_tokens)
     if settings.candidate_only or cap <= 0:
         return []

@@ -87,10 +87,7 @@ class Ranker:
         return cls(load_model(model_dir, base_model, device, merge=merge), load_confidence(model_dir), model_dir)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the model with every part it needs into a folder, with its `confidence.json` and card.
-
-        A README.md that is already there stays.
-        """
+        """Write the whole model into a folder, with its `confidence.json`, and its card unless a README.md is there."""
         directory = Path(directory)
         save_model(self._loaded.model, self._loaded.tokenizer, directory)
         copy_confidence(self._confidence, directory)
@@ -114,14 +111,7 @@ class Ranker:
         hub.warn_of_local_base(self._loaded.model.settings.base_model)
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return hub.upload(
-                Path(folder),
-                repo_id,
-                private=private,
-                commit_message=commit_message,
-                revision=revision,
-                token=token,
-            )
+            return hub.upload(Path(folder), repo_id, private, commit_message, revision, token)
 
     @property
     def device(self) -> torch.device:

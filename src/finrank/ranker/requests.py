@@ -82,7 +82,7 @@ def _read_candidate(index: int, item: Any, table: list[list[str]]) -> Candidate:
             _check_text(program)
             value, error = value_of(program, table)
             answer = answer if value is None else value
-        origin = "imported" if fields.get("origin") is None else fields["origin"]
+        origin: Any = "imported" if fields.get("origin") is None else fields["origin"]
         return Candidate(program=program, answer=answer, error=error, origin=origin)
     except OverflowError as fault:
         raise CandidateError(index, "answer: the number is too large") from fault

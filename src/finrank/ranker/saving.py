@@ -47,10 +47,7 @@ class LoadedModel:
 
 
 def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) -> None:
-    """Write every part of the model into `directory`, the config with the parts' hashes last.
-
-    Other files there stay as they are, a README.md among them.
-    """
+    """Write every part of the model into `directory`, the config with the hashes last; other files there stay."""
     save_adapter(model.encoder, directory)
     save_file({name: value.contiguous() for name, value in model.score_head.state_dict().items()}, directory / HEAD)
     tokenizer.save_pretrained(directory)
@@ -84,10 +81,7 @@ def find_model(directory: Path) -> Path:
 
 
 def read_settings(directory: Path) -> RankerSettings:
-    """The settings of a saved model, after checking that every part is there and was saved with it.
-
-    Raises UserError where that does not hold.
-    """
+    """The settings of a saved model; UserError unless every part is there and was saved with it."""
     stored = read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION)
     try:
         return RankerSettings.model_validate(stored)

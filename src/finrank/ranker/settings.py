@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from finrank.ranker.prompt import PromptSettings
 
 
-class LoraSettings(BaseModel):
-    """Low-rank adapters (Hu et al. 2021, LoRA) on the frozen base model."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoraSettings(_Settings):
+    """Low-rank adapters (Hu et al. 2021, LoRA) on the frozen base model."""
 
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1, description="the adapter's output is scaled by alpha / rank")
@@ -22,19 +24,15 @@ class LoraSettings(BaseModel):
     )
 
 
-class HeadSettings(BaseModel):
+class HeadSettings(_Settings):
     """The two-layer MLP that turns a pooled candidate into its score."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hidden_size: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
-class RankerSettings(BaseModel):
+class RankerSettings(_Settings):
     """The model's definition: base weights, text, pooling, adapter and head."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_model: str = Field(description="a hub id, a local folder, or package:NAME/FOLDER inside an installed package")
     base_model_sha256: str | None = Field(default=None, description="pins the base model's model.safetensors")

@@ -4,12 +4,11 @@
     segments   0 0 0 0 1 1 1 2 2          padding is -1
     positions  0 1 2 3 4 5 6 4 5          restart after the prefix, as if each candidate followed it alone
 
-A token attends to the prefix and to its own segment, never to a sibling. For a causal model this equals scoring each
-candidate behind its own copy of the prefix; for an encoder it is a prefix-LM mask (Raffel et al. 2020, section 3.2.3):
-the prefix does not see the candidates, so it is encoded once. Packing of branches with restarted positions follows the
-idea of tree attention (Miao et al. 2023, SpecInfer).
+A token attends to the prefix and to its own segment, never to a sibling (tree attention: Miao et al. 2023, SpecInfer).
+For a causal model this equals scoring each candidate behind its own prefix; for an encoder it is a prefix-LM mask
+(Raffel et al. 2020, section 3.2.3): the prefix does not see the candidates, so it is encoded once.
 
-Legend of shape suffixes: B questions, N candidates, T packed tokens (prefix and all candidates), D width.
+Legend of shape suffixes: B questions, N candidates, T packed tokens, R pooled tokens of the whole batch, D width.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ import torch
 from torch import Tensor
 
 from finrank.ranker.attention.tuning import Tuning
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -66,25 +67,26 @@ class Backbone:
 
 
 class Packed(NamedTuple):
-    """Pools as rows of one batch; `candidate_mask` is true where a candidate exists."""
+    """Pools as rows of one batch."""
 
     ids_BT: Tensor
     positions_BT: Tensor
     segments_BT: Tensor
     candidate_mask_BN: Tensor
+    """True where a candidate exists."""
+    spans: list[Span]
+    """First token of each candidate and the one after its last, counted through the whole batch."""
 
 
 def mask_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
     """Route `mask`: one vector per candidate [all candidates, width] in float32, one packed row per question."""
-    packed = pack(pools)
-    pooled_R = pooled_tokens_of_rows(packed.segments_BT, backbone.pooling).to(backbone.device)
-    packed = Packed(*(tensor.to(backbone.device) for tensor in packed))
+    packed = pack(pools, backbone.device)
     hidden_BTD = backbone.encoder(
         input_ids=packed.ids_BT,
         position_ids=packed.positions_BT,
         attention_mask=attention_mask(packed.segments_BT, backbone.causal),
         use_cache=False,
-        pooled=pooled_R,
+        pooled=torch.tensor(pooled_tokens(packed.spans, backbone.pooling), device=backbone.device),
     ).last_hidden_state
     return _pool(hidden_BTD, packed, backbone.pooling)
 
@@ -95,7 +97,7 @@ def naive_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
     The prefix of an encoder does not see the candidate, as on the packed routes. An architecture that cannot be packed
     attends as it does by itself, window and positions included.
     """
-    packed = Packed(*(tensor.to(backbone.device) for tensor in pack([one for pool in pools for one in pool.alone()])))
+    packed = pack([alone for pool in pools for alone in pool.alone()], backbone.device)
     # Padding is on the right, where no causal token sees it.
     options: dict[str, Any] = {"attention_mask": (packed.segments_BT >= 0).long()}
     if backbone.obstacle is None:
@@ -114,18 +116,19 @@ def _pool(hidden_BTD: Tensor, packed: Packed, pooling: str) -> Tensor:
     return pooled_BND[packed.candidate_mask_BN]
 
 
-def pack(pools: Sequence[EncodedPool]) -> Packed:
+def pack(pools: Sequence[EncodedPool], device: torch.device | None = None) -> Packed:
     """Pack pools into rows of one batch; the ids of padding never matter, since it is masked.
 
     >>> batch = pack([EncodedPool("q", [7, 8], [[1, 2], [3]])])
-    >>> batch.ids_BT.tolist(), batch.segments_BT.tolist(), batch.positions_BT.tolist()
-    ([[7, 8, 1, 2, 3]], [[0, 0, 1, 1, 2]], [[0, 1, 2, 3, 2]])
+    >>> batch.ids_BT.tolist(), batch.segments_BT.tolist(), batch.positions_BT.tolist(), batch.spans
+    ([[7, 8, 1, 2, 3]], [[0, 0, 1, 1, 2]], [[0, 1, 2, 3, 2]], [(2, 4), (4, 5)])
     """
     shape = (len(pools), max(pool.length for pool in pools))
     ids_BT = torch.zeros(shape, dtype=torch.long)
     positions_BT = torch.zeros(shape, dtype=torch.long)
     segments_BT = torch.full(shape, -1)
     candidate_mask_BN = torch.zeros((len(pools), max(len(pool.candidates) for pool in pools)), dtype=torch.bool)
+    spans = []
     for row, pool in enumerate(pools):
         start = 0
         for segment, tokens in enumerate([pool.prefix, *pool.candidates]):
@@ -134,9 +137,12 @@ def pack(pools: Sequence[EncodedPool]) -> Packed:
             ids_BT[row, span] = torch.tensor(tokens)
             positions_BT[row, span] = torch.arange(first, first + len(tokens))
             segments_BT[row, span] = segment
+            if segment > 0:
+                spans.append((row * shape[1] + start, row * shape[1] + span.stop))
             start = span.stop
         candidate_mask_BN[row, : len(pool.candidates)] = True
-    return Packed(ids_BT, positions_BT, segments_BT, candidate_mask_BN)
+    ids_BT, positions_BT, segments_BT = ids_BT.to(device), positions_BT.to(device), segments_BT.to(device)
+    return Packed(ids_BT, positions_BT, segments_BT, candidate_mask_BN.to(device), spans)
 
 
 def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:
@@ -151,24 +157,20 @@ def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:
     return allowed_BTT.unsqueeze(1)
 
 
-def pooled_tokens_of_rows(segments_BT: Tensor, pooling: str) -> Tensor:
-    """Indices, counted through the whole batch, of the tokens to which `pooling_weights` gives a weight.
+def pooled_tokens(spans: Sequence[Span], pooling: str) -> list[int]:
+    """Indices of the tokens whose hidden states are pooled.
 
-    >>> segments = torch.tensor([[0, 1, 1, 2], [0, 1, -1, -1]])
-    >>> pooled_tokens_of_rows(segments, "mean").tolist(), pooled_tokens_of_rows(segments, "last").tolist()
-    ([1, 2, 3, 5], [2, 3, 5])
+    >>> pooled_tokens([(3, 5), (5, 6)], "mean"), pooled_tokens([(3, 5), (5, 6)], "last")
+    ([3, 4, 5], [4, 5])
     """
-    pooled_BT = segments_BT > 0
-    if pooling == "last":
-        pooled_BT[:, :-1] &= segments_BT[:, :-1] != segments_BT[:, 1:]
-    return pooled_BT.flatten().nonzero().squeeze(1)
+    return [index for begin, end in spans for index in range(end - 1 if pooling == "last" else begin, end)]
 
 
 def pooling_weights(segments_BT: Tensor, candidates: int, pooling: str, dtype: torch.dtype = torch.float32) -> Tensor:
     """Weights [batch, candidates, tokens] with which hidden states are summed into one vector per candidate.
 
-    `mean` gives every token of the candidate the same weight, `last` all of it to the candidate's last token, found
-    from the packing and not from the pad id (pad and eos are one token in many tokenizers).
+    With `mean` every token of the candidate weighs the same, with `last` only its last one, found from the packing and
+    not from the pad id (pad and eos are one token in many tokenizers).
     """
     numbers_N1 = torch.arange(1, candidates + 1, device=segments_BT.device).unsqueeze(1)
     own_BNT = segments_BT.unsqueeze(1) == numbers_N1

@@ -5,7 +5,7 @@
     split    one stream without padding; candidates attend to the prefix's keys and to their own
     cached   the same for inference: the prefix first, then candidates in chunks
 
-All return the same scores up to rounding; `check.py` verifies that when a model is loaded.
+All return the same scores up to rounding (`check.py`).
 """
 
 from __future__ import annotations

@@ -1,20 +1,13 @@
 """Attention over a shared prefix without mask or padding: the kernel of the routes `split` and `cached`.
 
-The questions of a pass lie one behind the other in a single row of tokens, the stream:
-
-    tokens     p p p a a b | q q c c c        two questions, three candidates
-    positions  0 1 2 3 4 3 | 0 1 2 3 4        restart after each prefix
-
-Per question, the prefix attends to itself (causally or not), and the candidates attend to the prefix in one matrix
-product and to their own tokens in a batched one, under one softmax:
+Per question of the stream, the prefix attends to itself (causally or not), and the candidates attend to the prefix in
+one matrix product and to their own tokens in a batched one, under one softmax:
 
     softmax([ q·k_prefix^T | q·k_own^T ]) · [ v_prefix ; v_own ]
 
 That equals the attention of each candidate behind its own copy of the prefix (Juravsky et al. 2024, Hydragen, for
-decoding; here also for whole candidates, and differentiable).
-
-A layout describes the stream of one forward pass; its `attend` is called once per layer. `WholePass` holds prefixes and
-candidates, `PrefixPass` prefixes alone, whose keys and values it keeps, and `CandidatePass` reads those.
+decoding; here also for whole candidates, and differentiable). A layout describes the stream of one forward pass; its
+`attend` is called once per layer.
 
 Legend of shape suffixes: H heads, K key heads, G heads per key head, T tokens, P prefix tokens, N candidates, C tokens
 of the longest candidate, X keys that a token sees (prefix and own), E width of a head. Queries, keys and values come
@@ -40,17 +33,16 @@ QKV = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring candidates of one question, as a slice of the stream and as padded blocks.
-
-    For candidates of 2 and 3 tokens: `gather_index` [[0, 1, 0], [2, 3, 4]] says which token of the group fills each
-    place of a block (padding repeats the candidate's first), `is_token` [[1, 1, 0], [1, 1, 1]] which places are not
-    padding, `scatter_index` [0, 1, 3, 4, 5] where each token is in the flattened blocks.
-    """
+    """Neighbouring candidates of one question as padded blocks; the examples are for candidates of 2 and 3 tokens."""
 
     tokens: slice
+    """The tokens of the group in the stream."""
     gather_index_NC: Tensor
+    """[[0, 1, 0], [2, 3, 4]]: the token of the group in each place of a block; padding repeats a candidate's first."""
     is_token_NC: Tensor
+    """[[1, 1, 0], [1, 1, 1]]: the places that are not padding."""
     scatter_index_T: Tensor
+    """[0, 1, 3, 4, 5]: the place of each token in the flattened blocks."""
 
 
 def group_candidates(lengths: Sequence[int], start: int, limit: int, device: torch.device) -> list[Group]:

@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from finrank.ranker.attention.packed_row import Backbone, EncodedPool
+from finrank.ranker.attention.packed_row import Backbone, EncodedPool, Span, pooled_tokens
 from finrank.ranker.attention.shared_prefix import CandidatePass, Group, PrefixPass, WholePass, group_candidates
-
-Span = tuple[int, int]
 
 
 def split_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
@@ -30,7 +28,7 @@ def split_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
 def cached_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
     """Route `cached`: the same for inference, in one pass where all is short, else prefixes first.
 
-    Of the prefixes' last layer only keys and values matter: nothing is pooled, so little more of it is computed.
+    Nothing of the prefixes is pooled: of their last layer little more than keys and values is computed.
     """
     if sum(pool.length for pool in pools) <= backbone.tuning.one_pass_tokens:
         return split_vectors(backbone, pools)
@@ -105,15 +103,6 @@ def _chunks(pools: Sequence[EncodedPool], limit: int) -> list[dict[int, list[int
             chunks[-1].setdefault(number, []).append(index)
             used += len(candidate)
     return chunks
-
-
-def pooled_tokens(spans: Sequence[Span], pooling: str) -> list[int]:
-    """Indices of the tokens that `pool_spans` reads.
-
-    >>> pooled_tokens([(3, 5), (5, 6)], "mean"), pooled_tokens([(3, 5), (5, 6)], "last")
-    ([3, 4, 5], [4, 5])
-    """
-    return [index for begin, end in spans for index in range(end - 1 if pooling == "last" else begin, end)]
 
 
 def pool_spans(hidden_TD: Tensor, spans: Sequence[Span], pooling: str) -> Tensor:
