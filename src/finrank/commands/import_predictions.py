@@ -1,7 +1,6 @@
 """The `import` command: outputs of any systems become pools, one per question, with every output as a candidate.
 
-Gold is never added: a pool may hold no correct candidate. Repeats stay in the pool: voting counts the outputs that
-agree.
+Gold is never added, so a pool may have no correct candidate. Repeats are kept: voting counts them.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from finrank.store.json_lines import LONGEST_LINE, BadLine, encode, shorten
 # Of the summary, in the order of the manifest; failed: programs without a value.
 _COUNTS: tuple[str, ...] = ("pools", "candidates", "duplicates", "failed", "answers_only", "unanswerable")
 _COUNTS += ("without_gold", "without_prediction", "unmatched")
+_Outputs = dict[str, list[Prediction]]  # by question id
 
 
 def import_predictions(
@@ -62,8 +62,8 @@ def import_predictions(
     with StageWriter[Pool](output_dir, stage="import", arguments=arguments, seed=seed, inputs=inputs) as out:
         predicted, read = _gather(files, out)
         matched: set[str] = set()
-        for name, path in splits.items():
-            matched |= _import_split(name, path, predicted, summary, out, seed)
+        for path in splits.values():
+            matched |= _import_split(path, predicted, summary, out, seed)
         if not matched:
             raise UserError(
                 f"no prediction is for a question of {', '.join(map(str, splits.values()))}: ids such as "
@@ -121,11 +121,9 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
     return {path.name if names[path.name] == 1 else str(path): path for path in paths}
 
 
-def _gather(
-    files: Mapping[str, Path], out: StageWriter[Pool]
-) -> tuple[dict[str, list[Prediction]], list[dict[str, Any]]]:
-    """All predictions by question id, and the counts of each file; UserError if there are none at all."""
-    predicted: dict[str, list[Prediction]] = {}
+def _gather(files: Mapping[str, Path], out: StageWriter[Pool]) -> tuple[_Outputs, list[dict[str, Any]]]:
+    """All predictions, and the counts of each file; UserError if there are none at all."""
+    predicted: _Outputs = {}
     read = []
     first_fault = ""
     for name, path in files.items():
@@ -151,19 +149,12 @@ def _gather(
     return predicted, read
 
 
-def _import_split(
-    split: str,
-    path: Path,
-    predicted: Mapping[str, list[Prediction]],
-    summary: _Summary,
-    out: StageWriter[Pool],
-    seed: int,
-) -> set[str]:
+def _import_split(path: Path, predicted: _Outputs, summary: _Summary, out: StageWriter[Pool], seed: int) -> set[str]:
     """Write the pools of one split; return the ids that had predictions."""
     matched: set[str] = set()
     missing: list[tuple[int, str]] = []
     reading = Reading.of(path)
-    for line, question in track(read_questions(path, reading), f"pools of {split}", reading=reading):
+    for line, question in track(read_questions(path, reading), f"pools of {path.stem}", reading=reading):
         if isinstance(question, BadLine):
             out.reject(path.name, question.line, question.id, question.reason)
         elif question.id not in predicted:
@@ -176,7 +167,7 @@ def _import_split(
                 reason = f"the pool has {len(content)} bytes, more than the {LONGEST_LINE} that a record may have"
                 out.reject(path.name, line, question.id, reason)
                 continue
-            out.write_encoded(split, content)
+            out.write_encoded(path.stem, content)
             summary.add(question, outputs)
     if matched:  # else the split is passed over
         summary.counts["without_prediction"] += len(missing)

@@ -51,7 +51,6 @@ ModelOrHubId = Annotated[
     str, typer.Option("--model", help="A run (outputs/run_001), a stage directory, a model folder, or a hub id.")
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub id (default: main).")]
-# Of the commands that train.
 Config = Annotated[
     Path,
     typer.Option("--config", help="Training config, such as configs/models/minilm.yaml (keys: docs/configuration.md)."),

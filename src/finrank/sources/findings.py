@@ -18,8 +18,6 @@ from finrank.sources.finqa import FILES, Example, ProgramProblem, gold_of
 from finrank.sources.quirks import question_words, quirks_of
 from finrank.store.json_lines import BadLine
 
-Severity = Literal["error", "warning", "note"]
-
 _MAX_IDS = 20  # named per finding
 _LONGEST_ID, _LONGEST_REASON = 200, 300  # characters
 
@@ -27,7 +25,7 @@ _ANSWER = "qa.answer is not used: exe_ans is the answer"
 _SUSPECT = f"{_ANSWER}; one of the two is wrong, look at it"
 
 # By name: the severity, and what finrank does or the user can do about it.
-KINDS: dict[str, tuple[Severity, str]] = {
+KINDS: dict[str, tuple[Literal["error", "warning", "note"], str]] = {
     # files and elements
     "schema_faults": ("error", "mend the element, or let prepare leave it out"),
     "files_without_examples": ("warning", "the list is empty: nothing of this split goes on"),

@@ -83,10 +83,9 @@ def text_of_tokens(tokens: Sequence[str]) -> str:
 def _is_list(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(4096)
-    # UTF-16 is treated as a list, whose reader says what is wrong with it.
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return True
-    return head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    # The reader of lists says what is wrong with UTF-16.
+    is_utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return is_utf16 or head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Prediction | BadLine]:

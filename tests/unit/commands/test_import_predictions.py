@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +17,13 @@ from finrank.store import load_records
 from finrank.store.json_lines import LONGEST_LINE
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import write_pools
+from tests.helpers.questions import make_question
 from tests.helpers.raw_files import rejects_of
+from tests.helpers.scripts import run_command
 
-TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]]
 
-
-def question(identifier: str, **changes: Any) -> Question:
-    fields = {"program": "subtract(5829, 5735)", "answer": 94.0} | changes
-    return Question(id=identifier, page=f"page {identifier}", question="what ?", table=TABLE, text=["a ."], **fields)
+def question(identifier: str, program: str | None = "subtract(5829, 5735)", answer: float | None = 94.0) -> Question:
+    return make_question(identifier, program, page=f"page {identifier}", answer=answer)
 
 
 def write(path: Path, records: list[Any]) -> Path:
@@ -85,7 +80,7 @@ def test_files_and_runs_merge_by_id(tmp_path: Path, data: Path) -> None:
 
 def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     programs = ["subtract(5829, 5735)", "divide(5829, 0)", "add(1", "exp(5829, 0.5)", "multiply(nan, 1)", "add(yes, 1)"]
-    given = [{"id": "a", "program": program} for program in programs]
+    given: list[Any] = [{"id": "a", "program": program} for program in programs]
     given += [{"id": "a", "answer": 94.000001}, {"id": "a", "answer": "no"}, {"id": "b", "answer": 1}]
     given += [{"id": "c", "answer": 1}]
     import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data)
@@ -222,19 +217,11 @@ def test_the_guides_example_prints_what_the_guide_shows(tmp_path: Path) -> None:
     examples = re.findall(r"<!-- example: \w+ -->\n```sh\n(.*?)```\n(?:\n```text\n(.*?)```)?", guide, re.DOTALL)
     assert len(examples) == 3
     for commands, expected in examples:
-        printed = "".join(run_command(line, tmp_path) for line in commands.splitlines())
+        done = [run_command(tmp_path, *line.split()[1:]) for line in commands.splitlines()]
+        assert all(command.returncode == 0 for command in done)
+        printed = "".join(command.stdout for command in done)
         if expected:
             assert "\n".join(map(str.rstrip, printed.splitlines())).strip("\n") == expected.strip("\n")
     left_out = rejects_of(tmp_path / "datasets" / "imported")
     assert sum(row[0] == "dev.jsonl" for row in left_out) == 8
     assert [row[1] for row in left_out if row[0] == "first.jsonl"] == [4, 5]
-
-
-def run_command(line: str, folder: Path) -> str:
-    program, *arguments = shlex.split(line)
-    assert program == "finrank"
-    environment = os.environ | {"COLUMNS": "80"}
-    command = [sys.executable, "-m", "finrank", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout

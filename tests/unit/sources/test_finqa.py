@@ -48,13 +48,10 @@ def test_without_a_program_exe_ans_is_the_answer(tmp_path: Path, exe_ans: Any) -
         assert (question.program, question.answer) == (None, expected)
 
 
-def test_without_exe_ans_the_answer_is_the_programs_value(tmp_path: Path) -> None:
-    assert gold_of(_example(tmp_path, raw_example(exe_ans=...))).answer == 127.4
-
-
 @pytest.mark.parametrize(
     ("program", "exe_ans", "problem"),
     [
+        ("divide(637, const_5)", ..., None),
         ("divide(637, const_5)", 127.40001, None),
         ("divide(637, const_5)", 127.4001, "disagrees with exe_ans"),
         ("divide(637, const_5)", "yes", "disagrees with exe_ans"),
@@ -72,7 +69,7 @@ def test_a_program_is_compared_with_exe_ans(tmp_path: Path, program: str, exe_an
     assert (gold.answer is None) == (problem is not None)
 
 
-def test_numbers_in_cells_become_their_text_and_ragged_rows_stay(tmp_path: Path) -> None:
+def test_numbers_in_cells_become_their_text_and_ragged_rows_are_kept(tmp_path: Path) -> None:
     example = _example(tmp_path, raw_example(table=[["", 2008, 1.5], ["volume", None]]))
     assert example.table == [["", "2008", "1.5"], ["volume", ""]]
 
@@ -99,8 +96,7 @@ BAD: dict[str, list[Any]] = {
 @pytest.mark.parametrize(("where", "element"), [(where, element) for where, bad in BAD.items() for element in bad])
 def test_a_bad_element_is_a_fault_that_says_where_and_the_others_stay(tmp_path: Path, where: str, element: Any) -> None:
     first, fault, last = _read(tmp_path, [EXAMPLE, element, EXAMPLE])
-    assert isinstance(first, Example)
-    assert isinstance(last, Example)
+    assert type(first) is type(last) is Example
     assert isinstance(fault, BadLine)
     assert (fault.file, fault.line) == ("dev.json", 1)
     assert f"{where}: " in fault.reason
@@ -118,8 +114,7 @@ def test_bytes_that_are_not_utf8_spoil_their_example_alone(tmp_path: Path) -> No
 
 def test_a_truncated_file_loses_only_its_tail(tmp_path: Path) -> None:
     first, second, fault = _read(tmp_path, json.dumps([EXAMPLE] * 3)[:-40].encode())
-    assert isinstance(first, Example)
-    assert isinstance(second, Example)
+    assert type(first) is type(second) is Example
     assert isinstance(fault, BadLine)
     assert fault.line == 2
     assert "nothing from this element on was read" in fault.reason

@@ -30,9 +30,7 @@ def test_lines_and_list_give_the_same(tmp_path: Path) -> None:
     ]
     lines = read(tmp_path / "f", "\n".join(map(json.dumps, elements)).encode())
     in_list = read(tmp_path / "f", b" \n" + json.dumps(elements, indent=1).encode())
-    assert [one._replace(place=0) for one in lines] == [one._replace(place=0) for one in in_list]  # type: ignore[call-arg]
-    assert [one.place for one in lines] == [1, 2, 3, 4, 5]  # type: ignore[union-attr]
-    assert [one.place for one in in_list] == [0, 1, 2, 3, 4]  # type: ignore[union-attr]
+    assert [one._replace(place=one.place + 1) for one in in_list] == lines  # type: ignore[call-arg, union-attr]
     assert lines[0] == Prediction("f", 1, "a", "add(1, 2)", None, "m", None)
     assert lines[1] == Prediction("f", 2, "a", "add(1, 2)", None, None, ["add(", "1", "2", ")", "EOF"])
     assert [(one.program, one.answer) for one in lines[2:]] == [  # type: ignore[union-attr]
@@ -84,8 +82,7 @@ def test_a_bad_line_or_element_is_named_and_the_others_are_read(
     parts = [GOOD, content, GOOD]
     written = b"\n".join(parts) if form == "lines" else b"[" + b",\n".join(parts) + b"]"
     first, bad, last = read(tmp_path / "f", written)
-    assert isinstance(first, Prediction)
-    assert isinstance(last, Prediction)
+    assert type(first) is type(last) is Prediction
     assert isinstance(bad, BadLine)
     assert (bad.file, bad.line) == ("f", 2 if form == "lines" else 1)
     assert reason in bad.reason

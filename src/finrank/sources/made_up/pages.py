@@ -1,7 +1,6 @@
 """Pages of the embedded data: a made-up company, a table over several years, sentences around it.
 
-Written as in FinQA: lower case, spaces round punctuation, "$ 637", "-32 ( 32 )" and "22% ( 22 % )". Every name is
-invented from syllables.
+Written as in FinQA: lower case, spaces round punctuation, "$ 637", "-32 ( 32 )" and "22% ( 22 % )".
 """
 
 from __future__ import annotations
