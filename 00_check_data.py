@@ -1,7 +1,4 @@
-"""Stage 00: read every FinQA example and report what is wrong with it.
-
-The same as `finrank check`; --help tells the flags.
-"""
+"""Stage 00: read every FinQA example and report its faults. The same as `finrank check`; see --help."""
 
 from finrank.cli import run_script
 

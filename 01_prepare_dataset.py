@@ -1,4 +1,4 @@
-"""Stage 01: official FinQA files to questions, split by page. The same as `finrank prepare`; --help tells the flags."""
+"""Stage 01: official FinQA files to questions, split by page. The same as `finrank prepare`; see --help."""
 
 from finrank.cli import run_script
 

@@ -1,7 +1,4 @@
-"""Stage 02: candidate pools, the gold program and corrupted ones.
-
-The same as `finrank candidates`; --help tells the flags.
-"""
+"""Stage 02: candidate pools, the gold program and corrupted ones. The same as `finrank candidates`; see --help."""
 
 from finrank.cli import run_script
 

@@ -1,4 +1,4 @@
-"""Stage 03: a reward for every candidate. The same as `finrank rewards`; --help tells the flags."""
+"""Stage 03: a reward for every candidate. The same as `finrank rewards`; see --help."""
 
 from finrank.cli import run_script
 

@@ -1,4 +1,4 @@
-"""Stage 04: supervised training of the ranking model. The same as `finrank sft`; --help tells the flags."""
+"""Stage 04: supervised training of the ranking model. The same as `finrank sft`; see --help."""
 
 from finrank.cli import run_script
 

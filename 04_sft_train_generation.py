@@ -1,4 +1,4 @@
-"""Stage 04, the earlier approach: a model that writes answers. The same as `finrank generation`; --help for flags."""
+"""Stage 04, the earlier approach: a model that writes answers. The same as `finrank generation`; see --help."""
 
 from finrank.cli import run_script
 

@@ -1,4 +1,4 @@
-"""Stage 05: reinforcement learning from the SFT model. The same as `finrank ppo`; --help tells the flags."""
+"""Stage 05: reinforcement learning from the SFT model. The same as `finrank ppo`; see --help."""
 
 from finrank.cli import run_script
 

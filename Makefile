@@ -52,10 +52,9 @@ bench-setup: $(READY)
 # inference_cpu and training_cpu resume an interrupted run: they keep the rows of their file in benchmarks/results/.
 # After a change of the code remove that folder first, or the new tables have old rows.
 bench: bench-setup
-	$(BIN)/python benchmarks/inference_cpu.py --json benchmarks/results/inference_cpu.json --write_docs
-	$(BIN)/python benchmarks/training_cpu.py --json benchmarks/results/training_cpu.json --write_docs
-	$(BIN)/python benchmarks/growth.py --json benchmarks/results/growth.json --write_docs
-	$(BIN)/python benchmarks/service.py --json benchmarks/results/service.json --write_docs
+	set -e; for name in inference_cpu training_cpu growth service; do \
+		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json --write_docs; \
+	done
 
 clean:
 	rm -rf $(VENV) $(DEMO) build .pytest_cache .mypy_cache .ruff_cache

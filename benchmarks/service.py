@@ -1,13 +1,12 @@
-"""How many requests a second `finrank serve` answers, beside a plain server over a CrossEncoder with the same backbone.
+"""Requests a second of `finrank serve`, compared with a plain server over a CrossEncoder with the same backbone.
 
-Both servers run on loopback, each in a process of its own, and score the same requests: pools of 8 candidates, made
-like the embedded sample, with a page in the prefix (about 400 tokens) or without one, as the default model reads them.
-The peer is FastAPI over sentence-transformers' CrossEncoder, with the same encoder weights and a head of one label; it
-gets the very text that finrank's model reads, so that parsing, labels and the choice of the page are on our side alone.
-Its requests are scored one after the other, which is faster on few cores than side by side.
+Both run on loopback, each in its own process, and score the same pools of 8 candidates of the embedded data, with a
+page in the prefix (about 400 tokens) or without one, as the default model reads them. The peer is FastAPI over
+sentence-transformers' CrossEncoder; it reads the text that finrank's model reads, so that parsing, labels and the
+choice of the page are on our side alone, and scores one request at a time, which is faster on few cores.
 
 For each number of clients the servers take turns, round by round; a client sends its next request when the last one is
-answered. Ratios are those of the throughputs of a round; every request that is not answered with a 200 counts as lost.
+answered. Ratios are of the throughputs of a round; a request that is not answered with a 200 counts as lost.
 
     python benchmarks/service.py --json service.json
     python benchmarks/service.py --clients 1 4
@@ -19,8 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
-import signal
 import socket
 import statistics
 import subprocess
@@ -29,208 +26,141 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
+from shared.pools import Work, embedded_pools
+from shared.tables import RATIO, Row, device, parser, show, table, write_results, write_section
+from shared.timing import quartiles
 
+from finrank.ranker.base_model import load_tokenizer, locate
+from finrank.ranker.encoding import encode
+from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PromptSettings
-from finrank.records import Pool
-from finrank.store import load_records, write_json
+from finrank.ranker.saving import read_settings, save_model
+from finrank.records import RewardedPool
+from finrank.store import load_records
+from finrank.training.config import load_config
 
 CANDIDATES = 8
-# At most this much page in the prefix beside the question; 0 is the default model's, which reads a page by its labels.
+# Tokens of page in the prefix, at most; 0 as in the default model, which reads a page by its labels.
 PAGE_TOKENS = (380, 0)
 CLIENTS, QUICK_CLIENTS = (1, 4, 16, 64), (1, 4)
 ROUNDS, QUICK_ROUNDS = 3, 1
 REQUESTS, QUICK_REQUESTS = 32, 4  # in a round, at least one per client
 POOLS, QUICK_POOLS = 64, 8
 SECONDS_OF_A_ROUND = 60.0  # no client begins a request after that
-SECONDS_TO_START = 120.0
-HEADERS = {"content-type": "application/json"}
+CONNECTION_RETRIES = 9  # with growing pauses, about two minutes in all
+MINILM = load_config(Path(__file__).parents[1] / "configs" / "models" / "minilm.yaml")
 
-Row = dict[str, Any]
 Body = dict[str, Any]
 
 
 def main() -> None:
-    """Measure what the arguments ask for; print a line per row, and write them all with --json."""
-    options = arguments()
-    clients = options.clients or (QUICK_CLIENTS if options.quick else CLIENTS)
+    """Measure both servers; print a row per number of clients, and write the rows with --json."""
+    arguments = parser(__doc__, f"with a page alone, {QUICK_CLIENTS} clients")
+    arguments.add_argument("--clients", type=int, nargs="+", help=f"numbers of clients (default: {CLIENTS})")
+    arguments.add_argument("--peer_server", action="store_true", help=argparse.SUPPRESS)  # starts the peer's process
+    options = arguments.parse_args()
     if options.peer_server:
-        run_peer(*options.peer_server)
+        run_peer()
         return
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="service-") as place:
-        pools = make_pools(Path(place), QUICK_POOLS if options.quick else POOLS)
-        save_peer(Path(place) / "peer")
-        with running([sys.executable, __file__, "--peer_server", str(Path(place) / "peer")]) as peer_url:
+    clients = options.clients or (QUICK_CLIENTS if options.quick else CLIENTS)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="service-") as name:
+        folder = Path(name)
+        pools = long_pools(folder, QUICK_POOLS if options.quick else POOLS)
+        with running([sys.executable, __file__, "--peer_server"]) as peer_url:
             for page_tokens in PAGE_TOKENS[:1] if options.quick else PAGE_TOKENS:
-                model_dir = Path(place) / f"model_{page_tokens}"
-                for row in measure(model_dir, pools, page_tokens, peer_url, clients, options.quick):
-                    rows.append(row)
-                    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    if options.json:
-        write_json(options.json, {"device": device(), "rows": rows})
+                model_dir = folder / f"model_{page_tokens}"
+                save_ours(model_dir, page_tokens)
+                rows += measure(pools, model_dir, peer_url, clients, options.quick)
+    write_results(options.json, rows, device=device("torch", "sentence-transformers"))
     if options.write_docs:
-        from shared.timing import write_section
-
         write_section("service", docs(rows))
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=f"with a page alone, {QUICK_CLIENTS} clients")
-    parser.add_argument("--clients", type=int, nargs="+", help=f"numbers of clients (default: {CLIENTS})")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--write_docs", action="store_true", help="replace the table in docs/benchmarks.md")
-    parser.add_argument("--peer_server", nargs=1, help=argparse.SUPPRESS)  # what the peer's process is started with
-    return parser.parse_args()
+def long_pools(folder: Path, count: int) -> list[RewardedPool]:
+    """Pools of the embedded data, each page lengthened by the sentences of the others."""
+    pools = load_records(embedded_pools(folder, 0, count, CANDIDATES) / "dev.jsonl", RewardedPool)
+    sentences = [sentence for pool in pools for sentence in pool.text]
+    texts = [list(dict.fromkeys([*pool.text, *sentences]))[:60] for pool in pools]
+    return [pool.model_copy(update={"text": text}) for pool, text in zip(pools, texts, strict=True)]
 
 
-def make_pools(place: Path, count: int) -> list[Pool]:
-    """Pools like those of the embedded sample, each page lengthened by the sentences of the others."""
-    from finrank.commands import candidates, prepare, sample_data
-
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        sample_data.sample_data(place / "raw", train=0, dev=count, test=0, seed=0)
-        prepare.prepare(place / "raw", place / "processed")
-        candidates.candidates(place / "processed", place / "pools", num_candidates=CANDIDATES)
-    pools = load_records(place / "pools" / "dev.jsonl", Pool)
-    sentences = list(dict.fromkeys(sentence for pool in pools for sentence in pool.text))
-    return [pool.model_copy(update={"text": list(dict.fromkeys([*pool.text, *sentences]))[:60]}) for pool in pools]
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The same requests in both servers' shapes, and their size in tokens."""
-
-    ours: list[Body]
-    peer: list[Body]
-    prefix: int
-    candidate: int
-
-
-def measure(
-    model_dir: Path, pools: Sequence[Pool], page_tokens: int, peer_url: str, clients: Sequence[int], quick: bool
-) -> Iterator[Row]:
-    """A row per number of clients, for prefixes with so many tokens of page."""
-    dtype = save_ours(model_dir, page_tokens)
-    workload = make_workload(model_dir, pools)
-    command = [sys.executable, "-m", "finrank", "serve", "--model", str(model_dir), "--port", "0"]
-    with running(command) as our_url:
-        sides = {"ours": (f"{our_url}/v1/rank", workload.ours), "peer": (f"{peer_url}/rerank", workload.peer)}
-        for url, bodies in sides.values():
-            send_all(url, bodies, clients=2, count=2)  # first calls are slow
-        for number in clients:
-            count = max(QUICK_REQUESTS if quick else REQUESTS, number)
-            rounds = [
-                {side: send_all(url, bodies, number, count) for side, (url, bodies) in sides.items()}
-                for _ in range(QUICK_ROUNDS if quick else ROUNDS)
-            ]
-            yield make_row(workload, dtype, number, rounds)
-
-
-def read_settings_of_default(page_tokens: int) -> Any:
-    """The default model's settings (a RankerSettings), with so many tokens of page in the prefix."""
-    import yaml
-
-    from finrank.ranker.settings import RankerSettings
-
-    config = yaml.safe_load(Path("configs/models/minilm.yaml").read_text(encoding="utf-8"))
-    known = {name: value for name, value in config.items() if name in RankerSettings.model_fields}
-    return RankerSettings.model_validate(
-        {**known, "prompt": PromptSettings(max_length=512, context_tokens=page_tokens)}
-    )
-
-
-def save_ours(model_dir: Path, page_tokens: int) -> str:
-    """Write a ranking model with fresh adapters and head; gives its dtype."""
-    import torch
-
-    from finrank.ranker.base_model import load_tokenizer, locate
-    from finrank.ranker.model import CandidateRankingModel
-    from finrank.ranker.saving import save_model
-
-    settings = read_settings_of_default(page_tokens)
+def save_ours(model_dir: Path, page_tokens: int) -> None:
+    """Write the default model with fresh adapters and head, and so many tokens of page in its prefix."""
+    prompt = PromptSettings(max_length=512, context_tokens=page_tokens)
+    settings = MINILM.ranker_settings().model_copy(update={"prompt": prompt})
     torch.manual_seed(0)
     save_model(CandidateRankingModel.new(settings), load_tokenizer(locate(settings.base_model)), model_dir)
-    return str(settings.dtype)
 
 
-def save_peer(model_dir: Path) -> None:
-    """Write a CrossEncoder with the same encoder weights and a fresh head of one label."""
-    from transformers import AutoModelForSequenceClassification
-
-    from finrank.ranker.base_model import load_tokenizer, locate
-
-    base = locate(read_settings_of_default(0).base_model)
-    AutoModelForSequenceClassification.from_pretrained(base, num_labels=1).save_pretrained(model_dir)
-    load_tokenizer(base).save_pretrained(model_dir)
-
-
-def make_workload(model_dir: Path, pools: Sequence[Pool]) -> Workload:
-    """Requests of the pools: for us as a user sends them, for the peer as the text that our model reads."""
-    from finrank.ranker.base_model import load_tokenizer
-    from finrank.ranker.encoding import encode
-    from finrank.ranker.saving import read_settings
-
-    tokenizer = load_tokenizer(str(model_dir))
-    prompt = read_settings(model_dir).prompt
+def requests_of(pools: Sequence[RewardedPool], model_dir: Path) -> tuple[Work, list[Body], list[Body]]:
+    """Mean sizes, and the requests: for us as a user sends them, for the peer as the text that our model reads."""
+    tokenizer, settings = load_tokenizer(str(model_dir)), read_settings(model_dir)
     ours, peer, prefixes, candidates = [], [], [], []
     for pool in pools:
-        encoded = encode(pool, pool.candidates, tokenizer, prompt)
+        encoded = encode(pool, pool.candidates, tokenizer, settings.prompt)
         page = {"question": pool.question, "table": pool.table, "text": pool.text}
         ours.append({**page, "candidates": [candidate.program for candidate in pool.candidates]})
-        # [CLS] and the last [SEP] are the peer's own.
+        # The peer adds [CLS] and the last [SEP] itself.
         documents = [tokenizer.decode(tokens[:-1]) for tokens in encoded.candidates]
         peer.append({"query": tokenizer.decode(encoded.prefix[1:-1]), "documents": documents})
         prefixes.append(len(encoded.prefix))
         candidates += [len(tokens) for tokens in encoded.candidates]
-    return Workload(ours, peer, round(statistics.mean(prefixes)), round(statistics.mean(candidates)))
+    sizes = round(statistics.mean(prefixes)), round(statistics.mean(candidates))
+    return Work(CANDIDATES, *sizes, settings.dtype), ours, peer
+
+
+def measure(
+    pools: Sequence[RewardedPool], model_dir: Path, peer_url: str, clients: Sequence[int], quick: bool
+) -> Iterator[Row]:
+    """A row per number of clients."""
+    work, ours, peer = requests_of(pools, model_dir)
+    with running([sys.executable, "-m", "finrank", "serve", "--model", str(model_dir), "--port", "0"]) as our_url:
+        sides = {"ours": (f"{our_url}/v1/rank", ours), "peer": (f"{peer_url}/rerank", peer)}
+        for url, bodies in sides.values():
+            asyncio.run(send_all(url, bodies, clients=2, count=2))  # first calls are slow
+        for number in clients:
+            count = max(QUICK_REQUESTS if quick else REQUESTS, number)
+            rounds = [
+                {side: asyncio.run(send_all(url, bodies, number, count)) for side, (url, bodies) in sides.items()}
+                for _ in range(QUICK_ROUNDS if quick else ROUNDS)
+            ]
+            yield show(make_row(work, number, rounds))
 
 
 @contextmanager
 def running(command: list[str]) -> Iterator[str]:
-    """Run a server that prints its address first; gives the address once it answers, and stops it at the end."""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    ) as server:
+    """Run a server that prints its address first; yield the address once it answers; stop it at the end."""
+    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=unbuffered) as server:
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
             if "http://" not in line:
                 raise SystemExit(f"{' '.join(command)} did not start: {line}")
             url = "http://" + line.split("http://")[1].split()[0]
-            threading.Thread(target=server.stdout.read, daemon=True).start()  # or a full pipe would stop it
-            until = time.monotonic() + SECONDS_TO_START
-            while not answers(url):
-                if time.monotonic() > until:
-                    raise SystemExit(f"{url} does not answer")
-                time.sleep(0.1)
+            threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would block it
+            with httpx.Client(transport=httpx.HTTPTransport(retries=CONNECTION_RETRIES)) as http:
+                http.get(f"{url}/health", timeout=60).raise_for_status()
             yield url
         finally:
-            server.send_signal(signal.SIGTERM)
+            server.terminate()
             try:
                 server.wait(30)
             except subprocess.TimeoutExpired:
                 server.kill()
 
 
-def answers(url: str) -> bool:
-    """Whether the server is up."""
-    try:
-        return httpx.get(f"{url}/health", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 @dataclass(frozen=True)
 class Round:
-    """What one server did in one round."""
+    """One server's round: its seconds, the latencies of its answers, and how many requests went unanswered."""
 
     seconds: float
     latencies: list[float]
@@ -242,12 +172,8 @@ class Round:
         return len(self.latencies) / self.seconds
 
 
-def send_all(url: str, bodies: Sequence[Body], clients: int, count: int) -> Round:
+async def send_all(url: str, bodies: Sequence[Body], clients: int, count: int) -> Round:
     """Send `count` requests from so many clients, each waiting for its answer before the next."""
-    return asyncio.run(_send_all(url, bodies, clients, count))
-
-
-async def _send_all(url: str, bodies: Sequence[Body], clients: int, count: int) -> Round:
     numbers = iter(range(count))
     latencies: list[float] = []
     began = time.perf_counter()
@@ -271,20 +197,12 @@ async def _send_all(url: str, bodies: Sequence[Body], clients: int, count: int) 
     return Round(time.perf_counter() - began, latencies, begun - len(latencies))
 
 
-def make_row(workload: Workload, dtype: str, clients: int, rounds: Sequence[dict[str, Round]]) -> Row:
+def make_row(work: Work, clients: int, rounds: Sequence[dict[str, Round]]) -> Row:
     """The figures of one number of clients; seconds are per request, p50 and p99 those of waiting for an answer."""
     ratios = [both["ours"].per_s / both["peer"].per_s for both in rounds if both["peer"].per_s]
-    row: Row = {
-        "n": CANDIDATES,
-        "prefix": workload.prefix,
-        "candidate": workload.candidate,
-        "dtype": dtype,
-        "peer": "FastAPI over CrossEncoder",
-        "clients": clients,
-        "requests": sum(len(both["ours"].latencies) for both in rounds),
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_quartiles": [round(value, 2) for value in quartiles(ratios)],
-    }
+    requests = sum(len(both["ours"].latencies) for both in rounds)
+    row: Row = {**asdict(work), "peer": "FastAPI over CrossEncoder", "clients": clients, "requests": requests}
+    row |= {"ratio": round(statistics.median(ratios), 2), "ratio_quartiles": quartiles(ratios, digits=2)}
     for side in ("ours", "peer"):
         latencies = sorted(latency for both in rounds for latency in both[side].latencies)
         per_s = statistics.median(both[side].per_s for both in rounds)
@@ -297,39 +215,22 @@ def make_row(workload: Workload, dtype: str, clients: int, rounds: Sequence[dict
 
 
 def docs(rows: Sequence[Row]) -> str:
-    """The table of docs/benchmarks.md."""
-    from shared.timing import table
-
-    heads = ["P", "C", "clients", "throughput, ratio", "ours / its per s", "p50, s", "p99, s", "lost"]
-    lines = [
-        [
-            row["prefix"],
-            row["candidate"],
-            row["clients"],
-            "{:.2f} ({:.2f}-{:.2f})".format(row["ratio"], *row["ratio_quartiles"]),
-            *(f"{row[f'ours_{key}']} / {row[f'peer_{key}']}" for key in ("per_s", "p50_s", "p99_s", "lost")),
-        ]
-        for row in rows
-    ]
-    return f"{device()}; {CANDIDATES} candidates; medians of {ROUNDS} rounds.\n\n{table(heads, lines)}"
+    """The section of docs/benchmarks.md."""
+    columns = {"P": "{prefix}", "C": "{candidate}", "clients": "{clients}", "throughput, ratio": RATIO}
+    figures = {"ours / its per s": "per_s", "p50, s": "p50_s", "p99, s": "p99_s", "lost": "lost"}
+    columns |= {head: f"{{ours_{name}}} / {{peer_{name}}}" for head, name in figures.items()}
+    about = f"{device('torch', 'sentence-transformers')}; {CANDIDATES} candidates; medians of {ROUNDS} rounds."
+    return f"{about}\n\n{table(columns, rows)}"
 
 
-def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The lower and the upper one; of a single value, that value twice."""
-    if len(values) == 1:
-        return values[0], values[0]
-    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
-    return first, third
-
-
-def run_peer(model: str) -> None:
-    """The peer: FastAPI over a CrossEncoder, on a free port."""
+def run_peer() -> None:
+    """Serve the peer: FastAPI over a CrossEncoder, on a free port."""
     import uvicorn
     from fastapi import Body as JsonBody
     from fastapi import FastAPI
     from sentence_transformers import CrossEncoder
 
-    encoder = CrossEncoder(model, num_labels=1)
+    encoder = CrossEncoder(locate(MINILM.base_model), num_labels=1, max_length=512)
     one_at_a_time = threading.Lock()
     app = FastAPI()
 
@@ -350,19 +251,6 @@ def run_peer(model: str) -> None:
         opened.bind(("127.0.0.1", 0))
         print(f"http://127.0.0.1:{opened.getsockname()[1]}", flush=True)
         uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning")).run(sockets=[opened])
-
-
-def device() -> str:
-    """The processor or GPU, the cores and the versions that ran."""
-    import sentence_transformers
-    import torch
-
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else names[0] if names else platform.machine()
-    versions = f"torch {torch.__version__}, sentence-transformers {sentence_transformers.__version__}"
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Does the shared prefix cost accuracy? One encoder trained twice: under a prefix-LM mask, and with full attention.
+"""Wrote "The shared prefix costs no accuracy" in docs/experiments.md: one encoder trained under both attentions.
 
 Under the shared prefix the question and the page do not see the candidate, which is what makes them shareable. A
 CrossEncoder lets all tokens see each other. Both are trained here on the same pools in the same order, with the same
 adapters, head, loss and steps, from the same seed; the second one on the naive route, each candidate with its own
 prefix, under a plain padding mask. Then both rank the dev split, and the difference is tested over pages.
 
+    export PYTHONPATH=benchmarks
     python research/encoder_question.py --input_dir datasets/finqa_with_rewards --json encoder_question.json
     python research/encoder_question.py --input_dir datasets/finqa_with_rewards --set prompt.context_tokens=null
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from shared.timing import Row, device, table, write_results, write_section
+from shared.tables import Row, device, table, with_quartiles, write_results, write_section
 
 from finrank.commands.sft import sft
 from finrank.console import say
@@ -105,9 +106,11 @@ def docs(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         for name, words in (("shared", SHARED), ("full", FULL)):
-            interval = "{:.3f} ({:.3f}-{:.3f})".format(row[f"{name}_accuracy"], *row[f"{name}_interval"])
-            lines.append([row["seed"], words, interval, row[f"{name}_reward_ratio"], f"{row[f'{name}_train_s']:.0f}"])
-    heads = ["seed", "attention", "dev accuracy", "reward ratio", "training, s"]
+            figures = {key: row[f"{name}_{key}"] for key in ("accuracy", "interval", "reward_ratio", "train_s")}
+            lines.append({"seed": row["seed"], "words": words, **figures})
+    accuracy = with_quartiles("accuracy", "interval", 3)
+    columns = {"seed": "{seed}", "attention": "{words}", "dev accuracy": accuracy}
+    columns |= {"reward ratio": "{reward_ratio}", "training, s": "{train_s:.0f}"}
     settings = ", ".join(rows[0]["settings"][:-1]) or "the default config"
     differences = "; ".join(
         "seed {seed}: {difference:+.3f} ({low:+.3f} to {high:+.3f}), p = {p:.2g}".format(
@@ -120,7 +123,7 @@ def docs(rows: list[Row]) -> str:
         for row in rows
     )
     about = f"{device()}; {rows[0]['n']} dev pools, {settings}."
-    return f"{about}\n\n{table(heads, lines)}\n\nPaired over pages: {differences}"
+    return f"{about}\n\n{table(columns, lines)}\n\nPaired over pages: {differences}"
 
 
 if __name__ == "__main__":

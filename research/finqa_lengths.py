@@ -1,4 +1,4 @@
-"""Write `finqa_lengths.json`: token counts of FinQA train pools, as `llama_8b_gpu.py` draws its random tokens.
+"""Wrote benchmarks/shared/finqa_lengths.json, the token counts of FinQA pools that `llama_8b_gpu.py` draws from.
 
 Pools are drawn by seed and written as the prompt settings of configs/models/llama-3-8b.yaml say (max_length 1024).
 Llama's tokenizer needs an accepted licence, so the wordpieces of the default model (configs/models/minilm.yaml) stand

@@ -1,4 +1,4 @@
-"""What attackers find in candidate pools, by how the pools are made.
+"""Wrote "Pool designs: tree and fit need each other" in docs/experiments.md: what attackers find in each design.
 
     python research/pool_designs.py --input_dir datasets/finqa_processed --split dev --json FILE [--quick]
 

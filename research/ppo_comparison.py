@@ -1,4 +1,4 @@
-"""What does PPO add to supervised training? Four models per seed, on the same pools, compared on dev.
+"""Wrote "PPO after SFT adds nothing on the same pools" in docs/experiments.md: four models per seed on the same pools.
 
     SFT            stage 04 with the config
     + PPO sampled  stage 05 from it, estimator: sampled
@@ -12,8 +12,9 @@ not counted.
 
 Each arm's best checkpoint by selection accuracy is measured (SFT itself where none beats it there: step 0); differences
 from SFT are tested in pairs over pages. Finished arms are kept in the work folder, and a second run with the same
-settings goes on where the first one stopped.
+settings resumes where the first one stopped.
 
+    export PYTHONPATH=benchmarks
     python research/ppo_comparison.py --input_dir demo/with_rewards --seeds 0 1 2 --json ppo_sample.json
     python research/ppo_comparison.py --input_dir datasets/finqa_with_rewards --work_dir outputs/ppo_finqa
     python research/ppo_comparison.py --input_dir DIR --quick
@@ -29,7 +30,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shared.timing import Row, device, table, write_results, write_section
+from shared.tables import Row, device, table, write_results, write_section
 
 from finrank.commands.ppo import ppo
 from finrank.commands.sft import sft
@@ -138,31 +139,23 @@ def docs(rows: list[Row]) -> str:
     for name in ARMS:
         own = [row for row in rows if row["arm"] == name]
         against = [row["against_sft"] for row in own if row["against_sft"]]
+        differences = [
+            "{difference:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f}), p = {p_value:.2g}".format(**one)
+            for one in against
+        ]
         lines.append(
-            [
-                name,
-                spread([row["accuracy"] for row in own]),
-                spread([row["reward_ratio"] for row in own]),
-                f"{statistics.mean(row['steps'] for row in own):.0f}",
-                ", ".join(str(row["best_step"]) for row in own),
-                "; ".join(
-                    "{difference:+.3f} ({low:+.3f} to {high:+.3f}), p = {p:.2g}".format(
-                        difference=one["difference"], low=one["interval"][0], high=one["interval"][1], p=one["p_value"]
-                    )
-                    for one in against
-                ),
-            ]
+            {
+                "model": name,
+                "dev accuracy": spread([row["accuracy"] for row in own]),
+                "reward ratio": spread([row["reward_ratio"] for row in own]),
+                "steps": f"{statistics.mean(row['steps'] for row in own):.0f}",
+                "best step": ", ".join(str(row["best_step"]) for row in own),
+                "accuracy against SFT, paired over pages": "; ".join(differences),
+            }
         )
-    heads = [
-        "model",
-        "dev accuracy",
-        "reward ratio",
-        "steps",
-        "best step",
-        "accuracy against SFT, paired over pages",
-    ]
+    columns = {head: f"{{{head}}}" for head in lines[0]}
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    return f"{device()}; {rows[0]['n']} dev pools; seeds {seeds}: mean (lowest-highest).\n\n{table(heads, lines)}"
+    return f"{device()}; {rows[0]['n']} dev pools; seeds {seeds}: mean (lowest-highest).\n\n{table(columns, lines)}"
 
 
 def refuse_other_settings(work: Path, settings: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which pools does each objective learn from? How hard SFT's loss and the expected reward pull on a model's scores.
+"""Wrote "PPO after SFT adds nothing" in docs/experiments.md: how hard SFT and the expected reward pull on scores.
 
 For a pool with the policy π over its candidates and the rewards r, the gradient with respect to the scores is
 
@@ -9,6 +9,7 @@ Where π is nearly certain of a wrong candidate, the first is at its largest and
 gradient moves only as fast as the policy still tries the better one (on such plateaus: Mei et al. 2020, On the Global
 Convergence Rates of Softmax Policy Gradient Methods). A row holds pools by the probability of their correct candidates.
 
+    export PYTHONPATH=benchmarks
     python research/ppo_gradients.py --model outputs/run_001 --data datasets/finqa_with_rewards
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared.timing import Row, table, write_results, write_section
+from shared.tables import Row, table, write_results, write_section
 from torch import Tensor
 
 from finrank.ranker.saving import load_model
@@ -78,26 +79,11 @@ def rows_of(found: Sequence[tuple[float, float, float]]) -> list[Row]:
 
 def docs(rows: Sequence[Row]) -> str:
     """The table of docs/benchmarks.md."""
-    heads = [
-        "probability of the correct",
-        "pools",
-        "SFT pulls",
-        "expected reward pulls",
-        "share of SFT's",
-        "share of expected reward's",
-    ]
-    lines = [
-        [
-            row["probability"],
-            row["pools"],
-            "-" if row["sft"] is None else f"{row['sft']:.3f}",
-            "-" if row["exact"] is None else f"{row['exact']:.3f}",
-            f"{row['sft_share']:.0%}",
-            f"{row['exact_share']:.0%}",
-        ]
-        for row in rows
-    ]
-    return table(heads, lines)
+    shown = [{key: float("nan") if value is None else value for key, value in row.items()} for row in rows]
+    columns = {"probability of the correct": "{probability}", "pools": "{pools}", "SFT pulls": "{sft:.3f}"}
+    columns |= {"expected reward pulls": "{exact:.3f}", "share of SFT's": "{sft_share:.0%}"}
+    columns |= {"share of expected reward's": "{exact_share:.0%}"}
+    return table(columns, shown)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""finrank's attention routes beside each other on a CPU: how much faster than `naive` each is, and its memory.
+"""Wrote "Attention routes on a CPU: each wins somewhere" in docs/experiments.md: speed and memory against `naive`.
 
 Scoring: one question with a prefix of P tokens and N candidates of 24, tokenized beforehand, through `score_pools` with
 all-MiniLM-L6-v2 in float32, adapters merged. Passes hold up to 2,048 tokens; `cached` cuts its chunks itself.
@@ -14,35 +14,23 @@ out, along the routes that have gradients.
 
 They run in one process, warm, in turn. A ratio is the time of `naive` over that of the route, round by round.
 
+    export PYTHONPATH=benchmarks
     python research/routes_cpu.py --json routes_cpu.json        (about 10 minutes on 2 cores)
     python research/routes_cpu.py --quick
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
-from shared.timing import (
-    Row,
-    device,
-    quartiles,
-    ratios,
-    table,
-    take_turns,
-    use_the_cpu,
-    with_quartiles,
-    write_results,
-    write_section,
-)
+from shared.tables import Row, parser, show, write_results
+from shared.timing import quartiles, ratios, take_turns, use_the_cpu
 
-from finrank.console import say
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.attention.tuning import CPU
@@ -133,69 +121,22 @@ def measure(
     rows: list[Row] = []
     for route, own in timed.items():
         ratio, spread = ratios(timed["naive"].seconds, own.seconds)
-        rows.append(
-            {
-                "what": what,
-                "pools": len(pools),
-                "n": n,
-                "prefix": prefix,
-                "candidate": CANDIDATE,
-                "dtype": "float32",
-                "route": route,
-                "seconds": round(own.median, 5),
-                "quartiles": [round(value, 5) for value in quartiles(own.seconds)],
-                "ratio": ratio,
-                "ratio_quartiles": spread,
-                "peak_mib": round(own.peak_mib, 1),
-                "rounds": rounds,
-            }
-        )
-        say(
-            f"{what} N {n:3} P {prefix} {route}: {own.median:.4f} s, {with_quartiles(ratio, spread)}x naive's speed, "
-            f"{own.peak_mib:.0f} MiB"
-        )
+        row: Row = {"what": what, "pools": len(pools), "n": n, "prefix": prefix, "candidate": CANDIDATE, "route": route}
+        row |= {"seconds": round(own.median, 5), "quartiles": quartiles(own.seconds, digits=5)}
+        row |= {"ratio": ratio, "ratio_quartiles": spread, "peak_mib": round(own.peak_mib, 1), "rounds": rounds}
+        rows.append(show(row))
     return rows
 
 
 def main() -> None:
-    """Measure both, print a line per route; with --json, write everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small pools and steps, 3 rounds")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--write_docs", action="store_true", help="replace the tables in docs/benchmarks.md")
-    options = parser.parse_args()
+    """Measure both, print a row per route; with --json, write everything."""
+    options = parser(__doc__, "small pools and steps, 3 rounds", docs=False).parse_args()
     use_the_cpu()
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     prefixes = QUICK_PREFIXES if options.quick else PREFIXES
     rows = scoring_rows(QUICK_NS if options.quick else NS, prefixes, rounds)
     rows += training_rows(prefixes, QUICK_POOLS if options.quick else POOLS, rounds)
     write_results(options.json, rows)
-    if options.write_docs:
-        write_section("routes_cpu", docs(rows))
-
-
-def docs(rows: list[Row]) -> str:
-    """The tables of docs/benchmarks.md."""
-    scoring, training = (routes_table([row for row in rows if row["what"] == what]) for what in ("scoring", "training"))
-    return (
-        f"{device()}; all-MiniLM-L6-v2, candidates of {CANDIDATE} tokens, float32; median and quartiles of "
-        f"{rows[0]['rounds']} rounds, MiB of the routes from left to right.\n\nScoring one pool:\n\n{scoring}\n\n"
-        f"Forward and backward of a training step, {rows[-1]['pools']} pools, LoRA of rank {SETTINGS.lora.rank}:\n\n"
-        f"{training}"
-    )
-
-
-def routes_table(rows: list[Row]) -> str:
-    """A line per size: naive's seconds, how many times as fast each other route is, and everyone's memory."""
-    routes = list(dict.fromkeys(row["route"] for row in rows))
-    lines = []
-    for n, prefix in dict.fromkeys((row["n"], row["prefix"]) for row in rows):
-        own = {row["route"]: row for row in rows if (row["n"], row["prefix"]) == (n, prefix)}
-        naive, *others = (own[route] for route in routes)
-        times = [with_quartiles(row["ratio"], row["ratio_quartiles"]) for row in others]
-        memory = " / ".join(f"{row['peak_mib']:.0f}" for row in (naive, *others))
-        lines.append([n, prefix, with_quartiles(naive["seconds"], naive["quartiles"], 3), *times, memory])
-    return table(["N", "P", "naive, s", *routes[1:], "MiB"], lines)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def finqa_dir() -> Path:
-    """The folder of the real FinQA files; tests that need it skip, saying where it was looked for."""
+    """The folder of the real FinQA files; tests that need it skip where it is missing."""
     looked = [os.environ.get("FINQA_DIR"), REPOSITORY.parent / "shared" / "data" / "finqa"]
-    for place in looked:
-        if place and (Path(place) / "dev.json").is_file():
-            return Path(place)
+    for folder in looked:
+        if folder and (Path(folder) / "dev.json").is_file():
+            return Path(folder)
     pytest.skip(f"real FinQA not found: set FINQA_DIR, or put it in {looked[1]}")
 
 

@@ -8,15 +8,15 @@ from finrank.records import Candidate, RewardedPool
 
 
 def make_pool(number: int, candidates: int = 4) -> RewardedPool:
-    """A pool whose correct candidate adds two numbers of the table; its place depends on the number."""
+    """A pool whose correct candidate adds two numbers of the table; its index depends on the number."""
     left, right = 100 + number, 7 + number
-    right_place = number % candidates
+    correct = number % candidates
     made = []
-    for place in range(candidates):
+    for index in range(candidates):
         program, answer = f"add({left}, {right})", float(left + right)
-        if place != right_place:
-            program, answer = f"subtract({left}, {right + place})", float(left - right - place)
-        made.append(Candidate(program=program, answer=answer, origin="gold" if place == right_place else "corrupted"))
+        if index != correct:
+            program, answer = f"subtract({left}, {right + index})", float(left - right - index)
+        made.append(Candidate(program=program, answer=answer, origin="gold" if index == correct else "corrupted"))
     return RewardedPool(
         id=f"TEST/2012/page_{number // 2}.pdf-{number}",
         page=f"TEST/2012/page_{number // 2}.pdf",
@@ -26,9 +26,9 @@ def make_pool(number: int, candidates: int = 4) -> RewardedPool:
         program=f"add({left}, {right})",
         answer=float(left + right),
         candidates=made,
-        rewards=[1.0 if place == right_place else 0.3 for place in range(candidates)],
+        rewards=[1.0 if index == correct else 0.3 for index in range(candidates)],
         components=[{"execution": 1.0, "closeness": 0.5, "operations": 0.0}] * candidates,
-        correct=[right_place],
+        correct=[correct],
     )
 
 

@@ -33,13 +33,13 @@ SET_ELSEWHERE = {
 }
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A section of a config: immutable, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PPOSettings(Section):
+class PPOSettings(ConfigSection):
     """Stage 05: reinforcement learning over the candidates of each pool (the algorithm: `training/ppo/ppo.py`)."""
 
     estimator: Literal["sampled", "exact"] = Field(
@@ -73,7 +73,7 @@ class PPOSettings(Section):
         return self
 
 
-class GenerationSettings(Section):
+class GenerationSettings(ConfigSection):
     """The generation baseline: how a causal model writes answers (`generator/`)."""
 
     max_new_tokens: int = Field(default=96, ge=1, description="tokens of a completion, at most")
@@ -129,7 +129,7 @@ class TrainingConfig(RankerSettings):
 def load_config(path: Path, overrides: list[str] | None = None, base_model: str | None = None) -> TrainingConfig:
     """Read a YAML config, apply `key=value` overrides (dots go into sections: `trainer.max_steps=10`), validate it.
 
-    Raises UserError for a missing file, broken YAML, an unknown key (naming the nearest known one) or a wrong value.
+    Raises UserError for a missing file, broken YAML, an unknown key (with the nearest known one) or a wrong value.
     """
     if not path.is_file():
         neighbours = sorted(str(other) for other in path.parent.glob("*.yaml")) or ["configs/models/minilm.yaml"]

@@ -262,7 +262,7 @@ def test_training_under_bfloat16_autocast_measures_the_model_that_is_loaded(fold
     stored = manifest_of(stage)["metrics"]["dev"]
     generator = load_generator(stage, device="cpu")
     examples = read_examples(folder / "data", generator.tokenizer, generator.settings, quick_test=False)["dev"]
-    found = evaluate_generator(
+    figures = evaluate_generator(
         generator.model, generator.tokenizer, choose_examples(examples, 4, seed=0), batch_size=4, max_new_tokens=48
     )
-    assert found == stored
+    assert figures == stored

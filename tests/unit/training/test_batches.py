@@ -23,16 +23,16 @@ def dataset(count: int = 103, candidates: int = 8, seed: int = 0) -> PoolDataset
 
 def test_the_correct_candidate_stays_correct_and_moves_uniformly() -> None:
     data = dataset()
-    places: Counter[int] = Counter()
+    positions: Counter[int] = Counter()
     for epoch in range(20):
         data.epoch = epoch
         for index in range(len(data)):
             item = data[index]
-            (place,) = item.correct
-            assert item.pool.candidates[place] == [2, 102]
-            places[place] += 1
+            (position,) = item.correct
+            assert item.pool.candidates[position] == [2, 102]
+            positions[position] += 1
     expected = 20 * len(data) / 8
-    chi_square = sum((places[place] - expected) ** 2 / expected for place in range(8))
+    chi_square = sum((positions[position] - expected) ** 2 / expected for position in range(8))
     assert chi_square < 24.3  # 7 degrees of freedom, p = 0.001
 
 

@@ -146,7 +146,7 @@ def test_a_model_is_refused_other_base_weights_than_it_was_trained_on(stage: Pat
 
 
 def test_training_starts_from_a_trained_model(root: Path, stage: Path) -> None:
-    further = train(root, "llama", "learning_rate=1e-12", "head_learning_rate=1e-12", init_model=stage)  # stands still
+    further = train(root, "llama", "learning_rate=1e-12", "head_learning_rate=1e-12", init_model=stage)  # nothing moves
     for scores, before in zip(dev_scores(further, root / "data"), dev_scores(stage, root / "data"), strict=True):
         np.testing.assert_allclose(scores, before, atol=1e-5)
     with pytest.raises(UserError, match=r"does not fit .*saved \[16, 64\], expected \[8, 64\]"):
@@ -196,7 +196,7 @@ def test_on_a_gpu_accumulated_batches_are_joined_and_a_step_learns_the_same(
 @pytest.mark.slow
 def test_a_pool_is_learned_and_each_evaluation_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = train(tmp_path, "bert", "trainer.num_train_epochs=12", "learning_rate=3e-3", "prompt.labels=false")
-    assert manifest_of(stage)["metrics"]["selection"]["accuracy"] > 0.6  # chance is 0.25; + against - tells the answer
+    assert manifest_of(stage)["metrics"]["selection"]["accuracy"] > 0.6  # chance is 0.25; + against - gives it away
     shown = " ".join(capsys.readouterr().out.split())  # lines are wrapped to the terminal's width
     assert len(re.findall(r"selection: accuracy [01]\.\d+ \([\d. -]+\), reward ratio [01]\.\d+ ", shown)) == 12
 

@@ -37,14 +37,14 @@ def scores(seed: int = 0) -> torch.Tensor:
 def test_the_clipped_objective_is_that_of_a_table_made_by_hand(ratio: float, advantage: float, expected: float) -> None:
     old = torch.tensor([[0.4, 0.6]]).log()
     new = torch.tensor([[0.4 * ratio, 1 - 0.4 * ratio]]).log()
-    found = clipped_objective(new, old, torch.tensor([[0]]), torch.tensor([[advantage]]), 0.2)
-    assert found.item() == pytest.approx(expected, rel=1e-5)
+    objective = clipped_objective(new, old, torch.tensor([[0]]), torch.tensor([[advantage]]), 0.2)
+    assert objective.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_clipped_objective_is_the_mean_over_draws() -> None:
     old, new = torch.tensor([[0.4, 0.6]]).log(), torch.tensor([[0.6, 0.4]]).log()
-    found = clipped_objective(new, old, torch.tensor([[0, 0, 1]]), torch.tensor([[1.0, -1.0, 3.0]]), 0.2)
-    assert found.item() == pytest.approx((1.2 - 1.5 + 3 * 2 / 3) / 3, rel=1e-5)
+    objective = clipped_objective(new, old, torch.tensor([[0, 0, 1]]), torch.tensor([[1.0, -1.0, 3.0]]), 0.2)
+    assert objective.item() == pytest.approx((1.2 - 1.5 + 3 * 2 / 3) / 3, rel=1e-5)
 
 
 def test_where_a_gain_is_clipped_the_gradient_is_zero() -> None:
@@ -95,10 +95,10 @@ def test_the_exact_gradient_is_the_policy_gradient() -> None:
 def test_kl_and_entropy_count_no_candidate_that_is_not_there() -> None:
     logp = scores().log_softmax(1)
     for row, count in enumerate((4, 3, 2, 4)):
-        own = logp[row, :count]
+        present = logp[row, :count]
         other = scores(1).log_softmax(1)[row, :count]
-        assert entropy(logp)[row].item() == pytest.approx(-(own.exp() * own).sum().item())
-        divergence = (own.exp() * (own - other)).sum().item()
+        assert entropy(logp)[row].item() == pytest.approx(-(present.exp() * present).sum().item())
+        divergence = (present.exp() * (present - other)).sum().item()
         assert kl_divergence(logp, scores(1).log_softmax(1))[row].item() == pytest.approx(divergence)
         assert divergence > 0.01
     assert kl_divergence(logp, logp).abs().max() == 0

@@ -129,7 +129,7 @@ def test_nothing_is_dropped_out(root: Path) -> None:
     assert twice() > 0
     without_dropout(loaded.model)
     assert twice() == 0
-    assert loaded.model.settings.lora.dropout == 0.1  # what is saved with the model stays true
+    assert loaded.model.settings.lora.dropout == 0.1  # the settings saved with the model stay as they are
 
 
 # Checkpoints at every third of ten updates an epoch: in the middle of a rollout, which has four.
@@ -279,8 +279,8 @@ def test_scaled_advantages_entropy_and_plain_rewards_learn_too(root: Path, tmp_p
 def test_pools_that_take_several_passes_give_the_same_curve(root: Path, tmp_path: Path) -> None:
     more = ["ppo.estimator=sampled", "lora.dropout=0.1"]
     whole, cut = (
-        curve(train(root, tmp_path / str(most), *more, f"tokens_per_pass={most}"), "expected_reward")
-        for most in (10**6, 60)
+        curve(train(root, tmp_path / str(tokens), *more, f"tokens_per_pass={tokens}"), "expected_reward")
+        for tokens in (10**6, 60)
     )
     np.testing.assert_allclose(cut, whole, atol=1e-4)
 
@@ -295,7 +295,7 @@ def test_a_quick_test_leaves_a_real_run_alone(root: Path, tmp_path: Path) -> Non
     assert train(root, tmp_path / "outputs", quick_test=True) == tmp_path / "outputs" / "run_002" / "05_ppo"
 
 
-def test_a_place_within_the_run_names_its_model(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_within_the_run_names_its_model(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = Path(shutil.copytree(root / "outputs", tmp_path / "outputs"))
     monkeypatch.chdir(outputs / "run_001")
     for named in (Path("."), Path("04_sft"), Path("04_sft/best_model")):

@@ -1,0 +1,270 @@
+"""Training and PPO steps of `llama_8b_gpu.py`: the search for the best batches, then steps of all points in turn."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import count, islice
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from shared import shapes
+from shared.steps import Learner
+from shared.tables import Row
+from shared.timing import quartiles
+from torch.utils.data import DataLoader
+from transformers import LlamaConfig, LlamaModel
+
+from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.model import CandidateRankingModel
+from finrank.training.batches import LengthBucketSampler, PoolDataset, TrainingPool
+from finrank.training.config import PPOSettings, load_config
+from finrank.training.ppo.ppo import without_dropout
+
+WARM = 3
+SEARCH_STEPS = 3  # timed at each size of the search, after one on the longest questions
+EPOCH = 6251  # questions of FinQA's train split
+PACKED: tuple[RouteName, ...] = ("mask", "split")
+Estimator = Literal["sampled", "exact"]
+ESTIMATORS: tuple[Estimator, ...] = ("sampled", "exact")
+OTHER_REWARD = 0.3  # of random candidates other than the correct one
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Point:
+    """How training steps are made: along which route, and so many questions at once."""
+
+    point: str
+    """fastest or leanest."""
+    route: RouteName
+    questions: int
+    checkpointing: bool
+    estimator: Estimator | None = None
+    """Of the policy gradient in a PPO step; None: a supervised step."""
+
+
+@dataclass
+class Bench:
+    """Model, pools and limits that all measurements share."""
+
+    learner: Learner
+    pools: list[TrainingPool]
+    seed: int
+    peak_tflops: float | None
+    ends: float
+    """Deadline on the monotonic clock, in seconds."""
+    skipped: list[str] = field(default_factory=list)
+
+    def fits(self, seconds: float, what: str) -> bool:
+        """True if so much time is left; else `what` is noted as skipped."""
+        left = self.ends - time.monotonic()
+        if seconds > left:
+            self.skip(f"{what}: about {seconds:.0f} s, of which {max(left, 0):.0f} s are left")
+        return seconds <= left
+
+    def skip(self, why: str) -> None:
+        """Record and print a measurement that is left out, and why."""
+        self.skipped.append(why)
+        print(f"left out: {why}", flush=True)
+
+    def take_turns(
+        self, contenders: Mapping[K, Callable[[], Row]], rounds: int, what: str, *, warm: int = 0
+    ) -> dict[K, list[Row]]:
+        """Each contender's runs, in turn after warm ones while time is left; one that runs out of memory leaves."""
+        runs: dict[K, list[Row]] = {name: [] for name in contenders}
+        seconds = 0.0
+        for number in range(warm + rounds):
+            began = time.monotonic()
+            if not self.fits(seconds, f"{what} after {max(0, number - warm)} of {rounds} rounds"):
+                break
+            for name in list(runs):
+                run = within_memory(contenders[name])
+                if run is None:
+                    self.skip(f"{name}: out of memory")
+                    del runs[name]
+                elif number >= warm:
+                    runs[name].append(run)
+            seconds = time.monotonic() - began
+        return {name: its_runs for name, its_runs in runs.items() if its_runs}
+
+
+def make_bench(shape: str, device: torch.device, seed: int, peak: float | None, ends: float) -> Bench:
+    """Model, optimizer and pools of a shape; the weights are made on the device."""
+    torch.manual_seed(seed)
+    overrides = ["dtype=float32"] if device.type == "cpu" else []
+    settings = load_config(shapes.CONFIGS / "llama-3-8b.yaml", overrides).ranker_settings()
+    rope = {"rope_type": "default", "rope_theta": 500000.0}
+    config = LlamaConfig(**{"vocab_size": shapes.TOY_VOCABULARY, **shapes.SHAPES[shape]}, rope_parameters=rope)
+    with shapes.weights_in(settings.dtype, device):
+        encoder = LlamaModel(config).requires_grad_(False)
+    model = CandidateRankingModel.new(settings, encoder).train()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:  # LoRA starts with B = 0, where a route that drops the adapters would look right
+                value.normal_(std=0.01)
+    learner = Learner(model, bf16=settings.dtype == "bfloat16")
+    pools = shapes.random_pools(config.vocab_size, seed, shapes.TOY_SHRINK if shape == "toy" else 1)
+    return Bench(learner, pools, seed, peak, ends)
+
+
+def training_rows(bench: Bench, sizes: Sequence[int], steps: int) -> list[Row]:
+    """The rows of all points: the search for the best batches, then steps in turn."""
+    searches = [search(bench, "naive", sizes, False) | search(bench, "naive", sizes[:-1], True)]
+    searches += [search(bench, route, sizes, False) for route in PACKED]
+    fastest = [max(rates, key=lambda point: rates[point]) for rates in searches if rates]
+    leanest = [Point("leanest", route, 1, True) for route in ("naive", *PACKED)]
+    runs_of = steps_in_turn(bench, [*fastest, *leanest], steps)
+    baseline = next((runs_of[point] for point in runs_of if (point.point, point.route) == ("fastest", "naive")), [])
+    return [training_row(bench, point, runs, baseline) for point, runs in runs_of.items()]
+
+
+def ppo_rows(bench: Bench, steps: int) -> list[Row]:
+    """The rows of PPO at the leanest point, for both estimators; the model has no dropout from here on."""
+    without_dropout(bench.learner.model)
+    points = [Point("leanest", route, 1, True, estimator) for estimator in ESTIMATORS for route in PACKED]
+    return [training_row(bench, point, runs, []) for point, runs in steps_in_turn(bench, points, steps).items()]
+
+
+def steps_in_turn(bench: Bench, points: Sequence[Point], steps: int) -> dict[Point, list[Row]]:
+    """Runs of each point after warm ones."""
+
+    def stepper(point: Point) -> Callable[[], Row]:
+        stream = batches(bench, point.questions)
+        return lambda: train_step(bench, point, next(stream))
+
+    return bench.take_turns({point: stepper(point) for point in points}, steps, "training steps", warm=WARM)
+
+
+def search(bench: Bench, route: RouteName, sizes: Sequence[int], checkpointing: bool) -> dict[Point, float]:
+    """Points with their tokens a second, upward in questions until memory or time runs out."""
+    rates: dict[Point, float] = {}
+    seconds = 0.0
+    for size in sizes:
+        point = Point("fastest", route, size, checkpointing)
+        what = f"training {route}, {size} questions per step{', checkpointing' if checkpointing else ''}"
+        if not bench.fits(2.2 * seconds, what):
+            break
+        began = time.monotonic()
+        rate = within_memory(partial(probe, bench, point))
+        if rate is None:
+            bench.skip(f"{what}: out of memory")
+            break
+        seconds = time.monotonic() - began
+        rates[point] = rate
+    return rates
+
+
+def within_memory(work: Callable[[], Any]) -> Any:
+    """The result of `work`; None, with everything freed, where memory runs out."""
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        pass  # the traceback holds the activations: they are free only after this block
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def probe(bench: Bench, point: Point) -> float:
+    """Tokens a second over a few steps, after one on the longest questions."""
+    train_step(bench, point, sorted(bench.pools, key=lambda item: -item.pool.length)[: point.questions])
+    batch = islice(batches(bench, point.questions), SEARCH_STEPS)
+    return statistics.median(train_step(bench, point, items)["tokens_per_s"] for items in batch)
+
+
+def batches(bench: Bench, questions: int) -> Iterator[list[TrainingPool]]:
+    """Endless batches of questions of similar length, as finrank's trainer draws them."""
+    data = PoolDataset(bench.pools, bench.seed)
+    sampler = LengthBucketSampler(data, questions)
+    loader = DataLoader(data, questions, sampler=sampler, drop_last=True, collate_fn=list)
+    for epoch in count():
+        sampler.set_epoch(epoch)
+        yield from loader
+
+
+def train_step(bench: Bench, point: Point, items: Sequence[TrainingPool]) -> Row:
+    """The figures of one step; PPO's has the default settings of stage 05."""
+    learner, pools = bench.learner, [item.pool for item in items]
+    set_checkpointing(learner.model, point.checkpointing)
+    learner.optimizer.zero_grad()  # a step out of memory leaves gradients behind
+    step = partial(learner.supervised_step, items, point.route)
+    if point.estimator:
+        rewards = {pool.id: np.full(len(pool.candidates), OTHER_REWARD) for pool in pools}
+        for item in items:
+            rewards[item.pool.id][item.correct] = 1.0
+        step = partial(learner.policy_step, pools, rewards, PPOSettings(estimator=point.estimator), point.route)
+    return measured(learner.model, step, shapes.packed_tokens(pools), shapes.redundant_tokens(pools, point.route))
+
+
+def measured(
+    model: CandidateRankingModel, work: Callable[[], object], tokens: int, redundant: int, share: float = 1.0
+) -> Row:
+    """The figures of one run of `work`; where that is a share of the work that counts, seconds are scaled up."""
+    cuda = model.device.type == "cuda"
+    wait = torch.cuda.synchronize if cuda else lambda: None
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    wait()
+    began = time.perf_counter()
+    work()
+    wait()
+    took = time.perf_counter() - began
+    return {
+        "took_s": took,
+        "seconds": took / share,
+        "tokens_per_s": tokens * share / took,
+        "redundant_tokens_per_s": redundant * share / took,
+        "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
+    }
+
+
+def figures(runs: Sequence[Row], baseline: Sequence[Row]) -> Row:
+    """The figures that all rows have; ratios are of tokens a second over the baseline's, round by round."""
+    medians = ("seconds", "tokens_per_s", "redundant_tokens_per_s")
+    ratios = [run["tokens_per_s"] / other["tokens_per_s"] for run, other in zip(runs, baseline, strict=False)]
+    peaks = [run["peak_bytes"] for run in runs if run["peak_bytes"] is not None]
+    return {
+        "repeats": len(runs),
+        **{name: statistics.median(run[name] for run in runs) for name in medians},
+        "quartiles": quartiles([run["seconds"] for run in runs]),
+        "peak_gib": max(peaks) / 2**30 if peaks else None,
+        "ratio": statistics.median(ratios) if ratios else None,
+        "ratio_quartiles": quartiles(ratios) if ratios else None,
+    }
+
+
+def training_row(bench: Bench, point: Point, runs: Sequence[Row], baseline: Sequence[Row]) -> Row:
+    """The row of a point: its own fields, and the figures."""
+    row = {"what": "PPO" if point.estimator else "training", **asdict(point), **figures(runs, baseline)}
+    rate, redundant = row["tokens_per_s"], row["redundant_tokens_per_s"]
+    per_question = shapes.packed_tokens([item.pool for item in bench.pools]) / len(bench.pools)
+    share = None  # of the peak, per token and second
+    if bench.peak_tflops and point.estimator is None:
+        parameters = shapes.multiplying_parameters(bench.learner.model.encoder.get_base_model())
+        share = 4 * parameters / (bench.peak_tflops * 1e12)
+    return {
+        **row,
+        "questions_per_s": rate / per_question,
+        "utilisation": share * rate if share else None,
+        "own_utilisation": share * (rate + redundant) if share else None,
+        "epoch_min": EPOCH * per_question / rate / 60,
+    }
+
+
+def set_checkpointing(model: CandidateRankingModel, wanted: bool) -> None:
+    """Turn activation checkpointing on, as Trainer does, or off again."""
+    base = model.encoder.get_base_model()
+    if wanted and not base.is_activation_checkpointing:
+        model.activation_checkpointing_enable()
+    elif not wanted and base.is_activation_checkpointing:
+        base.activation_checkpointing_disable()
+        # Turned on, the embedding is hooked twice under peft, and transformers forgets the first hook.
+        base.get_input_embeddings()._forward_hooks.clear()
