@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
 import re
+import tokenize
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,6 +118,36 @@ def test_the_documents_are_in_plain_english() -> None:
     written = [path for pattern in DOCUMENTS for path in sorted(REPOSITORY.glob(pattern)) if path.name != "map.md"]
     found = {path.name: idioms_in(path.read_text(encoding="utf-8")) for path in written}
     assert {name: idioms for name, idioms in found.items() if idioms} == {}
+
+
+def prose_of(source: str) -> str:
+    """The docstrings and comments of Python code; comments on consecutive lines are one paragraph."""
+    docstrings = [
+        node.value.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    paragraphs, last_row = list[str](), 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            text = token.string.strip("# ")
+            if token.start[0] == last_row + 1 and not token.line[: token.start[1]].strip():
+                paragraphs[-1] += f" {text}"
+            else:
+                paragraphs.append(text)
+            last_row = token.start[0]
+    return " | ".join([*docstrings, *paragraphs])
+
+
+def test_docstrings_and_comments_are_in_plain_english() -> None:
+    package = REPOSITORY / "src" / "finrank"
+    found = {path: idioms_in(prose_of(path.read_text(encoding="utf-8"))) for path in sorted(package.rglob("*.py"))}
+    assert {str(path.relative_to(package)): idioms for path, idioms in found.items() if idioms} == {}
+
+
+def test_docstrings_and_comments_are_read_and_code_is_not() -> None:
+    code = '''"""A page."""\n\nX = "it stands"  # it\n# goes on\nY = 1  # is\nZ = 2  # no page\n"""Its unit."""\n'''
+    assert prose_of(code) == "A page. | Its unit. | it goes on | is | no page"
 
 
 def test_idioms_are_seen_outside_of_code() -> None:
