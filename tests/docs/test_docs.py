@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
+from finrank.cli import app
 from finrank.evaluation.survival import measure, token_counter
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
@@ -156,6 +158,16 @@ def test_idioms_are_seen_outside_of_code() -> None:
         "'goes on': write 'continues, resumes'",
     ]
     assert idioms_in("it is no longer here, there is no page, a stand-in stands for it") == []
+
+
+def test_the_readme_has_every_stage_with_flags_that_its_parser_takes() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^python (0\S+) *([^#\n]*)", readme, re.MULTILINE)
+    assert {script for script, _ in lines} == {path.name for path in REPOSITORY.glob("0*.py")}
+    for script, flags in lines:
+        (command,) = re.findall(r'run_script\("(\w+)"\)', (REPOSITORY / script).read_text(encoding="utf-8"))
+        parser = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+        parser.make_context(command, flags.replace("[", "").replace("]", "").split())
 
 
 def test_the_documents_are_short() -> None:

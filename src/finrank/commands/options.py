@@ -14,7 +14,7 @@ REWARDED = Path("datasets/finqa_with_rewards")
 OUTPUTS = Path("outputs")
 MINILM = Path("configs/models/minilm.yaml")
 
-Seed = Annotated[int, typer.Option("--seed", help="Seed: the same seed and input give the same files.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed: the same seed and input produce the same files.")]
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes at work (0: one per core); the files do not depend on it.")
 ]
