@@ -229,17 +229,17 @@ def followed_question(finqa_dir: Path, tmp_path_factory: pytest.TempPathFactory)
     """A folder where stages 01 to 03 have run, with their defaults, on the question that the guide follows."""
     from finrank.commands import candidates, prepare, rewards
 
-    place = tmp_path_factory.mktemp("guide")
+    folder = tmp_path_factory.mktemp("guide")
     examples = json.loads((finqa_dir / "dev.json").read_text(encoding="utf-8"))
     followed = [example for example in examples if example["id"] == "V/2008/page_17.pdf-1"]
-    folders = [place / "datasets" / f"finqa_{name}" for name in ("raw", "processed", "candidates", "with_rewards")]
+    folders = [folder / "datasets" / f"finqa_{name}" for name in ("raw", "processed", "candidates", "with_rewards")]
     folders[0].mkdir(parents=True)
     (folders[0] / "dev.json").write_text(json.dumps(followed), encoding="utf-8")
     prepare.prepare(folders[0], folders[1])
     candidates.candidates(folders[1], folders[2])
     rewards.rewards(folders[2], folders[3])
-    (place / "configs").symlink_to(REPOSITORY / "configs", target_is_directory=True)
-    return place
+    (folder / "configs").symlink_to(REPOSITORY / "configs", target_is_directory=True)
+    return folder
 
 
 def candidate_rows(pool: RewardedPool) -> list[str]:

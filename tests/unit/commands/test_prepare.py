@@ -71,7 +71,7 @@ def test_what_is_left_out_is_in_rejects_with_file_index_and_reason(tmp_path: Pat
     kept = {split: [(q.id, q.answer) for q in _questions(tmp_path / "out", split)] for split in splits}
     assert kept == {"train": [("a-1", 3.0)], "dev": [("b-2", 3.0)], "test": [("c-3", 12.0)]}
     assert not (tmp_path / "out" / "selection.jsonl").exists()
-    reasons = {tuple(place): reason for *place, reason in rejects_of(tmp_path / "out")}
+    reasons = {tuple(position): reason for *position, reason in rejects_of(tmp_path / "out")}
     expected = {
         ("train.json", 1, "a-1"): "used before, in train.json",
         ("train.json", 2, "b-1"): "leak: page b is in dev too",
@@ -82,8 +82,8 @@ def test_what_is_left_out_is_in_rejects_with_file_index_and_reason(tmp_path: Pat
         ("train.json", 6, "f-1"): "filename: Field required",
     }
     assert reasons.keys() == expected.keys()
-    for place, reason in expected.items():
-        assert reason in reasons[place]
+    for position, reason in expected.items():
+        assert reason in reasons[position]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["counts"] == {"train": 1, "dev": 1, "test": 1}
     assert manifest["rejected"] == sum(manifest["left_out"].values()) == 7

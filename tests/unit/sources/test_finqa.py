@@ -20,9 +20,9 @@ def _read(directory: Path, elements: Any) -> list[Example | BadLine]:
 
 
 def _example(directory: Path, raw: dict[str, Any]) -> Example:
-    (found,) = _read(directory, [raw])
-    assert isinstance(found, Example), found
-    return found
+    (example,) = _read(directory, [raw])
+    assert isinstance(example, Example), example
+    return example
 
 
 def test_an_example_becomes_a_question(tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_only_the_official_names_are_read(tmp_path: Path) -> None:
     assert list(finqa_files(tmp_path)) == ["dev", "test"]
 
 
-def test_every_official_example_is_read_and_every_program_gives_exe_ans(finqa_dir: Path) -> None:
+def test_every_official_example_is_read_and_every_program_executes_to_exe_ans(finqa_dir: Path) -> None:
     for path in finqa_files(finqa_dir).values():
-        for found in read_examples(path):
-            assert isinstance(found, Example), found
-            gold = gold_of(found)
-            assert gold.problem is None, (found.id, gold)
-            assert to_question(found, gold.answer).answer is not None
+        for example in read_examples(path):
+            assert isinstance(example, Example), example
+            gold = gold_of(example)
+            assert gold.problem is None, (example.id, gold)
+            assert to_question(example, gold.answer).answer is not None

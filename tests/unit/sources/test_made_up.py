@@ -95,11 +95,11 @@ def test_operands_are_on_the_page_and_in_the_evidence(examples: Examples) -> Non
             assert "".join(operand) in evidence, example
         text = example["pre_text"] + example["post_text"]
         for key, sentence in qa["gold_inds"].items():
-            source, place = key.split("_")
+            source, index = key.split("_")
             if source == "text":
-                assert text[int(place)] == sentence
+                assert text[int(index)] == sentence
             else:
-                assert all(cell in sentence for cell in example["table"][int(place)])
+                assert all(cell in sentence for cell in example["table"][int(index)])
 
 
 def test_cells_are_written_the_way_finqa_writes_them(examples: Examples) -> None:
