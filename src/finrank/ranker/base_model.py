@@ -26,8 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.ranker.locate import locate as locate
-from finrank.ranker.settings import LoraSettings, RankerSettings
+from finrank.ranker.settings import LoraSettings, RankerSettings, locate
 from finrank.store import sha256
 
 # Families that number positions from their padding id on.
