@@ -13,7 +13,7 @@ from torch import Tensor
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.attention.shared_prefix import QKV, Group, WholePass
+from finrank.ranker.attention.shared_prefix import QKV, CandidatePass, Group
 from finrank.ranker.attention.tuning import CPU, Tuning
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
@@ -119,8 +119,8 @@ def regrouped(change: Callable[[slice, Group], tuple[slice, Group]]) -> Callable
     return edit
 
 
-@dataclass(frozen=True)
-class EditedPass(WholePass):
+@dataclass(frozen=True, kw_only=True)
+class EditedPass(CandidatePass):
     """A whole pass in which `edit` changes what a layer's attention sees of the prefixes."""
 
     edit: Callable[[Tensor], Tensor]
@@ -136,7 +136,7 @@ class EditedPass(WholePass):
 
 def with_prefix(edit: Callable[[Tensor], Tensor], when: Callable[[Any], bool] = lambda _: True) -> Callable[[Any], Any]:
     """An edit of a layout: `edit` is applied to the prefixes' keys and values, in whole passes where `when` is true."""
-    return lambda layout: EditedPass(layout.causal, layout.questions, edit) if when(layout) else layout
+    return lambda layout: EditedPass(layout.causal, layout.questions, edit=edit) if when(layout) else layout
 
 
 def is_lone(layout: Any) -> bool:

@@ -160,8 +160,8 @@ def _trained_model(name: str) -> list[_Entry]:
     from finrank.ranker.saving import find_model, load_model
 
     folder = find_model(locate_model(name))
-    confidence = load_confidence(folder)
     loaded = load_model(folder)
+    confidence = load_confidence(folder)
     settings = loaded.model.settings
     threshold = None if confidence is None else confidence.threshold
     return [

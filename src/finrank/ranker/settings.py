@@ -38,7 +38,7 @@ class HeadSettings(_Settings):
 
 
 class RankerSettings(_Settings):
-    """The model's definition: base weights, text, pooling, adapter and head."""
+    """Definition of a model: base weights, text, pooling, adapter and head."""
 
     base_model: str = Field(description="a hub id, a local folder, or package:NAME/FOLDER inside an installed package")
     base_model_sha256: str | None = Field(default=None, description="pins the base model's model.safetensors")
@@ -59,8 +59,8 @@ class RankerSettings(_Settings):
 def locate(base_model: str, pinned_sha256: str | None = None) -> str:
     """Where transformers finds the base model: a folder for `package:NAME/FOLDER`, else the name unchanged.
 
-    The package is located, not imported: its import can pull in far more than weights. Raises UserError when the
-    package is not installed or a local `model.safetensors` is not the pinned file.
+    The package is not imported, which can pull in far more than weights. Raises UserError when it is not installed or a
+    local `model.safetensors` is not the pinned file.
     """
     location = base_model
     if base_model.startswith(_PACKAGE):

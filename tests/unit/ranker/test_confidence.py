@@ -94,7 +94,7 @@ def test_a_folder_without_a_model_is_named(model_dir: Path, tmp_path: Path) -> N
         save_confidence(tmp_path / "nothing", fitted())
     (model_dir / HEAD).unlink()
     with pytest.raises(UserError, match=f"{HEAD} missing"):
-        save_confidence(model_dir, fitted())
+        Ranker.from_pretrained(model_dir)
 
 
 def test_temperature_changes_probabilities_and_nothing_else(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.attention.shared_prefix import PrefixPass, WholePass, group_candidates
+from finrank.ranker.attention.shared_prefix import CandidatePass, PrefixPass, group_candidates
 from finrank.ranker.model import CandidateRankingModel
 from tests.helpers.attention_models import (
     DIFFERENTIABLE,
@@ -100,7 +100,7 @@ def test_the_last_layer_leaves_out_the_prefix_attending_to_itself() -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, heads, 9, 8) for heads in (4, 2, 2))
     groups = group_candidates([2, 3], start=4, limit=100, device=torch.device("cpu"))
-    whole = WholePass(True, [(slice(0, 4), groups)])
+    whole = CandidatePass(True, [(slice(0, 4), groups)])
     every, candidates = (whole.attend(1, (query, key, value), 0.3, only) for only in (False, True))
     assert torch.equal(every[:, 4:], candidates[:, 4:])
     assert every[:, :4].any(dim=-1).all()

@@ -114,7 +114,7 @@ def test_training_takes_its_route_by_the_median_row() -> None:
     [(TrainingRows(candidates=64), "mask"), (TrainingRows(candidates=65), "split"), (None, "cached")],
 )
 def test_on_a_gpu_the_mask_gives_way_with_many_candidates(training: TrainingRows | None, taken: str) -> None:
-    backbone = Backbone(SimpleNamespace(device="cuda"), causal=True, pooling="last", tuning=GPU)
+    backbone = Backbone(SimpleNamespace(device=torch.device("cuda")), causal=True, pooling="last", tuning=GPU)
     assert choose_route("auto", backbone, training).name == taken
 
 
