@@ -20,6 +20,8 @@ from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
 from tests.helpers.tiny_models import tiny_encoder
 
 FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "bert"]
+# Each family with `pooling: auto`, and the two poolings that it never chooses.
+POOLINGS = [*((family, "auto") for family in FAMILIES), ("llama", "mean"), ("bert", "last")]
 PACKED: list[RouteName] = ["mask", "split", "cached"]
 DIFFERENTIABLE: list[RouteName] = ["mask", "split"]
 # `cached` takes its two passes for short pools too, or they would go unseen in tests.

@@ -20,6 +20,10 @@ ASKED: dict[str, Any] = {
     "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
     "text": ["revenue grew ."],
 }
+POOL: dict[str, Any] = {
+    **ASKED,
+    "candidates": ["subtract(5829, 5735)", "subtract(5735, 5829)", {"answer": 94}, {"program": "add(5829, 5735)"}],
+}
 
 
 def save_tiny_ranker(folder: Path) -> Path:

@@ -19,6 +19,7 @@ from tests.helpers.attention_models import (
     FAMILIES,
     PACKED,
     POOL,
+    POOLINGS,
     POOLS,
     is_lone,
     make_model,
@@ -33,9 +34,11 @@ from tests.helpers.attention_models import (
 
 @pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.parametrize("route", [*PACKED, "naive"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_route_gives_the_scores_of_each_candidate_alone(family: str, route: RouteName, lora: bool) -> None:
-    model = make_model(family, lora=lora)
+@pytest.mark.parametrize(("family", "pooling"), POOLINGS)
+def test_every_route_gives_the_scores_of_each_candidate_alone(
+    family: str, pooling: str, route: RouteName, lora: bool
+) -> None:
+    model = make_model(family, lora=lora, pooling=pooling)
     alone = torch.cat([score_alone(model, pool) for pool in POOLS])
     torch.testing.assert_close(scores_of(model, POOLS, route), alone, atol=1e-5, rtol=0)
     assert alone.std() > 1e-3  # scores that are all the same would prove nothing

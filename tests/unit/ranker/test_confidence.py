@@ -1,4 +1,4 @@
-"""`confidence.json`: written, read, refused when damaged; and its effect on a `Ranker`."""
+"""`confidence.json`: written, read, refused when damaged; its effect on a `Ranker`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ from finrank.ranker.confidence import CONFIDENCE, load_confidence, save_confiden
 from finrank.ranker.saving import HEAD
 from finrank.records import Candidate
 from tests.helpers.pools import make_pool
-from tests.helpers.saved_ranker import ASKED as REQUEST
-from tests.helpers.saved_ranker import fitted, save_tiny_ranker
+from tests.helpers.saved_ranker import POOL, fitted, save_tiny_ranker
 
-CANDIDATES = ["subtract(5829, 5735)", "subtract(5735, 5829)", {"answer": 94}, "add(5829, 5735)"]
-ASKED: dict[str, Any] = {**REQUEST, "candidates": CANDIDATES}
 THRESHOLD = {"wanted_accuracy": 0.9, "value": 0.6, "coverage": 0.5, "accuracy": 0.95, "lower_bound": 0.91}
 
 
@@ -100,10 +97,10 @@ def test_a_folder_without_a_model_is_named(model_dir: Path, tmp_path: Path) -> N
 def test_temperature_changes_probabilities_and_nothing_else(
     model_dir: Path, with_confidence: Callable[..., Ranker]
 ) -> None:
-    plain = Ranker.from_pretrained(model_dir, device="cpu").rank(**ASKED)
+    plain = Ranker.from_pretrained(model_dir, device="cpu").rank(**POOL)
     before = np.array([answer.probability for answer in plain])
     for temperature in (0.05, 1.0, 4.0):
-        tempered = with_confidence(temperature=temperature).rank(**ASKED)
+        tempered = with_confidence(temperature=temperature).rank(**POOL)
         assert [replace(answer, probability=0) for answer in tempered] == [replace(a, probability=0) for a in plain]
         expected = before ** (1 / temperature)
         assert [answer.probability for answer in tempered] == pytest.approx((expected / expected.sum()).tolist())
@@ -113,23 +110,18 @@ def test_temperature_changes_probabilities_and_nothing_else(
 def test_ranking_and_evaluation_mean_the_same_probability(with_confidence: Callable[..., Ranker]) -> None:
     pool = make_pool(3)
     ranker = with_confidence(temperature=0.3)
-    ranked = ranker.rank(
-        question=pool.question,
-        table=pool.table,
-        text=pool.text,
-        candidates=[candidate.program for candidate in pool.candidates if candidate.program],
-    )
+    ranked = ranker.rank_many([pool.model_dump()])[0]
     scores = [next(answer.score for answer in ranked if index in answer.indices) for index in range(4)]
     evaluated = distinct_answers([pool], [scores]).confidence(0.3)
     assert ranked[0].probability == pytest.approx(float(evaluated[0]))
 
 
 def test_the_ranker_abstains_below_the_threshold(with_confidence: Callable[..., Ranker], model_dir: Path) -> None:
-    assert Ranker.from_pretrained(model_dir, device="cpu").rank(**ASKED).abstain is False
-    unsure = with_confidence().rank(**ASKED)
+    assert Ranker.from_pretrained(model_dir, device="cpu").rank(**POOL).abstain is False
+    unsure = with_confidence().rank(**POOL)
     assert unsure.abstain is False
     for value, abstain in ((unsure[0].probability - 1e-3, False), (unsure[0].probability + 1e-3, True)):
-        answers = with_confidence(threshold={**THRESHOLD, "value": value}).rank(**ASKED)
+        answers = with_confidence(threshold={**THRESHOLD, "value": value}).rank(**POOL)
         assert answers.abstain is abstain
     assert isinstance(answers, list)
     assert answers.as_json() == {"answers": [answer.as_json() for answer in answers], "abstain": True}
@@ -140,11 +132,10 @@ def test_the_ranker_abstains_below_the_threshold(with_confidence: Callable[..., 
 def test_saving_again_takes_the_confidence_along(with_confidence: Callable[..., Ranker], tmp_path: Path) -> None:
     ranker = with_confidence()
     ranker.save_pretrained(tmp_path / "copy")
-    again = Ranker.from_pretrained(tmp_path / "copy", device="cpu")
-    assert again.rank(**ASKED) == ranker.rank(**ASKED)
+    assert Ranker.from_pretrained(tmp_path / "copy", device="cpu").rank(**POOL) == ranker.rank(**POOL)
     (tmp_path / "copy" / CONFIDENCE).unlink()
     uncalibrated = Ranker.from_pretrained(tmp_path / "copy", device="cpu")
-    assert uncalibrated.rank(**ASKED) != ranker.rank(**ASKED)
+    assert uncalibrated.rank(**POOL) != ranker.rank(**POOL)
     uncalibrated.save_pretrained(tmp_path / "best_model")  # where a calibrated model was
     assert not (tmp_path / "best_model" / CONFIDENCE).exists()
 
@@ -172,15 +163,13 @@ def test_other_pools_are_known_by_size_and_origin(size: int, origin: Any, expect
 def test_the_ranker_warns_of_other_pools_once(
     with_confidence: Callable[..., Ranker], model_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Ranker.from_pretrained(model_dir, device="cpu").rank(**ASKED)
-    with_confidence().rank(**ASKED)
+    Ranker.from_pretrained(model_dir, device="cpu").rank(**POOL)
+    with_confidence().rank(**POOL)
     assert "warning" not in capsys.readouterr().err
     ranker = with_confidence(origins={"gold": 40, "corrupted": 130})
-    for _ in range(2):
-        ranker.rank(**ASKED)
+    ranker.rank_many([POOL] * 2)
     assert capsys.readouterr().err.count("here are imported ones") == 1
-    for _ in range(2):
-        ranker.rank(**{**ASKED, "candidates": ["add(1, 2)"]})  # of another size, too
+    ranker.rank_many([{**POOL, "candidates": ["add(1, 2)"]}] * 2)  # of another size, too
     shown = capsys.readouterr().err
     assert shown.count("pools of 4 to 5 candidates, here is one of 1") == 1
     assert "imported" not in shown

@@ -1,4 +1,4 @@
-"""Models on the hub: the real client of huggingface_hub against a hub of a few lines that runs beside the test."""
+"""Models on the hub: the real client of huggingface_hub against a small local hub."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ import pytest
 from finrank import Ranker
 from finrank.errors import UserError
 from finrank.ranker.confidence import CONFIDENCE, save_confidence
-from tests.helpers.saved_ranker import ASKED as REQUEST
-from tests.helpers.saved_ranker import fitted, save_tiny_ranker
-
-ASKED: dict[str, Any] = {**REQUEST, "candidates": ["subtract(5829, 5735)", "add(1, 2)"]}
+from tests.helpers.saved_ranker import POOL, fitted, save_tiny_ranker
 
 
 class StubHub(ThreadingHTTPServer):
-    """As much of the hub's HTTP interface as creating, committing and fetching a small model repository takes."""
+    """The part of the hub's HTTP interface that creates, commits to and fetches a small model repository."""
 
     daemon_threads = True
 
@@ -77,9 +74,6 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"http://{self.headers['Host']}/{name}/commit/{'0' * 40}"
         self._json({"success": True, "commitOid": "0" * 40, "commitUrl": url})
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
     def do_GET(self) -> None:
         parts = self.path.partition("?")[0].strip("/").split("/")
         name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
@@ -101,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(content, 200, headers)
         else:
             self._json({"error": self.path}, 404)
+
+    do_HEAD = do_GET
 
     def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self._reply(json.dumps(value).encode(), status, {"Content-Type": "application/json", **(headers or {})})
@@ -152,11 +148,11 @@ def test_what_is_pushed_is_loaded_by_its_id(
     hub.repositories["someone/ranker"]["training.pickle"] = b"never fetched"
     loaded = Ranker.from_pretrained("someone/ranker", device="cpu", token="hf_secret")
     assert set(hub.fetched) == expected
-    assert loaded.rank(**ASKED) == ranker.rank(**ASKED)
+    assert loaded.rank(**POOL) == ranker.rank(**POOL)
     assert loaded.confidence == ranker.confidence
     # Without a network the cache is enough.
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert Ranker.from_pretrained("someone/ranker", device="cpu").rank(**ASKED) == ranker.rank(**ASKED)
+    assert Ranker.from_pretrained("someone/ranker", device="cpu").rank(**POOL) == ranker.rank(**POOL)
     with pytest.raises(UserError, match="cannot be reached"):
         Ranker.from_pretrained("someone/other")
 
@@ -166,6 +162,7 @@ def test_pushing_again_leaves_no_confidence_of_other_weights(hub: StubHub, model
     ranker.push_to_hub("someone/ranker")
     assert CONFIDENCE in hub.repositories["someone/ranker"]
     ranker.save_pretrained(tmp_path / "plain")
+    assert (tmp_path / "plain" / "README.md").read_text() == "# a card\n"
     (tmp_path / "plain" / CONFIDENCE).unlink()
     Ranker.from_pretrained(tmp_path / "plain", device="cpu").push_to_hub("someone/ranker")
     assert CONFIDENCE not in hub.repositories["someone/ranker"]
@@ -189,12 +186,3 @@ def test_what_is_unavailable_says_what_to_do(hub: StubHub, model_dir: Path) -> N
         ranker.push_to_hub("someone/ranker")
     with pytest.raises(UserError, match="cannot be uploaded"):
         ranker.push_to_hub("not/an/id")
-
-
-def test_a_card_is_taken_along_and_never_replaced(model_dir: Path, tmp_path: Path) -> None:
-    ranker = Ranker.from_pretrained(model_dir, device="cpu")
-    ranker.save_pretrained(tmp_path)
-    assert (tmp_path / "README.md").read_text() == "# a card\n"
-    (tmp_path / "README.md").write_text("my own\n")
-    ranker.save_pretrained(tmp_path)
-    assert (tmp_path / "README.md").read_text() == "my own\n"

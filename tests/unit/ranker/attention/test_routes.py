@@ -1,4 +1,4 @@
-"""Which route is taken, why, and what happens with architectures that cannot be packed."""
+"""The choice of a route with its reason, and architectures that cannot be packed."""
 
 from __future__ import annotations
 
@@ -124,3 +124,5 @@ def test_families_that_number_positions_from_padding_hold_fewer_tokens(tmp_path:
     config.max_position_embeddings = 129
     with pytest.raises(UserError, match="max_length 128 is over the 127 positions"):
         make(config, tmp_path / "too short")
+    with pytest.raises(UserError, match="max_length 128 is over the 64 positions"):
+        make(Qwen3Config(**{**SIZE, "max_position_embeddings": 64}, num_key_value_heads=2), tmp_path / "other")
