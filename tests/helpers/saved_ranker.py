@@ -27,7 +27,7 @@ POOL: dict[str, Any] = {
 
 
 def save_tiny_ranker(folder: Path) -> Path:
-    """A model folder inside `folder`, with its base model in another; its adapters have an effect."""
+    """A model folder inside `folder`, with its base model next to it; its adapters have an effect."""
     base = save_tiny_base(folder / "base", "bert")
     settings = RankerSettings(base_model=str(base), lora=LoraSettings(rank=4), score_head=HeadSettings(hidden_size=16))
     torch.manual_seed(0)

@@ -15,10 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel
 
 import finrank.ranker.base_model as base_model
-from finrank.errors import UserError
 from finrank.ranker.base_model import AddingLinear, load_encoder, with_adapters
 from finrank.ranker.settings import LoraSettings, RankerSettings
-from tests.helpers.attention_models import give_effect
+from tests.helpers.attention_models import footprint, give_effect
 from tests.helpers.tiny_models import save_tiny_base, tiny_encoder
 
 PLAIN = LoraSettings(rank=4, alpha=12)
@@ -44,8 +43,6 @@ def test_a_pin_that_cannot_be_checked_is_warned_of(tmp_path: Path, capsys: pytes
     assert "not checked" not in capsys.readouterr().err
     load_encoder(RankerSettings(base_model=str(shards), base_model_sha256="0" * 64))
     assert "base_model_sha256 is not checked" in " ".join(capsys.readouterr().err.split())
-    with pytest.raises(UserError, match="the config pins 0000"):
-        load_encoder(RankerSettings(base_model=str(base), base_model_sha256="0" * 64))
 
 
 def adapted(dropout: float = 0.0, dtype: torch.dtype = torch.float64) -> Any:
@@ -62,7 +59,6 @@ def as_peft_has_it() -> Any:
 
 
 def output_and_gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """The output, the input's gradient and those of all adapters."""
     torch.manual_seed(1)  # of dropout
     x = x.clone().requires_grad_()
     output = model(x)
@@ -73,7 +69,7 @@ def output_and_gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def errors(values: list[Tensor], expected: list[Tensor]) -> Tensor:
-    """Of each tensor, the difference relative to its norm; nan where there is one."""
+    """Difference of each tensor relative to its norm."""
     pairs = zip(values, expected, strict=True)
     return torch.stack([(value.double() - other.double()).norm() / other.double().norm() for value, other in pairs])
 
@@ -126,27 +122,13 @@ def test_no_copies_of_the_inputs_are_kept_for_the_backward_pass() -> None:
     model = adapted(dtype=torch.bfloat16)
     x = torch.randn(500, 24, dtype=torch.bfloat16)
     inputs = 500 * (24 + 40) * 2  # bytes; tanh keeps its output, which is the second one's input
-    ours = bytes_kept(model, x)
-    with as_peft_has_it():
-        theirs = bytes_kept(model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = footprint(model, lambda: model(x))
+        with as_peft_has_it():
+            theirs = footprint(model, lambda: model(x))
     rest = 500 * (4 + 4) * 2 + 2 * (24 + 40 + 40 + 16) * 4 * 2  # products of rank 4, weights in both orders
     assert ours <= inputs + rest
     assert theirs >= inputs + 500 * 40 * 2  # and a copy of the second input
-
-
-def bytes_kept(model: nn.Module, x: Tensor) -> int:
-    """Bytes that a forward pass under bfloat16 autocast keeps, each storage once."""
-    kept: dict[int, Tensor] = {}
-
-    def note(value: Tensor) -> Tensor:
-        kept[value.untyped_storage().data_ptr()] = value
-        return value
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value), torch.autocast("cpu", torch.bfloat16):
-        output = model(x)
-    assert output.requires_grad
-    frozen = {value.untyped_storage().data_ptr() for value in model.parameters() if not value.requires_grad}
-    return sum(value.untyped_storage().nbytes() for pointer, value in kept.items() if pointer not in frozen)
 
 
 def test_switched_off_and_merged_they_are_as_in_peft() -> None:
@@ -156,18 +138,14 @@ def test_switched_off_and_merged_they_are_as_in_peft() -> None:
     with torch.no_grad():
         with_them = model(x)
         for layer in layers:
-            layer.enable_adapters(False)
-        without = model(x)
-        plain = model[2].base_layer(torch.tanh(model[0].base_layer(x)))
-        for layer in layers:
-            layer.enable_adapters(True)
             layer.merge()
         merged = model(x)
         for layer in layers:
             layer.unmerge()
-        again = model(x)
-    assert (errors([merged, again], [with_them, with_them]) < 1e-14).all()
-    assert torch.equal(without, plain)
+            layer.enable_adapters(False)
+        without = model(x)
+        assert torch.equal(without, model[2].base_layer(torch.tanh(model[0].base_layer(x))))
+    assert errors([merged], [with_them]) < 1e-14
     assert errors([without], [with_them]) > 0.1
 
 
@@ -201,5 +179,4 @@ def test_every_linear_layer_gets_one_and_quantized_layers_get_those_of_peft() ->
 
 
 def adapters_of(model: nn.Module) -> set[type]:
-    """The classes of a model's adapted layers."""
     return {type(layer) for layer in model.modules() if isinstance(layer, lora.Linear)}

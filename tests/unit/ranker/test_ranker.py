@@ -89,7 +89,6 @@ def test_a_program_that_fails_is_ranked_by_its_text_and_says_so(ranker: Ranker) 
         ({"table": [["a"], "bc"], "candidates": ["add(1, 2)"]}, "row 1 of the table must be a list, not str"),
         ({"text": None, "candidates": ["add(1, 2)"]}, "text must be a list, not NoneType"),
         ({"candidates": [{"answer": 10**400}]}, "request 0: candidate 0: answer: the number is too large"),
-        ({"candidates": [10**5000]}, "request 0: candidate 0: answer: the number is too large"),
         ({"question": "", "candidates": ["add(1, 2)"]}, "question"),
     ],
 )
@@ -104,7 +103,6 @@ def test_malformed_input_is_named(ranker: Ranker, change: dict[str, Any], messag
         ("94.0", 94.0),
         (94, 94.0),
         ("12.5%", 0.125),
-        ("$ 1,200", 1200.0),
         (" Yes ", "yes"),
         ({"answer": "no"}, "no"),
         ({"answer": "12.5%"}, 0.125),
@@ -133,19 +131,18 @@ def test_a_pool_of_our_own_files_is_a_request(ranker: Ranker) -> None:
 
 def test_a_stream_is_taken_in_pieces(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finrank.ranker.ranker._REQUESTS_AT_A_TIME", 4)
-    taken = 0
+    taken: list[int] = []
 
     def requests() -> Iterator[dict[str, Any]]:
-        nonlocal taken
         for number in range(10):
-            taken += 1
+            taken.append(number)
             yield {**ASKED, "candidates": [f"add({number}, 2)", "add(1, 2)"]}
 
     stream = ranker.rank_stream(requests())
     assert next(stream)[0].programs
-    assert taken == 4
+    assert len(taken) == 4
     assert len(list(stream)) == 9
-    assert taken == 10
+    assert len(taken) == 10
     with pytest.raises(UserError, match="request 9: no candidates"):
         ranker.rank_many([*list(requests())[:9], {**ASKED, "candidates": []}])
 
@@ -201,8 +198,7 @@ def test_saving_keeps_a_card_that_is_there_and_leaves_none_of_pefts(ranker: Rank
 
 def test_merged_adapters_change_rounding_alone_and_can_be_saved(ranker: Ranker, tmp_path: Path) -> None:
     def scores_of(ranker: Ranker) -> dict[int, float]:
-        answers = ranker.rank(**ASKED, candidates=["add(1, 2)", "add(5829, 5735)", "yes"])
-        return {answer.index: answer.score for answer in answers}
+        return {answer.index: answer.score for answer in ranker.rank(**POOL)}
 
     expected = scores_of(ranker)
     ranker.save_pretrained(tmp_path / "plain")

@@ -13,9 +13,10 @@ from torch import nn
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.attention.shared_prefix import CandidatePass, PrefixPass, group_candidates
 from finrank.ranker.model import CandidateRankingModel
-from tests.helpers.attention_models import DIFFERENTIABLE, POOLINGS, POOLS, make_model, random_pool, scores_of
+from tests.helpers.attention_models import DIFFERENTIABLE, POOLINGS, make_model, random_pool, scores_of
 
 EVEN = [random_pool("even 1", 7, 3, 2), random_pool("even 2", 5, 1, 6)]  # 12 tokens each: no padding on any route
+ROUTES: list[RouteName] = ["split", "naive", "mask", "cached", "split"]
 TOKENS, CANDIDATES, CANDIDATE_TOKENS = 24, 4, 12
 
 
@@ -42,26 +43,15 @@ def test_only_pooled_tokens_reach_the_last_block(family: str, pooling: str) -> N
         assert pooling in ("auto", model.pooling)
         pooled = CANDIDATE_TOKENS if model.pooling == "mean" else CANDIDATES
         assert rows_by_layer(model, route) == [TOKENS, pooled]
+    naive = rows_by_layer(make_model(family, pooling=pooling), "naive")
+    assert naive == [4 * 11] * 2  # four rows, as long as the longest
     # Two passes: of the prefixes' last layer nothing is pooled.
     cached = rows_by_layer(make_model(family, pooling=pooling), "cached")
     assert cached == [TOKENS - CANDIDATE_TOKENS, 0, CANDIDATE_TOKENS, pooled]
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
-def test_the_naive_route_stays_the_architecture_itself(family: str) -> None:
-    assert rows_by_layer(make_model(family), "naive") == [4 * 11] * 2  # four rows, as long as the longest
-
-
-@pytest.mark.parametrize("family", ["llama", "bert"])
-def test_passes_with_and_without_it_do_not_disturb_each_other(family: str) -> None:
-    model = make_model(family)
-    expected = scores_of(model, POOLS, "naive")
-    for route in ("split", "naive", "mask", "cached", "naive"):
-        torch.testing.assert_close(scores_of(model, POOLS, route), expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("family", ["llama", "bert"])
-def test_threads_that_share_a_model_do_not_mix_their_pools(family: str) -> None:
+def test_passes_in_threads_that_share_a_model_do_not_disturb_each_other(family: str) -> None:
     model = make_model(family)
     pools = [[random_pool(f"thread {number}", 5 + 4 * number, *range(1, 3 + number))] for number in range(4)]
     expected = [scores_of(model, each, "naive") for each in pools]
@@ -69,9 +59,9 @@ def test_threads_that_share_a_model_do_not_mix_their_pools(family: str) -> None:
     sys.setswitchinterval(1e-5)
     try:
         with ThreadPoolExecutor(len(pools)) as threads:
-            found = [threads.submit(scores_of, model, pools[n % 4], "split") for n in range(200)]
-            for number, scores in enumerate(found):
-                torch.testing.assert_close(scores.result(), expected[number % 4], atol=1e-5, rtol=0)
+            found = [threads.submit(scores_of, model, pools[n % 4], ROUTES[n % 5]) for n in range(200)]
+            for n, scores in enumerate(found):
+                torch.testing.assert_close(scores.result(), expected[n % 4], atol=1e-5, rtol=0)
     finally:
         sys.setswitchinterval(interval)
 
