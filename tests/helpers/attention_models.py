@@ -48,7 +48,7 @@ def make_model(
     tuning: Tuning | None = TWO_PASSES,
     **settings: Any,
 ) -> CandidateRankingModel:
-    """A random model in evaluation mode; `lora` gives its adapters an effect, else they add nothing."""
+    """A random model in evaluation mode; its adapters add nothing without `lora`."""
     sizes = {"lora": LoraSettings(rank=4), "score_head": HeadSettings(hidden_size=16, dropout=0.0)}
     definition = RankerSettings(base_model=f"tiny-{family}", dtype=dtype, **sizes, **settings)
     model = CandidateRankingModel.new(definition, tiny_encoder(family).to(getattr(torch, dtype)))
@@ -129,7 +129,7 @@ def regrouped(change: Callable[[slice, Group], tuple[slice, Group]]) -> Callable
 
 @dataclass(frozen=True, kw_only=True)
 class EditedPass(CandidatePass):
-    """A whole pass in which `edit` changes what a layer's attention sees of the prefixes."""
+    """A pass in which `edit` changes the keys and values of the prefixes."""
 
     edit: Callable[[Tensor], Tensor]
 

@@ -33,7 +33,7 @@ def locate_model(name: str | Path, *, revision: str | None = None, token: str | 
     except _FAILURES as error:
         reason, remedy = _explained(error, revision)
         raise UserError(
-            f"There is no folder {name} here, and the hub cannot provide it: {reason}\n"
+            f"{name} is not a folder here, and the hub cannot provide it: {reason}\n"
             "Do one of these:\n"
             "    name a run, a stage directory or a model folder: outputs/run_001\n"
             f"    {remedy}"
@@ -67,7 +67,7 @@ def _explained(error: Exception, revision: str | None = None) -> tuple[str, str]
     if isinstance(error, errors.RevisionNotFoundError):
         return "it has no such revision", f"give another revision than {revision}: a branch, a tag or a commit"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "there is no such model, or it is private", ask
+        return "the hub has no such model, or it is private", ask
     if isinstance(error, errors.LocalEntryNotFoundError):
         reason = "the hub cannot be reached, and nothing was fetched before"
         return reason, "connect to the network once, or copy the model folder here"

@@ -25,7 +25,7 @@ class Tuning:
     mask_candidates: int = 64
     """Candidates per pool up to which training on a GPU takes `mask`, whose mask has (tokens of a row)^2 entries."""
     float32_tolerance: float = 1e-4
-    """Difference from `naive` vectors, as a share of their length, at which the check gives a route up: rounding alone
+    """Difference from `naive` vectors, as a share of their length, over which the check rejects a route: rounding alone
     causes about 1e-6, a route broken on purpose 0.2 and more."""
     bfloat16_tolerance: float = 8e-2
     """The same for bfloat16 and quantized models, where rounding alone causes about 2e-2."""
