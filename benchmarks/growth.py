@@ -29,12 +29,11 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from finrank import Ranker
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PromptSettings
 from finrank.ranker.saving import save_model
 from finrank.ranker.scoring import score_pools
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.settings import RankerSettings, locate
 from finrank.sources.made_up import generate
 
 PREFIX, CANDIDATE = 400, 24

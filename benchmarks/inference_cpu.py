@@ -31,10 +31,9 @@ from shared.tables import RATIO, Row, device, measured_before, parser, show, tab
 from shared.timing import take_turns, use_the_cpu
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.scoring import score_pools
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.settings import RankerSettings, locate
 
 NS, PREFIXES, CANDIDATES = (1, 2, 8, 32, 100, 1000), (100, 400), (24, 50)
 GRID = [Work(n, prefix, candidate) for n in NS for prefix in PREFIXES for candidate in CANDIDATES]

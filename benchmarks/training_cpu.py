@@ -33,8 +33,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 from finrank.console import say
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.base_model import locate
 from finrank.ranker.model import CandidateRankingModel
+from finrank.ranker.settings import locate
 from finrank.training.batches import PoolDataset, TrainingPool
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss

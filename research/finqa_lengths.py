@@ -16,8 +16,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from finrank.ranker.base_model import load_tokenizer, locate
+from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.encoding import encode
+from finrank.ranker.settings import locate
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training.config import load_config

@@ -24,7 +24,7 @@ LEVEL = {room: level for level, room in enumerate(ROOMS)}
 TORCH = {"torch", "transformers", "peft", "accelerate"}
 ENTRY_POINTS = {"__init__.py", "__main__.py"}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE or path.name not in ENTRY_POINTS]
-# Where a thing may be used, beside its owner's room; everywhere else it fails.
+# By what only its owner may use: the owner's room or file.
 OWNERS = {
     r"\bexecute\(": ("programs",),
     r"\bfcntl\b": ("store",),

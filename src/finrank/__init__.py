@@ -12,14 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["RankedAnswer", "Ranker", "Ranking", "UserError"]
 
 # Ranker needs torch, which takes seconds to import; `finrank check` and `finrank.programs` start without it.
-_LAZY = {
-    "Ranker": "finrank.ranker.ranker",
-    "RankedAnswer": "finrank.ranker.answers",
-    "Ranking": "finrank.ranker.answers",
-}
+_LAZY = {"Ranker": "ranker", "RankedAnswer": "answers", "Ranking": "answers"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'finrank' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    return getattr(importlib.import_module(f"finrank.ranker.{_LAZY[name]}"), name)

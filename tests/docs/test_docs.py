@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
 import re
+import tokenize
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
+from finrank.cli import app
 from finrank.evaluation.survival import measure, token_counter
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
@@ -118,12 +122,52 @@ def test_the_documents_are_in_plain_english() -> None:
     assert {name: idioms for name, idioms in found.items() if idioms} == {}
 
 
+def prose_of(source: str) -> str:
+    """The docstrings and comments of Python code; comments on consecutive lines are one paragraph."""
+    docstrings = [
+        node.value.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    paragraphs, last_row = list[str](), 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            text = token.string.strip("# ")
+            if token.start[0] == last_row + 1 and not token.line[: token.start[1]].strip():
+                paragraphs[-1] += f" {text}"
+            else:
+                paragraphs.append(text)
+            last_row = token.start[0]
+    return " | ".join([*docstrings, *paragraphs])
+
+
+def test_docstrings_and_comments_are_in_plain_english() -> None:
+    package = REPOSITORY / "src" / "finrank"
+    found = {path: idioms_in(prose_of(path.read_text(encoding="utf-8"))) for path in sorted(package.rglob("*.py"))}
+    assert {str(path.relative_to(package)): idioms for path, idioms in found.items() if idioms} == {}
+
+
+def test_docstrings_and_comments_are_read_and_code_is_not() -> None:
+    code = '''"""A page."""\n\nX = "it stands"  # it\n# goes on\nY = 1  # is\nZ = 2  # no page\n"""Its unit."""\n'''
+    assert prose_of(code) == "A page. | Its unit. | it goes on | is | no page"
+
+
 def test_idioms_are_seen_outside_of_code() -> None:
     assert idioms_in("a table is no\npage, it goes on `is no page`\n```\nheld against\n```\n") == [
         "'is no': write 'is not a'",
         "'goes on': write 'continues, resumes'",
     ]
     assert idioms_in("it is no longer here, there is no page, a stand-in stands for it") == []
+
+
+def test_the_readme_has_every_stage_with_flags_that_its_parser_takes() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^python (0\S+) *([^#\n]*)", readme, re.MULTILINE)
+    assert {script for script, _ in lines} == {path.name for path in REPOSITORY.glob("0*.py")}
+    for script, flags in lines:
+        (command,) = re.findall(r'run_script\("(\w+)"\)', (REPOSITORY / script).read_text(encoding="utf-8"))
+        parser = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+        parser.make_context(command, flags.replace("[", "").replace("]", "").split())
 
 
 def test_the_documents_are_short() -> None:
@@ -185,17 +229,17 @@ def followed_question(finqa_dir: Path, tmp_path_factory: pytest.TempPathFactory)
     """A folder where stages 01 to 03 have run, with their defaults, on the question that the guide follows."""
     from finrank.commands import candidates, prepare, rewards
 
-    place = tmp_path_factory.mktemp("guide")
+    folder = tmp_path_factory.mktemp("guide")
     examples = json.loads((finqa_dir / "dev.json").read_text(encoding="utf-8"))
     followed = [example for example in examples if example["id"] == "V/2008/page_17.pdf-1"]
-    folders = [place / "datasets" / f"finqa_{name}" for name in ("raw", "processed", "candidates", "with_rewards")]
+    folders = [folder / "datasets" / f"finqa_{name}" for name in ("raw", "processed", "candidates", "with_rewards")]
     folders[0].mkdir(parents=True)
     (folders[0] / "dev.json").write_text(json.dumps(followed), encoding="utf-8")
     prepare.prepare(folders[0], folders[1])
     candidates.candidates(folders[1], folders[2])
     rewards.rewards(folders[2], folders[3])
-    (place / "configs").symlink_to(REPOSITORY / "configs", target_is_directory=True)
-    return place
+    (folder / "configs").symlink_to(REPOSITORY / "configs", target_is_directory=True)
+    return folder
 
 
 def candidate_rows(pool: RewardedPool) -> list[str]:

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.attention.shared_prefix import QKV, Group, WholePass
+from finrank.ranker.attention.shared_prefix import QKV, CandidatePass, Group
 from finrank.ranker.attention.tuning import CPU, Tuning
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
 from tests.helpers.tiny_models import tiny_encoder
 
 FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "bert"]
+# Each family with `pooling: auto`, and the two poolings that it never chooses.
+POOLINGS = [*((family, "auto") for family in FAMILIES), ("llama", "mean"), ("bert", "last")]
 PACKED: list[RouteName] = ["mask", "split", "cached"]
 DIFFERENTIABLE: list[RouteName] = ["mask", "split"]
 # `cached` takes its two passes for short pools too, or they would go unseen in tests.
@@ -46,10 +48,10 @@ def make_model(
     tuning: Tuning | None = TWO_PASSES,
     **settings: Any,
 ) -> CandidateRankingModel:
-    """A random model in evaluation mode; `lora` gives its adapters an effect, else they add nothing."""
-    settings["lora"], settings["score_head"] = LoraSettings(rank=4), HeadSettings(hidden_size=16, dropout=0.0)
-    settings = {"base_model": f"tiny-{family}", "dtype": dtype, **settings}
-    model = CandidateRankingModel.new(RankerSettings(**settings), tiny_encoder(family).to(getattr(torch, dtype)))
+    """A random model in evaluation mode; its adapters add nothing without `lora`."""
+    sizes = {"lora": LoraSettings(rank=4), "score_head": HeadSettings(hidden_size=16, dropout=0.0)}
+    definition = RankerSettings(base_model=f"tiny-{family}", dtype=dtype, **sizes, **settings)
+    model = CandidateRankingModel.new(definition, tiny_encoder(family).to(getattr(torch, dtype)))
     model.tuning = tuning
     if lora:
         give_effect(model)
@@ -65,12 +67,11 @@ def give_effect(model: torch.nn.Module, std: float = 0.1) -> None:
 
 
 def score_alone(model: CandidateRankingModel, pool: EncodedPool, *, native: bool = False) -> Tensor:
-    """Scores [candidates], each candidate by itself behind its prefix, without any code of the routes.
+    """Scores [candidates], each behind its own prefix, without any code of the routes.
 
-    The prefix does not see the candidate, or, with `native`, as the architecture by itself has it.
+    The prefix does not see the candidate, or, with `native`, as the architecture has it.
     """
-    scores = []
-    prefix = len(pool.prefix)
+    scores, prefix = [], len(pool.prefix)
     with torch.no_grad():
         for candidate in pool.candidates:
             ids = torch.tensor([pool.prefix + candidate])
@@ -83,25 +84,35 @@ def score_alone(model: CandidateRankingModel, pool: EncodedPool, *, native: bool
 
 
 def scores_of(model: CandidateRankingModel, pools: list[EncodedPool], route: RouteName) -> Tensor:
-    """Scores of all candidates, without gradients."""
     with torch.no_grad():
         return model(pools, route)
 
 
+def footprint(model: torch.nn.Module, run: Callable[[], Tensor]) -> int:
+    """Bytes that a forward pass keeps for the backward pass, each storage once, without the frozen weights."""
+    kept: dict[int, Tensor] = {}
+
+    def note(value: Tensor) -> Tensor:
+        kept[value.untyped_storage().data_ptr()] = value
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
+        assert run().requires_grad
+    frozen = {value.untyped_storage().data_ptr() for value in model.parameters() if not value.requires_grad}
+    return sum(value.untyped_storage().nbytes() for pointer, value in kept.items() if pointer not in frozen)
+
+
 @contextmanager
 def tampered(model: CandidateRankingModel, **edits: Callable[[Any], Any]) -> Iterator[None]:
-    """Within it, packed routes call the encoder with edited keyword arguments: `layout=…`, `pooled=…`, and so on."""
+    """Packed routes call the encoder with edited keyword arguments: `layout=…`, `pooled=…`, and so on."""
 
     def edit(_: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         packed = "pooled" in kwargs  # the naive route, to which the others are compared, stays as it is
         edited = {name: edits[name](kwargs[name]) for name in edits if packed and kwargs.get(name) is not None}
         return args, {**kwargs, **edited}
 
-    handle = model.encoder.register_forward_pre_hook(edit, with_kwargs=True)
-    try:
+    with model.encoder.register_forward_pre_hook(edit, with_kwargs=True):
         yield
-    finally:
-        handle.remove()
 
 
 def regrouped(change: Callable[[slice, Group], tuple[slice, Group]]) -> Callable[[Any], Any]:
@@ -110,18 +121,15 @@ def regrouped(change: Callable[[slice, Group], tuple[slice, Group]]) -> Callable
     def edit(layout: Any) -> Any:
         if not hasattr(layout, "questions"):
             return layout
-        questions = []
-        for prefix, groups in layout.questions:
-            changed = [change(prefix, group) for group in groups]
-            questions.append((changed[0][0], [group for _, group in changed]))
-        return replace(layout, questions=questions)
+        changed = [[change(prefix, group) for group in groups] for prefix, groups in layout.questions]
+        return replace(layout, questions=[(each[0][0], [group for _, group in each]) for each in changed])
 
     return edit
 
 
-@dataclass(frozen=True)
-class EditedPass(WholePass):
-    """A whole pass in which `edit` changes what a layer's attention sees of the prefixes."""
+@dataclass(frozen=True, kw_only=True)
+class EditedPass(CandidatePass):
+    """A pass in which `edit` changes the keys and values of the prefixes."""
 
     edit: Callable[[Tensor], Tensor]
 
@@ -136,9 +144,4 @@ class EditedPass(WholePass):
 
 def with_prefix(edit: Callable[[Tensor], Tensor], when: Callable[[Any], bool] = lambda _: True) -> Callable[[Any], Any]:
     """An edit of a layout: `edit` is applied to the prefixes' keys and values, in whole passes where `when` is true."""
-    return lambda layout: EditedPass(layout.causal, layout.questions, edit) if when(layout) else layout
-
-
-def is_lone(layout: Any) -> bool:
-    """True if a layout holds a single candidate."""
-    return [len(group.is_token_NC) for _, groups in layout.questions for group in groups] == [1]
+    return lambda layout: EditedPass(layout.causal, layout.questions, edit=edit) if when(layout) else layout

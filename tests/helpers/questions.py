@@ -13,7 +13,8 @@ from finrank.pools.likeness import Likeness
 from finrank.programs import Program, parse
 from finrank.programs.value import answer_key, value_of
 from finrank.records import Candidate, Pool, Question
-from finrank.sources.finqa import Example, Fault, gold_of, read_examples, to_question
+from finrank.sources.finqa import Example, gold_of, read_examples, to_question
+from finrank.store import BadLine
 
 N = 8
 RATE = 0.5
@@ -37,7 +38,7 @@ def make_question(name: str = "q", program: str | None = CHANGE, **fields: Any) 
     return Question(id=name, program=program, **{**defaults, **fields})
 
 
-def as_questions(examples: Iterable[Example | Fault]) -> list[Question]:
+def as_questions(examples: Iterable[Example | BadLine]) -> list[Question]:
     """The examples whose gold program has their answer as its value."""
     usable = (example for example in examples if isinstance(example, Example) and example.qa.program is not None)
     golds = ((example, gold_of(example)) for example in usable)

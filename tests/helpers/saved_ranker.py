@@ -20,10 +20,14 @@ ASKED: dict[str, Any] = {
     "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
     "text": ["revenue grew ."],
 }
+POOL: dict[str, Any] = {
+    **ASKED,
+    "candidates": ["subtract(5829, 5735)", "subtract(5735, 5829)", {"answer": 94}, {"program": "add(5829, 5735)"}],
+}
 
 
 def save_tiny_ranker(folder: Path) -> Path:
-    """A model folder inside `folder`, with its base model in another; its adapters have an effect."""
+    """A model folder inside `folder`, with its base model next to it; its adapters have an effect."""
     base = save_tiny_base(folder / "base", "bert")
     settings = RankerSettings(base_model=str(base), lora=LoraSettings(rank=4), score_head=HeadSettings(hidden_size=16))
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Scripts outside the package: imported by their path, and benchmarks run as a user runs them."""
+"""Scripts outside the package: imported by their path, run as a user runs them; so are the commands of finrank."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def load_script(path: Path) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A numbered script or a finrank command, run in a folder of the user's, on a screen of 80 columns."""
+    script = REPOSITORY / arguments[0]
+    command = [sys.executable, str(script)] if script.is_file() else [sys.executable, "-m", "finrank", arguments[0]]
+    command += arguments[1:]
+    environment = os.environ | {"COLUMNS": "80"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
 
 
 def load_benchmark(name: str) -> ModuleType:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import finrank.training.trainer as trainer
-from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel, pad_scores
 from finrank.training.losses import listwise_loss
 from finrank.training.trainer import scores_in_passes
-from tests.helpers.attention_models import DIFFERENTIABLE, FAMILIES, POOLS, make_model, tampered, with_prefix
-
-CORRECT = [1, 0, 0, 7]
+from tests.helpers.attention_models import DIFFERENTIABLE, FAMILIES, POOLS, footprint, make_model, tampered, with_prefix
 
 
 class Norm64(nn.Module):
-    """RMSNorm in the width of its input: the families' own goes through float32, which would hide small differences."""
+    """RMSNorm in the width of its input: the families' own goes through float32."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -45,13 +43,12 @@ def double_model(family: str, *, lora: bool = True, checkpointing: bool = False)
     return model.train()
 
 
-def gradients(
-    model: CandidateRankingModel, route: RouteName, limit: int = 10**6, pools: Sequence[EncodedPool] = POOLS
-) -> dict[str, Tensor]:
+def gradients(model: CandidateRankingModel, route: RouteName, limit: int = 10**6) -> dict[str, Tensor]:
+    """Gradients of the listwise loss of `POOLS`, in passes of at most `limit` tokens."""
     model.zero_grad()
-    scores_BN = scores_in_passes(model, pools, route, limit)
+    scores_BN = scores_in_passes(model, POOLS, route, limit)
     correct_BN = torch.zeros_like(scores_BN, dtype=torch.bool)
-    correct_BN[range(len(pools)), CORRECT[: len(pools)]] = True
+    correct_BN[range(len(POOLS)), [1, 0, 0, 7]] = True
     listwise_loss(scores_BN, correct_BN).backward()
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
@@ -85,20 +82,10 @@ def test_a_batch_in_several_passes_has_the_gradients_of_the_whole(family: str, r
 
 
 def test_passes_keep_the_activations_of_one_pass_at_a_time() -> None:
-    def kept(limit: int) -> int:
-        model = make_model("bert").train()
-        held = 0
-
-        def count(tensor: Tensor) -> Tensor:
-            nonlocal held
-            held += tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            scores_in_passes(model, POOLS, "split", limit)
-        return held
-
-    assert kept(45) < kept(10**6) / 5
+    model = make_model("bert").train()
+    one = footprint(model, lambda: scores_in_passes(model, POOLS, "split", 10**6))
+    several = footprint(model, lambda: scores_in_passes(model, POOLS, "split", 45))
+    assert several < one / 5
 
 
 def test_passes_that_run_again_hand_their_device_to_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +111,4 @@ def test_a_gradient_through_the_prefix_that_is_cut_off_is_seen() -> None:
 
 
 def test_scores_are_padded_where_pools_are_of_unequal_size() -> None:
-    pools = [EncodedPool("a", [1], [[2], [3], [4]]), EncodedPool("b", [1], [[5]])]
-    none = float("-inf")
-    torch.testing.assert_close(
-        pad_scores(torch.tensor([0.1, 0.2, 0.3, 0.4]), pools), torch.tensor([[0.1, 0.2, 0.3], [0.4, none, none]])
-    )
+    assert pad_scores(torch.arange(5.0), POOLS[:2]).tolist() == [[0, 1, 2], [3, 4, -math.inf]]

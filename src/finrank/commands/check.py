@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,9 +16,8 @@ from finrank.console import Reading, console, say, track, warn
 from finrank.errors import UserError
 from finrank.records import Question
 from finrank.sources.findings import RawReport
-from finrank.sources.finqa import Example, Fault, draw_questions, finqa_files, read_examples
-from finrank.store import write_json
-from finrank.store.json_lines import describe
+from finrank.sources.finqa import draw_questions, finqa_files, read_examples
+from finrank.store import BadLine, describe, write_json
 
 if TYPE_CHECKING:
     from finrank.ranker.settings import RankerSettings
@@ -38,8 +36,8 @@ def check(
         list[str] | None,
         typer.Option(
             "--config",
-            help="A model config for which to report what of the gold operands reaches the model; repeatable (default: "
-            "all in configs/models; none: skip it).",
+            help="A model config: report which gold operands reach that model; repeatable (default: all in "
+            "configs/models; none: skip it).",
         ),
     ] = None,
 ) -> dict[str, Any]:
@@ -57,13 +55,17 @@ def check(
     report = RawReport(files)
     for split, path in files.items():
         reading = Reading.of(path)
-        for example in track(_examples(path, reading), path.name, reading=reading):
-            report.add(split, example)
+        try:
+            for example in track(read_examples(path, reading), path.name, reading=reading):
+                report.add(split, example)
+        except UserError as error:  # not JSON at all
+            report.add(split, BadLine(path.name, 0, None, str(error)))
     report.finish()
     result: dict[str, Any] = {"input_dir": str(input_dir), **report.as_json()}
     _show(result, notes)
     models = {path: _read_config(path) for path in configs}
-    drawn = {split: _draw(path) for split, path in files.items()} if configs else {}
+    with_examples = [split for split in files if configs and report.splits[split].examples]
+    drawn = {split: draw_questions(path, _DRAWN) if split in with_examples else [] for split, path in files.items()}
     result["survival"] = [_survival(path, model, drawn) for path, model in models.items()]
     _show_survival(result["survival"])
     if json_path is not None:
@@ -74,16 +76,8 @@ def check(
     return result
 
 
-def _examples(path: Path, reading: Reading) -> Iterator[Example | Fault]:
-    """The examples and faults of a file; a file that cannot be read at all is one fault."""
-    try:
-        yield from read_examples(path, reading)
-    except UserError as error:
-        yield Fault(path.name, 0, None, str(error))
-
-
 def _show(result: dict[str, Any], notes: bool) -> None:
-    """Print counts per split, then the findings, worst first, with up to three ids each."""
+    """Print counts per split, then the findings, worst first."""
     sizes = Table("split", "examples", "pages", "with program", "with gold_inds", title=escape(result["input_dir"]))
     for split, size in result["splits"].items():
         sizes.add_row(split, *(str(count) for count in size.values()))
@@ -104,36 +98,26 @@ def _show(result: dict[str, Any], notes: bool) -> None:
 
 
 def _read_config(path: Path) -> RankerSettings:
-    """Base model and prompt of a config; the other keys matter to training alone, which checks them when it starts."""
+    """Base model and prompt of a config; training checks the other keys when it starts."""
     from finrank.ranker.settings import RankerSettings
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise UserError(f"{path} must hold keys and values, such as base_model: ...")
+        return RankerSettings(**{key: values[key] for key in ("base_model", "prompt") if key in values})
     except OSError as error:
         raise UserError(f"No config {path} ({error.strerror}): expected a model's YAML, such as {MINILM}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys and values, such as base_model: ...")
-    try:
-        return RankerSettings(**{key: values[key] for key in ("base_model", "prompt") if key in values})
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error)}") from error
 
 
-def _draw(path: Path) -> list[Question]:
-    try:
-        return draw_questions(path, _DRAWN)
-    except UserError:  # not JSON at all, which is a finding already
-        return []
-
-
 def _survival(config: Path, model: RankerSettings, drawn: dict[str, list[Question]]) -> dict[str, Any]:
-    """What survives of the gold operands, as JSON: shares by split, or why they were not measured.
+    """Shares of the gold operands that survive (`Operands.as_json`) by split, or why they were not measured.
 
-    {"config", "skipped": reason, "losing_splits": []} without a tokenizer on this computer, else {"config", "skipped":
-    None, "max_length", "context_tokens", "splits": {"dev": see `Operands.as_json`}, "losing_splits": splits in which
-    more than a fifth of the questions lose an operand}.
+    `losing_splits` are those in which too many questions lose an operand.
     """
     from finrank.evaluation.survival import NoTokenizer, measure, token_counter
 

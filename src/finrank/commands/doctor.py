@@ -140,9 +140,8 @@ def _dtypes() -> list[_Entry]:
 
 def _default_model() -> list[_Entry]:
     from finrank.ranker.attention.routes import TrainingRows
-    from finrank.ranker.locate import locate
     from finrank.ranker.model import CandidateRankingModel
-    from finrank.ranker.settings import RankerSettings
+    from finrank.ranker.settings import RankerSettings, locate
 
     folder = locate(DEFAULT_BASE, DEFAULT_BASE_SHA256)
     settings = RankerSettings(base_model=DEFAULT_BASE, base_model_sha256=DEFAULT_BASE_SHA256, pooling="mean")
@@ -161,8 +160,8 @@ def _trained_model(name: str) -> list[_Entry]:
     from finrank.ranker.saving import find_model, load_model
 
     folder = find_model(locate_model(name))
-    confidence = load_confidence(folder)
     loaded = load_model(folder)
+    confidence = load_confidence(folder)
     settings = loaded.model.settings
     threshold = None if confidence is None else confidence.threshold
     return [

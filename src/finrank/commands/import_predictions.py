@@ -1,21 +1,19 @@
 """The `import` command: outputs of any systems become pools, one per question, with every output as a candidate.
 
-Files, runs and models merge by question id. Gold is never added: a pool may hold no correct candidate. Repeats stay in
-the pool, because voting counts the outputs that agree.
+Gold is never added, so a pool may have no correct candidate. Repeats are kept: voting counts them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from finrank.commands.options import PROCESSED, Seed
 from finrank.console import Reading, console, say, track, warn
@@ -27,6 +25,11 @@ from finrank.sources.predictions import Prediction, read_predictions
 from finrank.sources.questions import read_questions
 from finrank.store import REJECTS, StageWriter, sha256, split_files
 from finrank.store.json_lines import LONGEST_LINE, BadLine, encode, shorten
+
+# Of the summary, in the order of the manifest; failed: programs without a value.
+_COUNTS: tuple[str, ...] = ("pools", "candidates", "duplicates", "failed", "answers_only", "unanswerable")
+_COUNTS += ("without_gold", "without_prediction", "unmatched")
+_Outputs = dict[str, list[Prediction]]  # by question id
 
 
 def import_predictions(
@@ -52,89 +55,63 @@ def import_predictions(
     """
     files = _by_name([*predictions, *(more or [])])
     splits = split_files(data, () if split is None else [split], expected="finqa_processed")
-    arguments = {
-        "predictions": [str(path) for path in files.values()],
-        "data": str(data),
-        "output_dir": str(output_dir),
-        "split": split,
-    }
+    arguments: dict[str, Any] = {"predictions": [str(path) for path in files.values()], "data": str(data)}
+    arguments |= {"output_dir": str(output_dir), "split": split}
     inputs = [*files.values(), *splits.values()]
     summary = _Summary()
     with StageWriter[Pool](output_dir, stage="import", arguments=arguments, seed=seed, inputs=inputs) as out:
         predicted, read = _gather(files, out)
         matched: set[str] = set()
-        for name, path in splits.items():
-            matched |= _import_split(name, path, predicted, summary, out, seed)
+        for path in splits.values():
+            matched |= _import_split(path, predicted, summary, out, seed)
         if not matched:
             raise UserError(
                 f"no prediction is for a question of {', '.join(map(str, splits.values()))}: ids such as "
                 f"{shorten(next(iter(predicted)), 80)!r}; choose another --data or --split"
             )
-        for unmatched in (one for id_, ones in predicted.items() if id_ not in matched for one in ones):
-            out.reject(unmatched.file, unmatched.place, unmatched.id, f"no question of {', '.join(splits)} has this id")
-            summary.unmatched += 1
+        for identifier in (identifier for identifier in predicted if identifier not in matched):
+            for output in predicted[identifier]:
+                out.reject(output.file, output.place, identifier, f"no question of {', '.join(splits)} has this id")
+                summary.counts["unmatched"] += 1
         result = {"files": read, **summary.as_json()}
         out.extra["import"] = result
     _print_summary(result, out.rejected, output_dir)
     return result
 
 
-@dataclass
-class _ModelCounts:
-    """Counts of one model's outputs; a model is named by its predictions, or else by their file."""
-
-    candidates: int = 0
-    failed: int = 0  # programs without a value
-    correct: int = 0  # equal to the gold answer where that is known
-
-
-@dataclass
 class _Summary:
     """Running counts over the imported pools."""
 
-    pools: int = 0
-    candidates: int = 0
-    duplicates: int = 0
-    failed: int = 0
-    answers_only: int = 0
-    unanswerable: int = 0
-    without_gold: int = 0
-    without_prediction: int = 0
-    unmatched: int = 0
-    pool_sizes: Counter[int] = field(default_factory=Counter)
-    models: dict[str, _ModelCounts] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.counts = Counter(dict.fromkeys(_COUNTS, 0))
+        self.pool_sizes: Counter[int] = Counter()
+        self.models: dict[str, Counter[str]] = {}  # by the model that the predictions name, or else their file
 
     def add(self, question: Question, outputs: Sequence[tuple[Prediction, Candidate]]) -> None:
         """Count one pool: the predictions for its question, each with the candidate made of it."""
         any_correct = False
         for prediction, candidate in outputs:
-            failed = candidate.answer is None
-            correct = same_answer(candidate.answer, question.answer)
-            counts = self.models.setdefault(prediction.model or prediction.file, _ModelCounts())
-            counts.candidates += 1
-            counts.failed += failed
-            counts.correct += correct
-            self.failed += failed
-            self.answers_only += candidate.program is None
+            failed, correct = candidate.answer is None, same_answer(candidate.answer, question.answer)
+            model = prediction.model or prediction.file
+            self.models.setdefault(model, Counter(candidates=0, failed=0, correct=0))
+            self.models[model].update(candidates=1, failed=failed, correct=correct)
+            self.counts.update(candidates=1, failed=failed, answers_only=candidate.program is None)
             any_correct |= correct
-        self.pools += 1
-        self.candidates += len(outputs)
-        self.duplicates += len(outputs) - len({(candidate.program, candidate.answer) for _, candidate in outputs})
+        known = question.answer is not None
+        self.counts.update(pools=1, without_gold=not known, unanswerable=known and not any_correct)
+        self.counts["duplicates"] += len(outputs) - len(
+            {(candidate.program, candidate.answer) for _, candidate in outputs}
+        )
         self.pool_sizes[len(outputs)] += 1
-        self.without_gold += question.answer is None
-        self.unanswerable += question.answer is not None and not any_correct
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
-        return {
-            **vars(self),
-            "pool_sizes": {str(size): count for size, count in sorted(self.pool_sizes.items())},
-            "models": {name: vars(counts) for name, counts in sorted(self.models.items())},
-        }
+        sizes = {str(size): count for size, count in sorted(self.pool_sizes.items())}
+        return {**self.counts, "pool_sizes": sizes, "models": dict(sorted(self.models.items()))}
 
 
 def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
-    """The files by their names in counts and rejects; files of the same name go by their whole paths."""
+    """The files by their names, those of the same name by their whole paths."""
     if not paths:
         raise UserError("no prediction file: give one or more with --predictions")
     repeated = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
@@ -144,11 +121,9 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
     return {path.name if names[path.name] == 1 else str(path): path for path in paths}
 
 
-def _gather(
-    files: Mapping[str, Path], out: StageWriter[Pool]
-) -> tuple[dict[str, list[Prediction]], list[dict[str, Any]]]:
-    """All predictions by question id, and the counts of each file; UserError if there are none at all."""
-    predicted: dict[str, list[Prediction]] = {}
+def _gather(files: Mapping[str, Path], out: StageWriter[Pool]) -> tuple[_Outputs, list[dict[str, Any]]]:
+    """All predictions, and the counts of each file; UserError if there are none at all."""
+    predicted: _Outputs = {}
     read = []
     first_fault = ""
     for name, path in files.items():
@@ -174,42 +149,35 @@ def _gather(
     return predicted, read
 
 
-def _import_split(
-    split: str,
-    path: Path,
-    predicted: Mapping[str, list[Prediction]],
-    summary: _Summary,
-    out: StageWriter[Pool],
-    seed: int,
-) -> set[str]:
+def _import_split(path: Path, predicted: _Outputs, summary: _Summary, out: StageWriter[Pool], seed: int) -> set[str]:
     """Write the pools of one split; return the ids that had predictions."""
     matched: set[str] = set()
     missing: list[tuple[int, str]] = []
     reading = Reading.of(path)
-    for line, question in track(read_questions(path, reading), f"pools of {split}", reading=reading):
+    for line, question in track(read_questions(path, reading), f"pools of {path.stem}", reading=reading):
         if isinstance(question, BadLine):
             out.reject(path.name, question.line, question.id, question.reason)
         elif question.id not in predicted:
             missing.append((line, question.id))
         else:
             matched.add(question.id)
-            outputs = [(one, _candidate(one, question.table)) for one in predicted[question.id]]
+            outputs = [(prediction, _candidate(prediction, question.table)) for prediction in predicted[question.id]]
             content = encode(shuffled_pool(question, [candidate for _, candidate in outputs], seed))
             if len(content) > LONGEST_LINE:
                 reason = f"the pool has {len(content)} bytes, more than the {LONGEST_LINE} that a record may have"
                 out.reject(path.name, line, question.id, reason)
                 continue
-            out.write_encoded(split, content)
+            out.write_encoded(path.stem, content)
             summary.add(question, outputs)
-    if matched:  # a split without any prediction is passed over
-        summary.without_prediction += len(missing)
+    if matched:  # else the split is passed over
+        summary.counts["without_prediction"] += len(missing)
         for line, identifier in missing:
             out.reject(path.name, line, identifier, "no prediction for this question: it has no pool")
     return matched
 
 
 def _candidate(prediction: Prediction, table: list[list[str]]) -> Candidate:
-    """The prediction as a candidate: its program with its value on the page's table or the error, or its answer."""
+    """The prediction as a candidate: its program with the value or the error, or its answer."""
     if prediction.program is None:
         return Candidate(answer=prediction.answer, origin="imported")
     text = prediction.program.strip()
@@ -218,10 +186,8 @@ def _candidate(prediction: Prediction, table: list[list[str]]) -> Candidate:
 
 def _print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -> None:
     title = f"{result['candidates']} candidates in {result['pools']} pools"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model")
-    for heading in ("candidates", "without a value", "correct"):
-        table.add_column(heading, justify="right")
+    figures = (Column(heading, justify="right") for heading in ("candidates", "without a value", "correct"))
+    table = Table("model", *figures, title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for name, counts in result["models"].items():
         table.add_row(escape(name), *(str(counts[key]) for key in ("candidates", "failed", "correct")))
     console.print(table)

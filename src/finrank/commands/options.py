@@ -14,7 +14,7 @@ REWARDED = Path("datasets/finqa_with_rewards")
 OUTPUTS = Path("outputs")
 MINILM = Path("configs/models/minilm.yaml")
 
-Seed = Annotated[int, typer.Option("--seed", help="Seed: the same seed and input give the same files.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed: the same seed and input produce the same files.")]
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes at work (0: one per core); the files do not depend on it.")
 ]
@@ -25,7 +25,7 @@ Control = Annotated[
     Path | None,
     typer.Option(
         "--candidate_only",
-        help="A model trained with --candidate_only, set beside this one (default: the newest run beside it on the "
+        help="A model trained with --candidate_only, compared with this one (default: the newest run next to it on the "
         "same data).",
     ),
 ]
@@ -45,16 +45,12 @@ SaveConfidence = Annotated[
 EvaluationSeed = Annotated[int, typer.Option("--seed", help="Seed of bootstrap, paired test and calibration halves.")]
 BaseModel = Annotated[
     str | None,
-    typer.Option(
-        "--base_model",
-        help="Another place for the base weights than config or model name: a local folder or hub id.",
-    ),
+    typer.Option("--base_model", help="Other base weights than config or model name: a local folder or hub id."),
 ]
 ModelOrHubId = Annotated[
     str, typer.Option("--model", help="A run (outputs/run_001), a stage directory, a model folder, or a hub id.")
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub id (default: main).")]
-# Of the commands that train.
 Config = Annotated[
     Path,
     typer.Option("--config", help="Training config, such as configs/models/minilm.yaml (keys: docs/configuration.md)."),

@@ -59,10 +59,14 @@ def sample_data(
 
 
 def _refuse_other_files(directory: Path) -> None:
-    """UserError if the folder holds anything but the unchanged embedded data, which alone may be replaced."""
+    """UserError if the folder holds anything but unchanged embedded data, as its manifest describes it."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file: choose another --output_dir")
-    written = _written_earlier(directory / MANIFEST)
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        written = dict(manifest["outputs"]) if manifest["stage"] == _STAGE else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        written = {}
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
         unchanged = path.name in written and sha256(path) == written[path.name]
         if not written or not (unchanged or path.name == MANIFEST):
@@ -70,12 +74,3 @@ def _refuse_other_files(directory: Path) -> None:
                 f"{directory} holds {path.name}, which is not of the embedded data: "
                 "choose another --output_dir, or remove it"
             )
-
-
-def _written_earlier(manifest: Path) -> dict[str, str]:
-    """sha256 by file name of the embedded data that this manifest describes; empty if it describes none."""
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        return dict(content["outputs"]) if content["stage"] == _STAGE else {}
-    except (OSError, ValueError, TypeError, KeyError):
-        return {}

@@ -17,8 +17,8 @@ from finrank.errors import UserError
 from finrank.page.labels import PageLabels, number_key, number_keys
 from finrank.page.relevance import Evidence
 from finrank.programs import ProgramError, operands, parse, table_rows
-from finrank.ranker.locate import locate
 from finrank.ranker.prompt import PromptSettings, choose_context
+from finrank.ranker.settings import locate
 from finrank.records import Question, RewardedPool
 
 if TYPE_CHECKING:

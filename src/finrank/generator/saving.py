@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from pydantic import ValidationError
 
 from finrank.errors import UserError
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import PROMPT_VERSION
 from finrank.ranker.saving import ADAPTER, TOKENIZER, read_whole, save_adapter
-from finrank.store import describe, sha256, write_json
+from finrank.store import sha256, write_json
 
 STAGE = "04_sft_generation"
 CONFIG = "generator_config.json"
@@ -46,8 +45,4 @@ def find_generator(directory: Path) -> Path:
 
 def read_settings(directory: Path) -> GeneratorSettings:
     """The settings of a saved generator, after checking that all of its parts are there and belong together."""
-    stored = read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION)
-    try:
-        return GeneratorSettings.model_validate(stored)
-    except ValidationError as error:
-        raise UserError(f"{directory / CONFIG}: {describe(error)}") from error
+    return read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION, GeneratorSettings)

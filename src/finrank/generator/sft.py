@@ -28,8 +28,8 @@ from finrank.generator.evaluation import choice_of, evaluate_generator, print_ta
 from finrank.generator.model import load_generation_tokenizer, new_generator
 from finrank.generator.saving import STAGE, save_generator
 from finrank.generator.settings import generator_settings, ignored_keys
-from finrank.ranker.base_model import locate
 from finrank.ranker.saving import load_adapter
+from finrank.ranker.settings import locate
 from finrank.training.config import TrainingConfig
 from finrank.training.loop import Plan, Recipe
 from finrank.training.run import Run, environment

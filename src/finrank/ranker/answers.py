@@ -1,8 +1,7 @@
-"""From candidates and scores to ranked answers: equal answers are one answer, and pool their probability.
+"""From candidates and scores to ranked answers: candidates of equal value are one answer and pool their probability.
 
-Exact duplicates (same program text and same value) count once; the others are turned into probabilities by a softmax
-over the scores, and candidates whose values are equal at 5 decimals are added up. Candidates without a value have
-nothing in common: each stays alone.
+Exact duplicates (same program text and same value) count once in a softmax over the scores; the probabilities of
+candidates whose values are equal at 5 decimals are added up. Candidates without a value stay alone.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +17,19 @@ from numpy.typing import NDArray
 from finrank.programs.value import answer_key
 from finrank.records import Answer, Candidate
 
+if TYPE_CHECKING:
+    from finrank.ranker.confidence import Confidence
+
 
 @dataclass(frozen=True)
 class RankedAnswer:
     """One distinct answer to a question, with every candidate that has it."""
 
     answer: Answer | None
-    """The value, "yes" or "no"; None for a candidate that has no value (see `error`)."""
+    """Value, "yes" or "no"; None for a candidate that has no value (see `error`)."""
     probability: float
-    """Share of the softmax over the pool that its candidates hold together, calibrated where the model folder has a
-    `confidence.json`; the answers' probabilities add up to 1."""
+    """Its candidates' share of the softmax over the pool, calibrated where the model folder has a `confidence.json`;
+    the answers' probabilities add up to 1."""
     score: float
     """Score of its best candidate, in logits; comparable within one question only."""
     index: int
@@ -37,45 +39,36 @@ class RankedAnswer:
     programs: list[str]
     """Programs that compute it, the best one first."""
     error: str | None = None
-    """Why the best candidate's program has no value (`answer` is then the one given with it, or None); else None."""
+    """Reason why the best candidate's program has no value (`answer` is then the one that came with it, or None)."""
 
     def as_json(self) -> dict[str, Any]:
-        """The answer as JSON values in the order of the fields, without `error` where there is none."""
-        values = asdict(self)
-        return values if self.error is not None else {name: value for name, value in values.items() if name != "error"}
+        """The fields as JSON values, in their order, without `error` where it is None."""
+        return {name: value for name, value in asdict(self).items() if name != "error" or value is not None}
 
 
 class Ranking(list[RankedAnswer]):
     """The distinct answers to one question, most probable first: a list that also says whether to trust the top one."""
 
     abstain: bool
-    """True when even the top answer is too uncertain to return: less probable than the model's threshold. Always False
-    where no threshold was fitted."""
+    """True when even the top answer is less probable than the model's threshold; False where none was fitted."""
 
     def __init__(self, answers: Iterable[RankedAnswer] = (), *, abstain: bool = False) -> None:
         super().__init__(answers)
         self.abstain = abstain
 
     def as_json(self) -> dict[str, Any]:
-        """The ranking as JSON values: {"answers": […], "abstain": …}."""
+        """{"answers": […], "abstain": …} as JSON values."""
         return {"answers": [answer.as_json() for answer in self], "abstain": self.abstain}
 
 
 def rank_answers(
-    candidates: Sequence[Candidate],
-    scores: NDArray[np.float64],
-    temperature: float | None = None,
-    threshold: float | None = None,
+    candidates: Sequence[Candidate], scores: NDArray[np.float64], confidence: Confidence | None = None
 ) -> Ranking:
-    """The ranking of a pool from scores [candidates] in logits.
-
-    Probabilities are tempered where there is a temperature. The ranking abstains where there is a threshold and the top
-    answer's probability is below it.
-    """
+    """The ranking of a pool from scores [candidates] in logits, with the confidence's temperature and threshold."""
     groups = group_equal_answers(candidates, scores)
     log_probabilities = np.array([group.log_probability for group in groups])
-    if temperature is not None:
-        log_probabilities = temper(log_probabilities, temperature)
+    if confidence is not None:
+        log_probabilities = temper(log_probabilities, confidence.temperature)
     answers = []
     for group, log_probability in zip(groups, log_probabilities.tolist(), strict=True):
         by_score = sorted(group.indices, key=lambda index: -scores[index])
@@ -91,7 +84,8 @@ def rank_answers(
                 error=candidates[by_score[0]].error,
             )
         )
-    return Ranking(answers, abstain=threshold is not None and answers[0].probability < threshold)
+    threshold = None if confidence is None else confidence.threshold
+    return Ranking(answers, abstain=threshold is not None and answers[0].probability < threshold.value)
 
 
 @dataclass(frozen=True)
@@ -110,24 +104,18 @@ def group_equal_answers(candidates: Sequence[Candidate], scores: NDArray[np.floa
     5.0 with log(2/3) and 7.0 with log(1/3).
     """
     assert len(candidates) == len(scores) > 0, "one score per candidate, and at least one candidate"
+    copies = [(candidate.program, answer_key(candidate.answer)) for candidate in candidates]
     best_copy: dict[tuple[str | None, object], float] = {}
     members: dict[object, list[int]] = {}
-    copies: dict[object, set[tuple[str | None, object]]] = {}
-    for index, (candidate, score) in enumerate(zip(candidates, scores.tolist(), strict=True)):
-        copy = (candidate.program, answer_key(candidate.answer))
-        group = copy if candidate.answer is None else copy[1]  # a failure is grouped with its own copies only
+    for index, (copy, score) in enumerate(zip(copies, scores.tolist(), strict=True)):
         best_copy[copy] = max(score, best_copy.get(copy, -np.inf))
+        group = copy if copy[1] is None else copy[1]  # a failure is grouped with its own copies only
         members.setdefault(group, []).append(index)
-        copies.setdefault(group, set()).add(copy)
-    total = _log_sum_exp(list(best_copy.values()))
-    groups = [
-        AnswerGroup(
-            answer=candidates[indices[0]].answer,
-            indices=indices,
-            log_probability=_log_sum_exp([best_copy[copy] for copy in copies[group]]) - total,
-        )
-        for group, indices in members.items()
-    ]
+    total = _log_sum_exp(best_copy.values())
+    groups = []
+    for indices in members.values():
+        log_probability = _log_sum_exp(best_copy[copy] for copy in {copies[index] for index in indices}) - total
+        groups.append(AnswerGroup(candidates[indices[0]].answer, indices, log_probability))
     return sorted(groups, key=lambda group: (-group.log_probability, group.indices[0]))
 
 
@@ -141,7 +129,7 @@ def temper(log_probabilities: NDArray[np.float64], temperature: float | NDArray[
     return scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
 
 
-def _log_sum_exp(scores: list[float]) -> float:
+def _log_sum_exp(scores: Iterable[float]) -> float:
     # Sorted, so that the order of the candidates changes no bit of the sum and ties stay ties.
-    ordered = np.sort(np.asarray(scores, dtype=np.float64))
+    ordered = np.array(sorted(scores))
     return float(ordered[-1] + np.log(np.exp(ordered - ordered[-1]).sum()))

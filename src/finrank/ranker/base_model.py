@@ -1,12 +1,12 @@
-"""Base models: locating and loading their weights, frozen, and the LoRA adapters that are trained on them.
+"""Base models: loading their weights, frozen, and the LoRA adapters that are trained on them.
 
 LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685):
 
     y = W x + s B A x        W [out, in] is frozen, A [rank, in] and B [out, rank] are trained, s = alpha / rank
 
-peft makes, stores and merges the adapters. Its forward writes B A x, that times s, and the sum as a tensor each, all as
-large as y, and copies x in float32 where the base is bfloat16. Products with so few columns are few operations: reading
-and writing costs most. `AddingLinear` therefore adds B A x into W x in place.
+peft makes, stores and merges the adapters. Its forward writes B A x, that times s, and the sum as tensors as large as
+y, and copies x in float32 where the base is bfloat16. Reading and writing costs most in products with so few columns,
+so `AddingLinear` adds B A x into W x in place.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.ranker.locate import locate as locate
-from finrank.ranker.settings import LoraSettings, RankerSettings
+from finrank.ranker.settings import LoraSettings, RankerSettings, locate
 from finrank.store import sha256
 
 # Families that number positions from their padding id on.
@@ -35,7 +34,7 @@ _COUNT_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "ca
 
 
 def pinned(settings: RankerSettings) -> RankerSettings:
-    """The settings with the sha256 of the base weights where they are a local file, for a saved model to keep."""
+    """The settings with the sha256 of the base weights where they are a local file."""
     weights = Path(locate(settings.base_model)) / "model.safetensors"
     if settings.base_model_sha256 or not weights.is_file():
         return settings
@@ -58,7 +57,7 @@ def load_tokenizer(location: str) -> Any:
 
 
 def load_encoder(settings: RankerSettings) -> torch.nn.Module:
-    """The base model without any head, frozen; UserError with what to do when its weights are unavailable."""
+    """The frozen base model without a head; UserError with what to do when its weights are unavailable."""
     encoder, _ = _load(settings, AutoModel)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
@@ -66,7 +65,7 @@ def load_encoder(settings: RankerSettings) -> torch.nn.Module:
 
 
 def load_causal_lm(settings: RankerSettings) -> Any:
-    """The base model with its language modelling head, frozen; UserError when it is unavailable or has no such head."""
+    """The frozen base model with its language modelling head; UserError when one of them is unavailable."""
     model, missing = _load(settings, AutoModelForCausalLM)
     if missing or not is_causal(model):
         raise UserError(
@@ -88,7 +87,14 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
             "dtype=float32 (a saved one keeps the precision that it was trained in)"
         )
     if settings.quantization == "4bit":
-        options["quantization_config"] = _four_bit()
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise UserError("quantization: 4bit needs bitsandbytes: pip install 'finrank[quantization]'")
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # for the weights, in every command
     try:
@@ -104,13 +110,6 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
         if getattr(module, "attention_dropout", 0.0):
             module.attention_dropout = 0.0
     return base.requires_grad_(False), set(info["missing_keys"])
-
-
-def _four_bit() -> BitsAndBytesConfig:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError("quantization: 4bit needs bitsandbytes: pip install 'finrank[quantization]'")
-    options = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16, **options)
 
 
 def check_positions(config: Any, settings: RankerSettings) -> None:
@@ -144,10 +143,7 @@ def _unavailable(base_model: str, error: Exception) -> UserError:
 
 
 class AddingLinear(lora.Linear):
-    """peft's adapter on a linear layer, with its product added in place.
-
-    The adapters are rounded to the dtype of the layer's output where that is lower, as autocast rounds them.
-    """
+    """peft's adapter on a linear layer, with its product added in place, in the dtype of the layer's output."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[..., in] to [..., out]."""
@@ -163,10 +159,7 @@ class AddingLinear(lora.Linear):
 
 
 def with_adapters(base: nn.Module, settings: LoraSettings, task_type: str) -> PeftModel:
-    """The base model with fresh adapters, which alone are trained; the caller seeds torch.
-
-    `task_type` is peft's ("FEATURE_EXTRACTION", "CAUSAL_LM"). A quantized base keeps peft's own forward.
-    """
+    """The base model with fresh adapters, which alone are trained; `task_type` is peft's. The caller seeds torch."""
     config = LoraConfig(
         task_type=task_type,
         r=settings.rank,
@@ -174,7 +167,7 @@ def with_adapters(base: nn.Module, settings: LoraSettings, task_type: str) -> Pe
         lora_dropout=settings.dropout,
         target_modules=settings.target_modules,
     )
-    # Quantized layers are subclasses, with a forward of peft's for each kind.
+    # Quantized layers are subclasses, for each of which peft has its own forward.
     if all(type(layer) is nn.Linear for layer in base.modules() if isinstance(layer, nn.Linear)):
         config._register_custom_module({nn.Linear: AddingLinear})
     with warnings.catch_warnings():

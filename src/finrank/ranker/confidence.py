@@ -1,8 +1,8 @@
-"""`confidence.json` in a model folder: what calibrates its probabilities; written by evaluation, read by `Ranker`.
+"""`confidence.json` in a model folder: calibrates its probabilities; written by evaluation, read by `Ranker`.
 
 It holds the temperature of the probabilities, the threshold below which it is better to abstain, and the kind of pools
-both were fitted on: a temperature says nothing about other pools. A folder without it is complete; its probabilities
-are then those of the plain softmax.
+both were fitted on: they say nothing about other pools. A folder without it is complete; its probabilities are then
+those of the plain softmax.
 """
 
 from __future__ import annotations
@@ -51,29 +51,17 @@ class Confidence(BaseModel):
 
 
 def save_confidence(model_dir: Path, confidence: Confidence) -> Path:
-    """Write a confidence into the model folder (of a run, too), for its score head, replacing an earlier one.
-
-    Returns the path of `confidence.json`; raises UserError where there is no model.
-    """
+    """Write a confidence into the model folder (of a run, too) for its score head; returns the path of the file."""
     model_dir = find_model(model_dir)
-    fitted = confidence.model_copy(update={"score_head": _head_hash(model_dir)})
+    fitted = confidence.model_copy(update={"score_head": sha256(model_dir / HEAD)})
     write_json(model_dir / CONFIDENCE, fitted.model_dump(mode="json"))
     return model_dir / CONFIDENCE
-
-
-def copy_confidence(confidence: Confidence | None, model_dir: Path) -> None:
-    """Write a model's confidence into a folder with a copy of it; None removes what an earlier model left there."""
-    if confidence is None:
-        (model_dir / CONFIDENCE).unlink(missing_ok=True)
-    else:
-        save_confidence(model_dir, confidence)
 
 
 def load_confidence(model_dir: Path) -> Confidence | None:
     """The confidence in the model folder (of a run, too); None where none was fitted.
 
-    Raises UserError for a damaged file, and for one that belongs to another model: its probabilities would be silently
-    wrong.
+    Raises UserError for a damaged file, and for one of another model, whose probabilities would be silently wrong.
     """
     model_dir = find_model(model_dir)
     path = model_dir / CONFIDENCE
@@ -84,7 +72,7 @@ def load_confidence(model_dir: Path) -> Confidence | None:
     except (OSError, ValueError) as error:
         reason = describe(error) if isinstance(error, ValidationError) else error
         raise UserError(f"{path} is damaged ({reason}): {_REMEDY}") from error
-    if confidence.score_head != _head_hash(model_dir):
+    if confidence.score_head != sha256(model_dir / HEAD):
         raise UserError(f"{path} was fitted for other weights than those of its folder: {_REMEDY}")
     return confidence
 
@@ -108,9 +96,3 @@ def unlike_fitted(confidence: Confidence, pools: Iterable[Sequence[Candidate]]) 
             f"are {' and '.join(unknown)} ones: they may be off; fit them again with finrank evaluate on such pools"
         )
     return differences
-
-
-def _head_hash(model_dir: Path) -> str:
-    if not (model_dir / HEAD).is_file():
-        raise UserError(f"{model_dir} is not a complete model: {HEAD} missing. Copy the whole folder as it was saved")
-    return sha256(model_dir / HEAD)

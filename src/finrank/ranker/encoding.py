@@ -15,11 +15,10 @@ from finrank.records import Candidate, Question
 def encode(
     question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings
 ) -> EncodedPool:
-    """Write a question, its page and its candidates as text, and tokenize it with a transformers tokenizer.
+    """Token ids of a question with its page (the prefix) and of its candidates, by a transformers tokenizer.
 
-    Returns token ids: the prefix and each candidate, together at most `settings.max_length` for the longest candidate.
-    Truncation removes rows and sentences of the page only. Raises UserError naming the question, and the candidate,
-    when those two alone exceed `max_length`.
+    Rows and sentences of the page are left out where prefix and longest candidate exceed `settings.max_length`. Raises
+    UserError naming question and candidate when those two alone do.
     """
     return encode_with_page(question, candidates, tokenizer, settings)[0]
 
@@ -27,22 +26,19 @@ def encode(
 def encode_with_page(
     question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings
 ) -> tuple[EncodedPool, list[Evidence]]:
-    """As `encode`, and the rows and sentences of the page that are in the prefix, for those who measure them."""
+    """As `encode`, and the rows and sentences of the page that are in the prefix."""
     begin, end = special_tokens(tokenizer)
     asked = [] if settings.candidate_only else [*tokenize([question.question], tokenizer)[0], *end]
     answers = [[*tokens, *end] for tokens in tokenize(write_candidates(question, candidates, settings), tokenizer)]
     longest = max(range(len(answers)), key=lambda index: len(answers[index]))
-    # One more token for the end of the context.
-    budget = settings.page_budget(len(asked), len(answers[longest]), len(begin) + len(end))
+    budget = settings.page_budget(len(asked), len(answers[longest]), len(begin) + len(end))  # `end`: the page's own
     if budget < 0:
         raise UserError(
             f"{question.id}: the question ({len(asked)} tokens) and its candidate {longest} ({len(answers[longest])} "
             f"tokens) do not fit max_length {settings.max_length}: raise max_length in the config, or leave the "
             "candidate out"
         )
-    context = choose_context(
-        question, budget, settings, lambda texts: [len(tokens) for tokens in tokenize(texts, tokenizer)]
-    )
+    context = choose_context(question, budget, settings, lambda texts: list(map(len, tokenize(texts, tokenizer))))
     page = [token for tokens in tokenize([item.text for item in context], tokenizer) for token in tokens]
     prefix = [*begin, *asked, *page, *(end if page else [])]
     return EncodedPool(question.id, prefix, answers), context
@@ -57,14 +53,10 @@ def tokenize(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The tokens that begin a prefix and end a part: [CLS] and [SEP] where the tokenizer has them, else BOS and EOS.
-
-    A prefix must not be empty (the control hides all text), so EOS begins it when nothing else can. Raises UserError
-    for a tokenizer that has none of them.
-    """
+    """The tokens that begin a prefix and end a part: [CLS] and [SEP] where the tokenizer has them, else BOS and EOS."""
     begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
-    begin = end if begin is None else begin
+    begin = end if begin is None else begin  # a prefix must not be empty, and the control hides all text
     if begin is None:
         raise UserError(f"{tokenizer.name_or_path}: its tokenizer has neither CLS/SEP nor BOS/EOS tokens")
     return [begin], [] if end is None else [end]

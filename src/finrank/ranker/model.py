@@ -14,16 +14,13 @@ from finrank.ranker.attention.last_layer import compute_only_pooled
 from finrank.ranker.attention.packed_row import Backbone, EncodedPool
 from finrank.ranker.attention.routes import VECTORS, Route, RouteName, TrainingRows, choose_route, why_not_packed
 from finrank.ranker.attention.shared_prefix import ATTENTION
-from finrank.ranker.attention.tuning import Tuning, tuning_of
+from finrank.ranker.attention.tuning import CPU, GPU, Tuning
 from finrank.ranker.base_model import check_positions, is_causal, load_encoder, with_adapters
 from finrank.ranker.settings import RankerSettings
 
 
 class CandidateRankingModel(nn.Module):
-    """Scores all candidates of a question in one pass.
-
-    Build it with `CandidateRankingModel.new(settings)`, or load a saved one with `finrank.ranker.saving.load_model`.
-    """
+    """Scores all candidates of a question in one pass. Made by `new(settings)`, or loaded by `saving.load_model`."""
 
     def __init__(self, encoder: Any, settings: RankerSettings) -> None:
         """`encoder` is a transformers base model, already wrapped by peft."""
@@ -31,10 +28,10 @@ class CandidateRankingModel(nn.Module):
         self.encoder: Any = encoder
         self.settings = settings
         self.tuning: Tuning | None = None
-        """Token limits in place of those measured for the device; None: those."""
+        """Token limits; None: those measured for the device."""
         self.causal = is_causal(encoder)
         self.why_not_packed = why_not_packed(encoder.config, settings.prompt.max_length)
-        """Why the candidates of a question cannot share one prefix with this architecture; None when they can."""
+        """Reason why candidates cannot share one prefix with this architecture; None when they can."""
         if self.why_not_packed is None:
             encoder.get_base_model().set_attn_implementation(ATTENTION)
             compute_only_pooled(encoder.get_base_model())
@@ -50,11 +47,8 @@ class CandidateRankingModel(nn.Module):
 
     @classmethod
     def new(cls, settings: RankerSettings, encoder: Any = None) -> CandidateRankingModel:
-        """A model ready for training: the base weights (or the given encoder), fresh adapters, a fresh head.
-
-        The caller seeds torch. Raises UserError when the base weights are unavailable or have too few positions.
-        """
-        encoder = encoder if encoder is not None else load_encoder(settings)
+        """A model of the base weights (or this encoder), fresh adapters and a fresh head; the caller seeds torch."""
+        encoder = load_encoder(settings) if encoder is None else encoder
         check_positions(encoder.config, settings)
         model = cls(with_adapters(encoder, settings.lora, "FEATURE_EXTRACTION"), settings)
         model.score_head.to(model.device)  # a quantized base is placed when it is loaded
@@ -67,8 +61,8 @@ class CandidateRankingModel(nn.Module):
 
     @property
     def backbone(self) -> Backbone:
-        """The encoder and what the attention routes need to know of it."""
-        tuning = self.tuning or tuning_of(self.device)
+        """The encoder as the attention routes run it."""
+        tuning = self.tuning or (CPU if self.device.type == "cpu" else GPU)
         return Backbone(self.encoder, self.causal, self.pooling, tuning, self.why_not_packed)
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
@@ -79,10 +73,7 @@ class CandidateRankingModel(nn.Module):
         base.enable_input_require_grads()
 
     def forward(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
-        """Scores of all candidates in logits, pool after pool: [all candidates] in float32.
-
-        They are float32 whatever the encoder's dtype: half precision ties the best candidates.
-        """
+        """Scores [all candidates] in logits, pool after pool; in float32, since half precision ties the best ones."""
         vectors_ND = self.candidate_vectors(pools, route)
         with torch.autocast(device_type=vectors_ND.device.type, enabled=False):
             scores_N: Tensor = self.score_head(vectors_ND).squeeze(-1)
@@ -93,32 +84,28 @@ class CandidateRankingModel(nn.Module):
         return VECTORS[route](self.backbone, pools)
 
     def checked_route(self, training: TrainingRows | None = None) -> Route:
-        """The attention route for inference, or for training on pools of these sizes, with the reason.
-
-        It is compared with the naive route on a small input, and is `naive`, with a warning, where they differ. Raises
-        UserError when the config names a route that this architecture cannot take.
-        """
+        """The attention route, after `check`, for inference or for training on pools of these sizes."""
         route = choose_route(self.settings.attention_route, self.backbone, training)
         if self.why_not_packed and self.settings.attention_route == "auto":
             warn(f"{self.why_not_packed}: every candidate is encoded with its own prefix, which is slower, and right")
         return self.check(route)
 
     def training_routes(self, pools: Sequence[EncodedPool]) -> tuple[Route, RouteName]:
-        """The checked route of training steps over these pools, and that of the scoring between them."""
+        """The checked route of training on these pools, and that of the scoring between training steps."""
         route = self.checked_route(TrainingRows.of(pools))
         if route.name == "naive":
             return route, "naive"
         return route, self.check(choose_route(self.settings.attention_route, self.backbone)).name
 
     def check(self, route: Route) -> Route:
-        """The route, or `naive` with a warning where its vectors differ from naive ones (see attention/check.py)."""
+        """The route, or `naive` with a warning where the vectors differ on a small input (attention/check.py)."""
         tuning = self.backbone.tuning
         rounds = self.settings.quantization is not None or self.settings.dtype == "bfloat16"
         return check_route(route, self.backbone, tuning.bfloat16_tolerance if rounds else tuning.float32_tolerance)
 
 
 def pad_scores(scores_N: Tensor, pools: Sequence[EncodedPool]) -> Tensor:
-    """The scores of a forward pass as [pools, candidates], minus infinity where a pool has no such candidate.
+    """The scores of a forward pass as [pools, candidates], minus infinity where a pool has fewer candidates.
 
     >>> pad_scores(torch.tensor([0.1, 0.2, 0.3]), [EncodedPool("a", [1], [[2], [3]]), EncodedPool("b", [1], [[2]])])
     tensor([[0.1000, 0.2000],

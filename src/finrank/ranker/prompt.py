@@ -1,11 +1,11 @@
-"""How a question, its page and a candidate are written as text for the model. No other room knows this format.
+"""Question, page and candidates as text for the model. No other room knows this format.
 
     prefix     what is the change in revenue ? [SEP] table : 2009 | 2008 ; revenue : 5829 | 5735 ; [SEP]
     candidate  percent change : ( revenue 2009 5829 - revenue 2008 5735 ) / 5735 = 0.01639 ( 1.6 % )
 
-A program is written as an expression, `#0` replaced by its step, after the common name of such a calculation. The first
-time a number occurs, it follows its label from the page (`labels.py`). With `candidate_only`, the control that measures
-what pools give away, the prefix is empty and the candidate is its program and value without labels.
+A program is an expression, `#0` replaced by its step, after the common name of such a calculation. The first time a
+number occurs, it follows its label from the page (`labels.py`). With `candidate_only`, the control that measures how
+much pools give away, the prefix is empty and the candidate is its program and value without labels.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from finrank.records import Answer, Candidate, Question
 PROMPT_VERSION = 2
 
 _SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "exp": "^", "greater": ">"}
-# Common names of calculations: a question asks for a "percentage change", never for a quotient of a difference, and a
-# small model cannot be expected to know that they are one.
+# Common names of calculations: a question asks for a "percentage change", never for a quotient of a difference.
 _CALLED = {
     "subtract(a, b), divide(#0, b)": "percent change",
     "divide(a, b), subtract(#0, const_1)": "percent change",
@@ -43,13 +42,12 @@ _CALLED = {
     "multiply(a, b)": "product",
     "greater(a, b)": "greater",
 }
-# Writing references out doubles a program like add(#0, #0) at every step; past this many numbers it is written step
-# by step.
+# Numbers of an expression, past which a program is written step by step: add(#0, #0) doubles them at every step.
 _MAX_EXPRESSION = 24
 
 
 class PromptSettings(BaseModel):
-    """Settings of the text, stored with the model, so that ranking writes as training wrote."""
+    """Settings of the text, stored with the model, so that ranking writes as training did."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,7 +65,7 @@ class PromptSettings(BaseModel):
     )
 
     def page_budget(self, question: int, candidate: int, separators: int) -> int:
-        """Tokens of `max_length` that are left for the page, given the tokens of the other parts."""
+        """Tokens of `max_length` that are left for the page by these tokens of the other parts."""
         return self.max_length - question - candidate - separators
 
 
@@ -79,7 +77,7 @@ def write_candidates(question: Question, candidates: Sequence[Candidate], settin
 
 
 def _labeller(page: PageLabels | None, question: str) -> Callable[[str], str | None]:
-    """A function that returns a number's label, the first time it is asked for it only."""
+    """A function that returns a number's label the first time only."""
     written: set[str] = set()
 
     def label(operand: str) -> str | None:
@@ -103,54 +101,20 @@ def _write_candidate(candidate: Candidate, label: Callable[[str], str | None], s
 
 
 def _write_program(program: Program, label: Callable[[str], str | None], settings: PromptSettings) -> str:
-    row_label = "row" if settings.candidate_only else None
-    expression = None if settings.program_style == "steps" else _write_expression(program, label, row_label)
-    if expression is None:
-        return _write_steps(program, label, row_label)
-    called = _CALLED.get(shape_of(program)) if settings.program_style == "described" else None
-    return f"{called} : {expression}" if called else expression
-
-
-def write_value(answer: Answer | None) -> str:
-    """A value as the model reads it: at most five significant digits, a fraction also as a percentage.
-
-    >>> write_value(127.4), write_value(0.01639), write_value("yes"), write_value(None)
-    ('127.4', '0.01639 ( 1.6 % )', 'yes', 'none')
-    """
-    if answer is None:
-        return "none"
-    if isinstance(answer, str):
-        return answer
-    text = f"{answer:.5g}" if abs(answer) < 1e5 else f"{answer:.0f}"
-    return f"{text} ( {100 * answer:.1f} % )" if 0 < abs(answer) < 2 else text
-
-
-def _write_steps(program: Program, label: Callable[[str], str | None], row_label: str | None) -> str:
-    steps = []
-    for step in program.steps:
-        on_table = step.operation in TABLE_OPERATIONS
-        written = [row_label or step.arguments[0]] if on_table else [_write_argument(a, label) for a in step.arguments]
-        steps.append(f"{step.operation} ( {' , '.join(written)} )")
-    return " , ".join(steps)
-
-
-def _write_expression(program: Program, label: Callable[[str], str | None], row_label: str | None) -> str | None:
-    """The program as one expression; None where its references make it too long."""
-    if _expression_length(program) > _MAX_EXPRESSION:
-        return None
+    in_steps = settings.program_style == "steps" or _expression_length(program) > _MAX_EXPRESSION
     written: list[str] = []
     for step in program.steps:
-        if step.operation in TABLE_OPERATIONS:
-            written.append(f"{step.operation.removeprefix('table_')} of {row_label or step.arguments[0]}")
-            continue
-        left, right = (
-            f"( {written[referenced_step(argument)]} )"
-            if _looks_back(argument, written)
-            else _write_argument(argument, label)
-            for argument in step.arguments
-        )
-        written.append(f"{left} {_SYMBOLS[step.operation]} {right}")
-    return written[-1]
+        name = step.operation
+        if name in TABLE_OPERATIONS:
+            row = "row" if settings.candidate_only else step.arguments[0]
+            written.append(f"{name} ( {row} )" if in_steps else f"{name.removeprefix('table_')} of {row}")
+        else:
+            left, right = (_write_argument(each, label, [] if in_steps else written) for each in step.arguments)
+            written.append(f"{name} ( {left} , {right} )" if in_steps else f"{left} {_SYMBOLS[name]} {right}")
+    if in_steps:
+        return " , ".join(written)
+    called = _CALLED.get(shape_of(program)) if settings.program_style == "described" else None
+    return f"{called} : {written[-1]}" if called else written[-1]
 
 
 def _expression_length(program: Program) -> int:
@@ -165,20 +129,32 @@ def _looks_back(argument: str, earlier: Sequence[object]) -> bool:
     return is_reference(argument) and referenced_step(argument) < len(earlier)
 
 
-def _write_argument(argument: str, label: Callable[[str], str | None]) -> str:
+def _write_argument(argument: str, label: Callable[[str], str | None], earlier: Sequence[str]) -> str:
+    """A number after its label, a constant's value, or the earlier expression that a reference names."""
+    if earlier and _looks_back(argument, earlier):
+        return f"( {earlier[referenced_step(argument)]} )"
     if is_constant(argument):
         return argument.removeprefix("const_").replace("m1", "-1")
-    if is_reference(argument) or number_key(argument) is None:
-        return argument
-    named = label(argument)
+    named = None if is_reference(argument) or number_key(argument) is None else label(argument)
     return f"{named} {argument}" if named else argument
 
 
+def write_value(answer: Answer | None) -> str:
+    """A value with at most five significant digits, a fraction also as a percentage.
+
+    >>> write_value(127.4), write_value(0.01639), write_value("yes"), write_value(None)
+    ('127.4', '0.01639 ( 1.6 % )', 'yes', 'none')
+    """
+    if answer is None:
+        return "none"
+    if isinstance(answer, str):
+        return answer
+    text = f"{answer:.5g}" if abs(answer) < 1e5 else f"{answer:.0f}"
+    return f"{text} ( {100 * answer:.1f} % )" if 0 < abs(answer) < 2 else text
+
+
 def choose_context(
-    question: Question,
-    budget: int,
-    settings: PromptSettings,
-    count_tokens: Callable[[Sequence[str]], list[int]],
+    question: Question, budget: int, settings: PromptSettings, count_tokens: Callable[[Sequence[str]], list[int]]
 ) -> list[Evidence]:
     """The rows and sentences of the page for the prefix, within `budget` tokens and the settings' own cap."""
     cap = budget if settings.context_tokens is None else min(budget, settings.context_tokens)

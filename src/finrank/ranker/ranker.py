@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,24 +19,24 @@ from finrank.console import warn
 from finrank.ranker import hub
 from finrank.ranker.answers import Ranking, rank_answers
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.confidence import Confidence, copy_confidence, load_confidence, unlike_fitted
+from finrank.ranker.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence, unlike_fitted
 from finrank.ranker.encoding import encode
 from finrank.ranker.requests import read_request
 from finrank.ranker.saving import LoadedModel, find_model, load_model, save_model
 from finrank.ranker.scoring import score_pools
 from finrank.records import Candidate, Question
 
-# Requests in memory as tokens at a time: enough to batch those of similar length together.
+# Enough to batch requests of similar length together.
 _REQUESTS_AT_A_TIME = 128
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One request, read and written as tokens: the model's input."""
+    """One request as tokens, the model's input."""
 
     question: Question
     candidates: list[Candidate]
-    """Candidates with the value of their program, or why it has none."""
+    """Candidates, each with the value of its program or why it has none."""
     pool: EncodedPool
 
     @property
@@ -60,9 +61,12 @@ class Ranker:
     ) -> None:
         """Use `from_pretrained`."""
         self._loaded = loaded
-        self._confidence = confidence
         self._model_dir = model_dir
         self._warned: set[str] = set()
+        self.confidence = confidence
+        """Temperature and threshold of the model's probabilities; None where none were fitted."""
+        self.route = f"{loaded.route} ({loaded.route_reason})"
+        """Attention route that passed the check at load, and why it was taken."""
 
     @classmethod
     def from_pretrained(
@@ -78,21 +82,23 @@ class Ranker:
         """Load a trained model: from a run, a stage directory, a model folder, or the Hugging Face hub by its id.
 
         `revision` (branch, tag or commit) and `token` (default: HF_TOKEN, or the one of `hf auth login`) are for the
-        hub; what was fetched once is found again without a network. `base_model` names another copy of the same base
-        weights; `device` defaults to cuda where there is one. `merge` adds the adapters into the base weights: faster,
-        and scores differ by rounding. Raises UserError when a part of the model is missing, exchanged, damaged or
-        unavailable.
+        hub, whose files are cached. `base_model` names another copy of the same base weights; `device` defaults to cuda
+        where there is one. `merge` adds the adapters into the base weights: faster, and scores differ by rounding.
+        Raises UserError when a part of the model is missing, exchanged, damaged or unavailable.
         """
         model_dir = find_model(hub.locate_model(name, revision=revision, token=token))
         return cls(load_model(model_dir, base_model, device, merge=merge), load_confidence(model_dir), model_dir)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the whole model into a folder, with its `confidence.json`, and its card unless a README.md is there."""
+        """Write the model into a folder, with its `confidence.json`, and with its card unless a README.md is there."""
         directory = Path(directory)
         save_model(self._loaded.model, self._loaded.tokenizer, directory)
-        copy_confidence(self._confidence, directory)
-        if self._model_dir is not None:
-            hub.copy_card(self._model_dir, directory)
+        (directory / CONFIDENCE).unlink(missing_ok=True)  # of an earlier model
+        if self.confidence is not None:
+            save_confidence(directory, self.confidence)
+        card = None if self._model_dir is None else self._model_dir / hub.CARD
+        if card is not None and card.is_file() and not (directory / hub.CARD).exists():
+            shutil.copyfile(card, directory / hub.CARD)
 
     def push_to_hub(
         self,
@@ -105,10 +111,15 @@ class Ranker:
     ) -> CommitInfo:
         """Upload the model, with its confidence and card, to the Hugging Face hub as `repo_id` ("name/model").
 
-        The repository is made where there is none; `private` has no effect on one that exists. `revision` is a branch
-        (default: main). Raises UserError, with what to do, when the hub refuses or cannot be reached.
+        A missing repository is made; `private` has no effect on an existing one. `revision` is a branch (default:
+        main). Raises UserError, with what to do, when the hub refuses or cannot be reached.
         """
-        hub.warn_of_local_base(self._loaded.model.settings.base_model)
+        base_model = self._loaded.model.settings.base_model
+        if Path(base_model).exists():
+            warn(
+                f"the base weights are a local folder ({base_model}) and stay here: others load the model with "
+                "Ranker.from_pretrained(..., base_model=their copy)"
+            )
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return hub.upload(Path(folder), repo_id, private, commit_message, revision, token)
@@ -117,16 +128,6 @@ class Ranker:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self._loaded.model.device
-
-    @property
-    def route(self) -> str:
-        """The attention route that passed the check at load, and why it was taken (see ranker/attention/routes.py)."""
-        return f"{self._loaded.route} ({self._loaded.route_reason})"
-
-    @property
-    def confidence(self) -> Confidence | None:
-        """Temperature and threshold of the model's probabilities; None where none were fitted."""
-        return self._confidence
 
     def rank(
         self,
@@ -139,13 +140,12 @@ class Ranker:
         """Rank candidate answers to one question.
 
         `table` holds rows of cells (the first row is the header, the first column the labels), `text` the sentences of
-        the page; without both the page is empty: a question that holds its numbers itself. A candidate is a program, a
-        value (94.0, "94.0", "12.5%", "yes"), or a mapping with `program`, `answer` or both, and its `origin` where it
-        is known.
+        the page; both may be missing. A candidate is a program, a value (94.0, "94.0", "12.5%", "yes"), or a mapping
+        with `program`, `answer` or both, and its `origin` where it is known.
 
-        Returns the distinct answers, most probable first: candidates of equal value are one answer. A program that
-        fails to execute is ranked by its text, with `error` saying why it has no value. `abstain` of the returned
-        ranking is true when even the top answer is too uncertain to return. Raises UserError for malformed input.
+        Returns the distinct answers, most probable first; its `abstain` is true when even the top answer is too
+        uncertain. A program that fails to execute is ranked by its text, with the reason in `error`. Raises UserError
+        for malformed input.
         """
         request = {"question": question, "table": table, "text": text, "candidates": candidates}
         return self.rank_many([request])[0]
@@ -153,16 +153,15 @@ class Ranker:
     def rank_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Ranking]:
         """`rank` for many questions in batches; each request maps the names of `rank`'s arguments to their values.
 
-        Returns one ranking per request. Warns once when pools are of another size or origin than those on which the
-        probabilities were calibrated. Raises UserError for malformed input, naming the request by its number.
+        Warns once of pools of another size or origin than those on which probabilities were calibrated. Raises
+        UserError for malformed input, naming the request by its number.
         """
         return list(self.rank_stream(requests))
 
     def rank_stream(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[Ranking]:
-        """`rank_many` for any number of requests: takes 128 at a time, so that memory does not grow with them.
+        """`rank_many` for any number of requests, of which 128 are in memory at a time.
 
-        A malformed request ends the stream with its UserError, after the rankings of the blocks before it;
-        `finrank rank` sets such requests aside and continues.
+        A malformed request ends the stream with its UserError, after the rankings of the blocks before it.
 
         >>> for ranking in ranker.rank_stream(map(json.loads, open("pools.jsonl"))): ...  # doctest: +SKIP
         """
@@ -177,8 +176,7 @@ class Ranker:
     def prepare(self, request: Mapping[str, Any], name: str = "request") -> Prepared:
         """Read a request, execute its programs and write it as tokens: everything before the model.
 
-        `name` identifies the request in messages. Raises UserError for anything else than a request, and for a question
-        that does not fit the model's `max_length`.
+        Raises UserError, beginning with the request's `name`, for malformed input or a question over `max_length`.
         """
         question, candidates = read_request(request, name)
         encoded = encode(question, candidates, self._loaded.tokenizer, self._loaded.model.settings.prompt)
@@ -192,12 +190,7 @@ class Ranker:
 
     def ranking(self, prepared: Prepared, scores: NDArray[np.float64]) -> Ranking:
         """The answers of one request, most probable first, from the scores [candidates] in logits."""
-        if self._confidence is None:
-            return rank_answers(prepared.candidates, scores)
-        threshold = self._confidence.threshold
-        return rank_answers(
-            prepared.candidates, scores, self._confidence.temperature, None if threshold is None else threshold.value
-        )
+        return rank_answers(prepared.candidates, scores, self.confidence)
 
     def unlike_fitted(self, prepared: Prepared) -> list[str]:
         """Sentences on how this request differs from the pools on which its probabilities were calibrated."""
@@ -212,4 +205,4 @@ class Ranker:
                     self._warned.add(kind)
 
     def _differences(self, prepared: Prepared) -> dict[str, str]:
-        return {} if self._confidence is None else unlike_fitted(self._confidence, [prepared.candidates])
+        return {} if self.confidence is None else unlike_fitted(self.confidence, [prepared.candidates])

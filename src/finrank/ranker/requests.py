@@ -33,9 +33,8 @@ class CandidateError(UserError):
 def read_request(request: Mapping[str, Any], name: str) -> tuple[Question, list[Candidate]]:
     """The question of a request and its candidates, each with the value of its program or why it has none.
 
-    A request holds question, candidates and, unless the page is empty, table and text; other keys are ignored, a pool's
-    gold program among them. `name` identifies the request in messages. Raises UserError for anything else than a
-    request; where a single candidate is at fault, its cause is a CandidateError.
+    Keys but question, candidates, table and text are ignored, a pool's gold program among them. Raises UserError,
+    beginning with the request's `name`; where a single candidate is at fault, its cause is a CandidateError.
     """
     try:
         missing = [key for key in ("question", "candidates") if key not in request]
@@ -47,8 +46,7 @@ def read_request(request: Mapping[str, Any], name: str) -> tuple[Question, list[
         table = [_listed(row, f"row {number} of the table") for number, row in rows]
         text = _listed(request.get("text", ()), "text")
         question = Question(id=name, page=name, question=request["question"], table=table, text=text)
-        if not _is_unicode("".join(cell for row in [*table, text] for cell in row)):
-            raise UserError("table or text holds half a surrogate pair, which is not text")
+        _check_unicode("".join(cell for row in [*table, text] for cell in row), "table or text")
         candidates = _listed(request["candidates"], "candidates")
         if not candidates:
             raise UserError("no candidates: give at least one program or answer")
@@ -67,66 +65,49 @@ def _listed(value: Any, what: str) -> list[Any]:
 
 
 def _read_candidate(index: int, item: Any, table: list[list[str]]) -> Candidate:
-    """A candidate in any of the forms of this file, its program executed on the table; CandidateError for others.
-
-    A program that fails keeps the answer given with it, if any, and `error` says why it failed. Without an origin a
-    candidate is an imported one.
-    """
+    """A candidate in any of the forms of this file, its program executed on the table; CandidateError for others."""
     try:
         fields = _by_name(item)
         program, answer = fields.get("program"), fields.get("answer")
         error: str | None = None
         if isinstance(answer, int | float | str) and not isinstance(answer, bool):
             answer = read_answer(answer)  # anything else is left to the record to refuse
+        if isinstance(program, str):
+            if len(program) > LONGEST_PROGRAM:
+                raise UserError(f"a program of {len(program)} characters: at most {LONGEST_PROGRAM} are read")
+            _check_unicode(program, "its program")
         if program is not None:
-            _check_text(program)
             value, error = value_of(program, table)
             answer = answer if value is None else value
         origin: Any = "imported" if fields.get("origin") is None else fields["origin"]
         return Candidate(program=program, answer=answer, error=error, origin=origin)
     except OverflowError as fault:
         raise CandidateError(index, "answer: the number is too large") from fault
-    except ValidationError as fault:
-        raise CandidateError(index, describe(fault)) from fault
     except (UserError, ValueError) as fault:
-        raise CandidateError(index, str(fault)) from fault
+        reason = describe(fault) if isinstance(fault, ValidationError) else str(fault)
+        raise CandidateError(index, reason) from fault
 
 
 def _by_name(item: Any) -> Mapping[str, Any]:
     """The candidate as a mapping: a text or number becomes {"program": …} or {"answer": …}."""
     if isinstance(item, str):
-        return {"answer" if _is_value(item) else "program": item}
+        try:
+            return {"answer": read_answer(item)}
+        except ValueError:  # as for every program: it has brackets behind a word
+            return {"program": item}
     if isinstance(item, int | float) and not isinstance(item, bool):
         return {"answer": item}
     known = isinstance(item, Mapping) and set(item) <= CANDIDATE_KEYS
     if not known or (item.get("program") is None and item.get("answer") is None):
         got = f"the keys {', '.join(map(str, item)) or '(none)'}" if isinstance(item, Mapping) else type(item).__name__
-        raise UserError(
-            f"expected a program, a value, or an object with program, answer or both; got {shorten(got, 80)}"
-        )
+        got = shorten(got, 80)
+        raise UserError(f"expected a program, a value, or an object with program, answer or both; got {got}")
     return item
 
 
-def _is_value(text: str) -> bool:
-    """True if the text is a plain value: a number, yes or no. No program is: it has brackets behind a word."""
-    try:
-        read_answer(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_text(program: Any) -> None:
-    if isinstance(program, str) and len(program) > LONGEST_PROGRAM:
-        raise UserError(f"a program of {len(program)} characters: at most {LONGEST_PROGRAM} are read")
-    if isinstance(program, str) and not _is_unicode(program):
-        raise UserError("its program holds half a surrogate pair, which is not text")
-
-
-def _is_unicode(text: str) -> bool:
-    """True if a tokenizer can read the text: broken JSON escapes leave half a surrogate pair, which is no character."""
+def _check_unicode(text: str, what: str) -> None:
+    """UserError for half a surrogate pair, which broken JSON escapes leave and tokenizers cannot read."""
     try:
         text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} holds half a surrogate pair, which is not text") from error

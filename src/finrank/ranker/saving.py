@@ -1,10 +1,9 @@
 """Saving and loading a ranking model: every part or none.
 
 A model directory holds `adapter_config.json` and `adapter_model.safetensors` (peft's own), the head in
-`score_head.safetensors`, `ranker_config.json` (settings, prompt version, sha256 of each part) and the tokenizer's
-files. The frozen base model is not copied; its name is stored, and its hash where its weights are one local file. A
-directory with a part missing, or with a part from another run, is refused: a head that is silently re-initialised is
-this field's most repeated bug.
+`score_head.safetensors`, the tokenizer's files, and `ranker_config.json`: settings (the name of the frozen base among
+them, and its hash where its weights are one local file), prompt version, sha256 of each part. A directory with a part
+missing, or from another run, is refused: a head that is silently re-initialised is this field's most repeated bug.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from pydantic import ValidationError
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file, save_file
 
 from finrank.errors import UserError
@@ -34,6 +33,7 @@ HEAD = "score_head.safetensors"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
 _PARTS = (*ADAPTER, HEAD, *TOKENIZER)
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LoadedModel:
 
 
 def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) -> None:
-    """Write every part of the model into `directory`, the config with the hashes last; other files there stay."""
+    """Write every part of the model into `directory`, the config with the hashes last."""
     save_adapter(model.encoder, directory)
     save_file({name: value.contiguous() for name, value in model.score_head.state_dict().items()}, directory / HEAD)
     tokenizer.save_pretrained(directory)
@@ -67,10 +67,7 @@ def save_adapter(model: PeftModel, directory: Path) -> None:
 
 
 def find_model(directory: Path) -> Path:
-    """The model folder of a run, of a stage directory, or the folder itself.
-
-    Of a run the last stage that finished counts (05_ppo over 04_sft). Raises UserError when there is none.
-    """
+    """The model folder of a run (05_ppo over 04_sft), of a stage directory, or itself; UserError when there is none."""
     for folder in ("", "best_model", "05_ppo/best_model", "04_sft/best_model"):
         if any((directory / folder / name).is_file() for name in (CONFIG, ADAPTER[0], HEAD)):
             return directory / folder
@@ -82,18 +79,13 @@ def find_model(directory: Path) -> Path:
 
 def read_settings(directory: Path) -> RankerSettings:
     """The settings of a saved model; UserError unless every part is there and was saved with it."""
-    stored = read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION)
-    try:
-        return RankerSettings.model_validate(stored)
-    except ValidationError as error:
-        raise UserError(f"{directory / CONFIG}: {describe(error)}") from error
+    return read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION, RankerSettings)
 
 
-def read_whole(directory: Path, config: str, names: Sequence[str], prompt_version: int) -> dict[str, Any]:
-    """The config file of a saved model, without `parts` and `prompt_version`.
-
-    Raises UserError unless all files are there and have the hashes in the config, and the prompt version is this one.
-    """
+def read_whole(
+    directory: Path, config: str, names: Sequence[str], prompt_version: int, kind: type[SettingsT]
+) -> SettingsT:
+    """The settings in a model's config; UserError unless its files have the hashes there, and the prompt version."""
     missing = [name for name in (config, *names) if not (directory / name).is_file()]
     if missing:
         raise UserError(
@@ -104,9 +96,8 @@ def read_whole(directory: Path, config: str, names: Sequence[str], prompt_versio
         stored: dict[str, Any] = json.loads((directory / config).read_text(encoding="utf-8"))
         parts, version = stored.pop("parts"), stored.pop("prompt_version")
     except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{directory / config} is damaged ({error!r}): copy the whole folder as it was saved"
-        ) from error
+        message = f"{directory / config} is damaged ({error!r}): copy the whole folder as it was saved"
+        raise UserError(message) from error
     for name in names:
         if sha256(directory / name) != parts.get(name):
             raise UserError(f"{directory / name} is not the file that was saved with this model: copy the whole folder")
@@ -115,7 +106,10 @@ def read_whole(directory: Path, config: str, names: Sequence[str], prompt_versio
             f"{directory} was trained with prompt version {version}, this finrank writes version {prompt_version}: "
             "use the finrank version that trained it, or train again"
         )
-    return stored
+    try:
+        return kind.model_validate(stored)
+    except ValidationError as error:
+        raise UserError(f"{directory / config}: {describe(error)}") from error
 
 
 def load_weights(model: CandidateRankingModel, directory: Path) -> None:
@@ -126,23 +120,16 @@ def load_weights(model: CandidateRankingModel, directory: Path) -> None:
 
 def load_adapter(model: PeftModel, directory: Path) -> None:
     """Replace the adapter by that saved in `directory`; UserError unless every tensor fits by name and shape."""
-    expected = get_peft_model_state_dict(model)
-    saved = load_file(directory / ADAPTER[1])
-    unfit = sorted(name for name in expected | saved if _shape(expected, name) != _shape(saved, name))
+    weights = load_file(directory / ADAPTER[1])
+    saved = {name: list(value.shape) for name, value in weights.items()}
+    expected = {name: list(value.shape) for name, value in get_peft_model_state_dict(model).items()}
+    unfit = sorted(name for name in expected | saved if expected.get(name) != saved.get(name))
     if unfit:
         raise UserError(
             f"{directory / ADAPTER[1]} does not fit this base model and LoRA: {len(unfit)} tensors differ, {unfit[0]} "
-            f"first (saved {_shape(saved, unfit[0])}, expected {_shape(expected, unfit[0])})"
+            f"first (saved {saved.get(unfit[0])}, expected {expected.get(unfit[0])})"
         )
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in saved.items():
-            stem, _, kind = name.rpartition(".")
-            parameters[f"{stem}.default.{kind}"].copy_(value)  # peft leaves the adapter's name out of the file
-
-
-def _shape(tensors: dict[str, torch.Tensor], name: str) -> list[int] | None:
-    return list(tensors[name].shape) if name in tensors else None
+    set_peft_model_state_dict(model, weights)
 
 
 def load_model(
@@ -150,10 +137,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a saved model for inference; its scores are bitwise those of the model that was saved.
 
-    `directory` is a run, a stage directory or a model folder, `base_model` another copy of the same base weights.
-    `device` defaults to cuda where there is one. `merge` adds the adapters into the base weights: faster, scores differ
-    by rounding (a base in half precision or quantized would round too much, and stays as it is). Raises UserError for a
-    directory with a part missing or exchanged.
+    Arguments are as in `Ranker.from_pretrained`; a base in half precision or quantized is not merged: it would round
+    too much. Raises UserError for a directory with a part missing or exchanged.
     """
     directory = find_model(directory)
     settings = read_settings(directory)

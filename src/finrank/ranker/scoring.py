@@ -1,4 +1,4 @@
-"""Scoring pools with a model: encoded, cut into forward passes of a bounded number of tokens, in the order given."""
+"""Scoring pools with a model, in forward passes of a bounded number of tokens."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ from finrank.records import Pool
 
 
 def score_records(loaded: LoadedModel, pools: Sequence[Pool], description: str) -> list[np.ndarray]:
-    """Encode and score pools of records, as `score_pools` does, with a progress bar for each.
-
-    Raises UserError for a question that does not fit the model's `max_length`.
-    """
+    """Encode and score pools of records, as `score_pools` does; UserError for a question over `max_length`."""
     settings = loaded.model.settings.prompt
     encoded = [
         encode(pool, pool.candidates, loaded.tokenizer, settings) for pool in track(pools, "encoding", total=len(pools))
@@ -32,11 +29,8 @@ def score_records(loaded: LoadedModel, pools: Sequence[Pool], description: str) 
 def score_pools(
     model: CandidateRankingModel, pools: Sequence[EncodedPool], *, route: RouteName, description: str = ""
 ) -> list[np.ndarray]:
-    """Scores [candidates] of each pool in logits, float32, in the order given; for inference.
-
-    Pools of similar length share a pass. A progress bar is shown under `description` where there is one.
-    """
-    by_length = sorted(range(len(pools)), key=lambda index: pools[index].length)
+    """Scores [candidates] of each pool in logits, float32, for inference, with a progress bar under `description`."""
+    by_length = sorted(range(len(pools)), key=lambda index: pools[index].length)  # similar ones share a pass
     passes = cut_into_passes([pools[index] for index in by_length], model.backbone.tuning.tokens_per_pass, route)
     parts: list[np.ndarray] = [np.empty(0, np.float32)]
     for one_pass in track(passes, description, total=len(passes)) if description else passes:
@@ -62,8 +56,8 @@ def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route
 def cut_into_passes(pools: Sequence[EncodedPool], limit: int, route: RouteName) -> list[list[EncodedPool]]:
     """Pools in passes of at most `limit` tokens, in order; a longer pool is cut into several with the same prefix.
 
-    One after the other, the passes hold exactly the candidates of `pools` in their order. `cached` bounds the memory of
-    a large pool by itself, so there a pool stays whole. A single candidate over the limit has a pass of its own.
+    `cached` bounds the memory of a large pool by itself, so there a pool stays whole. A candidate over the limit has a
+    pass to itself.
 
     >>> pool = EncodedPool("q", [7, 8], [[1, 2], [3], [4]])
     >>> [[len(part.candidates) for part in parts] for parts in cut_into_passes([pool, pool], 9, "split")]
@@ -94,12 +88,12 @@ def cost(pools: Sequence[EncodedPool], route: RouteName) -> int:
 def _parts(pool: EncodedPool, limit: int, route: RouteName) -> list[EncodedPool]:
     if route == "cached" or cost([pool], route) <= limit:
         return [pool]
-    parts: list[EncodedPool] = []
-    for candidate in pool.candidates:
-        if parts:
-            longer = replace(parts[-1], candidates=[*parts[-1].candidates, candidate])
-            if cost([longer], route) <= limit:
-                parts[-1] = longer
-                continue
-        parts.append(replace(pool, candidates=[candidate]))
+    first, *rest = pool.alone()
+    parts = [first]
+    for alone in rest:
+        longer = replace(pool, candidates=[*parts[-1].candidates, *alone.candidates])
+        if cost([longer], route) <= limit:
+            parts[-1] = longer
+        else:
+            parts.append(alone)
     return parts

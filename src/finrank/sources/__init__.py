@@ -1,1 +1,1 @@
-"""Where questions come from: FinQA files, their download, predictions of other systems, and the embedded data."""
+"""Where questions come from: FinQA files, predictions of other systems, and the embedded data."""

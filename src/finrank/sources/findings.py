@@ -2,7 +2,7 @@
 
 error     the example is left out, or spoils a split: mend it
 warning   the example is kept, but a label, a page or a question may be wrong: look at it
-note      harmless, the pipeline copes with it: nothing to do
+note      harmless: nothing to do
 """
 
 from __future__ import annotations
@@ -10,23 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from finrank.programs.value import same_answer
 from finrank.records import Answer
-from finrank.sources.finqa import FILES, Example, Fault, ProgramProblem, gold_of
+from finrank.sources.finqa import FILES, Example, ProgramProblem, gold_of
 from finrank.sources.quirks import question_words, quirks_of
+from finrank.store.json_lines import BadLine
 
-Severity = Literal["error", "warning", "note"]
-
-MAX_IDS = 20  # named per finding
+_MAX_IDS = 20  # named per finding
 _LONGEST_ID, _LONGEST_REASON = 200, 300  # characters
 
 _ANSWER = "qa.answer is not used: exe_ans is the answer"
 _SUSPECT = f"{_ANSWER}; one of the two is wrong, look at it"
 
 # By name: the severity, and what finrank does or the user can do about it.
-KINDS: dict[str, tuple[Severity, str]] = {
+KINDS: dict[str, tuple[Literal["error", "warning", "note"], str]] = {
     # files and elements
     "schema_faults": ("error", "mend the element, or let prepare leave it out"),
     "files_without_examples": ("warning", "the list is empty: nothing of this split goes on"),
@@ -86,7 +85,6 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "examples_without_gold_inds": ("warning", "none needed; evidence is then not measured for them"),
 }
 
-
 _FINDING_OF_PROBLEM: dict[ProgramProblem, str] = {
     "does not parse": "programs_that_do_not_parse",
     "does not execute": "programs_that_do_not_execute",
@@ -95,7 +93,7 @@ _FINDING_OF_PROBLEM: dict[ProgramProblem, str] = {
 
 
 @dataclass
-class FindingCount:
+class _FindingCount:
     """How often a finding was made in each split, and the first ids, with a reason for each."""
 
     splits: dict[str, int]
@@ -103,9 +101,8 @@ class FindingCount:
     reasons: list[str] = field(default_factory=list)
 
     def add(self, split: str, identifier: str, reason: str) -> None:
-        """Count one; the first `MAX_IDS` are named, in a form that any output can hold."""
         self.splits[split] += 1
-        if len(self.ids) < MAX_IDS:
+        if len(self.ids) < _MAX_IDS:
             self.ids.append(_printable(identifier, _LONGEST_ID))
             self.reasons.append(_printable(reason, _LONGEST_REASON))
 
@@ -124,32 +121,26 @@ class _SplitCounts:
     with_gold_inds: int = 0
 
 
-class _Asked(NamedTuple):
-    """The gold answer and the hash of the program of a question's first occurrence."""
-
-    answer: Answer | None
-    program: int | None
-
-
 class RawReport:
-    """What raw files hold, by split, and the findings in them.
+    """Counts of raw files by split, and the findings in them.
 
     Add every example, then `finish`. Memory holds page names and hashes of ids and questions, not the examples.
     """
 
     def __init__(self, splits: Iterable[str]) -> None:
         self.splits = {split: _SplitCounts() for split in splits}
-        self.findings = {name: FindingCount(dict.fromkeys(self.splits, 0)) for name in KINDS}
+        self.findings = {name: _FindingCount(dict.fromkeys(self.splits, 0)) for name in KINDS}
         self._ids: set[int] = set()
         self._wordings: set[int] = set()
-        self._asked: dict[int, _Asked] = {}
+        # by the words of a question: answer and hashed program of its first occurrence
+        self._asked: dict[int, tuple[Answer | None, int | None]] = {}
 
-    def add(self, split: str, example: Example | Fault) -> None:
-        """Count an example and its findings, or the fault in its place."""
-        if isinstance(example, Fault):
-            place = f"{example.file}[{example.index}]"
-            reason = f"{place}: {example.reason}" if example.id else example.reason
-            self.findings["schema_faults"].add(split, example.id or place, reason)
+    def add(self, split: str, example: Example | BadLine) -> None:
+        """Count an example and its findings, or an element that is not an example."""
+        if isinstance(example, BadLine):
+            position = f"{example.file}[{example.line}]"
+            reason = f"{position}: {example.reason}" if example.id else example.reason
+            self.findings["schema_faults"].add(split, example.id or position, reason)
             return
         counts = self.splits[split]
         counts.examples += 1
@@ -160,7 +151,7 @@ class RawReport:
             self.findings[name].add(split, example.id, reason)
 
     def _findings_of(self, example: Example) -> Iterator[tuple[str, str]]:
-        """Names of the findings that this example adds to, each with the reason."""
+        """The example's findings by name, each with the reason."""
         gold = gold_of(example)
         if gold.problem is not None:
             yield _FINDING_OF_PROBLEM[gold.problem], gold.reason
@@ -181,17 +172,15 @@ class RawReport:
         self._ids.add(identifier)
         program = None if example.qa.program is None else hash(example.qa.program)
         wording, words = (hash((example.filename, text)) for text in (question, question_words(question)))
-        first = self._asked.get(words)
-        if first is None:
-            self._asked[words] = _Asked(answer, program)
-        else:
+        if words in self._asked:
             yield ("duplicate_questions" if wording in self._wordings else "near_duplicate_questions"), repr(question)
         self._wordings.add(wording)
-        if first is None or answer is None or first.answer is None:
+        first_answer, first_program = self._asked.setdefault(words, (answer, program))
+        if answer is None or first_answer is None:
             return
-        if not same_answer(answer, first.answer):
-            yield "repeated_questions_with_other_answers", f"{first.answer} and {answer} for {question!r}"
-        elif None not in (program, first.program) and program != first.program:
+        if not same_answer(answer, first_answer):
+            yield "repeated_questions_with_other_answers", f"{first_answer} and {answer} for {question!r}"
+        elif None not in (program, first_program) and program != first_program:
             yield "repeated_questions_with_other_programs", f"{example.qa.program} for {question!r}"
 
     def finish(self) -> None:

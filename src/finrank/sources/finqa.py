@@ -1,8 +1,8 @@
 """Questions from files in the official FinQA layout (Chen et al., EMNLP 2021, github czyssrs/FinQA).
 
 A file is a JSON list of examples: `id`, `filename`, `pre_text`, `post_text`, `table` and `qa {question, program,
-exe_ans, gold_inds, answer}`, of which the last four may be missing. `qa.answer` is a text that often disagrees with the
-program: only `finrank check` looks at it. Other fields are ignored.
+exe_ans, gold_inds, answer}`, of which the last four may be missing. Only `finrank check` reads `qa.answer`, a text that
+often disagrees with the program. Other fields are ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -21,14 +20,13 @@ from finrank.errors import missing_data
 from finrank.programs import ProgramError, parse
 from finrank.programs.value import read_exe_ans, value_of
 from finrank.records import Answer, Question
-from finrank.store.json_lines import describe, id_of
+from finrank.store.json_lines import BadLine, describe, id_of
 from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 # The official files, in the order in which they are listed.
 FILES = {split: f"{split}.json" for split in ("train", "dev", "test")}
 
-# Characters of a cell, a sentence or any other text. Cells of FinQA have 200 at most, sentences 2,000.
-LONGEST_TEXT = 100_000
+_LONGEST_TEXT = 100_000  # characters; cells of FinQA have 200 at most, sentences 2,000
 
 # Executed values and `exe_ans` are both rounded to 5 decimals; large ones may differ in the last bits.
 _ROUNDING = {"rel_tol": 1e-9, "abs_tol": 1.001e-5}
@@ -37,12 +35,11 @@ ProgramProblem = Literal["does not parse", "does not execute", "disagrees with e
 
 
 def _cell(value: Any) -> Any:
-    """A number in a cell becomes its text, null an empty cell; anything else is left for pydantic to refuse."""
+    """A number becomes its text, null an empty cell; anything else is left for pydantic to refuse."""
     if value is None:
         return ""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return str(value)
-    return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return str(value) if is_number else value
 
 
 def _program(value: Any) -> Any:
@@ -50,7 +47,7 @@ def _program(value: Any) -> Any:
 
 
 # A limit makes pydantic refuse lone surrogates too: bytes that were not UTF-8, which no output file can hold.
-Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
 Filled = Annotated[Text, Field(pattern=r"\S")]
 Cell = Annotated[Text, BeforeValidator(_cell)]
 
@@ -80,20 +77,8 @@ class Example(BaseModel):
     qa: QA
 
 
-@dataclass(frozen=True)
-class Fault:
-    """An element of a file that is not an example, or the point where the file breaks off, and why."""
-
-    file: str
-    index: int  # in the list, from 0
-    id: str | None
-    reason: str
-    breaks_off: bool = False  # the file was not read beyond this point
-
-
-@dataclass(frozen=True)
-class Gold:
-    """An example's gold answer (None: unknown, or not trusted) and any problem of its program."""
+class Gold(NamedTuple):
+    """An example's gold answer (None: unknown, or not trusted), and any problem of its program."""
 
     answer: Answer | None
     problem: ProgramProblem | None = None
@@ -115,12 +100,18 @@ class Element(NamedTuple):
     position: int  # in the list, from 0
     value: Any | Malformed | BrokenList
 
+    @property
+    def fault(self) -> BadLine | None:
+        """Why the element is not JSON, or why the file breaks off there."""
+        if isinstance(self.value, Malformed):
+            return BadLine(self.file, self.position, id_of(self.value.value), self.value.reason)
+        return BadLine(self.file, self.position, None, str(self.value)) if isinstance(self.value, BrokenList) else None
+
 
 def read_elements(path: Path, reading: Reading | None = None) -> Iterator[Element]:
     """Stream a file's elements in order; if the file breaks off, the last one holds the `BrokenList`.
 
-    Memory holds one element at a time; `reading` is updated for a progress bar. Raises UserError when the file does
-    not exist or is not JSON at all.
+    Memory holds one element at a time. Raises UserError when the file does not exist or is not JSON at all.
     """
     index = 0
     try:
@@ -131,29 +122,23 @@ def read_elements(path: Path, reading: Reading | None = None) -> Iterator[Elemen
         yield Element(path.name, index, error)
 
 
-def to_example(element: Element) -> Example | Fault:
+def to_example(element: Element) -> Example | BadLine:
     """The element as an example, or its fault; never raises."""
-    file, index, value = element
-    if isinstance(value, BrokenList):
-        return Fault(file, index, None, str(value), breaks_off=True)
-    if isinstance(value, Malformed):
-        return Fault(file, index, id_of(value.value), value.reason)
+    if element.fault is not None:
+        return element.fault
     try:
-        return Example.model_validate(value)
+        return Example.model_validate(element.value)
     except ValidationError as error:
-        return Fault(file, index, id_of(value), describe(error))
+        return BadLine(element.file, element.position, id_of(element.value), describe(error))
 
 
-def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Example | Fault]:
-    """Stream a file's elements, each as an example or its fault; see `read_elements`."""
+def read_examples(path: Path, reading: Reading | None = None) -> Iterator[Example | BadLine]:
+    """The examples among a file's elements (see `read_elements`), and the faults of the others."""
     return map(to_example, read_elements(path, reading))
 
 
 def draw_questions(path: Path, count: int, seed: int = 0) -> list[Question]:
-    """At most `count` of a raw file's questions that have a program, drawn uniformly by the seed (reservoir sampling).
-
-    Memory holds `count` questions.
-    """
+    """At most `count` of a raw file's questions with a program, drawn uniformly by the seed (reservoir sampling)."""
     rng = random.Random(seed)
     drawn: list[Question] = []
     seen = 0
@@ -183,16 +168,13 @@ def gold_of(example: Example) -> Gold:
     value, reason = value_of(program, example.table)
     if value is None:
         return Gold(None, "does not execute", f"program does not execute: {reason}")
-    if expected is not None and not _agree(value, expected):
-        reason = f"program executes to {value} but exe_ans is {expected}"
-        return Gold(None, "disagrees with exe_ans", reason)
+    if isinstance(value, float) and isinstance(expected, float):
+        agree = math.isclose(value, expected, **_ROUNDING)
+    else:
+        agree = expected in (None, value)
+    if not agree:
+        return Gold(None, "disagrees with exe_ans", f"program executes to {value} but exe_ans is {expected}")
     return Gold(value)
-
-
-def _agree(value: float | str, expected: float | str) -> bool:
-    if isinstance(value, str) or isinstance(expected, str):
-        return value == expected
-    return math.isclose(value, expected, **_ROUNDING)
 
 
 def to_question(example: Example, answer: Answer | None) -> Question:

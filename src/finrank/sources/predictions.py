@@ -22,9 +22,8 @@ from finrank.console import Reading
 from finrank.errors import UserError
 from finrank.programs.value import read_answer
 from finrank.records import Answer
-from finrank.sources.finqa import Filled, Text
+from finrank.sources.finqa import Filled, Text, read_elements
 from finrank.store.json_lines import BadLine, describe, id_of, read_lines, read_value
-from finrank.store.json_list import BrokenList, Malformed, stream_list
 
 END = "EOF"  # the last token of every official prediction
 
@@ -38,12 +37,10 @@ class Prediction(NamedTuple):
     program: str | None
     answer: Answer | None
     model: str | None
-    tokens: list[str] | None  # the program as the official prediction file has it
+    tokens: list[str] | None  # of the program, in an official prediction file
 
 
 class _Fields(BaseModel):
-    """The keys of one prediction."""
-
     model_config = ConfigDict(frozen=True, strict=True)
 
     id: Filled
@@ -64,11 +61,14 @@ def read_predictions(
     name = name or path.name
     if not path.is_file():
         raise UserError(f"no such file: {path}")
-    return _read_list(path, name, reading) if _is_list(path) else _read_lines(path, name, reading)
+    if _is_list(path):
+        elements = (element._replace(file=name) for element in read_elements(path, reading))
+        return (element.fault or _prediction(*element) for element in elements)
+    return _read_lines(path, name, reading)
 
 
 def text_of_tokens(tokens: Sequence[str]) -> str:
-    """The text of a program, complete or not, from its official tokens; an EOF at the end is left out.
+    """The text of a program, complete or not, from its official tokens, without a final EOF.
 
     >>> text_of_tokens(["subtract(", "5829", "5735", ")", "divide(", "#0", "5735", ")", "EOF"])
     'subtract(5829, 5735), divide(#0, 5735)'
@@ -83,23 +83,9 @@ def text_of_tokens(tokens: Sequence[str]) -> str:
 def _is_list(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(4096)
-    # UTF-16 is treated as a list, whose reader says what is wrong with it.
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return True
-    return head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
-
-
-def _read_list(path: Path, name: str, reading: Reading | None) -> Iterator[Prediction | BadLine]:
-    index = 0
-    try:
-        for value in stream_list(path, reading=reading):
-            if isinstance(value, Malformed):
-                yield BadLine(name, index, id_of(value.value), value.reason)
-            else:
-                yield _prediction(name, index, value)
-            index += 1
-    except BrokenList as error:
-        yield BadLine(name, index, None, str(error))
+    # The reader of lists says what is wrong with UTF-16.
+    is_utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return is_utf16 or head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Prediction | BadLine]:
@@ -111,7 +97,6 @@ def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Pred
 
 
 def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
-    """The prediction in a JSON value, or what is wrong with it; never raises."""
     try:
         fields = _Fields.model_validate(value)
         program = fields.program

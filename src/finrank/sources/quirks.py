@@ -1,7 +1,6 @@
 """Quirks of one FinQA example: oddities in its table, text, question, program and answer text that are not faults.
 
-`finrank check` counts what `quirks_of` yields; the other functions each look for one group of quirks. Nothing is
-changed here: `sources/findings.py` says what the pipeline does about each quirk.
+`finrank check` counts them; `sources/findings.py` says what the pipeline does about each.
 """
 
 from __future__ import annotations
@@ -10,22 +9,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from finrank.page.broken_characters import broken_characters, dash_cells, report_year
-from finrank.programs import (
-    CONSTANTS,
-    Program,
-    ProgramError,
-    is_constant,
-    is_reference,
-    operands,
-    parse,
-    read_number,
-    referenced_step,
-    table_rows,
-)
-from finrank.programs.numbers import NUMBER
+from finrank.programs import CONSTANTS, Program, ProgramError, operands, parse, table_rows
+from finrank.programs.language import is_constant, is_reference, referenced_step
+from finrank.programs.numbers import NUMBER, read_number
 from finrank.records import Answer
 from finrank.sources.finqa import Example
 
@@ -53,10 +43,7 @@ class Quirk(NamedTuple):
 
 
 def quirks_of(example: Example) -> Iterator[Quirk]:
-    """All quirks of an example, each name at most once.
-
-    An example with a text longer than `LONGEST_READ` is named, but nothing of it except its answer text is read.
-    """
+    """All quirks of an example, each name at most once; a page with a text longer than `LONGEST_READ` is not read."""
     if name := compare_answer(example.qa.answer, example.qa.exe_ans):
         text = example.qa.answer
         written = repr(text[:100]) if isinstance(text, str) else type(text).__name__
@@ -67,23 +54,19 @@ def quirks_of(example: Example) -> Iterator[Quirk]:
         lengths = ", ".join(str(len(text)) for text in too_long[:3])
         yield Quirk("oversized_texts", f"{len(too_long)} of up to {max(map(len, too_long))} characters ({lengths})")
         return
-    yield from page_quirks(example.table, sentences)
-    yield from header_quirks(example.table)
-    yield from cell_quirks(example.table)
-    yield from character_quirks(example)
+    yield from _page_quirks(example.table, sentences)
+    yield from _header_quirks(example.table)
+    yield from _cell_quirks(example.table)
+    yield from _character_quirks(example)
     if example.qa.program is not None:
-        try:
-            program = parse(example.qa.program)
-        except ProgramError:  # another finding
-            return
-        yield from program_quirks(program, example)
+        with suppress(ProgramError):  # another finding
+            yield from _program_quirks(parse(example.qa.program), example)
 
 
 def compare_answer(text: Any, exe_ans: Answer | None) -> str | None:
-    """The name of the quirk of an answer text (`qa.answer`); None where it says `exe_ans` plainly, or that is unknown.
+    """The name of the quirk of an answer text (`qa.answer`); None if it agrees with `exe_ans` or that is unknown.
 
-    FinQA's answer texts are noisy, and finrank trains and measures by `exe_ans` alone. A number agrees when it is
-    `exe_ans` rounded to the decimals written.
+    A number agrees when it is `exe_ans` rounded to the decimals written.
 
     >>> compare_answer("127.40", 127.4), compare_answer("93.5%", 0.935), compare_answer("24.69%", 24.69136)
     (None, 'percent_answers_of_fractions', 'percent_answers_of_percentages')
@@ -133,7 +116,7 @@ def _compare_number(written: str, value: float) -> str | None:
 
 
 def question_words(question: str) -> str:
-    """A question's words and numbers in lower case, without punctuation: those of near-identical questions are equal.
+    """A question's words and numbers in lower case, without punctuation.
 
     >>> question_words("What was the change in 2009 (in millions)?")
     'what was the change in 2009 in millions'
@@ -141,8 +124,7 @@ def question_words(question: str) -> str:
     return " ".join(_WORD.findall(question.lower()))
 
 
-def page_quirks(table: list[list[str]], sentences: list[str]) -> Iterator[Quirk]:
-    """Pages with nothing, or next to nothing, to read."""
+def _page_quirks(table: list[list[str]], sentences: list[str]) -> Iterator[Quirk]:
     columns = max((len(row) for row in table), default=0)
     if len(table) < 2 or columns < 2:
         yield Quirk("pages_without_table", f"table of {len(table)} rows and {columns} columns")
@@ -152,8 +134,7 @@ def page_quirks(table: list[list[str]], sentences: list[str]) -> Iterator[Quirk]
         yield Quirk("pages_without_numbers", "no digit in table and text")
 
 
-def header_quirks(table: list[list[str]]) -> Iterator[Quirk]:
-    """Tables whose rows and columns cannot be told apart by their labels."""
+def _header_quirks(table: list[list[str]]) -> Iterator[Quirk]:
     if not table:
         return
     lengths = sorted({len(row) for row in table})
@@ -161,10 +142,10 @@ def header_quirks(table: list[list[str]]) -> Iterator[Quirk]:
         yield Quirk("ragged_tables", f"rows of {' and '.join(map(str, lengths))} cells")
     labels = [row[0] for row in table[1:] if row]
     header = table[0][1:]
-    if repeated := _repeated(label for label in labels if label.strip()):
-        yield Quirk("duplicate_row_labels", _first_of(repeated))
-    if repeated := _repeated(cell for cell in header if cell.strip()):
-        yield Quirk("duplicate_column_labels", _first_of(repeated))
+    for name, texts in {"duplicate_row_labels": labels, "duplicate_column_labels": header}.items():
+        if repeated := [text for text, count in Counter(texts).items() if count > 1 and text.strip()]:
+            others = f" and {len(repeated) - 1} more" if len(repeated) > 1 else ""
+            yield Quirk(name, f"{repeated[0]!r}{others}")
     if "" in map(str.strip, labels):
         yield Quirk("rows_without_label", repr(next(row for row in table[1:] if row and not row[0].strip())))
     if "" in map(str.strip, header):
@@ -173,34 +154,29 @@ def header_quirks(table: list[list[str]]) -> Iterator[Quirk]:
         yield Quirk("tables_without_header", f"the first row is {table[0]!r}")
 
 
-def cell_quirks(table: list[list[str]]) -> Iterator[Quirk]:
-    """Forms of numbers in cells; the header and the labels are left out."""
+def _cell_quirks(table: list[list[str]]) -> Iterator[Quirk]:
+    """Forms of numbers in cells, header and labels left out."""
     first: dict[str, str] = {}
-    for row in table[1:]:
-        for cell in row[1:]:
-            if "(" not in cell or len(cell) > _LONGEST_FORM:
-                continue
-            if _BRACKETS_ONLY.fullmatch(cell):
-                name = "bracketed_cells" if read_number(cell) is not None else "unreadable_bracketed_cells"
-                first.setdefault(name, cell)
-                continue
-            if _PERCENT_TWICE.search(cell):
-                first.setdefault("percent_cells", cell)
-            if _NEGATIVE_TWICE.search(cell):
-                first.setdefault("negative_cells", cell)
+    for cell in _cells(row[1:] for row in table[1:]):
+        if "(" not in cell or len(cell) > _LONGEST_FORM:
+            continue
+        if _BRACKETS_ONLY.fullmatch(cell):
+            name = "bracketed_cells" if read_number(cell) is not None else "unreadable_bracketed_cells"
+            first.setdefault(name, cell)
+            continue
+        if _PERCENT_TWICE.search(cell):
+            first.setdefault("percent_cells", cell)
+        if _NEGATIVE_TWICE.search(cell):
+            first.setdefault("negative_cells", cell)
     for name, cell in first.items():
         yield Quirk(name, repr(cell))
 
 
-def character_quirks(example: Example) -> Iterator[Quirk]:
+def _character_quirks(example: Example) -> Iterator[Quirk]:
     """Codes of lost characters that look like years, and dates joined to their year."""
     year = report_year(example.filename)
-    labels = example.table[0] + [row[0] for row in example.table[1:] if row] if example.table else []
-    parts = {
-        "text": example.pre_text + example.post_text,
-        "labels": labels,
-        "questions": [example.qa.question],
-    }
+    labels = _headings(example.table)
+    parts = {"text": example.pre_text + example.post_text, "labels": labels, "questions": [example.qa.question]}
     for part, texts in parts.items():
         broken = next((codes for text in texts if (codes := broken_characters(text, year))), None)
         if broken:
@@ -214,15 +190,10 @@ def character_quirks(example: Example) -> Iterator[Quirk]:
         yield Quirk("glued_dates", glued)
 
 
-def program_quirks(program: Program, example: Example) -> Iterator[Quirk]:
-    """Oddities of a gold program: dead steps, numbers of unknown origin, rows that it may misread."""
+def _program_quirks(program: Program, example: Example) -> Iterator[Quirk]:
+    """Dead steps, numbers of unknown origin, rows that the program may misread; ProgramError for "#" without a step."""
     arguments = [argument for step in program.steps for argument in step.arguments]
-    used = set()
-    for argument in filter(is_reference, arguments):
-        try:
-            used.add(referenced_step(argument))
-        except ProgramError:
-            return  # "#" without a step: the program does not execute, which is another finding
+    used = set(map(referenced_step, filter(is_reference, arguments)))
     if unused := [step for step in range(len(program.steps) - 1) if step not in used]:
         yield Quirk("unused_program_steps", f"step {unused[0]} of {program}")
     if unknown := [argument for argument in arguments if is_constant(argument) and argument not in CONSTANTS]:
@@ -233,22 +204,18 @@ def program_quirks(program: Program, example: Example) -> Iterator[Quirk]:
 
 def _operand_quirks(program: Program, example: Example) -> Iterator[Quirk]:
     """Where the numbers of a program come from, sign and percent mark ignored."""
-    wanted = {operand: size for operand in operands(program) if (size := _size(operand)) is not None}
-    if not wanted:
-        return
     in_cells = Counter(size for row in example.table[1:] for cell in row[1:] for size in set(_sizes(cell)))
-    headings = (*(example.table[0] if example.table else ()), *(row[0] for row in example.table[1:] if row))
-    on_page = {size for text in (*headings, *example.pre_text, *example.post_text) for size in _sizes(text)}
+    elsewhere = (*_headings(example.table), *example.pre_text, *example.post_text)
+    on_page = {size for text in elsewhere for size in _sizes(text)}
     asked = set(_sizes(example.qa.question))
     first: dict[str, str] = {}
+    wanted = {operand: size for operand in operands(program) for size in _sizes(operand)[:1]}
     for operand, size in wanted.items():
         if in_cells[size] > 1:
             first.setdefault("operands_in_several_cells", f"{operand} in {in_cells[size]} cells")
         elif size not in in_cells and size not in on_page:
-            if size in _CONSTANT_SIZES:
-                name = "constants_written_as_numbers"
-            else:
-                name = "operands_only_in_the_question" if size in asked else "operands_nowhere_on_the_page"
+            name = "operands_only_in_the_question" if size in asked else "operands_nowhere_on_the_page"
+            name = "constants_written_as_numbers" if size in _CONSTANT_SIZES else name
             first.setdefault(name, f"{operand} in {program}")
     for name, reason in first.items():
         yield Quirk(name, reason)
@@ -260,33 +227,23 @@ def _row_quirks(program: Program, table: list[list[str]]) -> Iterator[Quirk]:
     rows_read = table_rows(program)
     if repeated := [label for label in rows_read if labels.count(label) > 1]:
         yield Quirk("table_steps_on_repeated_labels", f"{labels.count(repeated[0])} rows {repeated[0]!r} for {program}")
-    if not rows_read:
-        return
-    dashed = {table[row][0]: table[row] for row, _ in dash_cells(table)}
+    dashed = {table[row][0]: table[row] for row, _ in dash_cells(table)} if rows_read else {}
     if label := next((label for label in rows_read if label in dashed), None):
         yield Quirk("table_steps_on_dashes", f"{program} reads {dashed[label]!r}")
 
 
-def _cells(table: list[list[str]]) -> Iterator[str]:
-    return (cell for row in table for cell in row)
+def _cells(rows: Iterable[list[str]]) -> Iterator[str]:
+    return (cell for row in rows for cell in row)
 
 
-def _repeated(texts: Iterable[str]) -> list[str]:
-    return [text for text, count in Counter(texts).items() if count > 1]
-
-
-def _first_of(texts: list[str]) -> str:
-    return f"{texts[0]!r} and {len(texts) - 1} more" if len(texts) > 1 else repr(texts[0])
-
-
-def _size(written: str) -> float | None:
-    """The absolute value of the first number in a text, such as 22.0 for "-22%"; None without a number."""
-    return next(iter(_sizes(written)), None)
+def _headings(table: list[list[str]]) -> list[str]:
+    """The cells of the header, and the labels of the other rows."""
+    return [*(table[0] if table else ()), *(row[0] for row in table[1:] if row)]
 
 
 def _sizes(text: str) -> list[float]:
-    """The absolute values of all numbers in a text, except those of more than `_LONGEST_NUMBER` characters."""
+    """Absolute values of the numbers in a text, such as 22.0 for "-22%"; those of too many characters are left out."""
     return [float(digits.replace(",", "")) for digits in _NUMBER.findall(text) if len(digits) <= _LONGEST_NUMBER]
 
 
-_CONSTANT_SIZES = {_size(constant) for constant in CONSTANTS}
+_CONSTANT_SIZES = {size for constant in CONSTANTS for size in _sizes(constant)[:1]}

@@ -27,10 +27,10 @@ from transformers import TrainingArguments, set_seed
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.base_model import load_tokenizer, locate, pinned
+from finrank.ranker.base_model import load_tokenizer, pinned
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import find_model, load_weights, save_model
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.settings import RankerSettings, locate
 from finrank.training.batches import LengthBucketSampler, PoolDataset
 from finrank.training.config import TrainingConfig
 from finrank.training.data import PoolMeasure, Split, read_splits, say_splits

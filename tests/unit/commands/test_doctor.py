@@ -16,7 +16,7 @@ import typer
 import yaml
 
 from finrank.commands.doctor import DEFAULT_BASE, DEFAULT_BASE_SHA256, EXTRAS, doctor
-from finrank.ranker import locate as weights
+from finrank.ranker.settings import locate
 from tests.conftest import REPOSITORY
 from tests.helpers.saved_ranker import save_tiny_ranker
 
@@ -58,11 +58,11 @@ def test_it_speaks_of_the_default_config_and_the_real_extras() -> None:
 
 
 def test_other_weights_are_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(weights, "sha256", lambda path: "0" * 64)
+    monkeypatch.setattr("finrank.ranker.settings.sha256", lambda path: "0" * 64)
     with pytest.raises(typer.Exit):
         doctor()
     shown = capsys.readouterr().out
-    assert f"BROKEN: {Path(weights.locate(DEFAULT_BASE)) / 'model.safetensors'} has sha256 000" in shown
+    assert f"BROKEN: {Path(locate(DEFAULT_BASE)) / 'model.safetensors'} has sha256 000" in shown
     assert f"BROKEN: default model: {DEFAULT_BASE}" in shown
 
 

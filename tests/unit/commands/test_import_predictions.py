@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +17,13 @@ from finrank.store import load_records
 from finrank.store.json_lines import LONGEST_LINE
 from tests.conftest import REPOSITORY
 from tests.helpers.pools import write_pools
+from tests.helpers.questions import make_question
 from tests.helpers.raw_files import rejects_of
+from tests.helpers.scripts import run_command
 
-TABLE = [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]]
 
-
-def question(identifier: str, **changes: Any) -> Question:
-    fields = {"program": "subtract(5829, 5735)", "answer": 94.0} | changes
-    return Question(id=identifier, page=f"page {identifier}", question="what ?", table=TABLE, text=["a ."], **fields)
+def question(identifier: str, program: str | None = "subtract(5829, 5735)", answer: float | None = 94.0) -> Question:
+    return make_question(identifier, program, page=f"page {identifier}", answer=answer)
 
 
 def write(path: Path, records: list[Any]) -> Path:
@@ -64,10 +59,10 @@ def test_files_and_runs_merge_by_id(tmp_path: Path, data: Path) -> None:
     result = import_predictions([first, second], tmp_path / "out", data=data, split="dev")
     made = pools(tmp_path / "out")
     assert list(made) == ["a", "b"]
-    by_program = sorted((one.program or "", one.answer, one.error) for one in made["a"].candidates)
+    by_program = sorted((row.program or "", row.answer, row.error) for row in made["a"].candidates)
     failure = "step 0: divide: float division by zero"
     assert by_program == [("", 94.0, None), ("divide(1, 0)", None, failure), *[(right, 94.0, None)] * 2]
-    assert {one.origin for pool in made.values() for one in pool.candidates} == {"imported"}
+    assert {candidate.origin for pool in made.values() for candidate in pool.candidates} == {"imported"}
     expected = {"pools": 2, "candidates": 5, "duplicates": 1, "failed": 1, "answers_only": 1, "unanswerable": 1}
     expected |= {"without_gold": 0, "without_prediction": 1, "unmatched": 0}
     assert {name: result[name] for name in expected} == expected
@@ -85,18 +80,18 @@ def test_files_and_runs_merge_by_id(tmp_path: Path, data: Path) -> None:
 
 def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
     programs = ["subtract(5829, 5735)", "divide(5829, 0)", "add(1", "exp(5829, 0.5)", "multiply(nan, 1)", "add(yes, 1)"]
-    given = [{"id": "a", "program": program} for program in programs]
-    given += [{"id": "a", "answer": 94.000001}, {"id": "a", "answer": "no"}, {"id": "b", "answer": 1}]
-    given += [{"id": "c", "answer": 1}]
-    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data)
-    by_program = {one.program: one for one in pools(tmp_path / "out")["a"].candidates}
+    outputs: list[Any] = [{"id": "a", "program": program} for program in programs]
+    outputs += [{"id": "a", "answer": 94.000001}, {"id": "a", "answer": "no"}, {"id": "b", "answer": 1}]
+    outputs += [{"id": "c", "answer": 1}]
+    import_predictions([write(tmp_path / "p", outputs)], tmp_path / "out", data=data)
+    by_program = {candidate.program: candidate for candidate in pools(tmp_path / "out")["a"].candidates}
     assert by_program["multiply(nan, 1)"].error == "the value is nan"
     assert by_program["add(1"].error is not None
     rewards(tmp_path / "out", tmp_path / "rewarded")
     rewarded = {pool.id: pool for pool in load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)}
     reward_of = {
-        (one.program, one.answer): reward
-        for one, reward in zip(rewarded["a"].candidates, rewarded["a"].rewards, strict=True)
+        (candidate.program, candidate.answer): reward
+        for candidate, reward in zip(rewarded["a"].candidates, rewarded["a"].rewards, strict=True)
     }
     best = {key for key, reward in reward_of.items() if reward == 1.0}
     assert best == {("subtract(5829, 5735)", 94.0), (None, 94.000001)}
@@ -108,7 +103,7 @@ def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
 
 
 def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
-    given: list[Any] = [
+    outputs: list[Any] = [
         {"id": "a", "program": "add(1, 2)"},
         {"id": "a", "answer": "a lot"},
         {"id": "a", "program": "  "},
@@ -118,16 +113,16 @@ def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
         17,
         {"id": "nobody", "answer": 2},
     ]
-    result = import_predictions([write(tmp_path / "p.jsonl", given)], tmp_path / "out", data=data, split="dev")
-    found = rejects_of(tmp_path / "out")
+    result = import_predictions([write(tmp_path / "p.jsonl", outputs)], tmp_path / "out", data=data, split="dev")
+    rejects = rejects_of(tmp_path / "out")
     empty = "the prediction is empty: no program in it"
-    assert [row[:3] for row in found] == [
+    assert [row[:3] for row in rejects] == [
         ("p.jsonl", 2, "a"), ("p.jsonl", 3, "a"), ("p.jsonl", 4, "a"), ("p.jsonl", 7, None),
         ("dev.jsonl", 2, "b"), ("dev.jsonl", 3, "c"),
         ("p.jsonl", 5, "nobody"), ("p.jsonl", 8, "nobody"), ("p.jsonl", 6, "t"),
     ]  # fmt: skip
-    assert [row[3] for row in found[1:3]] == [empty, empty]
-    assert found[-1][3] == "no question of dev has this id"
+    assert [row[3] for row in rejects[1:3]] == [empty, empty]
+    assert rejects[-1][3] == "no question of dev has this id"
     assert (result["unmatched"], result["without_prediction"]) == (3, 2)
     assert result["files"][0]["rejected"] == 4
 
@@ -145,15 +140,15 @@ def test_all_splits_are_looked_through_and_those_without_predictions_passed_over
 def test_pools_serve_as_questions(tmp_path: Path) -> None:
     rewarded = load_records(write_pools(tmp_path / "rewarded") / "dev.jsonl", RewardedPool)
     plain = write(tmp_path / "pools" / "dev.jsonl", [Pool.of(pool) for pool in rewarded])
-    given = write(tmp_path / "p", [{"id": pool.id, "answer": 1} for pool in rewarded])
+    outputs = write(tmp_path / "p", [{"id": pool.id, "answer": 1} for pool in rewarded])
     for folder in (tmp_path / "rewarded", plain.parent):
-        import_predictions([given], tmp_path / "out", data=folder, split="dev")
+        import_predictions([outputs], tmp_path / "out", data=folder, split="dev")
         made = pools(tmp_path / "out")
         assert list(made) == [pool.id for pool in rewarded]
         assert all(pool.candidates == [Candidate(answer=1.0, origin="imported")] for pool in made.values())
 
 
-def test_the_same_seed_gives_the_same_bytes_and_the_order_says_nothing(tmp_path: Path) -> None:
+def test_the_seed_decides_the_bytes_and_the_order_reveals_nothing(tmp_path: Path) -> None:
     folder = write_pools(tmp_path / "data", dev=200)
     ids = [pool.id for pool in load_records(folder / "dev.jsonl", RewardedPool)]
     files = [write(tmp_path / str(value), [{"id": id_, "answer": value} for id_ in ids]) for value in (1, 2)]
@@ -169,7 +164,7 @@ def test_the_same_seed_gives_the_same_bytes_and_the_order_says_nothing(tmp_path:
 def test_files_of_one_name_go_by_their_paths(tmp_path: Path, data: Path) -> None:
     paths = [write(tmp_path / run / "p.jsonl", [{"id": "a", "answer": 1}, 7]) for run in ("x", "y")]
     result = import_predictions(paths, tmp_path / "out", data=data)
-    assert [one["file"] for one in result["files"]] == [str(path) for path in paths]
+    assert [file["file"] for file in result["files"]] == [str(path) for path in paths]
     assert list(result["models"]) == [str(path) for path in paths]
     with pytest.raises(UserError, match="given twice"):
         import_predictions([paths[0], tmp_path / "y" / ".." / "x" / "p.jsonl"], tmp_path / "out", data=data)
@@ -177,8 +172,8 @@ def test_files_of_one_name_go_by_their_paths(tmp_path: Path, data: Path) -> None
 
 def test_a_pool_too_long_to_be_read_again_is_left_out(tmp_path: Path, data: Path) -> None:
     long = "9" * 90_000
-    given = [{"id": "a", "program": f"add({long}, {number})"} for number in range(12)] + [{"id": "b", "answer": 1}]
-    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data)
+    outputs = [{"id": "a", "program": f"add({long}, {number})"} for number in range(12)] + [{"id": "b", "answer": 1}]
+    import_predictions([write(tmp_path / "p", outputs)], tmp_path / "out", data=data)
     assert list(pools(tmp_path / "out")) == ["b"]
     (row,) = [row for row in rejects_of(tmp_path / "out") if row[2] == "a"]
     assert f"more than the {LONGEST_LINE}" in row[3]
@@ -208,8 +203,8 @@ def test_faults_of_the_user_leave_nothing_behind(tmp_path: Path, data: Path) -> 
 def test_bad_questions_are_rejected(tmp_path: Path, data: Path) -> None:
     lines = (data / "dev.jsonl").read_text().splitlines()
     (data / "dev.jsonl").write_text("\n".join([lines[0], '{"id": "b"}', "no JSON", lines[2]]))
-    given = [{"id": identifier, "answer": 1} for identifier in "abc"]
-    import_predictions([write(tmp_path / "p", given)], tmp_path / "out", data=data, split="dev")
+    outputs = [{"id": identifier, "answer": 1} for identifier in "abc"]
+    import_predictions([write(tmp_path / "p", outputs)], tmp_path / "out", data=data, split="dev")
     assert list(pools(tmp_path / "out")) == ["a", "c"]
     rejected = [row[:3] for row in rejects_of(tmp_path / "out")]
     assert rejected == [("dev.jsonl", 2, "b"), ("dev.jsonl", 3, None), ("p", 2, "b")]
@@ -222,19 +217,11 @@ def test_the_guides_example_prints_what_the_guide_shows(tmp_path: Path) -> None:
     examples = re.findall(r"<!-- example: \w+ -->\n```sh\n(.*?)```\n(?:\n```text\n(.*?)```)?", guide, re.DOTALL)
     assert len(examples) == 3
     for commands, expected in examples:
-        printed = "".join(run_command(line, tmp_path) for line in commands.splitlines())
+        done = [run_command(tmp_path, *line.split()[1:]) for line in commands.splitlines()]
+        assert all(command.returncode == 0 for command in done)
+        printed = "".join(command.stdout for command in done)
         if expected:
             assert "\n".join(map(str.rstrip, printed.splitlines())).strip("\n") == expected.strip("\n")
     left_out = rejects_of(tmp_path / "datasets" / "imported")
     assert sum(row[0] == "dev.jsonl" for row in left_out) == 8
     assert [row[1] for row in left_out if row[0] == "first.jsonl"] == [4, 5]
-
-
-def run_command(line: str, folder: Path) -> str:
-    program, *arguments = shlex.split(line)
-    assert program == "finrank"
-    environment = os.environ | {"COLUMNS": "80"}
-    command = [sys.executable, "-m", "finrank", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -1,4 +1,4 @@
-"""Models on the hub: the real client of huggingface_hub against a hub of a few lines that runs beside the test."""
+"""Models on the hub: the real client of huggingface_hub against a small local hub."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ import pytest
 from finrank import Ranker
 from finrank.errors import UserError
 from finrank.ranker.confidence import CONFIDENCE, save_confidence
-from tests.helpers.saved_ranker import ASKED as REQUEST
-from tests.helpers.saved_ranker import fitted, save_tiny_ranker
-
-ASKED: dict[str, Any] = {**REQUEST, "candidates": ["subtract(5829, 5735)", "add(1, 2)"]}
+from tests.helpers.saved_ranker import POOL, fitted, save_tiny_ranker
 
 
 class StubHub(ThreadingHTTPServer):
-    """As much of the hub's HTTP interface as creating, committing and fetching a small model repository takes."""
+    """The part of the hub's HTTP interface that creates, commits to and fetches a small model repository."""
 
     daemon_threads = True
 
@@ -47,68 +44,61 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.tokens.add(self.headers["Authorization"])
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        path = self.path.partition("?")[0]
-        if self.server.refuse:
-            self._json({"error": "forbidden"}, 403)
-        elif path == "/api/repos/create":
-            asked = json.loads(body)
-            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
-            self.server.repositories.setdefault(name, {})
-            self.server.private[name] = asked.get("private", asked.get("visibility") == "private")
-            self._json({"url": f"http://{self.headers['Host']}/{name}"})
-        elif "/preupload/" in path:
-            files = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
-            self._json({"files": files})
-        elif "/commit/" in path:
-            self._commit("/".join(path.split("/")[3:5]), [json.loads(line) for line in body.splitlines()])
-        elif path == "/api/validate-yaml":
-            self._json({"errors": [], "warnings": []})
-        else:
-            self._json({"error": path}, 404)
-
-    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
-        for line in lines:
-            if line["key"] == "header":
-                self.server.messages.append(line["value"]["summary"])
-            elif line["key"] == "file":
-                self.server.repositories[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            elif line["key"] == "deletedFile":
-                del self.server.repositories[name][line["value"]["path"]]
-        url = f"http://{self.headers['Host']}/{name}/commit/{'0' * 40}"
-        self._json({"success": True, "commitOid": "0" * 40, "commitUrl": url})
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
+        match self.path.partition("?")[0].split("/")[2:]:
+            case ["repos", "create"] if self.server.refuse:
+                self._reply({"error": "forbidden"}, 403)
+            case ["repos", "create"]:
+                asked = json.loads(body)
+                name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+                self.server.repositories.setdefault(name, {})
+                self.server.private[name] = asked.get("private", asked.get("visibility") == "private")
+                self._reply({"url": f"http://{self.headers['Host']}/{name}"})
+            case ["models", _, _, "preupload", _]:
+                files = json.loads(body)["files"]
+                self._reply({"files": [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in files]})
+            case ["models", owner, name, "commit", _]:
+                stored = self.server.repositories[f"{owner}/{name}"]
+                for value in map(json.loads, body.splitlines()):
+                    match value:
+                        case {"key": "header", "value": {"summary": summary}}:
+                            self.server.messages.append(summary)
+                        case {"key": "file", "value": {"path": path, "content": content}}:
+                            stored[path] = base64.b64decode(content)
+                        case {"key": "deletedFile", "value": {"path": path}}:
+                            del stored[path]
+                url = f"http://{self.headers['Host']}/{owner}/{name}/commit/{'0' * 40}"
+                self._reply({"success": True, "commitOid": "0" * 40, "commitUrl": url})
+            case _:  # the card's header is checked
+                self._reply({"errors": [], "warnings": []})
 
     def do_GET(self) -> None:
-        parts = self.path.partition("?")[0].strip("/").split("/")
-        name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
-        files = self.server.repositories.get(name)
-        if files is None:
-            self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
-        elif parts[4:5] == ["revision"] and parts[5] != "main":
-            self._json({"error": "no revision"}, 404, {"X-Error-Code": "RevisionNotFound"})
-        elif parts[4:5] == ["revision"]:
-            sha = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
-            self._json({"id": name, "sha": sha, "siblings": [{"rfilename": file} for file in sorted(files)]})
-        elif parts[4:5] == ["tree"]:
-            tree = [{"type": "file", "path": file, "size": len(files[file]), "oid": "0" * 40} for file in sorted(files)]
-            self._json(tree)
-        elif parts[2:3] == ["resolve"]:
-            content = files["/".join(parts[4:])]
-            self.server.fetched.append(parts[-1])
-            headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": parts[3]}
-            self._reply(content, 200, headers)
-        else:
-            self._json({"error": self.path}, 404)
+        owner, name, *rest = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
+        files = self.server.repositories.get(f"{owner}/{name}")
+        match rest:
+            case _ if files is None:
+                self._reply({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+            case ["revision", "main"]:
+                sha = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+                siblings = [{"rfilename": file} for file in sorted(files)]
+                self._reply({"id": f"{owner}/{name}", "sha": sha, "siblings": siblings})
+            case ["revision", _]:
+                self._reply({"error": "no revision"}, 404, {"X-Error-Code": "RevisionNotFound"})
+            case ["tree", _]:
+                self._reply([{"type": "file", "path": file, "size": len(files[file]), "oid": "0"} for file in files])
+            case ["resolve", revision, file]:
+                self.server.fetched.append(file)
+                etag = hashlib.sha1(files[file]).hexdigest()
+                self._reply(files[file], 200, {"ETag": f'"{etag}"', "X-Repo-Commit": revision})
+            case _:
+                self._reply({"error": self.path}, 404)
 
-    def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self._reply(json.dumps(value).encode(), status, {"Content-Type": "application/json", **(headers or {})})
+    do_HEAD = do_GET
 
-    def _reply(self, content: bytes, status: int, headers: dict[str, str]) -> None:
+    def _reply(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        content = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(key, value)
+        for key, text in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(key, text)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -152,11 +142,11 @@ def test_what_is_pushed_is_loaded_by_its_id(
     hub.repositories["someone/ranker"]["training.pickle"] = b"never fetched"
     loaded = Ranker.from_pretrained("someone/ranker", device="cpu", token="hf_secret")
     assert set(hub.fetched) == expected
-    assert loaded.rank(**ASKED) == ranker.rank(**ASKED)
+    assert loaded.rank(**POOL) == ranker.rank(**POOL)
     assert loaded.confidence == ranker.confidence
     # Without a network the cache is enough.
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert Ranker.from_pretrained("someone/ranker", device="cpu").rank(**ASKED) == ranker.rank(**ASKED)
+    assert Ranker.from_pretrained("someone/ranker", device="cpu").rank(**POOL) == ranker.rank(**POOL)
     with pytest.raises(UserError, match="cannot be reached"):
         Ranker.from_pretrained("someone/other")
 
@@ -166,6 +156,7 @@ def test_pushing_again_leaves_no_confidence_of_other_weights(hub: StubHub, model
     ranker.push_to_hub("someone/ranker")
     assert CONFIDENCE in hub.repositories["someone/ranker"]
     ranker.save_pretrained(tmp_path / "plain")
+    assert (tmp_path / "plain" / "README.md").read_text() == "# a card\n"
     (tmp_path / "plain" / CONFIDENCE).unlink()
     Ranker.from_pretrained(tmp_path / "plain", device="cpu").push_to_hub("someone/ranker")
     assert CONFIDENCE not in hub.repositories["someone/ranker"]
@@ -189,12 +180,3 @@ def test_what_is_unavailable_says_what_to_do(hub: StubHub, model_dir: Path) -> N
         ranker.push_to_hub("someone/ranker")
     with pytest.raises(UserError, match="cannot be uploaded"):
         ranker.push_to_hub("not/an/id")
-
-
-def test_a_card_is_taken_along_and_never_replaced(model_dir: Path, tmp_path: Path) -> None:
-    ranker = Ranker.from_pretrained(model_dir, device="cpu")
-    ranker.save_pretrained(tmp_path)
-    assert (tmp_path / "README.md").read_text() == "# a card\n"
-    (tmp_path / "README.md").write_text("my own\n")
-    ranker.save_pretrained(tmp_path)
-    assert (tmp_path / "README.md").read_text() == "my own\n"

@@ -20,7 +20,7 @@ def read(path: Path, content: bytes) -> list[Prediction | BadLine]:
     return list(read_predictions(path))
 
 
-def test_lines_and_list_give_the_same(tmp_path: Path) -> None:
+def test_lines_and_list_are_read_alike(tmp_path: Path) -> None:
     elements = [
         {"id": "a", "program": "add(1, 2)", "model": "m", "other": [1]},
         {"id": "a", "predicted": ["add(", "1", "2", ")", "EOF"]},
@@ -30,20 +30,18 @@ def test_lines_and_list_give_the_same(tmp_path: Path) -> None:
     ]
     lines = read(tmp_path / "f", "\n".join(map(json.dumps, elements)).encode())
     in_list = read(tmp_path / "f", b" \n" + json.dumps(elements, indent=1).encode())
-    assert [one._replace(place=0) for one in lines] == [one._replace(place=0) for one in in_list]  # type: ignore[call-arg]
-    assert [one.place for one in lines] == [1, 2, 3, 4, 5]  # type: ignore[union-attr]
-    assert [one.place for one in in_list] == [0, 1, 2, 3, 4]  # type: ignore[union-attr]
+    assert [prediction._replace(place=prediction.place + 1) for prediction in in_list] == lines  # type: ignore[call-arg, union-attr]
     assert lines[0] == Prediction("f", 1, "a", "add(1, 2)", None, "m", None)
     assert lines[1] == Prediction("f", 2, "a", "add(1, 2)", None, None, ["add(", "1", "2", ")", "EOF"])
-    assert [(one.program, one.answer) for one in lines[2:]] == [  # type: ignore[union-attr]
+    assert [(prediction.program, prediction.answer) for prediction in lines[2:]] == [  # type: ignore[union-attr]
         (None, 0.125), (None, 3.0), ("add(1, 2)", None)
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"\n \r\n", b"\xef\xbb\xbf\n\n"])
-def test_byte_order_mark_and_blank_lines_are_no_fault(tmp_path: Path, start: bytes) -> None:
-    assert [type(one) for one in read(tmp_path / "f", start + GOOD)] == [Prediction]
-    assert [type(one) for one in read(tmp_path / "f", start + b"[" + GOOD + b"]")] == [Prediction]
+def test_byte_order_mark_and_blank_lines_are_accepted(tmp_path: Path, start: bytes) -> None:
+    assert [type(prediction) for prediction in read(tmp_path / "f", start + GOOD)] == [Prediction]
+    assert [type(prediction) for prediction in read(tmp_path / "f", start + b"[" + GOOD + b"]")] == [Prediction]
 
 
 BAD = {
@@ -84,8 +82,7 @@ def test_a_bad_line_or_element_is_named_and_the_others_are_read(
     parts = [GOOD, content, GOOD]
     written = b"\n".join(parts) if form == "lines" else b"[" + b",\n".join(parts) + b"]"
     first, bad, last = read(tmp_path / "f", written)
-    assert isinstance(first, Prediction)
-    assert isinstance(last, Prediction)
+    assert type(first) is type(last) is Prediction
     assert isinstance(bad, BadLine)
     assert (bad.file, bad.line) == ("f", 2 if form == "lines" else 1)
     assert reason in bad.reason

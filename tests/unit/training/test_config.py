@@ -23,7 +23,7 @@ def test_shipped_configs_are_valid(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_default_models_weights_are_pinned_and_intact() -> None:
-    from finrank.ranker.base_model import locate
+    from finrank.ranker.settings import locate
 
     config = load_config(MINILM)
     assert config.base_model_sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

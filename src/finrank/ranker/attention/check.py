@@ -1,7 +1,7 @@
-"""The check at load: a route's vectors compared with naive ones on a small input, because a difference is silent.
+"""The check at load: a route's vectors compared with naive ones on a small input.
 
-An attention implementation may ignore the mask, the layout or the positions and still return plausible scores. Vectors
-are compared and not scores: a fresh head makes all scores nearly equal.
+An attention that ignores mask, layout or positions still returns plausible scores. Vectors are compared and not scores:
+a fresh head makes all scores nearly equal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from finrank.ranker.attention.routes import VECTORS, Route
 
 
 def check_route(route: Route, backbone: Backbone, tolerance: float) -> Route:
-    """The route, or `naive` with a warning where its vectors differ by more than `tolerance` of a vector's length."""
+    """The route, or `naive` with a warning where a vector differs by more than `tolerance` of its length."""
     if route.name == "naive":
         return route
     was_training = backbone.encoder.training
@@ -27,9 +27,9 @@ def check_route(route: Route, backbone: Backbone, tolerance: float) -> Route:
     backbone.encoder.train(was_training)
     if all(difference <= tolerance for difference in differences):  # none of them is nan
         return route
-    difference = max(differences, key=lambda value: (math.isnan(value), value))
+    largest = max(differences, key=lambda value: (math.isnan(value), value))
     warn(
-        f"vectors of the route {route.name} differ from naive ones by {difference:.2g} of their size on a small input "
+        f"vectors of the route {route.name} differ from naive ones by {largest:.2g} of their size on a small input "
         f"with this architecture ({type(backbone.encoder.get_base_model()).__name__}): falling back to the naive "
         "route, which is slower"
     )

@@ -1,11 +1,9 @@
 """Hooks by which the last layer's feed-forward block, most of a layer's products, computes the pooled tokens alone.
 
-Nothing reads the prefix's last hidden states, nor, with `pooling: last`, those of any but one token per candidate. The
-packed routes pass the indices of the pooled tokens, counted through the whole batch, as the argument `pooled`:
+The other tokens' last hidden states are never read. The packed routes pass the indices of the pooled tokens, counted
+through the whole batch, as the argument `pooled`; without it (route `naive`) the layer is unchanged:
 
     tokens   p p p a a b        `pooled` with pooling mean: [3, 4, 5], with last: [4, 5]
-
-Without it (route `naive`) the layer is unchanged.
 """
 
 from __future__ import annotations
@@ -15,16 +13,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# `pooled` and the shape [batch, tokens] of the pass that is in the last layer, per thread: the feed-forward block takes
-# no keyword arguments.
+# `pooled` and the shape [batch, tokens] of the thread's pass: Llama's feed-forward block takes no keyword arguments.
 _noted = threading.local()
 
 
 def compute_only_pooled(base: Any) -> None:
-    """Put the hooks on a transformers base model, BERT or of Llama's kind.
-
-    Rows of the last hidden state that are not in `pooled` are meaningless from then on.
-    """
+    """Put the hooks on a base model, BERT or of Llama's kind; only `pooled` rows of its output then mean anything."""
     if base.config.model_type == "bert":
         layer = base.encoder.layer[-1]
         attention, end = layer.attention, layer

@@ -5,8 +5,8 @@
     positions  0 1 2 3 4 5 6 4 5          restart after the prefix, as if each candidate followed it alone
 
 A token attends to the prefix and to its own segment, never to a sibling (tree attention: Miao et al. 2023, SpecInfer).
-For a causal model this equals scoring each candidate behind its own prefix; for an encoder it is a prefix-LM mask
-(Raffel et al. 2020, section 3.2.3): the prefix does not see the candidates, so it is encoded once.
+For a causal model this equals scoring each candidate behind its own prefix; an encoder's prefix does not see the
+candidates (a prefix-LM mask: Raffel et al. 2020, section 3.2.3), so it is encoded once.
 
 Legend of shape suffixes: B questions, N candidates, T packed tokens, R pooled tokens of the whole batch, D width.
 """
@@ -49,21 +49,16 @@ class EncodedPool:
 
 @dataclass(frozen=True)
 class Backbone:
-    """The encoder as the routes run it."""
+    """Encoder as the routes run it."""
 
     encoder: Any
     """A transformers base model wrapped by peft."""
     causal: bool
     pooling: str
-    """What becomes of a candidate's last hidden states: their "mean", or the "last" of them."""
+    """Candidate's vector: the "mean" of its last hidden states, or the "last" of them."""
     tuning: Tuning
     obstacle: str | None = None
-    """Why this architecture can take no route but `naive`; None when it can take all."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self.encoder.device)
+    """Reason why this architecture can take the route `naive` alone; None when it can take all."""
 
 
 class Packed(NamedTuple):
@@ -79,45 +74,39 @@ class Packed(NamedTuple):
 
 
 def mask_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
-    """Route `mask`: one vector per candidate [all candidates, width] in float32, one packed row per question."""
-    packed = pack(pools, backbone.device)
-    hidden_BTD = backbone.encoder(
-        input_ids=packed.ids_BT,
-        position_ids=packed.positions_BT,
-        attention_mask=attention_mask(packed.segments_BT, backbone.causal),
-        use_cache=False,
-        pooled=torch.tensor(pooled_tokens(packed.spans, backbone.pooling), device=backbone.device),
-    ).last_hidden_state
-    return _pool(hidden_BTD, packed, backbone.pooling)
+    """Route `mask`: vectors [all candidates, width] in float32, from one packed row per question."""
+    packed = pack(pools, backbone.encoder.device)
+    mask_B1TT = attention_mask(packed.segments_BT, backbone.causal)
+    pooled = torch.tensor(pooled_tokens(packed.spans, backbone.pooling), device=backbone.encoder.device)
+    return _vectors(backbone, packed, attention_mask=mask_B1TT, position_ids=packed.positions_BT, pooled=pooled)
 
 
 def naive_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
     """Route `naive`: the same vectors, with a copy of the prefix before each candidate.
 
-    The prefix of an encoder does not see the candidate, as on the packed routes. An architecture that cannot be packed
-    attends as it does by itself, window and positions included.
+    The prefix of an encoder does not see the candidate, as on the packed routes. Only an architecture that cannot be
+    packed attends as it does by itself.
     """
-    packed = pack([alone for pool in pools for alone in pool.alone()], backbone.device)
+    packed = pack([alone for pool in pools for alone in pool.alone()], backbone.encoder.device)
+    if backbone.obstacle is not None:
+        return _vectors(backbone, packed, attention_mask=(packed.segments_BT >= 0).long())
     # Padding is on the right, where no causal token sees it.
-    options: dict[str, Any] = {"attention_mask": (packed.segments_BT >= 0).long()}
-    if backbone.obstacle is None:
-        mask = None if backbone.causal else attention_mask(packed.segments_BT, causal=False)
-        options = {"attention_mask": mask, "position_ids": packed.positions_BT}
+    mask_B1TT = None if backbone.causal else attention_mask(packed.segments_BT, causal=False)
+    return _vectors(backbone, packed, attention_mask=mask_B1TT, position_ids=packed.positions_BT)
+
+
+def _vectors(backbone: Backbone, packed: Packed, **options: Tensor | None) -> Tensor:
     hidden_BTD = backbone.encoder(input_ids=packed.ids_BT, use_cache=False, **options).last_hidden_state
-    return _pool(hidden_BTD, packed, backbone.pooling)
-
-
-def _pool(hidden_BTD: Tensor, packed: Packed, pooling: str) -> Tensor:
     with torch.autocast(device_type=hidden_BTD.device.type, enabled=False):
         hidden_BTD = hidden_BTD.to(torch.promote_types(hidden_BTD.dtype, torch.float32))
         candidates = packed.candidate_mask_BN.shape[1]
-        weights_BNT = pooling_weights(packed.segments_BT, candidates, pooling, hidden_BTD.dtype)
-        pooled_BND = weights_BNT @ hidden_BTD
+        weights_BNT = pooling_weights(packed.segments_BT, candidates, backbone.pooling, hidden_BTD.dtype)
+        pooled_BND: Tensor = weights_BNT @ hidden_BTD
     return pooled_BND[packed.candidate_mask_BN]
 
 
 def pack(pools: Sequence[EncodedPool], device: torch.device | None = None) -> Packed:
-    """Pack pools into rows of one batch; the ids of padding never matter, since it is masked.
+    """Pack pools into rows of one batch, padded with id 0.
 
     >>> batch = pack([EncodedPool("q", [7, 8], [[1, 2], [3]])])
     >>> batch.ids_BT.tolist(), batch.segments_BT.tolist(), batch.positions_BT.tolist(), batch.spans
@@ -148,7 +137,7 @@ def pack(pools: Sequence[EncodedPool], device: torch.device | None = None) -> Pa
 def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:
     """Boolean mask [batch, 1, tokens, tokens], true where a query (row) may attend to a key (column).
 
-    Padding sees itself and the prefix, so that no row is empty (an empty row causes NaN).
+    Padding sees itself and the prefix: an empty row would cause NaN.
     """
     key_B1T = segments_BT.unsqueeze(1)
     allowed_BTT = (key_B1T == 0) | (key_B1T == segments_BT.unsqueeze(2))
@@ -169,8 +158,7 @@ def pooled_tokens(spans: Sequence[Span], pooling: str) -> list[int]:
 def pooling_weights(segments_BT: Tensor, candidates: int, pooling: str, dtype: torch.dtype = torch.float32) -> Tensor:
     """Weights [batch, candidates, tokens] with which hidden states are summed into one vector per candidate.
 
-    With `mean` every token of the candidate weighs the same, with `last` only its last one, found from the packing and
-    not from the pad id (pad and eos are one token in many tokenizers).
+    The last token is found from the packing and not from the pad id: pad and eos are one token in many tokenizers.
     """
     numbers_N1 = torch.arange(1, candidates + 1, device=segments_BT.device).unsqueeze(1)
     own_BNT = segments_BT.unsqueeze(1) == numbers_N1

@@ -29,14 +29,14 @@ VECTORS: dict[RouteName, Callable[[Backbone, Sequence[EncodedPool]], Tensor]] = 
     "split": split_vectors,
     "cached": cached_vectors,
 }
-"""How each route computes one vector per candidate, [all candidates, width] in float32."""
+"""Functions that compute vectors [all candidates, width] in float32."""
 # Architectures whose packed scores the tests compare with naive ones.
 _PACKABLE = frozenset({"bert", "llama", "mistral", "qwen2", "qwen3"})
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route and why it was taken."""
+    """A route and the reason for taking it."""
 
     name: RouteName
     reason: str
@@ -75,12 +75,8 @@ def why_not_packed(config: Any, max_length: int) -> str | None:
 def choose_route(
     wanted: Literal["auto"] | RouteName, backbone: Backbone, training: TrainingRows | None = None
 ) -> Route:
-    """The route of a model on its device, with the reason.
-
-    `wanted` is the config's `attention_route`; `training` holds the sizes of the training set (None: for inference).
-    Raises UserError when the config names a packed route that this architecture cannot take.
-    """
-    tuning, device = backbone.tuning, backbone.device.type
+    """The route for the config's `attention_route`, for inference or for training on pools of these sizes."""
+    tuning, device = backbone.tuning, backbone.encoder.device.type
     if backbone.obstacle is not None:
         if wanted not in ("auto", "naive"):
             raise UserError(f"attention_route: {wanted}, but {backbone.obstacle}: set it to auto or naive")

@@ -1,13 +1,13 @@
 """Attention over a shared prefix without mask or padding: the kernel of the routes `split` and `cached`.
 
-Per question of the stream, the prefix attends to itself (causally or not), and the candidates attend to the prefix in
-one matrix product and to their own tokens in a batched one, under one softmax:
+The prefix of a question attends to itself (causally or not). Its candidates attend to the prefix in one matrix product
+and to their own tokens in a batched one, under one softmax:
 
     softmax([ q·k_prefix^T | q·k_own^T ]) · [ v_prefix ; v_own ]
 
 That equals the attention of each candidate behind its own copy of the prefix (Juravsky et al. 2024, Hydragen, for
-decoding; here also for whole candidates, and differentiable). A layout describes the stream of one forward pass; its
-`attend` is called once per layer.
+decoding; here also for whole candidates, and differentiable). A layout describes the stream of one forward pass; each
+layer calls its `attend`.
 
 Legend of shape suffixes: H heads, K key heads, G heads per key head, T tokens, P prefix tokens, N candidates, C tokens
 of the longest candidate, X keys that a token sees (prefix and own), E width of a head. Queries, keys and values come
@@ -16,7 +16,7 @@ from transformers as [1, heads or key heads, tokens, width].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,13 +36,13 @@ class Group:
     """Neighbouring candidates of one question as padded blocks; the examples are for candidates of 2 and 3 tokens."""
 
     tokens: slice
-    """The tokens of the group in the stream."""
+    """Tokens of the group in the stream."""
     gather_index_NC: Tensor
-    """[[0, 1, 0], [2, 3, 4]]: the token of the group in each place of a block; padding repeats a candidate's first."""
+    """[[0, 1, 0], [2, 3, 4]]: token of the group in each place of a block; padding repeats a candidate's first."""
     is_token_NC: Tensor
-    """[[1, 1, 0], [1, 1, 1]]: the places that are not padding."""
+    """[[1, 1, 0], [1, 1, 1]]: places that are not padding."""
     scatter_index_T: Tensor
-    """[0, 1, 3, 4, 5]: the place of each token in the flattened blocks."""
+    """[0, 1, 3, 4, 5]: place of each token in the flattened blocks."""
 
 
 def group_candidates(lengths: Sequence[int], start: int, limit: int, device: torch.device) -> list[Group]:
@@ -73,28 +73,6 @@ def _group(lengths: Sequence[int], start: int, device: torch.device) -> Group:
 
 
 @dataclass(frozen=True)
-class WholePass:
-    """Layout of prefixes and candidates in one stream."""
-
-    causal: bool
-    questions: list[tuple[slice, list[Group]]]
-    """The prefix and the candidates of each question, in the order of the stream."""
-
-    def attend(self, layer: int, qkv: QKV, scaling: float, candidates_only: bool) -> Tensor:
-        """The layer's output [1, tokens, heads, width]; with `candidates_only` the prefixes' rows are zero."""
-        query, key, value = qkv
-        pieces_HTE = []
-        for prefix, groups in self.questions:
-            if candidates_only:
-                pieces_HTE.append(torch.zeros_like(query[0, :, prefix]))
-            else:
-                pieces_HTE.append(_prefix_to_itself(qkv, prefix, self.causal, scaling))
-            prefix_pair = key[0, :, prefix], value[0, :, prefix]
-            pieces_HTE += [_candidates(qkv, prefix_pair, group, self.causal, scaling) for group in groups]
-        return _joined(pieces_HTE)
-
-
-@dataclass(frozen=True)
 class PrefixPass:
     """Layout of prefixes alone, which keeps their keys and values."""
 
@@ -105,39 +83,39 @@ class PrefixPass:
 
     def attend(self, layer: int, qkv: QKV, scaling: float, candidates_only: bool) -> Tensor:
         """The layer's output [1, tokens, heads, width]: zeros with `candidates_only`, since there are none."""
-        self.kept[layer] = qkv[1], qkv[2]
-        if candidates_only:
-            return torch.zeros_like(qkv[0]).transpose(1, 2)
-        return _joined([_prefix_to_itself(qkv, prefix, self.causal, scaling) for prefix in self.prefixes])
+        self.kept[layer] = qkv[1:]
+        return _joined(
+            [_prefix_to_itself(qkv, prefix, self.causal, scaling, candidates_only) for prefix in self.prefixes]
+        )
 
 
 @dataclass(frozen=True)
 class CandidatePass:
-    """Layout of candidates alone, whose prefixes went through an earlier pass."""
+    """Layout of candidates behind their prefixes, which are in the same stream or went through an earlier pass."""
 
     causal: bool
     questions: list[tuple[slice, list[Group]]]
-    """Of each question the prefix, as a slice of `kept`, and the candidates, in the order of the stream."""
-    kept: dict[int, tuple[Tensor, Tensor]]
+    """Prefix of each question, in the stream or in `kept`, and its candidates, in the order of the stream."""
+    kept: dict[int, tuple[Tensor, Tensor]] | None = None
+    """Keys and values of the earlier pass; None: the prefixes are in the stream."""
 
     def attend(self, layer: int, qkv: QKV, scaling: float, candidates_only: bool) -> Tensor:
-        """The layer's output [1, tokens, heads, width]."""
-        key, value = self.kept[layer]
-        return _joined(
-            [
-                _candidates(qkv, (key[0, :, prefix], value[0, :, prefix]), group, self.causal, scaling)
-                for prefix, groups in self.questions
-                for group in groups
-            ]
-        )
+        """The layer's output [1, tokens, heads, width]; with `candidates_only` the prefixes' rows are zero."""
+        pieces_HTE: list[Tensor] = []
+        for prefix, groups in self.questions:
+            if self.kept is None:
+                pieces_HTE.append(_prefix_to_itself(qkv, prefix, self.causal, scaling, candidates_only))
+            prefixes = qkv[1:] if self.kept is None else self.kept[layer]
+            pieces_HTE += _candidates(qkv, prefixes, prefix, groups, self.causal, scaling)
+        return _joined(pieces_HTE)
 
 
 def shared_prefix_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: `layout.attend` where a layout is passed, else SDPA under the given mask.
+    """transformers' attention function: `layout.attend` where a layout is passed, else SDPA under the mask.
 
-    `query` is [batch, heads, tokens, width], `key` and `value` have key heads. Returns [batch, tokens, heads, width].
+    From [batch, heads or key heads, tokens, width] to [batch, tokens, heads, width].
     """
     layout, pooled = options.pop("layout", None), options.pop("pooled", None)
     if layout is None:
@@ -156,24 +134,31 @@ def _joined(pieces_HTE: list[Tensor]) -> Tensor:
     return torch.cat(pieces_HTE, dim=1).transpose(0, 1).unsqueeze(0)
 
 
-def _prefix_to_itself(qkv: QKV, prefix: slice, causal: bool, scaling: float) -> Tensor:
+def _prefix_to_itself(qkv: QKV, prefix: slice, causal: bool, scaling: float, only_zeros: bool) -> Tensor:
     query, key, value = (tensor[:, :, prefix] for tensor in qkv)
+    if only_zeros:
+        return torch.zeros_like(query[0])
     shares_keys = query.shape[1] != key.shape[1]
     return scaled_dot_product_attention(
         query, key, value, is_causal=causal, scale=scaling, enable_gqa=shares_keys
     ).squeeze(0)
 
 
-def _candidates(qkv: QKV, prefix: tuple[Tensor, Tensor], group: Group, causal: bool, scaling: float) -> Tensor:
-    query_HTE, key_KTE, value_KTE = (tensor[0, :, group.tokens] for tensor in qkv)
-    attend = _lone_candidate if len(group.is_token_NC) == 1 else candidates_to_prefix_and_selves
-    return attend(query_HTE * scaling, prefix, (key_KTE, value_KTE), group, causal)
+def _candidates(
+    qkv: QKV, prefixes: tuple[Tensor, Tensor], prefix: slice, groups: list[Group], causal: bool, scaling: float
+) -> Iterator[Tensor]:
+    """The output [heads, tokens, width] of each group behind a prefix, a slice of the keys and values `prefixes`."""
+    prefix_pair = prefixes[0][0, :, prefix], prefixes[1][0, :, prefix]
+    for group in groups:
+        query_HTE, key_KTE, value_KTE = (tensor[0, :, group.tokens] for tensor in qkv)
+        attend = _lone_candidate if len(group.is_token_NC) == 1 else candidates_to_prefix_and_selves
+        yield attend(query_HTE * scaling, prefix_pair, (key_KTE, value_KTE), group, causal)
 
 
 def _lone_candidate(
     query_HTE: Tensor, prefix: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], group: Group, causal: bool
 ) -> Tensor:
-    """`candidates_to_prefix_and_selves` for a group of one, which has no sibling: one kernel over all its keys."""
+    """`candidates_to_prefix_and_selves` for a group of one, by one kernel over all its keys."""
     key, value = (torch.cat(pair, dim=1).unsqueeze(0) for pair in zip(prefix, own, strict=True))
     tokens, keys = query_HTE.shape[1], key.shape[2]
     seen_TX = torch.ones(tokens, keys, dtype=torch.bool, device=key.device).tril(keys - tokens) if causal else None
@@ -188,8 +173,8 @@ def candidates_to_prefix_and_selves(
 ) -> Tensor:
     """Attention [heads, tokens, width] of a group's tokens over the prefix and each candidate's own tokens.
 
-    `query_HTE` is already scaled; `prefix` holds keys and values [key heads, prefix tokens, width], `own` those of the
-    group [key heads, tokens, width]. Heads that share a key head are handled as further queries of it.
+    `query_HTE` is already scaled; `prefix` and `own` are keys and values [key heads, tokens, width]. Heads that share a
+    key head are handled as further queries of it.
     """
     heads, tokens, width = query_HTE.shape
     (key_KPE, value_KPE), (key_KTE, value_KTE) = prefix, own

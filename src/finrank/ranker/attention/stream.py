@@ -15,26 +15,23 @@ import torch
 from torch import Tensor
 
 from finrank.ranker.attention.packed_row import Backbone, EncodedPool, Span, pooled_tokens
-from finrank.ranker.attention.shared_prefix import CandidatePass, Group, PrefixPass, WholePass, group_candidates
+from finrank.ranker.attention.shared_prefix import CandidatePass, Group, PrefixPass, group_candidates
 
 
 def split_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
-    """Route `split`: one vector per candidate [all candidates, width] in float32, from one pass."""
+    """Route `split`: vectors [all candidates, width] in float32, from one pass."""
     stream = _Stream(backbone)
     questions = [(stream.add_prefix(pool), stream.add_candidates(pool, range(len(pool.candidates)))) for pool in pools]
-    return stream.vectors(WholePass(backbone.causal, questions))
+    return stream.vectors(CandidatePass(backbone.causal, questions))
 
 
 def cached_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
-    """Route `cached`: the same for inference, in one pass where all is short, else prefixes first.
-
-    Nothing of the prefixes is pooled: of their last layer little more than keys and values is computed.
-    """
+    """Route `cached`: the same for inference, in one pass where all is short, else prefixes first."""
     if sum(pool.length for pool in pools) <= backbone.tuning.one_pass_tokens:
         return split_vectors(backbone, pools)
     stream = _Stream(backbone)
     prefix_pass = PrefixPass(backbone.causal, [stream.add_prefix(pool) for pool in pools])
-    stream.encode(prefix_pass)
+    stream.encode(prefix_pass)  # nothing is pooled: of the last layer little more than keys and values is computed
     vectors_ND = []
     for chunk in _chunks(pools, backbone.tuning.chunk_tokens):
         stream = _Stream(backbone)
@@ -48,7 +45,7 @@ def cached_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
 
 @dataclass
 class _Stream:
-    """The tokens of one pass, their positions, and where its candidates are."""
+    """Tokens of one pass, their positions, and where its candidates are."""
 
     backbone: Backbone
     tokens: list[int] = field(default_factory=list)
@@ -63,7 +60,7 @@ class _Stream:
         return slice(begin, len(self.tokens))
 
     def add_candidates(self, pool: EncodedPool, indices: Sequence[int]) -> list[Group]:
-        """Append candidates of a pool, at the positions after its prefix; returns them as groups."""
+        """Append candidates of a pool; returns them as groups."""
         start, first = len(self.tokens), len(pool.prefix)
         chosen = [pool.candidates[index] for index in indices]
         for candidate in chosen:
@@ -71,11 +68,11 @@ class _Stream:
             self.tokens += candidate
             self.positions += range(first, first + len(candidate))
         limit = self.backbone.tuning.group_tokens
-        return group_candidates([len(candidate) for candidate in chosen], start, limit, self.backbone.device)
+        return group_candidates([len(candidate) for candidate in chosen], start, limit, self.backbone.encoder.device)
 
-    def encode(self, layout: WholePass | PrefixPass | CandidatePass) -> Tensor:
+    def encode(self, layout: PrefixPass | CandidatePass) -> Tensor:
         """The last hidden states [tokens, width]; only those of pooled tokens mean anything."""
-        device = self.backbone.device
+        device = self.backbone.encoder.device
         pooled = pooled_tokens(self.spans, self.backbone.pooling)
         hidden_1TD: Tensor = self.backbone.encoder(
             input_ids=torch.tensor([self.tokens], device=device),
@@ -86,8 +83,8 @@ class _Stream:
         ).last_hidden_state
         return hidden_1TD[0]
 
-    def vectors(self, layout: WholePass | CandidatePass) -> Tensor:
-        """One vector per candidate [candidates, width] in float32."""
+    def vectors(self, layout: CandidatePass) -> Tensor:
+        """Vectors [candidates, width] in float32."""
         return pool_spans(self.encode(layout), self.spans, self.backbone.pooling)
 
 

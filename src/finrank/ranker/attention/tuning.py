@@ -1,13 +1,11 @@
-"""Token limits of the attention routes and tolerances of their check, per device. No limit changes more than rounding.
+"""Token limits of the attention routes and tolerances of their check, as measured (docs/experiments.md), per device.
 
-The figures are measured (docs/experiments.md). `CandidateRankingModel.tuning` replaces them for one model.
+No limit changes more than rounding. `CandidateRankingModel.tuning` replaces them for one model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
 
 
 @dataclass(frozen=True)
@@ -15,21 +13,19 @@ class Tuning:
     """Limits of one kind of device, in tokens unless the name says otherwise."""
 
     tokens_per_pass: int
-    """Tokens of a forward pass in scoring, padding included: enough to fill the device, few enough for its caches."""
+    """Tokens of a forward pass in scoring, padding included: they fill the device and fit its caches."""
     one_pass_tokens: int
-    """Tokens of prefixes and candidates up to which `cached` takes one pass: on a CPU that is faster, on a GPU it
-    saves the launches of a second pass."""
+    """Tokens up to which `cached` takes one pass: faster on a CPU, and on a GPU it saves a second pass's launches."""
     chunk_tokens: int
     """Candidate tokens per pass of `cached` after the prefixes."""
     group_tokens: int
-    """Candidate tokens whose attention to the prefix is computed at once: 12 heads x 256 x 400 floats fit a CPU's
-    caches."""
+    """Candidate tokens that attend to the prefix at once: 12 heads x 256 x 400 floats fit a CPU's caches."""
     mask_tokens: int = 512
     """Median tokens of a row up to which training on a CPU takes `mask`: faster and leaner there than `split`."""
     mask_candidates: int = 64
     """Candidates per pool up to which training on a GPU takes `mask`, whose mask has (tokens of a row)^2 entries."""
     float32_tolerance: float = 1e-4
-    """Difference from `naive` vectors, as a share of their length, at which the check gives a route up: rounding alone
+    """Difference from `naive` vectors, as a share of their length, over which the check rejects a route: rounding alone
     causes about 1e-6, a route broken on purpose 0.2 and more."""
     bfloat16_tolerance: float = 8e-2
     """The same for bfloat16 and quantized models, where rounding alone causes about 2e-2."""
@@ -37,8 +33,3 @@ class Tuning:
 
 CPU = Tuning(tokens_per_pass=2048, one_pass_tokens=800, chunk_tokens=1024, group_tokens=256)
 GPU = Tuning(tokens_per_pass=32768, one_pass_tokens=4096, chunk_tokens=16384, group_tokens=8192)
-
-
-def tuning_of(device: torch.device) -> Tuning:
-    """The limits measured for this kind of device."""
-    return CPU if device.type == "cpu" else GPU

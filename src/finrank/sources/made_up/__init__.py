@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -18,8 +19,7 @@ def generate(train: int = 600, dev: int = 150, test: int = 150, seed: int = 0) -
     """Examples by split, as many as asked for; the same arguments return the same examples.
 
     Every program executes to its `exe_ans`. No page is in two splits, and a split does not depend on the sizes of the
-    others. Keys of an example: id, filename, pre_text, post_text, table, qa; of its qa: question, answer, program,
-    exe_ans, gold_inds. Raises ValueError for more than MAX_QUESTIONS in a split.
+    others. Raises ValueError for more than MAX_QUESTIONS in a split.
     """
     sizes = {"train": train, "dev": dev, "test": test}
     if max(sizes.values()) > MAX_QUESTIONS:
@@ -37,21 +37,11 @@ def _split(split: str, size: int, seed: int) -> list[dict[str, Any]]:
         if page.filename in pages:
             continue
         pages.add(page.filename)
-        asked = _ask(page, rng, min(rng.randint(1, _MAX_PER_PAGE), size - len(examples)))
+        count = min(rng.randint(1, _MAX_PER_PAGE), size - len(examples))
+        drawn = (kind.ask(page, rng) for kind in rng.sample(KINDS, len(KINDS)))
+        asked = islice(filter(None, drawn), count)
         examples += [_example(page, question, number) for number, question in enumerate(asked, start=1)]
     return examples
-
-
-def _ask(page: MadeUpPage, rng: Random, count: int) -> list[MadeUpQuestion]:
-    """Questions of different kinds that this page can answer."""
-    asked: list[MadeUpQuestion] = []
-    for kind in rng.sample(KINDS, len(KINDS)):
-        question = kind.ask(page, rng)
-        if question is not None:
-            asked.append(question)
-        if len(asked) == count:
-            break
-    return asked
 
 
 def _example(page: MadeUpPage, asked: MadeUpQuestion, number: int) -> dict[str, Any]:
@@ -82,17 +72,19 @@ def _written(value: float | str, percent: bool) -> str:
 
 
 def _gold_inds(page: MadeUpPage, table: list[list[str]], asked: MadeUpQuestion) -> dict[str, str]:
-    """The evidence in the official form: "table_<row>" and "text_<sentence>", each with its text."""
+    """The evidence in the official form: "table_<row>" and "text_<sentence>", each with its text.
+
+    A row's text is a sentence: "( in millions ) the total revenue of 2012 is $ 637 ; ...".
+    """
+    unit, *years = table[0]
     labels = [row[0] for row in table]
-    evidence = {f"table_{row}": _row_as_sentence(table, row) for row in sorted(map(labels.index, asked.rows))}
+    evidence = {}
+    for row in sorted(map(labels.index, asked.rows)):
+        cells = zip(years, table[row][1:], strict=True)
+        evidence[f"table_{row}"] = " ".join(
+            [unit, *(f"the {labels[row]} of {year} is {cell} ;" for year, cell in cells)]
+        )
     if asked.fact is not None:
         text = [*page.pre_text, *page.post_text]
         evidence[f"text_{text.index(asked.fact.sentence)}"] = asked.fact.sentence
     return evidence
-
-
-def _row_as_sentence(table: list[list[str]], row: int) -> str:
-    """A row as FinQA puts it: "( in millions ) the total revenue of 2012 is $ 637 ; ..."."""
-    label, *cells = table[row]
-    described = (f"the {label} of {year} is {cell} ;" for year, cell in zip(table[0][1:], cells, strict=True))
-    return " ".join([table[0][0], *described])

@@ -16,11 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from finrank.sources.made_up.pages import WORDING, Fact, FactKind, MadeUpPage
 
-Rows = Literal[
-    "amount", "two amounts", "positive", "two positive", "any", "part and total", "total", "rate", "guidance", "none"
-]
-
-_DRAW_ROWS: dict[Rows, Callable[[MadeUpPage, Random], list[str]]] = {
+_DRAW_ROWS: dict[str, Callable[[MadeUpPage, Random], list[str]]] = {
     "amount": lambda page, rng: [rng.choice(page.amounts)],
     "two amounts": lambda page, rng: rng.sample(page.amounts, 2),
     "positive": lambda page, rng: [rng.choice(page.positive_items)],
@@ -42,8 +38,7 @@ class MadeUpQuestion:
     program: str
     rows: list[str]
     fact: Fact | None
-    percent: bool
-    """True if the answer is written as a percentage."""
+    percent: bool  # the answer is written as a percentage
 
 
 class _Figures(dict[str, str]):
@@ -63,24 +58,21 @@ class QuestionKind(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    rows: Rows
+    rows: str  # a key of _DRAW_ROWS
+    # two: `old` and `new`, drawn; one: `year`, drawn; last: the page's last three, `y1` to `y3`, and `old`, `new`
     years: Literal["two", "one", "last"]
-    """two: `old` and `new`, drawn; one: `year`, drawn; last: the page's last three, `y1` to `y3`, and `old`, `new`."""
-    program: str | dict[str, str]
-    """The program, or one for each unit of the table."""
+    program: str | dict[str, str]  # or one for each unit of the table
     phrasings: list[str]
     fact: FactKind | None = None
-    only_if: Literal["falls", "differ"] | None = None
-    """falls: `{x}` is smaller in the new year; differ: `{x}` and `{y}` are not equal."""
-    other_unit: bool = False
-    """Ask for another unit than the table's; `{operation}` converts."""
+    only_if: Literal["falls", "differ"] | None = None  # `{x}` in the new year; `{x}` from `{y}`
+    other_unit: bool = False  # ask for another unit than the table's; `{operation}` converts
     money_only: bool = False
     percent: bool = False
 
     def ask(self, page: MadeUpPage, rng: Random) -> MadeUpQuestion | None:
         """A question of this kind about the page; None where the page lacks what it needs."""
         fact = next((fact for fact in page.facts if fact.kind == self.fact), None)
-        if (self.fact and fact is None) or (self.money_only and not page.is_money):
+        if (self.fact and fact is None) or (self.money_only and page.theme.physical_unit):
             return None
         labels = _DRAW_ROWS[self.rows](page, rng)
         years = self._draw_years(page, rng)

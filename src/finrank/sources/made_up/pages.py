@@ -1,7 +1,6 @@
 """Pages of the embedded data: a made-up company, a table over several years, sentences around it.
 
-Written the way FinQA writes pages: lower case, spaces round punctuation, "$ 637", "-32 ( 32 )" and "22% ( 22 % )".
-Every name is invented from syllables.
+Written as in FinQA: lower case, spaces round punctuation, "$ 637", "-32 ( 32 )" and "22% ( 22 % )".
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ FactKind = Literal["two years", "share", "guidance", "shares outstanding", "empl
 
 
 class Theme(BaseModel):
-    """The subject of a page's table, and the labels that its rows are drawn from."""
+    """The subject of a page's table, and the labels of its rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,31 +55,23 @@ class MadeUpPage:
     newest_first: bool
     rows: dict[str, dict[str, str]]  # label -> year -> number, in the order of the table
     parts: tuple[str, ...]
+    positive_items: tuple[str, ...]  # labels of rows of positive amounts
     facts: tuple[Fact, ...]
     pre_text: tuple[str, ...]
     post_text: tuple[str, ...]
-
-    @property
-    def positive_items(self) -> list[str]:
-        """Labels of rows of positive amounts."""
-        return [label for label in self.rows if label not in (self.theme.signed, self.theme.rate)]
 
     @property
     def amounts(self) -> list[str]:
         """Labels of all rows but the percentages."""
         return [label for label in self.rows if label != self.theme.rate]
 
-    @property
-    def is_money(self) -> bool:
-        """True if the table's amounts are dollars."""
-        return self.theme.physical_unit is None
-
     def table(self) -> list[list[str]]:
-        """The table as FinQA writes it; of money, the first row and the total carry dollar signs."""
+        """The table as FinQA writes it; of money, the first row and the total have dollar signs."""
+        is_money = self.theme.physical_unit is None
         years = self.years[::-1] if self.newest_first else self.years
         table = [[f"( in {self.unit} )", *years]]
         for index, (label, numbers) in enumerate(self.rows.items()):
-            dollars = self.is_money and label != self.theme.rate and (index == 0 or label == self.theme.total)
+            dollars = is_money and label != self.theme.rate and (index == 0 or label == self.theme.total)
             table.append([label, *(_cell(numbers[year], dollars) for year in years)])
         return table
 
@@ -102,7 +93,7 @@ def make_page(rng: Random, page_number: int) -> MadeUpPage:
     years = tuple(str(year) for year in range(last - rng.choice((2, 2, 2, 2, 3)), last + 1))
     parts = tuple(rng.sample(theme.parts, rng.choice((2, 3, 3))))
     rows = _rows(rng, theme, parts, years)
-    items = [label for label in rows if label not in (theme.signed, theme.rate)]
+    items = tuple(label for label in rows if label not in (theme.signed, theme.rate))
     facts = tuple(_fact(kind, rng, theme, items, years) for kind in rng.sample(get_args(FactKind), 2))
     unit = theme.physical_unit or rng.choice(("millions", "millions", "thousands"))
     remark = rng.choice(WORDING["remarks"]).format(
@@ -122,6 +113,7 @@ def make_page(rng: Random, page_number: int) -> MadeUpPage:
         newest_first=rng.random() < 0.7,
         rows=rows,
         parts=parts,
+        positive_items=items,
         facts=facts,
         pre_text=(opening, *sentences[:before], introduction),
         post_text=tuple(sentences[before:]),
@@ -165,7 +157,7 @@ def _percent(rng: Random, low: int, high: int) -> str:
     return f"{whole}.{rng.randint(1, 9)}%" if rng.random() < 0.4 else f"{whole}%"
 
 
-def _fact(kind: FactKind, rng: Random, theme: Theme, items: list[str], years: tuple[str, ...]) -> Fact:
+def _fact(kind: FactKind, rng: Random, theme: Theme, items: tuple[str, ...], years: tuple[str, ...]) -> Fact:
     old = ""
     if kind == "two years":
         subject = rng.choice(list(WORDING["two_years"]))

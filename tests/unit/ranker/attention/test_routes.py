@@ -1,4 +1,4 @@
-"""Which route is taken, why, and what happens with architectures that cannot be packed."""
+"""The choice of a route with its reason, and architectures that cannot be packed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import AutoModel, MistralConfig, ModernBertConfig, PretrainedC
 from finrank.errors import UserError
 from finrank.ranker.attention.packed_row import Backbone, EncodedPool
 from finrank.ranker.attention.routes import TrainingRows, choose_route, why_not_packed
-from finrank.ranker.attention.tuning import GPU
+from finrank.ranker.attention.tuning import CPU, GPU
 from finrank.ranker.base_model import load_encoder
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.settings import RankerSettings
@@ -67,7 +67,6 @@ def test_what_cannot_be_packed_is_scored_by_its_own_attention_with_a_warning(
 
 
 def test_a_window_that_is_ignored_gives_other_scores() -> None:
-    """The negative control of the refusal: a packed row under a full mask is another function than the window's."""
     config, _ = NOT_PACKED["mistral with a window"]
     vectors = []
     for max_length, route in ((16, "split"), (128, "naive")):
@@ -86,18 +85,25 @@ def test_linear_attention_cannot_be_packed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "training", "taken", "reason"),
+    ("device", "wanted", "training", "taken", "reason"),
     [
-        ("auto", TrainingRows(), "mask", "CPU for rows of up to 512 tokens"),
-        ("auto", TrainingRows(tokens=513), "split", "CPU for rows of more than 512 tokens"),
-        ("auto", None, "cached", "memory does not grow with the candidates"),
-        ("cached", TrainingRows(), "split", "cached, which is for inference"),
-        ("mask", TrainingRows(), "mask", "the config says so"),
-        ("naive", None, "naive", "the config says so"),
+        ("cpu", "auto", TrainingRows(), "mask", "CPU for rows of up to 512 tokens"),
+        ("cpu", "auto", TrainingRows(tokens=513), "split", "CPU for rows of more than 512 tokens"),
+        ("cpu", "auto", None, "cached", "memory does not grow with the candidates"),
+        ("cuda", "auto", TrainingRows(candidates=64), "mask", "one kernel per layer on cuda, up to 64 candidates"),
+        ("cuda", "auto", TrainingRows(candidates=65), "split", "more than 64 candidates"),
+        ("cuda", "auto", None, "cached", "memory does not grow with the candidates"),
+        ("cpu", "cached", TrainingRows(), "split", "cached, which is for inference"),
+        ("cpu", "mask", TrainingRows(), "mask", "the config says so"),
+        ("cpu", "naive", None, "naive", "the config says so"),
     ],
 )
-def test_the_choice_comes_with_its_reason(asked: str, training: TrainingRows | None, taken: str, reason: str) -> None:
-    route = make_model("bert", attention_route=asked).checked_route(training)
+def test_the_choice_comes_with_its_reason(
+    device: str, wanted: Any, training: TrainingRows | None, taken: str, reason: str
+) -> None:
+    encoder = SimpleNamespace(device=torch.device(device))
+    backbone = Backbone(encoder, causal=True, pooling="last", tuning=CPU if device == "cpu" else GPU)
+    route = choose_route(wanted, backbone, training)
     assert route.name == taken
     assert reason in route.reason
 
@@ -109,18 +115,11 @@ def test_training_takes_its_route_by_the_median_row() -> None:
     assert (route.name, scoring) == ("split", "cached")
 
 
-@pytest.mark.parametrize(
-    ("training", "taken"),
-    [(TrainingRows(candidates=64), "mask"), (TrainingRows(candidates=65), "split"), (None, "cached")],
-)
-def test_on_a_gpu_the_mask_gives_way_with_many_candidates(training: TrainingRows | None, taken: str) -> None:
-    backbone = Backbone(SimpleNamespace(device="cuda"), causal=True, pooling="last", tuning=GPU)
-    assert choose_route("auto", backbone, training).name == taken
-
-
 def test_families_that_number_positions_from_padding_hold_fewer_tokens(tmp_path: Path) -> None:
     config: Any = RobertaConfig(**{**SIZE, "max_position_embeddings": 130}, pad_token_id=1)
     assert make(config, tmp_path / "fits").settings.prompt.max_length == 128
     config.max_position_embeddings = 129
     with pytest.raises(UserError, match="max_length 128 is over the 127 positions"):
         make(config, tmp_path / "too short")
+    with pytest.raises(UserError, match="max_length 128 is over the 64 positions"):
+        make(Qwen3Config(**{**SIZE, "max_position_embeddings": 64}, num_key_value_heads=2), tmp_path / "other")
