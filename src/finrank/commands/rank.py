@@ -1,8 +1,8 @@
 """`finrank rank`: rank a file of pools line by line, and resume where an earlier run was cut off.
 
-Lines are ranked in blocks of a fixed number, and each block is stored before the next one
-(`store/growing_file.py`). The blocks, and with them the batches inside, are the same however often a run is cut off;
-so are the bytes of the output. Memory does not grow with the number of lines.
+Lines are ranked in blocks of a fixed number, each stored before the next one (`store/growing_file.py`). The blocks,
+their batches and so the bytes of the output are the same however often a run is cut off. Memory does not grow with the
+number of lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _LINES_PER_BLOCK = 64
 _BYTES_PER_BLOCK = 4_000_000  # for files of very long lines
-
 
 Input = Annotated[
     Path,
@@ -94,8 +93,7 @@ def rank(
 
 
 def _made_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
-    """What decides the answers besides the input: the model's config (which holds the hashes of its parts), its
-    calibration, its base model by name, the libraries, and the device."""
+    """Everything besides the input that decides the answers; the config holds the hashes of the model's parts."""
     import torch
 
     from finrank.ranker.confidence import CONFIDENCE
@@ -149,14 +147,12 @@ def _blocks(lines: Iterable[Line]) -> Iterator[list[Line]]:
 
 
 class _Pool(NamedTuple):
-    """A line of the input that can be ranked."""
-
     id: str
     prepared: Prepared
 
 
 def _read(line: Line, ranker: Ranker) -> _Pool | BadLine:
-    """The pool of a line, ready for the model, or what is wrong with it; never raises."""
+    """The pool of a line, ready for the model, or why it cannot be ranked; never raises."""
     value = read_value(line, "pool")
     if isinstance(value, BadLine):
         return value._replace(id=None)
@@ -177,7 +173,7 @@ def _id_of(value: dict[str, Any], line: Line) -> str:
         return str(line.number)
     if isinstance(identifier, bool) or not isinstance(identifier, str | int) or identifier == "":
         raise UserError("id: expected a text or a whole number")
-    if isinstance(identifier, str) and any("\ud800" <= character <= "\udfff" for character in identifier):
+    if any("\ud800" <= character <= "\udfff" for character in str(identifier)):
         raise UserError("id: half a surrogate pair, which is not text")
     return str(identifier)
 

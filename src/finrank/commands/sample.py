@@ -124,7 +124,7 @@ def sample(
     if endpoint is None and given:
         raise UserError(f"--{next(iter(given))} belongs to --endpoint: a generator in a folder has no such option")
     options = None if endpoint is None else EndpointOptions(endpoint, **given)
-    questions = QuestionFiles.of(input_dir, split, limit)
+    questions = QuestionFiles(input_dir, split, limit)
     asker = new_asker(model, options, Sampling(num_candidates, temperature, top_p, seed), base_model)
     paths = {"input_dir": str(input_dir), "output_dir": str(output_dir), "model": model}
     return _sample(asker, questions, output_dir, paths, overwrite)
@@ -167,7 +167,7 @@ def _sample(
 
 
 def _finished(output_dir: Path, questions: QuestionFiles, made_with: dict[str, Any]) -> dict[str, Any] | None:
-    """The result of an earlier run with the same settings on the same questions; None if there is no result.
+    """The result of an earlier run on the same questions with the same settings, or None if nothing was sampled yet.
 
     Raises UserError if a result of other settings, which may have been paid for, would be replaced.
     """

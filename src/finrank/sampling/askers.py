@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from finrank.console import warn
 from finrank.errors import UserError
 from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
 from finrank.sampling.journal import Journal
-from finrank.sampling.policy import EndpointOptions, Refused, Sampling, Unanswered
+from finrank.sampling.policy import EndpointOptions, Fault, Refused, Sampling
 from finrank.sampling.question_files import Asked
 from finrank.seeds import seed_of
 from finrank.store import sha256, versions
@@ -35,15 +35,22 @@ class GeneratorAsker:
 
     def __init__(self, model: Path, sampling: Sampling, *, base_model: str | None = None) -> None:
         """Raises UserError if the generator is incomplete; its weights are loaded with the first question."""
+        import torch
+
         from finrank.generator.saving import CONFIG, find_generator, read_settings
 
-        self.name = str(model)
-        self.sampling = sampling
-        self._directory = find_generator(model)
-        self._base_model = base_model
+        self.name, self.sampling = str(model), sampling
+        self._directory, self._base_model = find_generator(model), base_model
         read_settings(self._directory)
-        # The config holds the hashes of adapters and tokenizer.
-        self.made_with = {**asdict(sampling), CONFIG: sha256(self._directory / CONFIG), **_machine(base_model)}
+        installed = versions("torch", "transformers")
+        self.made_with = {
+            **asdict(sampling),
+            CONFIG: sha256(self._directory / CONFIG),  # which holds the hashes of adapters and tokenizer
+            "base model given": base_model or "none",
+            "torch": installed["torch"],
+            "transformers": installed["transformers"],
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+        }
 
     def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
         """Complete one question after the other."""
@@ -76,10 +83,8 @@ class EndpointAsker:
         """Raises UserError for a URL or key that cannot be used; nothing is sent yet."""
         from finrank.sampling.endpoint import Endpoint
 
-        self.name = f"{model} at {options.url}"
-        self.sampling = sampling
-        self.max_failures = options.max_failures
-        self._concurrency = options.concurrency
+        self.name, self.sampling = f"{model} at {options.url}", sampling
+        self.max_failures, self._concurrency = options.max_failures, options.concurrency
         self._endpoint = Endpoint(options, model, sampling)
         self.made_with = {
             "endpoint": options.url,
@@ -99,13 +104,13 @@ class EndpointAsker:
         key, question = asked
         try:
             while (missing := self.sampling.num_candidates - journal.count(key)) > 0:
-                # A new seed for each request, or the rest would be copies of what is there.
-                seed = _seed_of(self.sampling.seed, question.id, journal.requests(key))
+                # A new seed for each request, or the rest would be copies; below 2^31, which every server accepts.
+                seed = seed_of(self.sampling.seed, question.id, journal.requests(key)) >> 33
                 reply = await self._endpoint.ask(write_messages(question), n=missing, seed=seed)
                 # One more character than is read, so that a text that is too long is seen to be.
                 texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
                 journal.add(key, texts, (reply.prompt_tokens, reply.completion_tokens))
-        except (Refused, Unanswered, UserError) as fault:
+        except (Fault, UserError) as fault:
             return Attempt(key, fault)
         return Attempt(key)
 
@@ -113,7 +118,7 @@ class EndpointAsker:
 def new_asker(
     model: str, options: EndpointOptions | None, sampling: Sampling, base_model: str | None
 ) -> GeneratorAsker | EndpointAsker:
-    """The asker for a generator's folder or, with `options`, for the name of a model at an endpoint."""
+    """The asker for a generator's folder or, with `options`, for a model's name at an endpoint."""
     if sampling.temperature == 0 and sampling.num_candidates > 1:
         warn("temperature 0 mostly gives the same completion every time: pools will hold repeats")
     if options is None:
@@ -121,21 +126,3 @@ def new_asker(
     if base_model is not None:
         raise UserError("--base_model belongs to a model folder: an endpoint has its own")
     return EndpointAsker(options, model, sampling)
-
-
-def _machine(base_model: str | None) -> dict[str, Any]:
-    """What decides a generator's texts besides model and seed."""
-    import torch
-
-    installed = versions("torch", "transformers")
-    return {
-        "base model given": base_model or "none",
-        "torch": installed["torch"],
-        "transformers": installed["transformers"],
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-    }
-
-
-def _seed_of(seed: int, identifier: str, request: int) -> int:
-    """The seed of a request, from 0 to 2^31 - 1, which every server accepts."""
-    return seed_of(seed, identifier, request) >> 33

@@ -20,6 +20,11 @@ from finrank.sampling.question_files import QuestionFiles, key_of
 from finrank.store import REJECTS, BadLine, StageWriter
 from finrank.store.json_lines import LONGEST_LINE, encode
 
+_DETAILS = """\
+    exact repeats {duplicates}, without a value {failed}, answers without a program {answers_only}, \
+completions that could not be read {unparsable}
+    correct candidates {correct}, pools without one {unanswerable}, with unknown gold {without_gold}"""
+
 
 @dataclass
 class SampledCounts:
@@ -55,8 +60,7 @@ class SampledCounts:
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
-        counts = {name: value for name, value in vars(self).items() if isinstance(value, int)}
-        return {**counts, "pool_sizes": {str(size): count for size, count in sorted(self.pool_sizes.items())}}
+        return {**vars(self), "pool_sizes": {str(size): count for size, count in sorted(self.pool_sizes.items())}}
 
 
 def write_pools(
@@ -69,8 +73,8 @@ def write_pools(
 ) -> dict[str, Any]:
     """Write the stage directory; return its settings `made_with`, the counts of each split and the tokens.
 
-    The manifest holds the result too. `reasons` say, by key, why questions were rejected. Raises UserError if there
-    is not a single pool.
+    The manifest holds the result too. `reasons` holds, by key, why questions were rejected. Raises UserError if not a
+    single pool could be made.
     """
     splits = {split: SampledCounts() for split in questions.paths}
     with writer as out:
@@ -129,21 +133,13 @@ def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool | 
 def print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -> None:
     """Print what was made, and what was left out."""
     for split, counts in result["splits"].items():
-        made = f"{counts['pools']} pools with {counts['candidates']} candidates"
-        say(f"{split}: {made}; questions without a pool: {counts['without_pool']}")
-        if not counts["pools"]:
-            continue
-        say(
-            f"    exact repeats {counts['duplicates']}, without a value {counts['failed']}, answers without a program "
-            f"{counts['answers_only']}, completions that could not be read {counts['unparsable']}"
-        )
-        say(
-            f"    correct candidates {counts['correct']}, pools without one {counts['unanswerable']}, "
-            f"with unknown gold {counts['without_gold']}"
-        )
+        head = "{pools} pools with {candidates} candidates; questions without a pool: {without_pool}"
+        say(f"{split}: {head.format(**counts)}")
+        if counts["pools"]:
+            say(_DETAILS.format(**counts))
         if counts["smaller_pools"]:
             warn(f"{split}: {counts['smaller_pools']} pools have fewer candidates than were asked for")
     if any(result["tokens"].values()):
-        say(f"tokens: {result['tokens']['prompt']} of prompts, {result['tokens']['completion']} of completions")
+        say("tokens: {prompt} of prompts, {completion} of completions".format(**result["tokens"]))
     if rejected:
         warn(f"completions and questions left out, with the reasons in {output_dir / REJECTS}: {rejected}")

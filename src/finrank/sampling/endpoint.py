@@ -1,8 +1,8 @@
 """Completions from an OpenAI-compatible endpoint: hosted services, and local servers such as vLLM, llama.cpp or Ollama.
 
 The `openai` client sends the requests. After 408, 409, 429, 5xx, time-outs and broken connections it waits and retries,
-twice as long each time (up to 8 s), or as long as Retry-After says (up to two minutes). Added here: telling faults of
-the question from those of the server and of the user, and limits on a reply's size and time.
+twice as long each time (up to 8 s), or as long as Retry-After says (up to two minutes). Added here: the difference
+between faults of the question, the server and the user, and limits on a reply's size and time.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ _WITHOUT_KEY = "none"  # the client insists on a key, local servers ignore it
 class Reply:
     """At least one completion, and the tokens that the server counted (None if it did not say)."""
 
-    completions: list[tuple[str, str | None]]
-    """Texts (empty if the server sent none), and why each ended, such as "stop" or "length"."""
+    completions: list[tuple[str, str | None]]  # texts ("" if the server sent none), and why each ended, such as "stop"
     prompt_tokens: int | None
     completion_tokens: int | None
 
@@ -51,6 +50,10 @@ class _Message(BaseModel):
 class _Choice(BaseModel):
     message: _Message
     finish_reason: Any = None
+
+    @property
+    def finish(self) -> str | None:
+        return self.finish_reason[:_LONGEST_FINISH] if isinstance(self.finish_reason, str) else None
 
 
 class _Body(BaseModel):
@@ -94,7 +97,17 @@ class Endpoint:
         """
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
-            self._client = self._connect()
+            self._client = openai.AsyncOpenAI(
+                base_url=self.url,
+                api_key=self._key or _WITHOUT_KEY,
+                timeout=self._timeout,
+                max_retries=self._max_retries,
+                # The limit on bytes that arrive would not limit what they unpack to.
+                default_headers={"Accept-Encoding": "identity"},
+                http_client=openai.DefaultAsyncHttpxClient(
+                    timeout=self._timeout, event_hooks={"response": [self._bound]}
+                ),
+            )
             running: set[asyncio.Task[T]] = set()
             try:
                 while True:
@@ -102,24 +115,13 @@ class Endpoint:
                         running.add(loop.create_task(job))
                     if not running:
                         return
-                    done, running = runner.run(_first_of(running))
+                    done, running = runner.run(asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))
                     for task in done:
                         yield task.result()
             finally:
                 for task in running:
                     task.cancel()
                 runner.run(self._client.close())
-
-    def _connect(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(
-            base_url=self.url,
-            api_key=self._key or _WITHOUT_KEY,
-            timeout=self._timeout,
-            max_retries=self._max_retries,
-            # The limit on bytes that arrive would not limit what they unpack to.
-            default_headers={"Accept-Encoding": "identity"},
-            http_client=openai.DefaultAsyncHttpxClient(timeout=self._timeout, event_hooks={"response": [self._bound]}),
-        )
 
     async def ask(self, messages: list[dict[str, str]], *, n: int, seed: int) -> Reply:
         """From 1 to `n` completions of a chat: a server may return fewer than requested.
@@ -130,9 +132,9 @@ class Endpoint:
         refused: Refused | None = None
         forms = self._forms
         for several, seeded in forms:
-            options = {"n": n} if several else {}
+            options = {name: value for name, value, sent in (("n", n, several), ("seed", seed, seeded)) if sent}
             try:
-                body = await self._post(messages, {**options, **({"seed": seed} if seeded else {})})
+                body = await self._post(messages, options)
             except Refused as error:
                 refused = refused or error
                 continue
@@ -141,8 +143,8 @@ class Endpoint:
                 # A request for one completion does not show whether the server returns several.
                 later = forms[forms.index((several, seeded)) :]
                 self._settle(later[:1] if n > 1 else later, refused)
-            completions = [(one.message.content or "", _text(one.finish_reason)) for one in body.choices]
-            return Reply(completions[:n], body.tokens("prompt_tokens"), body.tokens("completion_tokens"))
+            completions = [(choice.message.content or "", choice.finish) for choice in body.choices[:n]]
+            return Reply(completions, body.tokens("prompt_tokens"), body.tokens("completion_tokens"))
         assert refused is not None
         raise refused
 
@@ -175,7 +177,7 @@ class Endpoint:
             raise Unanswered(self._clean(f"no answer: {str(cause) or type(cause).__name__}")) from error
 
     def _fault(self, error: openai.APIStatusError) -> Exception:
-        """The fault that a status stands for."""
+        """The fault behind a status."""
         status, said = error.status_code, self._clean(error.message)
         if status in _REFUSING:
             return Refused(f"the server refused it with {status}: {said}")
@@ -185,12 +187,13 @@ class Endpoint:
             return Forbidden(f"the server refused it with 403: {said}")
         if status in (401, 403):
             key = f"the key in {self._key_env} was refused" if self._key else f"there is no key in {self._key_env}"
-            what = f"{key}: put a key for this server and model into it, or name another variable with --api_key_env"
+            advice = f"{key}: put a key for this server and model into it, or name another variable with --api_key_env"
         elif status == 404:
-            what = f"no model {self.model!r} there, or no chat completions: check --model and --endpoint (often .../v1)"
+            missing = f"no model {self.model!r} there, or no chat completions"
+            advice = f"{missing}: check --model and --endpoint (often .../v1)"
         else:
-            what = "check --endpoint and what the server says"
-        return UserError(f"{self.url} answered {status}: {what}; it said: {said}")
+            advice = "check --endpoint and what the server says"
+        return UserError(f"{self.url} answered {status}: {advice}; it said: {said}")
 
     def _clean(self, text: str) -> str:
         """A server's text for messages and files: one short line without the key, which servers may repeat."""
@@ -225,14 +228,6 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-def _text(value: Any) -> str | None:
-    return value[:_LONGEST_FINISH] if isinstance(value, str) else None
-
-
-async def _first_of(tasks: set[asyncio.Task[T]]) -> tuple[set[asyncio.Task[T]], set[asyncio.Task[T]]]:
-    return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _key_in(variable: str) -> str:

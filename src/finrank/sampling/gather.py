@@ -1,4 +1,4 @@
-"""Fill the journal: ask the questions that lack completions, and decide by `POLICY` what a fault means.
+"""Fill the journal: ask the questions that lack completions, and reject, retry or stop after a fault.
 
 The first pass asks every question, the second those whose server failed; completions are stored in the order of their
 arrival. Stopping costs nothing: the journal keeps everything received, and the same command resumes.
@@ -12,7 +12,7 @@ from finrank.console import say, track
 from finrank.errors import UserError
 from finrank.sampling.askers import EndpointAsker, GeneratorAsker
 from finrank.sampling.journal import Journal
-from finrank.sampling.policy import PASSES, POLICY
+from finrank.sampling.policy import Fault, Unanswered
 from finrank.sampling.question_files import QuestionFiles
 
 _REFUSALS_AT_START = 10  # questions: a server that refuses so many before its first answer would refuse all
@@ -26,7 +26,7 @@ def gather(asker: GeneratorAsker | EndpointAsker, questions: QuestionFiles, jour
     """
     rejected: dict[str, str] = {}
     in_a_row = 0
-    for attempt in range(1, PASSES + 1):
+    for attempt in range(1, Unanswered.attempts + 1):
         waiting = {
             key
             for key, _ in questions.asked()
@@ -41,22 +41,17 @@ def gather(asker: GeneratorAsker | EndpointAsker, questions: QuestionFiles, jour
                 if fault is None:
                     in_a_row = 0
                     continue
-                rule = POLICY.get(type(fault))
-                if rule is None:
+                if not isinstance(fault, Fault):
                     raise fault
-                if attempt >= rule.attempts:
+                if attempt >= fault.attempts:
                     rejected[key] = str(fault)
-                in_a_row = in_a_row + 1 if rule.counts else 0
+                in_a_row = in_a_row + 1 if fault.counts else 0
                 if in_a_row == asker.max_failures > 0:
-                    raise _too_many_failures(in_a_row, fault, journal)
+                    kept = "" if journal.is_empty else f" What was answered is kept in {journal.path}."
+                    raise UserError(
+                        f"no answer {in_a_row} times in a row, the last time: {fault}.{kept} The same command resumes "
+                        "where this one stopped; with --max_failures 0 such questions are left out instead"
+                    )
                 if len(rejected) >= _REFUSALS_AT_START and journal.is_empty:
                     raise UserError(f"all of the first {len(rejected)} questions were refused: {fault}")
     return rejected
-
-
-def _too_many_failures(count: int, last: Exception, journal: Journal) -> UserError:
-    kept = "" if journal.is_empty else f" What was answered is kept in {journal.path}."
-    return UserError(
-        f"no answer {count} times in a row, the last time: {last}.{kept} The same command resumes where this one "
-        "stopped; with --max_failures 0 such questions are left out instead"
-    )

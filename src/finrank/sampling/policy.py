@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from finrank.errors import UserError
 
@@ -48,29 +47,26 @@ class EndpointOptions:
             raise UserError(f"timeout is {self.timeout}: it is in seconds, above 0")
 
 
-class Refused(Exception):
+class Fault(Exception):
+    """Why one question got no completions; other errors (a wrong key, model or URL) would fail all and stop the run."""
+
+    attempts = 1  # times that a question is asked before it is rejected
+    counts = True  # if the server may be at fault: `max_failures` such questions in a row stop the run
+
+
+class Refused(Fault):
     """The request will never be answered: too long a prompt, filtered content."""
+
+    counts = False
 
 
 class Forbidden(Refused):
     """A 403 from a server that has answered before: filtered content, or access was withdrawn."""
 
+    counts = True
 
-class Unanswered(Exception):
+
+class Unanswered(Fault):
     """No usable answer after all retries: the server is down, overloaded, or sent something else than an answer."""
 
-
-class Rule(NamedTuple):
-    """What a fault means for its question and for the run."""
-
-    attempts: int  # times that a question is asked before it is rejected
-    counts: bool  # true if the server may be at fault: `max_failures` such questions in a row stop the run
-
-
-# Any other error stops the run: a wrong key, model or URL would fail every question.
-POLICY: dict[type[Exception], Rule] = {
-    Refused: Rule(attempts=1, counts=False),
-    Forbidden: Rule(attempts=1, counts=True),
-    Unanswered: Rule(attempts=2, counts=True),
-}
-PASSES = max(rule.attempts for rule in POLICY.values())
+    attempts = 2

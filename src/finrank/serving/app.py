@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
+from jinja2 import Environment, PackageLoader
 from starlette.staticfiles import StaticFiles
 
 from finrank.errors import UserError
@@ -25,7 +25,7 @@ from finrank.serving.batching import Batcher, Scores
 from finrank.serving.documents import ranking_request, rerank_results
 from finrank.serving.error_responses import ErrorResponses, add_error_handlers, from_ranker
 from finrank.serving.guard import Guard, Traffic
-from finrank.serving.limits import Limits, limited_bodies
+from finrank.serving.limits import LimitedRoute, Limits
 from finrank.serving.schemas import (
     AnswerBody,
     ApiVersion,
@@ -94,7 +94,7 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
     # Only describes the key in /openapi.json; the guard checks it.
     bearer = HTTPBearer(auto_error=False, description="the server's FINRANK_API_KEY")
     dependencies = [] if key is None else [Depends(bearer)]
-    router = APIRouter(route_class=limited_bodies(service.limits), dependencies=dependencies)
+    router = APIRouter(route_class=LimitedRoute, dependencies=dependencies)
     _add_ranking(router, service)
     for path in ("/v1/rerank", "/rerank", "/v2/rerank"):
         _add_reranking(router, service, path)
@@ -110,27 +110,27 @@ def _add_ranking(router: APIRouter, service: Service) -> None:
         """Rank the candidate answers to a question about a report page: distinct answers, most probable first."""
         asked = request.model_dump(exclude={"id"}, exclude_none=True)
         prepared, _, ranking = await service.rank(asked, "candidates")
-        return await service.batcher.prepare(lambda: _rank_response(service, request, prepared, ranking))
+        answers = await service.batcher.prepare(lambda: _with_evidence(ranking, request))
+        confidence = service.ranker.confidence
+        threshold = None if confidence is None else confidence.threshold
+        return RankResponse(
+            id=request.id,
+            answers=answers,
+            abstain=ranking.abstain,
+            calibrated=confidence is not None,
+            threshold=None if threshold is None else threshold.value,
+            model=service.name,
+            usage=Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
+            warnings=service.ranker.unlike_fitted(prepared),
+        )
 
 
-def _rank_response(service: Service, request: RankRequest, prepared: Prepared, ranking: Ranking) -> RankResponse:
+def _with_evidence(ranking: Ranking, request: RankRequest) -> list[AnswerBody]:
     places = PagePlaces(request.table, request.text)
-    confidence = service.ranker.confidence
-    threshold = None if confidence is None else confidence.threshold
-    answers = [
+    return [
         AnswerBody(**vars(answer), evidence=places.of(answer.programs[0] if answer.programs else None))
         for answer in ranking
     ]
-    return RankResponse(
-        id=request.id,
-        answers=answers,
-        abstain=ranking.abstain,
-        calibrated=confidence is not None,
-        threshold=None if threshold is None else threshold.value,
-        model=service.name,
-        usage=_usage(prepared),
-        warnings=service.ranker.unlike_fitted(prepared),
-    )
 
 
 def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
@@ -142,22 +142,17 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
         prepared, scores, ranking = await service.rank(ranking_request(request), "documents")
         # Cohere's second version leaves documents out of its results; other servers include them by default.
         wanted = version == "1" if request.return_documents is None else request.return_documents
-        usage = _usage(prepared)
         return RerankResponse(
             id=f"rerank-{uuid.uuid4().hex}",
             model=service.name,
             results=rerank_results(request, ranking, scores, wanted),
-            usage=usage,
+            usage=Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
             meta=Meta(
                 api_version=ApiVersion(version=version),
-                tokens=Tokens(input_tokens=usage.prompt_tokens),
+                tokens=Tokens(input_tokens=prepared.tokens),
                 warnings=service.ranker.unlike_fitted(prepared) or None,
             ),
         )
-
-
-def _usage(prepared: Prepared) -> Usage:
-    return Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens)
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
@@ -166,67 +161,29 @@ def _add_health(app: FastAPI, service: Service) -> None:
     async def health() -> JSONResponse:
         """Whether the server accepts requests; needs no key."""
         traffic, batcher = service.traffic, service.batcher
-        state = Health(
-            status="draining" if traffic.draining else "ok",
-            model=service.name,
-            waiting=traffic.waiting,
-            requests=batcher.requests,
-            batches=batcher.batches,
-        )
-        return JSONResponse(state.model_dump(), 503 if traffic.draining else 200, {"cache-control": "no-store"})
+        counts = {"waiting": traffic.waiting, "requests": batcher.requests, "batches": batcher.batches}
+        state = {"status": "draining" if traffic.draining else "ok", "model": service.name, **counts}
+        return JSONResponse(state, 503 if traffic.draining else 200, {"cache-control": "no-store"})
 
 
 def _add_pages(app: FastAPI) -> None:
     """The page at /, its files next to it, and /docs; they load nothing from elsewhere."""
     files = StaticFiles(directory=_PAGE)
-    names = sorted(path.name for path in _PAGE.iterdir() if path.is_file())
-    for path, name in [("/", "index.html"), *((f"/{name}", name) for name in names)]:
-        # A mounted folder in place of an endpoint per file would answer 404 to a wrong method.
-        app.add_api_route(path, _sends(files, name), methods=["GET", "HEAD"], include_in_schema=False)
+
+    async def send(request: Request) -> Response:
+        return await files.get_response(request.scope["path"].lstrip("/") or "index.html", request.scope)
+
+    # A mounted folder in place of an endpoint per file would answer 404 to a wrong method.
+    for path in ["/", *sorted(f"/{path.name}" for path in _PAGE.iterdir() if path.is_file())]:
+        app.add_api_route(path, send, methods=["GET", "HEAD"], include_in_schema=False)
+
+    # FastAPI's own pages for this load their scripts from another server.
+    template = Environment(loader=PackageLoader("finrank.serving"), autoescape=True).get_template("docs.html")
 
     @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(_write_docs(app.openapi()))
-
-
-def _sends(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def send(request: Request) -> Response:
-        return await files.get_response(name, request.scope)
-
-    return send
-
-
-def _write_docs(openapi: Mapping[str, Any]) -> str:
-    """/docs: the OpenAPI description as a plain page. FastAPI's own pages load their scripts from another server."""
-    endpoints = [
-        _write_endpoint(method, path, endpoint)
-        for path, methods in openapi["paths"].items()
-        for method, endpoint in methods.items()
-    ]
-    schemas = [
-        f"<details id='{escape(name)}'><summary>{escape(name)}</summary>"
-        f"<pre>{escape(json.dumps(schema, indent=2, ensure_ascii=False))}</pre></details>"
-        for name, schema in openapi["components"]["schemas"].items()
-    ]
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>finrank: HTTP endpoints</title>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<meta name='color-scheme' content='light dark'></head><body><main><h1>finrank: HTTP endpoints</h1>"
-        "<p>The same as OpenAPI: <a href='openapi.json'>openapi.json</a>. To try it out: <a href='./'>the page</a>.</p>"
-        f"{''.join(endpoints)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
-    )
-
-
-def _write_endpoint(method: str, path: str, endpoint: Mapping[str, Any]) -> str:
-    parts = [f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(endpoint.get('description', ''))}</p>"]
-    if "requestBody" in endpoint:
-        parts.append(f"<p>Request: {_schema_link(endpoint['requestBody'])}.</p>")
-    items = (f"<li>{escape(status)}: {_schema_link(sent)}</li>" for status, sent in endpoint["responses"].items())
-    return f"{''.join(parts)}<ul>{''.join(items)}</ul>"
-
-
-def _schema_link(part: Mapping[str, Any]) -> str:
-    reference = part["content"]["application/json"]["schema"].get("$ref", "")
-    name = escape(reference.rpartition("/")[2])
-    return f"<a href='#{name}'>{name}</a>"
+        openapi = app.openapi()
+        schemas = openapi["components"]["schemas"].items()
+        written = {name: json.dumps(schema, indent=2, ensure_ascii=False) for name, schema in schemas}
+        return HTMLResponse(template.render(openapi=openapi, schemas=written))

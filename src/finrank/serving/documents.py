@@ -36,11 +36,9 @@ def read_document(text: str) -> str | dict[str, Any]:
     >>> read_document("add(1, 2) = 3"), read_document("12.5%"), read_document("add(1, 2) = three")
     ({'program': 'add(1, 2)', 'answer': 3.0}, '12.5%', 'add(1, 2) = three')
     """
-    program, equals, value = text.rpartition("=")
-    if not equals or not program.strip():
-        return text
+    program, _, value = text.rpartition("=")
     try:
-        return {"program": program.strip(), "answer": read_answer(value.strip())}
+        return {"program": program.strip(), "answer": read_answer(value.strip())} if program.strip() else text
     except ValueError:
         return text
 
@@ -54,16 +52,9 @@ def rerank_results(
     result has the answer that `/v1/rank` puts first. Ties are ordered by the model's score of the document, then by
     the order of the request.
     """
-    order = [
-        (answer.probability, index)
-        for answer in ranking
-        for index in sorted(answer.indices, key=lambda index: (-scores[index], index))
-    ]
-    return [
-        RerankResult(
-            index=index,
-            relevance_score=probability,
-            document=Document(text=_text_of(request.documents[index])) if with_documents else None,
-        )
-        for probability, index in order[: request.top_n or None]
-    ]
+    results = []
+    for answer in ranking:
+        for index in sorted(answer.indices, key=lambda index: (-scores[index], index)):
+            document = Document(text=_text_of(request.documents[index])) if with_documents else None
+            results.append(RerankResult(index=index, relevance_score=answer.probability, document=document))
+    return results[: request.top_n or None]

@@ -18,19 +18,15 @@ from finrank.serving.error_responses import ServiceError
 from finrank.serving.limits import Limits
 
 KEY_VARIABLE = "FINRANK_API_KEY"
-# The page and /docs load nothing from other servers, and no other site may frame them.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _HEADERS = {
-    "content-security-policy": _POLICY,
+    # The page and /docs load nothing from other servers, and no other site may frame them.
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-
-# Beyond the time limit, for a response that has begun: a client that does not read it must not block a place.
+# Beyond the time limit, for a response that has begun: a client that does not read it must not count forever.
 _SECONDS_TO_SEND = 5.0
 
 
@@ -88,8 +84,7 @@ class Guard:
             raise ServiceError(415, f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json")
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            message = f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed"
-            raise ServiceError(415, message)
+            raise ServiceError(415, f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed")
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.body_bytes):
             raise self._limits.body_too_large(int(length) if len(length) <= 18 else None)
@@ -152,7 +147,7 @@ class _Response:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that returns the body, which has been read already, first."""
+    """A `receive` that first returns the body, which has been read already."""
     messages: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -162,7 +157,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _finish(sending: asyncio.Future[None], seconds: float) -> None:
-    """Wait for a response to be sent, at most so long; then abandon it."""
+    """Wait for a response to be sent, then abandon it."""
     with suppress(TimeoutError):
         await asyncio.wait_for(sending, seconds)
 
@@ -173,7 +168,7 @@ async def _wait_until_gone(receive: Receive) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """True if only this machine can reach a server that listens there.
+    """True if only this machine can reach a server on that host.
 
     >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
     [True, True, True, False, False]

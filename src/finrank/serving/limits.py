@@ -39,7 +39,7 @@ class Limits:
         for field in ("candidates", "documents"):
             if isinstance(body.get(field), list) and len(body[field]) > self.candidates:
                 message = f"{len(body[field])} {field} are over the limit of {self.candidates}: send fewer"
-                raise ServiceError(413, message + _or_raise("--max_candidates"), field)
+                raise _over(413, message, "--max_candidates", field)
         characters = 0
         parts: list[Any] = [body]
         while parts:
@@ -51,67 +51,59 @@ class Limits:
                     raise ServiceError(400, f"an object of {len(part)} names: the fields are described at /docs")
                 characters += sum(map(len, part))
             if characters > self.characters:
-                message = (
-                    f"question, table, text and candidates have more than {self.characters} characters together, which "
-                    "is the limit: send a shorter page"
-                )
-                raise ServiceError(413, message + _or_raise("--max_characters"))
+                message = f"question, table, text and candidates have more than {self.characters} characters together"
+                raise _over(413, f"{message}, which is the limit: send a shorter page", "--max_characters")
             if isinstance(part, list | dict):
                 parts.extend(part if isinstance(part, list) else part.values())
 
     def check_tokens(self, count: int) -> None:
         """Raise for a request of too many tokens."""
         if count > self.tokens:
-            message = (
-                f"the request has {count} tokens, over the limit of {self.tokens}: send fewer or shorter candidates"
-            )
-            raise ServiceError(413, message + _or_raise("--max_tokens"))
+            message = f"the request has {count} tokens, over the limit of {self.tokens}"
+            raise _over(413, f"{message}: send fewer or shorter candidates", "--max_tokens")
 
-    def body_too_large(self, size: int | None = None) -> ServiceError:
-        """413; `size` is the size that the client announced, None if the limit was reached while reading."""
-        body = "the body" if size is None else f"the body of {size} bytes"
+    def body_too_large(self, announced: int | None = None) -> ServiceError:
+        """413; without the size that the client announced if the limit was reached while reading."""
+        body = "the body" if announced is None else f"the body of {announced} bytes"
         message = f"{body} is over the limit of {self.body_bytes} bytes: send a shorter page"
-        return ServiceError(413, message + _or_raise("--max_body_kib"))
+        return _over(413, message, "--max_body_kib")
 
     def overloaded(self) -> ServiceError:
         """503: too many requests at once."""
         message = f"{self.waiting} requests are being worked on or wait, which is the limit: try again in a second"
-        return ServiceError(503, message + _or_raise("--max_waiting"), headers={"retry-after": "1"})
+        return _over(503, message, "--max_waiting")
 
     def body_too_slow(self) -> ServiceError:
         """408: the body did not arrive in time."""
-        return ServiceError(
-            408, f"the body did not arrive within {self.seconds:g} s, which is the limit: send it faster"
-        )
+        message = f"the body did not arrive within {self.seconds:g} s, which is the limit: send it faster"
+        return ServiceError(408, message)
 
     def too_slow(self) -> ServiceError:
         """504: no response in time."""
-        message = (
-            f"no answer within {self.seconds:g} s, which is the limit: send fewer candidates or fewer requests at once"
-        )
-        return ServiceError(504, message + _or_raise("--timeout_s"))
+        message = f"no answer within {self.seconds:g} s, which is the limit"
+        return _over(504, f"{message}: send fewer candidates or fewer requests at once", "--timeout_s")
 
 
-def _or_raise(option: str) -> str:
-    return f", or raise {option} where the server is started"
+def _over(status: int, message: str, option: str, field: str | None = None) -> ServiceError:
+    headers = {"retry-after": "1"} if status == 503 else None
+    message = f"{message}, or raise {option} where the server is started"
+    return ServiceError(status, message, field, headers=headers)
 
 
-def limited_bodies(limits: Limits) -> type[APIRoute]:
-    """A route class for endpoints whose bodies stay within the limits and repeat no name in an object."""
+class LimitedRoute(APIRoute):
+    """An endpoint whose bodies stay within the service's limits and repeat no name in an object."""
 
-    class LimitedBodies(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of valid bodies behind the check."""
+        handle = super().get_route_handler()
 
-            async def check(request: Request) -> Response:
-                request = _Request(request.scope, request.receive)
-                with suppress(ValueError, RecursionError):  # not JSON: FastAPI reports it
-                    limits.check_body(await request.json())
-                return await handle(request)
+        async def check(request: Request) -> Response:
+            request = _Request(request.scope, request.receive)
+            with suppress(ValueError, RecursionError):  # not JSON: FastAPI reports it
+                request.app.state.service.limits.check_body(await request.json())
+            return await handle(request)
 
-            return check
-
-    return LimitedBodies
+        return check
 
 
 class _Request(Request):

@@ -8,10 +8,9 @@
     revenue grew in 2009 .
     costs fell .
 
-`table:` and `text:` are lines of their own; each may be left out, and so may `question:`. A row of the table is a line
-of cells separated by `|` or tabs, the first row being the header; `|` inside a cell is written `\\|`. In Markdown
-tables the bars around rows and the line of dashes are ignored. Each line under `text:` is a sentence. A query without
-these lines is a question without a page.
+All three names may be left out; `table:` and `text:` are alone on their lines. A row of the table is a line of cells
+separated by `|` or tabs, the first row being the header; `|` inside a cell is written `\\|`. In Markdown tables, bars
+around rows and the line of dashes are ignored. Each line under `text:` is a sentence.
 """
 
 from __future__ import annotations
@@ -43,19 +42,18 @@ def parse_query(query: str) -> Query:
     >>> parse_query("what is the growth ?")
     Query(question='what is the growth ?', table=[], text=[])
     """
-    sections: dict[str, list[tuple[int, str]]] = {"question:": []}
-    section = "question:"
+    lines: list[tuple[int, str]] = []
+    sections = {"question:": lines}
     for number, line in enumerate(query.splitlines(), start=1):
         name = line.strip().lower()
         if name in _SECTIONS:
             if name in sections:
-                raise _fault(number, f"a second line {name!r}: each part stands once")
-            section = name
-            sections[section] = []
+                raise _fault(number, f"a second line {name!r}: each part occurs once")
+            sections[name] = lines = []
         elif name:
-            sections[section].append((number, line))
+            lines.append((number, line))
     return Query(
-        _question([line for _, line in sections["question:"]]),
+        _question(" ".join(line for _, line in sections["question:"])),
         _table(sections["table:"]) if "table:" in sections else [],
         [line.strip() for _, line in sections.get("text:", [])],
     )
@@ -79,12 +77,12 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _question(lines: list[str]) -> str:
-    question = _one_line(" ".join(lines))
+def _question(text: str) -> str:
+    question = _one_line(text)
     if question.lower().startswith("question:"):
         question = question[len("question:") :].strip()
     if not question:
-        raise ServiceError(400, "query: no question: it stands first, before the lines table: and text:", "query")
+        raise ServiceError(400, "query: no question: it comes first, before the lines table: and text:", "query")
     return question
 
 
@@ -101,13 +99,10 @@ def _table(lines: list[tuple[int, str]]) -> list[list[str]]:
         cells = line.split("\t") if tabs else _BAR.split(line)
         rows.append([cell.strip().replace("\\|", "|") for cell in cells])
         if len(rows[-1]) != len(rows[0]):
-            raise _fault(
-                number,
-                f"{len(rows[-1])} cells, but the header has {len(rows[0])}: separate cells by | and leave empty ones "
-                "empty",
-            )
+            counts = f"{len(rows[-1])} cells, but the header has {len(rows[0])}"
+            raise _fault(number, f"{counts}: separate cells by | and leave empty ones empty")
     return rows
 
 
-def _fault(line: int, what: str) -> ServiceError:
-    return ServiceError(400, f"query, line {line}: {what}", "query")
+def _fault(line: int, fault: str) -> ServiceError:
+    return ServiceError(400, f"query, line {line}: {fault}", "query")

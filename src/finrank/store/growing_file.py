@@ -28,7 +28,7 @@ _READ = 1 << 20  # bytes read at a time
 
 
 def lock(stream: IO[AnyStr], in_use: str) -> IO[AnyStr]:
-    """Hold a file for this process until it is closed or the process ends; UserError `in_use` if another holds it."""
+    """Lock a file until it is closed or the process ends; UserError `in_use` if another process holds it."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -38,7 +38,7 @@ def lock(stream: IO[AnyStr], in_use: str) -> IO[AnyStr]:
 
 
 def open_locked(path: Path, command: str) -> IO[bytes]:
-    """Open a file for appending, and lock it; the file and its folders are created if missing.
+    """Open a file for appending, made with its folders if missing, and lock it.
 
     Raises UserError if it cannot be written, or while another run of `command` holds it.
     """
@@ -92,7 +92,7 @@ class GrowingFile:
         if size > self.size:
             with self.path.open("rb") as stream:
                 stream.seek(self.size)
-                while self.size < size and (read := stream.read(min(_READ, size - self.size))):
+                while read := stream.read(min(_READ, size - self.size)):
                     self._count(read)
 
     def finish_lines(self) -> Iterator[tuple[int, bytes]]:
@@ -158,8 +158,7 @@ def open_ranked(
     """Lock the output of `finrank rank`, and resume an earlier run or start over.
 
     `made_with` is everything besides the input that decides the output: model, libraries, device. Raises UserError if
-    the output was made from another input or with something else, so that no file ever mixes two results; `overwrite`
-    starts over instead.
+    the output was made from another input or with something else, unless `overwrite` starts over.
     """
     files = RankedFiles(input_path, output_path, made_with)
     if input_path.resolve() in (output_path.resolve(), files.rejects_path.resolve()):
@@ -177,7 +176,7 @@ def open_ranked(
 
 
 class RankedFiles:
-    """Output, rejects and manifest of one input of `finrank rank`; the finished part of each file is its progress."""
+    """Input, output, rejects and manifest of `finrank rank`, and how much of them is finished."""
 
     def __init__(self, input_path: Path, output_path: Path, made_with: Mapping[str, Any]) -> None:
         self.rejects_path = output_path.with_name(f"{output_path.stem}.rejects.jsonl")
@@ -217,16 +216,15 @@ class RankedFiles:
         self._store()  # before the first block, so that what a kill leaves of it is known to be ours
 
     def resume(self) -> None:
-        """Take up the result of an earlier run, and cut off what it did not finish."""
+        """Continue the result of an earlier run, and cut off what it did not finish."""
         try:
             stored = _RankManifest.model_validate_json(self.manifest_path.read_bytes())
         except ValidationError as error:
             raise UserError(f"{self.manifest_path} is damaged: {describe(error)} ({_REMEDY})") from error
         if stored.made_with != self._made_with:
-            raise UserError(
-                f"{self.output.path} was ranked with another model or on another machine: "
-                f"{difference(stored.made_with, self._made_with)} ({_REMEDY})"
-            )
+            changed = difference(stored.made_with, self._made_with)
+            where = f"{self.output.path} was ranked with another model or on another machine"
+            raise UserError(f"{where}: {changed} ({_REMEDY})")
         # The input may have grown since, by whole lines.
         if not self.input.matches(stored.input, may_be_longer=True) or self.input.ends_inside_a_line():
             raise UserError(f"{self.input.path} is not the input that {self.output.path} was made from ({_REMEDY})")

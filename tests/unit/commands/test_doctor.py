@@ -71,7 +71,7 @@ def test_missing_and_old_packages_are_seen(
 ) -> None:
     needed = ["torch>=99", "no-such-package>=1", "not-needed>=1; extra == 'dev'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
-    monkeypatch.setattr("finrank.commands.doctor._importable", lambda: False)
+    monkeypatch.setattr("finrank.commands.doctor._is_installed", lambda name: False)
     with pytest.raises(typer.Exit):
         doctor(json_path=tmp_path / "doctor.json")
     found = json.loads((tmp_path / "doctor.json").read_text())
