@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -54,11 +54,18 @@ def doctor(
       finrank doctor --model outputs/run_001
     """
     report: dict[str, list[_Entry]] = {}
-    for section, name, look in _sections(model):
+    looks: dict[str, Callable[[], list[_Entry]]] = {"versions": _versions}
+    if all(_is_installed(name) for name in _SHOWN):
+        looks |= {"device": _device, "dtypes": _dtypes, "default model": _default_model}
+        if model is not None:
+            looks["model"] = lambda: _trained_model(model)
+    looks["optional extras"] = _extras
+    for section, look in looks.items():
         try:
             report[section] = look()
         except Exception as error:  # whatever keeps a library from loading: the report must be printed
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            name = {"default model": DEFAULT_BASE, "model": model or ""}.get(section, section)
             report[section] = [_Entry(name, f"{kind}{error}", broken=True)]
         say(section)
         for entry in report[section]:
@@ -71,18 +78,6 @@ def doctor(
         write_json(json_path, {**sections, "broken": broken})
     if broken:
         raise typer.Exit(1)
-
-
-def _sections(model: str | None) -> Iterator[tuple[str, str, Callable[[], list[_Entry]]]]:
-    """The sections in order: title, name of the entry if the look itself fails, and the look."""
-    yield "versions", "versions", _versions
-    if all(_is_installed(name) for name in _SHOWN):
-        yield "device", "device", _device
-        yield "dtypes", "dtypes", _dtypes
-        yield "default model", DEFAULT_BASE, _default_model
-        if model is not None:
-            yield "model", model, lambda: _trained_model(model)
-    yield "optional extras", "optional extras", _extras
 
 
 def _versions() -> list[_Entry]:

@@ -13,7 +13,7 @@ from finrank.console import say
 from finrank.errors import UserError
 
 if TYPE_CHECKING:
-    from finrank.sampling.askers import EndpointAsker, GeneratorAsker
+    from finrank.sampling.askers import Asker
     from finrank.sampling.question_files import QuestionFiles
 
 SAMPLED = Path("datasets/finqa_sampled")
@@ -131,7 +131,7 @@ def sample(
 
 
 def _sample(
-    asker: GeneratorAsker | EndpointAsker,
+    asker: Asker,
     questions: QuestionFiles,
     output_dir: Path,
     arguments: dict[str, Any],

@@ -1,31 +1,24 @@
-"""Where `finrank sample` gets its completions: a generator in a folder, or an endpoint.
+"""Where `finrank sample` gets its completions: a generator in a folder, or an endpoint (`endpoint.py`).
 
 Both take questions, store what they receive in the journal, and report for each question whether it succeeded.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
 from finrank.sampling.journal import Journal
-from finrank.sampling.policy import EndpointOptions, Fault, Refused, Sampling
+from finrank.sampling.policy import Attempt, EndpointOptions, Refused, Sampling
 from finrank.sampling.question_files import Asked
-from finrank.seeds import seed_of
 from finrank.store import sha256, versions
 
-
-class Attempt(NamedTuple):
-    """How asking a question ended; it has all its completions if there is no fault."""
-
-    key: str
-    fault: Exception | None = None
+if TYPE_CHECKING:
+    from finrank.sampling.endpoint import Endpoint
 
 
 class GeneratorAsker:
@@ -76,53 +69,17 @@ class GeneratorAsker:
             yield Attempt(key)
 
 
-class EndpointAsker:
-    """Completions of a chat model behind an OpenAI-compatible URL."""
-
-    def __init__(self, options: EndpointOptions, model: str, sampling: Sampling) -> None:
-        """Raises UserError for a URL or key that cannot be used; nothing is sent yet."""
-        from finrank.sampling.endpoint import Endpoint
-
-        self.name, self.sampling = f"{model} at {options.url}", sampling
-        self.max_failures, self._concurrency = options.max_failures, options.concurrency
-        self._endpoint = Endpoint(options, model, sampling)
-        self.made_with = {
-            "endpoint": options.url,
-            "model": model,
-            **asdict(sampling),
-            "max_tokens": options.max_tokens,
-            "instructions": hashlib.sha256(INSTRUCTIONS.encode()).hexdigest(),
-        }
-
-    def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
-        """Complete several questions at a time, in the order in which the server answers."""
-        self._endpoint.has_answered |= not journal.is_empty
-        return self._endpoint.run((self._ask(one, journal) for one in asked), self._concurrency)
-
-    async def _ask(self, asked: Asked, journal: Journal) -> Attempt:
-        """Ask until a question has all its completions: a server may return fewer at a time than requested."""
-        key, question = asked
-        try:
-            while (missing := self.sampling.num_candidates - journal.count(key)) > 0:
-                # A new seed for each request, or the rest would be copies; below 2^31, which every server accepts.
-                seed = seed_of(self.sampling.seed, question.id, journal.requests(key)) >> 33
-                reply = await self._endpoint.ask(write_messages(question), n=missing, seed=seed)
-                # One more character than is read, so that a text that is too long is seen to be.
-                texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
-                journal.add(key, texts, (reply.prompt_tokens, reply.completion_tokens))
-        except (Fault, UserError) as fault:
-            return Attempt(key, fault)
-        return Attempt(key)
+Asker: TypeAlias = "GeneratorAsker | Endpoint"
 
 
-def new_asker(
-    model: str, options: EndpointOptions | None, sampling: Sampling, base_model: str | None
-) -> GeneratorAsker | EndpointAsker:
+def new_asker(model: str, options: EndpointOptions | None, sampling: Sampling, base_model: str | None) -> Asker:
     """The asker for a generator's folder or, with `options`, for a model's name at an endpoint."""
     if sampling.temperature == 0 and sampling.num_candidates > 1:
         warn("temperature 0 mostly gives the same completion every time: pools will hold repeats")
     if options is None:
         return GeneratorAsker(Path(model), sampling, base_model=base_model)
+    from finrank.sampling.endpoint import Endpoint
+
     if base_model is not None:
         raise UserError("--base_model belongs to a model folder: an endpoint has its own")
-    return EndpointAsker(options, model, sampling)
+    return Endpoint(options, model, sampling)

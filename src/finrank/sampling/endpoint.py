@@ -8,10 +8,11 @@ between faults of the question, the server and the user, and limits on a reply's
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,7 +22,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.sampling.policy import EndpointOptions, Forbidden, Refused, Sampling, Unanswered
+from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
+from finrank.sampling.journal import Journal
+from finrank.sampling.policy import Attempt, EndpointOptions, Fault, Forbidden, Refused, Sampling, Unanswered
+from finrank.sampling.question_files import Asked
+from finrank.seeds import seed_of
 from finrank.store.json_lines import describe, shorten
 
 T = TypeVar("T")
@@ -69,20 +74,29 @@ class _Body(BaseModel):
 
 
 class Endpoint:
-    """A model behind a URL: `run` connects, runs jobs that `ask`, and disconnects.
+    """A chat model behind a URL: `run` connects, runs jobs that `ask`, and disconnects.
 
-    The first question shows how the server wants to be asked for several completions: servers without `seed`, or with
-    one completion per request, refuse the other forms. `has_answered` decides whether a 403 is about one request or
-    about the key; set it if the server has answered an earlier run.
+    The first question shows which forms of request the server accepts: some refuse `seed`, or `n` completions at once.
+    `has_answered` decides whether a 403 is about one request or about the key; set it if the server has answered an
+    earlier run.
     """
 
     def __init__(self, options: EndpointOptions, model: str, sampling: Sampling) -> None:
         """Raises UserError for anything but an http(s) URL without password and parameters, and for a malformed key."""
         _check_url(options.url)
-        self.url, self.model = options.url, model
+        self.url, self.model, self.sampling = options.url, model, sampling
+        self.name, self.max_failures = f"{model} at {self.url}", options.max_failures
+        self.made_with = {
+            "endpoint": self.url,
+            "model": model,
+            **asdict(sampling),
+            "max_tokens": options.max_tokens,
+            "instructions": hashlib.sha256(INSTRUCTIONS.encode()).hexdigest(),
+        }
         self.has_answered = False
         self._key_env, self._key = options.api_key_env, _key_in(options.api_key_env)
         self._timeout, self._max_retries = options.timeout, options.max_retries
+        self._concurrency = options.concurrency
         self._options: dict[str, Any] = {"model": model, "temperature": sampling.temperature, "top_p": sampling.top_p}
         if options.max_tokens:
             self._options["max_tokens"] = options.max_tokens
@@ -90,10 +104,30 @@ class Endpoint:
         self._forms = [(True, True), (True, False), (False, False)]
         self._client: openai.AsyncOpenAI | None = None
 
+    def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
+        """Complete several questions at a time, in the order in which the server answers."""
+        self.has_answered |= not journal.is_empty
+        return self.run((self._complete(one, journal) for one in asked), self._concurrency)
+
+    async def _complete(self, asked: Asked, journal: Journal) -> Attempt:
+        """Ask until a question has all its completions: a server may return fewer at a time than requested."""
+        key, question = asked
+        try:
+            while (missing := self.sampling.num_candidates - journal.count(key)) > 0:
+                # A new seed for each request, or the rest would be copies; below 2^31, which every server accepts.
+                seed = seed_of(self.sampling.seed, question.id, journal.requests(key)) >> 33
+                reply = await self.ask(write_messages(question), n=missing, seed=seed)
+                # One more character than is read, so that a text that is too long is seen to be.
+                texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
+                journal.add(key, texts, (reply.prompt_tokens, reply.completion_tokens))
+        except (Fault, UserError) as fault:
+            return Attempt(key, fault)
+        return Attempt(key)
+
     def run(self, jobs: Iterator[Coroutine[Any, Any, T]], concurrency: int) -> Generator[T]:
         """Run jobs that call `ask`, `concurrency` at a time; yield their results as they finish, raise their errors.
 
-        `jobs` is read as slots become free. Jobs that are still running when the iterator is closed are cancelled.
+        `jobs` is read as slots become free. Closing the iterator cancels the jobs that are still running.
         """
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
@@ -126,8 +160,7 @@ class Endpoint:
     async def ask(self, messages: list[dict[str, str]], *, n: int, seed: int) -> Reply:
         """From 1 to `n` completions of a chat: a server may return fewer than requested.
 
-        Raises Refused, Forbidden or Unanswered for a fault of this request, UserError for one that every other request
-        would meet too: a wrong key, model or URL.
+        Raises a Fault of this request, or UserError for one that every request would meet: a wrong key, model or URL.
         """
         refused: Refused | None = None
         forms = self._forms
@@ -142,18 +175,14 @@ class Endpoint:
             if self._forms is forms and len(forms) > 1:
                 # A request for one completion does not show whether the server returns several.
                 later = forms[forms.index((several, seeded)) :]
-                self._settle(later[:1] if n > 1 else later, refused)
+                self._forms = later[:1] if n > 1 else later
+                if refused is not None:
+                    without = "a seed" if several else "a seed, and for one completion at a time, which costs more"
+                    warn(f"{self.url} refused the first request ({refused}): it is asked without {without}")
             completions = [(choice.message.content or "", choice.finish) for choice in body.choices[:n]]
             return Reply(completions, body.tokens("prompt_tokens"), body.tokens("completion_tokens"))
         assert refused is not None
         raise refused
-
-    def _settle(self, forms: list[tuple[bool, bool]], refused: Refused | None) -> None:
-        """Keep the first form, which the server has accepted, and those that it may need later."""
-        self._forms = forms
-        if refused is not None:
-            without = "a seed" if forms[0][0] else "a seed, and for one completion at a time, which costs more"
-            warn(f"{self.url} refused the first request ({refused}): it is asked without {without}")
 
     async def _post(self, messages: list[dict[str, str]], options: dict[str, Any]) -> _Body:
         assert self._client is not None

@@ -7,18 +7,21 @@ arrival. Stopping costs nothing: the journal keeps everything received, and the 
 from __future__ import annotations
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from finrank.console import say, track
 from finrank.errors import UserError
-from finrank.sampling.askers import EndpointAsker, GeneratorAsker
 from finrank.sampling.journal import Journal
 from finrank.sampling.policy import Fault, Unanswered
 from finrank.sampling.question_files import QuestionFiles
 
+if TYPE_CHECKING:
+    from finrank.sampling.askers import Asker
+
 _REFUSALS_AT_START = 10  # questions: a server that refuses so many before its first answer would refuse all
 
 
-def gather(asker: GeneratorAsker | EndpointAsker, questions: QuestionFiles, journal: Journal) -> dict[str, str]:
+def gather(asker: Asker, questions: QuestionFiles, journal: Journal) -> dict[str, str]:
     """Ask for all completions that the journal lacks; return why questions were rejected, by their keys.
 
     Raises UserError for a fault that every question would meet, when `asker.max_failures` questions in a row got no

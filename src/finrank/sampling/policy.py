@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from finrank.errors import UserError
 
@@ -70,3 +71,10 @@ class Unanswered(Fault):
     """No usable answer after all retries: the server is down, overloaded, or sent something else than an answer."""
 
     attempts = 2
+
+
+class Attempt(NamedTuple):
+    """How asking a question ended; it has all its completions if there is no fault."""
+
+    key: str
+    fault: Exception | None = None

@@ -21,23 +21,12 @@ from starlette.staticfiles import StaticFiles
 
 from finrank.errors import UserError
 from finrank.page.places import PagePlaces
+from finrank.serving import schemas
 from finrank.serving.batching import Batcher, Scores
-from finrank.serving.documents import ranking_request, rerank_results
 from finrank.serving.error_responses import ErrorResponses, add_error_handlers, from_ranker
 from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import LimitedRoute, Limits
-from finrank.serving.schemas import (
-    AnswerBody,
-    ApiVersion,
-    Health,
-    Meta,
-    RankRequest,
-    RankResponse,
-    RerankRequest,
-    RerankResponse,
-    Tokens,
-    Usage,
-)
+from finrank.serving.query_text import parse_query, read_document
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking
@@ -69,7 +58,8 @@ class Service:
             prepared = await self.batcher.prepare(lambda: self.ranker.prepare(request))
         except UserError as error:
             raise from_ranker(error, field) from error
-        self.limits.check_tokens(prepared.tokens)
+        if prepared.tokens > self.limits.tokens:
+            raise self.limits.exceeded("tokens", count=prepared.tokens)
         scores = await self.batcher.score(prepared)
         return prepared, scores, self.ranker.ranking(prepared, scores)
 
@@ -106,29 +96,29 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
 
 def _add_ranking(router: APIRouter, service: Service) -> None:
     @router.post("/v1/rank", responses=ErrorResponses)
-    async def rank(request: RankRequest) -> RankResponse:
+    async def rank(request: schemas.RankRequest) -> schemas.RankResponse:
         """Rank the candidate answers to a question about a report page: distinct answers, most probable first."""
         asked = request.model_dump(exclude={"id"}, exclude_none=True)
         prepared, _, ranking = await service.rank(asked, "candidates")
         answers = await service.batcher.prepare(lambda: _with_evidence(ranking, request))
         confidence = service.ranker.confidence
         threshold = None if confidence is None else confidence.threshold
-        return RankResponse(
+        return schemas.RankResponse(
             id=request.id,
             answers=answers,
             abstain=ranking.abstain,
             calibrated=confidence is not None,
             threshold=None if threshold is None else threshold.value,
             model=service.name,
-            usage=Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
+            usage=schemas.Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
             warnings=service.ranker.unlike_fitted(prepared),
         )
 
 
-def _with_evidence(ranking: Ranking, request: RankRequest) -> list[AnswerBody]:
+def _with_evidence(ranking: Ranking, request: schemas.RankRequest) -> list[schemas.AnswerBody]:
     places = PagePlaces(request.table, request.text)
     return [
-        AnswerBody(**vars(answer), evidence=places.of(answer.programs[0] if answer.programs else None))
+        schemas.AnswerBody(**vars(answer), evidence=places.of(answer.programs[0] if answer.programs else None))
         for answer in ranking
     ]
 
@@ -137,27 +127,46 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
     version: Literal["1", "2"] = "2" if path.startswith("/v2") else "1"
 
     @router.post(path, responses=ErrorResponses, response_model_exclude_none=True)
-    async def rerank(request: RerankRequest) -> RerankResponse:
+    async def rerank(request: schemas.RerankRequest) -> schemas.RerankResponse:
         """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
-        prepared, scores, ranking = await service.rank(ranking_request(request), "documents")
+        asked = {**parse_query(request.query)._asdict(), "candidates": [*map(read_document, request.texts)]}
+        prepared, scores, ranking = await service.rank(asked, "documents")
         # Cohere's second version leaves documents out of its results; other servers include them by default.
         wanted = version == "1" if request.return_documents is None else request.return_documents
-        return RerankResponse(
+        return schemas.RerankResponse(
             id=f"rerank-{uuid.uuid4().hex}",
             model=service.name,
-            results=rerank_results(request, ranking, scores, wanted),
-            usage=Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
-            meta=Meta(
-                api_version=ApiVersion(version=version),
-                tokens=Tokens(input_tokens=prepared.tokens),
+            results=_rerank_results(request, ranking, scores, wanted),
+            usage=schemas.Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
+            meta=schemas.Meta(
+                api_version=schemas.ApiVersion(version=version),
+                tokens=schemas.Tokens(input_tokens=prepared.tokens),
                 warnings=service.ranker.unlike_fitted(prepared) or None,
             ),
         )
 
 
+def _rerank_results(
+    request: schemas.RerankRequest, ranking: Ranking, scores: Scores, with_documents: bool
+) -> list[schemas.RerankResult]:
+    """The `top_n` results of a request, the most relevant first.
+
+    Relevance is the probability of the document's answer, so that documents of equal answers share it and the first
+    result has the answer that `/v1/rank` puts first. Ties are ordered by the model's score of the document, then by
+    the order of the request.
+    """
+    results = []
+    for answer in ranking:
+        for index in sorted(answer.indices, key=lambda index: (-scores[index], index)):
+            document = schemas.Document(text=request.texts[index]) if with_documents else None
+            result = schemas.RerankResult(index=index, relevance_score=answer.probability, document=document)
+            results.append(result)
+    return results[: request.top_n or None]
+
+
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.head("/health", include_in_schema=False)
-    @app.get("/health", response_model=Health, responses={503: {"model": Health}})
+    @app.get("/health", response_model=schemas.Health, responses={503: {"model": schemas.Health}})
     async def health() -> JSONResponse:
         """Whether the server accepts requests; needs no key."""
         traffic, batcher = service.traffic, service.batcher

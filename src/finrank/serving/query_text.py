@@ -1,4 +1,4 @@
-"""The text form of a question and its page, for the `query` of a rerank request.
+"""The texts of a rerank request: its query is a question with its page, its documents are candidates.
 
     question: what is the change in revenue ?
     table:
@@ -11,14 +11,19 @@
 All three names may be left out; `table:` and `text:` are alone on their lines. A row of the table is a line of cells
 separated by `|` or tabs, the first row being the header; `|` inside a cell is written `\\|`. In Markdown tables, bars
 around rows and the line of dashes are ignored. Each line under `text:` is a sentence.
+
+    subtract(5829, 5735)            a document that is a program
+    94, 12.5%, $ 1,200, yes         a value
+    subtract(5829, 5735) = 94       a program and its value, which counts if the program itself has none
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from finrank.programs.value import read_answer
 from finrank.serving.error_responses import ServiceError
 
 _BAR = re.compile(r"(?<!\\)\|")
@@ -71,6 +76,19 @@ def write_query(question: str, table: Sequence[Sequence[str]], text: Sequence[st
     if text:
         lines += ["text:", *map(_one_line, text)]
     return "\n".join(lines)
+
+
+def read_document(text: str) -> str | dict[str, Any]:
+    """A document as a candidate.
+
+    >>> read_document("add(1, 2) = 3"), read_document("12.5%"), read_document("add(1, 2) = three")
+    ({'program': 'add(1, 2)', 'answer': 3.0}, '12.5%', 'add(1, 2) = three')
+    """
+    program, _, value = text.rpartition("=")
+    try:
+        return {"program": program.strip(), "answer": read_answer(value.strip())} if program.strip() else text
+    except ValueError:
+        return text
 
 
 def _one_line(text: str) -> str:

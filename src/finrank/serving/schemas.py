@@ -132,6 +132,11 @@ class RerankRequest(BaseModel):
         default=None, description="whether results include their document; default: true, on /v2/rerank false"
     )
 
+    @property
+    def texts(self) -> list[str]:
+        """The documents as texts."""
+        return [document if isinstance(document, str) else document.text for document in self.documents]
+
 
 class RerankResult(BaseModel):
     """One document."""

@@ -197,7 +197,7 @@ def test_whatever_a_run_leaves_behind_is_mended(
             return append(files, ranked, rejects, **done)
         if left != "before the block":
             torn = {"a torn line": -20, "the block, not yet counted": None}[left]
-            for path, rows in ((files.output.path, ranked), (files.rejects_path, rejects)):
+            for path, rows in ((files.output.path, ranked), (files.rejects.path, rejects)):
                 with path.open("ab") as stream:
                     stream.write(b"".join(rows)[:torn])
         raise _Cut

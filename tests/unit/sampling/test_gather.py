@@ -18,7 +18,7 @@ from finrank.commands import prepare, rewards, sample_data
 from finrank.commands.sample import sample
 from finrank.errors import UserError
 from finrank.records import Candidate, Question, RewardedPool
-from finrank.sampling import askers
+from finrank.sampling import endpoint
 from finrank.sampling.policy import EndpointOptions
 from finrank.store import load_records
 from tests.conftest import REPOSITORY
@@ -169,7 +169,7 @@ def test_the_help_shows_the_defaults_of_endpoints(data: Path, monkeypatch: pytes
         seen.append(options)
         raise UserError("seen")
 
-    monkeypatch.setattr(askers, "EndpointAsker", note)
+    monkeypatch.setattr(endpoint, "Endpoint", note)
     for options in ([], ["--max_tokens", "0", "--max_failures", "2"]):
         with pytest.raises(UserError, match="seen"):
             command("--model", "my-llm", "--endpoint", "http://host/v1", "--input_dir", str(data), *options)
