@@ -24,7 +24,7 @@ from finrank.console import warn
 from finrank.errors import UserError
 from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
 from finrank.sampling.journal import Journal
-from finrank.sampling.policy import Attempt, EndpointOptions, Fault, Forbidden, Refused, Sampling, Unanswered
+from finrank.sampling.policy import Attempt, EndpointOptions, Forbidden, QuestionFault, Refused, Sampling, Unanswered
 from finrank.sampling.question_files import Asked
 from finrank.seeds import seed_of
 from finrank.store.json_lines import describe, shorten
@@ -120,7 +120,7 @@ class Endpoint:
                 # One more character than is read, so that a text that is too long is seen to be.
                 texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
                 journal.add(key, texts, (reply.prompt_tokens, reply.completion_tokens))
-        except (Fault, UserError) as fault:
+        except (QuestionFault, UserError) as fault:
             return Attempt(key, fault)
         return Attempt(key)
 
@@ -160,7 +160,7 @@ class Endpoint:
     async def ask(self, messages: list[dict[str, str]], *, n: int, seed: int) -> Reply:
         """From 1 to `n` completions of a chat: a server may return fewer than requested.
 
-        Raises a Fault of this request, or UserError for one that every request would meet: a wrong key, model or URL.
+        Raises a QuestionFault, or UserError for a fault that every request would meet: a wrong key, model or URL.
         """
         refused: Refused | None = None
         forms = self._forms

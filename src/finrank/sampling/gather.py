@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from finrank.console import say, track
 from finrank.errors import UserError
 from finrank.sampling.journal import Journal
-from finrank.sampling.policy import Fault, Unanswered
+from finrank.sampling.policy import QuestionFault, Unanswered
 from finrank.sampling.question_files import QuestionFiles
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def gather(asker: Asker, questions: QuestionFiles, journal: Journal) -> dict[str
                 if fault is None:
                     in_a_row = 0
                     continue
-                if not isinstance(fault, Fault):
+                if not isinstance(fault, QuestionFault):
                     raise fault
                 if attempt >= fault.attempts:
                     rejected[key] = str(fault)

@@ -48,14 +48,14 @@ class EndpointOptions:
             raise UserError(f"timeout is {self.timeout}: it is in seconds, above 0")
 
 
-class Fault(Exception):
+class QuestionFault(Exception):
     """Why one question got no completions; other errors (a wrong key, model or URL) would fail all and stop the run."""
 
     attempts = 1  # times that a question is asked before it is rejected
     counts = True  # if the server may be at fault: `max_failures` such questions in a row stop the run
 
 
-class Refused(Fault):
+class Refused(QuestionFault):
     """The request will never be answered: too long a prompt, filtered content."""
 
     counts = False
@@ -67,7 +67,7 @@ class Forbidden(Refused):
     counts = True
 
 
-class Unanswered(Fault):
+class Unanswered(QuestionFault):
     """No usable answer after all retries: the server is down, overloaded, or sent something else than an answer."""
 
     attempts = 2

@@ -59,6 +59,27 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
+def visit(browser: Any, url: str) -> tuple[Any, list[str]]:
+    """The page, ready, and the list of what it says on the console or asks of other hosts."""
+    from tests.helpers.browser import opened
+
+    return opened(browser, url)
+
+
+@pytest.fixture
+def page(visit: tuple[Any, list[str]]) -> Any:
+    """The page, ready."""
+    return visit[0]
+
+
+@pytest.fixture
+def silence(visit: tuple[Any, list[str]]) -> Iterator[None]:
+    """The page says nothing on the console and asks no other host during the test."""
+    yield
+    assert visit[1] == []
+
+
+@pytest.fixture
 def slow(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> SlowScoring:
     """The ranker scores only once `slow.go` is set."""
     scoring = SlowScoring(ranker)
