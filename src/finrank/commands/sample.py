@@ -139,8 +139,7 @@ def _sample(
 ) -> dict[str, Any]:
     """Fill the journal and make the pools; return the settings, the counts of each split and the tokens."""
     from finrank.records import Pool
-    from finrank.sampling.collect import print_summary, write_pools
-    from finrank.sampling.gather import gather
+    from finrank.sampling.collect import gather, print_summary, write_pools
     from finrank.sampling.journal import open_journal
     from finrank.store import StageWriter
 

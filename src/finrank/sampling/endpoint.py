@@ -12,8 +12,8 @@ import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, ValidationError
 from finrank.console import warn
 from finrank.errors import UserError
 from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
-from finrank.sampling.journal import Journal
+from finrank.sampling.journal import Completion, Journal
 from finrank.sampling.policy import Attempt, EndpointOptions, Forbidden, QuestionFault, Refused, Sampling, Unanswered
 from finrank.sampling.question_files import Asked
 from finrank.seeds import seed_of
@@ -36,16 +36,13 @@ _LONGEST_MESSAGE = 300  # characters of a server's message
 _LONGEST_FINISH = 60  # characters of the reason why a completion ended
 _REFUSING = (400, 413, 422)  # statuses about this request: too long, filtered, an unknown parameter
 _TEMPORARY = (408, 409, 425, 429)  # and all from 500 on
-_WITHOUT_KEY = "none"  # the client insists on a key, local servers ignore it
 
 
-@dataclass(frozen=True)
-class Reply:
-    """At least one completion, and the tokens that the server counted (None if it did not say)."""
+class Reply(NamedTuple):
+    """At least one completion ("" if the server sent no text), and the tokens that it counted (None if it did not)."""
 
-    completions: list[tuple[str, str | None]]  # texts ("" if the server sent none), and why each ended, such as "stop"
-    prompt_tokens: int | None
-    completion_tokens: int | None
+    completions: list[Completion]
+    tokens: tuple[int | None, int | None]  # of the prompt, of the completions
 
 
 class _Message(BaseModel):
@@ -67,10 +64,12 @@ class _Body(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
     usage: Any = None
 
-    def tokens(self, name: str) -> int | None:
-        """A count in `usage`; None if it is missing or not a count."""
-        count = self.usage.get(name) if isinstance(self.usage, dict) else None
-        return count if isinstance(count, int) else None
+    @property
+    def tokens(self) -> tuple[int | None, int | None]:
+        """The counts in `usage`; None if missing or not a count."""
+        counts = self.usage if isinstance(self.usage, dict) else {}
+        prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        return prompt if isinstance(prompt, int) else None, completion if isinstance(completion, int) else None
 
 
 class Endpoint:
@@ -84,22 +83,17 @@ class Endpoint:
     def __init__(self, options: EndpointOptions, model: str, sampling: Sampling) -> None:
         """Raises UserError for anything but an http(s) URL without password and parameters, and for a malformed key."""
         _check_url(options.url)
-        self.url, self.model, self.sampling = options.url, model, sampling
-        self.name, self.max_failures = f"{model} at {self.url}", options.max_failures
+        self.options, self.model, self.sampling = options, model, sampling
+        self.name, self.max_failures = f"{model} at {options.url}", options.max_failures
         self.made_with = {
-            "endpoint": self.url,
+            "endpoint": options.url,
             "model": model,
             **asdict(sampling),
             "max_tokens": options.max_tokens,
             "instructions": hashlib.sha256(INSTRUCTIONS.encode()).hexdigest(),
         }
         self.has_answered = False
-        self._key_env, self._key = options.api_key_env, _key_in(options.api_key_env)
-        self._timeout, self._max_retries = options.timeout, options.max_retries
-        self._concurrency = options.concurrency
-        self._options: dict[str, Any] = {"model": model, "temperature": sampling.temperature, "top_p": sampling.top_p}
-        if options.max_tokens:
-            self._options["max_tokens"] = options.max_tokens
+        self._key = _key_in(options.api_key_env)
         # (several completions in a request, a seed); the first that the server accepts stays.
         self._forms = [(True, True), (True, False), (False, False)]
         self._client: openai.AsyncOpenAI | None = None
@@ -107,7 +101,7 @@ class Endpoint:
     def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
         """Complete several questions at a time, in the order in which the server answers."""
         self.has_answered |= not journal.is_empty
-        return self.run((self._complete(one, journal) for one in asked), self._concurrency)
+        return self.run((self._complete(one, journal) for one in asked), self.options.concurrency)
 
     async def _complete(self, asked: Asked, journal: Journal) -> Attempt:
         """Ask until a question has all its completions: a server may return fewer at a time than requested."""
@@ -119,7 +113,7 @@ class Endpoint:
                 reply = await self.ask(write_messages(question), n=missing, seed=seed)
                 # One more character than is read, so that a text that is too long is seen to be.
                 texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
-                journal.add(key, texts, (reply.prompt_tokens, reply.completion_tokens))
+                journal.add(key, texts, reply.tokens)
         except (QuestionFault, UserError) as fault:
             return Attempt(key, fault)
         return Attempt(key)
@@ -131,16 +125,15 @@ class Endpoint:
         """
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
+            timeout, hooks = self.options.timeout, {"response": [self._bound]}
             self._client = openai.AsyncOpenAI(
-                base_url=self.url,
-                api_key=self._key or _WITHOUT_KEY,
-                timeout=self._timeout,
-                max_retries=self._max_retries,
+                base_url=self.options.url,
+                api_key=self._key or "none",  # the client insists on a key, local servers ignore it
+                timeout=timeout,
+                max_retries=self.options.max_retries,
                 # The limit on bytes that arrive would not limit what they unpack to.
                 default_headers={"Accept-Encoding": "identity"},
-                http_client=openai.DefaultAsyncHttpxClient(
-                    timeout=self._timeout, event_hooks={"response": [self._bound]}
-                ),
+                http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks=hooks),
             )
             running: set[asyncio.Task[T]] = set()
             try:
@@ -167,7 +160,7 @@ class Endpoint:
         for several, seeded in forms:
             options = {name: value for name, value, sent in (("n", n, several), ("seed", seed, seeded)) if sent}
             try:
-                body = await self._post(messages, options)
+                body = await self._post(messages, **options)
             except Refused as error:
                 refused = refused or error
                 continue
@@ -178,19 +171,21 @@ class Endpoint:
                 self._forms = later[:1] if n > 1 else later
                 if refused is not None:
                     without = "a seed" if several else "a seed, and for one completion at a time, which costs more"
-                    warn(f"{self.url} refused the first request ({refused}): it is asked without {without}")
+                    warn(f"{self.options.url} refused the first request ({refused}): it is asked without {without}")
             completions = [(choice.message.content or "", choice.finish) for choice in body.choices[:n]]
-            return Reply(completions, body.tokens("prompt_tokens"), body.tokens("completion_tokens"))
+            return Reply(completions, body.tokens)
         assert refused is not None
         raise refused
 
-    async def _post(self, messages: list[dict[str, str]], options: dict[str, Any]) -> _Body:
+    async def _post(self, messages: list[dict[str, str]], **options: Any) -> _Body:
         assert self._client is not None
+        options |= {"model": self.model, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p}
+        if self.options.max_tokens:
+            options["max_tokens"] = self.options.max_tokens
         try:
             # Raw, because the client accepts a reply of any form as a completion.
             raw = await self._client.chat.completions.with_raw_response.create(
                 messages=messages,  # type: ignore[arg-type]
-                **self._options,
                 **options,
             )
             return _Body.model_validate_json(raw.content)
@@ -200,7 +195,7 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._fault(error) from error
         except openai.APITimeoutError as error:
-            raise Unanswered(f"no answer within {self._timeout:g} s (--timeout)") from error
+            raise Unanswered(f"no answer within {self.options.timeout:g} s (--timeout)") from error
         except openai.OpenAIError as error:
             cause = error.__cause__ or error
             raise Unanswered(self._clean(f"no answer: {str(cause) or type(cause).__name__}")) from error
@@ -215,14 +210,15 @@ class Endpoint:
         if status == 403 and self.has_answered:
             return Forbidden(f"the server refused it with 403: {said}")
         if status in (401, 403):
-            key = f"the key in {self._key_env} was refused" if self._key else f"there is no key in {self._key_env}"
+            variable = self.options.api_key_env
+            key = f"the key in {variable} was refused" if self._key else f"there is no key in {variable}"
             advice = f"{key}: put a key for this server and model into it, or name another variable with --api_key_env"
         elif status == 404:
             missing = f"no model {self.model!r} there, or no chat completions"
             advice = f"{missing}: check --model and --endpoint (often .../v1)"
         else:
             advice = "check --endpoint and what the server says"
-        return UserError(f"{self.url} answered {status}: {advice}; it said: {said}")
+        return UserError(f"{self.options.url} answered {status}: {advice}; it said: {said}")
 
     def _clean(self, text: str) -> str:
         """A server's text for messages and files: one short line without the key, which servers may repeat."""
@@ -236,7 +232,7 @@ class Endpoint:
                 raise Unanswered(f"a reply compressed as {encoding[:_LONGEST_FINISH]!r}, which was not asked for")
             del response.headers["content-encoding"]  # only its status is read
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _BoundedStream(response.stream, time.monotonic() + self._timeout)
+        response.stream = _BoundedStream(response.stream, time.monotonic() + self.options.timeout)
 
 
 class _BoundedStream(httpx2.AsyncByteStream):

@@ -47,12 +47,28 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Read the file; UserError if it holds completions of other settings or is damaged."""
-        self.path = path
+        self.path, self._file = path, GrowingFile(path)
         self.tokens = {"prompt": 0, "completion": 0}
-        self._file = GrowingFile(path)
         self._offsets: defaultdict[str, list[int]] = defaultdict(list)  # of a key's lines; texts stay on the disk
         self._completions: Counter[str] = Counter()
-        self._read(dict(settings))
+        stored: dict[str, Any] = {}
+        for number, (offset, line) in enumerate(self._file.finish_lines(), start=1):
+            try:
+                row = json.loads(line)
+                if number == 1:
+                    stored = dict(row["settings"])
+                else:
+                    self._count(row, offset)
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}:{number} is damaged ({error}): {_REMEDY}") from error
+        self._file.cut()
+        if self.is_empty:
+            os.truncate(path, 0)
+            self._file = GrowingFile(path)
+            self._append({"journal": "finrank sample", "settings": dict(settings)})
+        elif stored != settings:
+            changed = difference(stored, settings)
+            raise UserError(f"{path} holds completions of other settings: {changed}; {_REMEDY}")
 
     @property
     def is_empty(self) -> bool:
@@ -84,26 +100,6 @@ class Journal:
     def remove(self) -> None:
         """Delete the file, which is empty or whose completions are in a stage directory by now."""
         self.path.unlink(missing_ok=True)
-
-    def _read(self, settings: dict[str, Any]) -> None:
-        stored: dict[str, Any] = {}
-        for number, (offset, line) in enumerate(self._file.finish_lines(), start=1):
-            try:
-                row = json.loads(line)
-                if number == 1:
-                    stored = dict(row["settings"])
-                else:
-                    self._count(row, offset)
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{self.path}:{number} is damaged ({error}): {_REMEDY}") from error
-        self._file.cut()
-        if self.is_empty:
-            os.truncate(self.path, 0)
-            self._file = GrowingFile(self.path)
-            self._append({"journal": "finrank sample", "settings": settings})
-        elif stored != settings:
-            changed = difference(stored, settings)
-            raise UserError(f"{self.path} holds completions of other settings: {changed}; {_REMEDY}")
 
     def _append(self, row: Mapping[str, Any]) -> int:
         return self._file.append(json.dumps(row).encode() + b"\n")

@@ -51,7 +51,7 @@ def test_a_request_holds_everything_that_decides_the_answer() -> None:
     with serving(completions) as stub:
         reply = ask(stub, temperature=0.5, top_p=0.9, max_tokens=64)
         ask(stub, max_tokens=0)
-    assert reply == Reply([(GOOD, "stop")] * 2, 100, 20)
+    assert reply == Reply([(GOOD, "stop")] * 2, (100, 20))
     drawn = {"n": 2, "seed": 7, "temperature": 0.5, "top_p": 0.9, "max_tokens": 64}
     assert stub.requests[0] == {"model": "my-llm", "messages": MESSAGES, **drawn}
     assert "max_tokens" not in stub.requests[1]
@@ -122,7 +122,7 @@ def test_anything_but_a_chat_completion_is_not_an_answer(bad: Answer, reason: st
 def test_odd_parts_next_to_the_text_do_no_harm() -> None:
     choices = b'[{"message": {"content": null}, "finish_reason": 7}, {"message": {"content": "a"}}]'
     with serving(answer_of(b'{"choices": ' + choices + b', "usage": "x"}')) as stub:
-        assert ask(stub) == Reply([("", None), ("a", None)], None, None)
+        assert ask(stub) == Reply([("", None), ("a", None)], (None, None))
 
 
 def test_more_than_was_asked_for_is_cut() -> None:

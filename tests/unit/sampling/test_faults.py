@@ -65,20 +65,6 @@ def test_a_server_that_was_away_for_a_moment_loses_no_question(tmp_path: Path, d
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_a_dead_server_stops_the_run_and_makes_no_rejects(tmp_path: Path, data: Path) -> None:
-    write(data / "dev.jsonl", [question(f"d{number}") for number in range(60)])
-    with serving(failing_after(10, error(503, "gone"))) as stub:
-        with pytest.raises(UserError, match=r"no answer 5 times in a row, .*503.*gone.*The same command resumes"):
-            run(data, tmp_path / "out", stub)
-        assert len(stub.requests) < 40
-        assert not (tmp_path / "out").exists()
-        stub.behave = good
-        before = len(stub.requests)
-        run(data, tmp_path / "out", stub)
-        assert len(stub.requests) - before == 62 - 10
-        assert len(pools(tmp_path / "out")) == 60
-
-
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_too_many_failures_in_a_row_stop_the_run_and_0_leaves_them_out(
     tmp_path: Path, data: Path, concurrency: int
@@ -94,21 +80,37 @@ def test_too_many_failures_in_a_row_stop_the_run_and_0_leaves_them_out(
     assert {row[2] for row in rejects(tmp_path / "out")} == bad
 
 
+@pytest.mark.parametrize(
+    ("behave", "max_failures", "reason"),
+    [
+        (failing_after(3, error(503, "gone")), 5, "no answer 5 times in a row, .*503.*gone.*The same command resumes"),
+        (failing_after(3, error(403, "blocked")), 3, "no answer 3 times in a row, .*403: .*blocked"),
+        (failing({"t0", "d4"}, error(503)), 2, "no answer 2 times in a row"),  # while they are asked again
+    ],
+    ids=["dead", "forbidding", "dies later"],
+)
+def test_a_server_that_fails_for_good_stops_the_run_and_makes_no_rejects(
+    tmp_path: Path, data: Path, behave: Behaviour, max_failures: int, reason: str
+) -> None:
+    write(data / "dev.jsonl", [question(f"d{number}") for number in range(20)])
+    with serving(behave) as stub:
+        for _ in range(2):
+            with pytest.raises(UserError, match=reason):
+                run(data, tmp_path / "out", stub, concurrency=1, max_failures=max_failures)
+        assert not (tmp_path / "out").exists()
+        stub.behave = good
+        run(data, tmp_path / "out", stub)
+        assert len(stub.requests) < 60
+    assert len(pools(tmp_path / "out")) == 20
+    assert rejects(tmp_path / "out") == []
+
+
 def test_fewer_failures_than_max_failures_are_left_out(tmp_path: Path, data: Path) -> None:
     with serving(failing({"d1", "d3"}, error(500))) as stub:
         run(data, tmp_path / "out", stub, concurrency=1)
     asked = [asked_id(request) for request in stub.requests]
     assert [row[2] for row in rejects(tmp_path / "out")] == ["d1", "d3"]
     assert asked[-5:] == ["d4", "d1", "d1", "d3", "d3"]  # once more after all others, each with its retry
-
-
-def test_a_server_that_dies_while_questions_are_asked_again_makes_no_reject(tmp_path: Path, data: Path) -> None:
-    with serving(failing({"t0", "d4"}, error(503))) as stub:
-        with pytest.raises(UserError, match="no answer 2 times in a row"):
-            run(data, tmp_path / "out", stub, concurrency=1, max_failures=2)
-        stub.behave = good
-        run(data, tmp_path / "out", stub)
-    assert rejects(tmp_path / "out") == []
 
 
 def test_a_forbidden_question_is_left_out_when_a_stopped_run_resumes(tmp_path: Path, data: Path) -> None:
@@ -118,16 +120,6 @@ def test_a_forbidden_question_is_left_out_when_a_stopped_run_resumes(tmp_path: P
         stub.behave = failing({"d1"}, error(403))
         run(data, tmp_path / "out", stub, concurrency=1)
     assert [row[2] for row in rejects(tmp_path / "out")] == ["d1"]
-
-
-def test_a_server_that_forbids_everything_after_a_while_makes_no_rejects(tmp_path: Path, data: Path) -> None:
-    with serving(failing_after(3, error(403, "blocked"))) as stub:
-        for _ in range(2):
-            with pytest.raises(UserError, match=r"no answer 3 times in a row, .*403: .*blocked"):
-                run(data, tmp_path / "out", stub, concurrency=1, max_failures=3)
-        stub.behave = good
-        run(data, tmp_path / "out", stub)
-    assert rejects(tmp_path / "out") == []
 
 
 def test_an_endless_completion_is_cut_before_it_is_kept(tmp_path: Path, data: Path) -> None:

@@ -37,16 +37,14 @@ def client(ranker: Ranker) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def live(ranker: Ranker) -> Iterator[Live]:
-    """A live server of the tiny model."""
-    with running(make_app(ranker, "tiny")) as served:
+    """A live server of the tiny model that takes 12 candidates at most."""
+    with running(make_app(ranker, "tiny", Limits(candidates=12))) as served:
         yield served
 
 
-@pytest.fixture(scope="module")
-def url(ranker: Ranker) -> Iterator[str]:
-    """The address of a live server that takes 12 candidates at most."""
-    with running(make_app(ranker, "tiny", Limits(candidates=12))) as served:
-        yield served.url
+@pytest.fixture
+def url(live: Live) -> str:
+    return live.url
 
 
 @pytest.fixture(scope="module")

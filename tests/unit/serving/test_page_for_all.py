@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.helpers.browser import (
     ASKED,
     FILES,
@@ -23,25 +24,8 @@ from tests.helpers.browser import (
 
 pytestmark = needs_chromium
 EVIL = "<img src=x onerror=\"window.ran = 'yes'\"><script>window.ran = 'yes'</script>"
-# Of every text that is seen, the contrast to the nearest background behind it (WCAG 2.2, 1.4.3); the lowest come first.
-CONTRASTS = """() => {
-  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const luminance = (colour) => {
-    const [r, g, b] = channels(colour).map((one) => one / 255)
-      .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const backgroundOf = (one) => {
-    const colour = getComputedStyle(one).backgroundColor;
-    return channels(colour)[3] === 0 ? backgroundOf(one.parentElement) : colour;
-  };
-  const texts = [...document.body.querySelectorAll("*")].filter((one) => one.checkVisibility()
-    && [...one.childNodes].some((child) => child.nodeType === 3 && child.data.trim() !== "") || one.value);
-  return texts.map((one) => {
-    const [low, high] = [luminance(getComputedStyle(one).color), luminance(backgroundOf(one))].sort((a, b) => a - b);
-    return [(high + 0.05) / (low + 0.05), `${one.tagName} ${one.className} ${one.textContent.slice(0, 30)}`];
-  }).sort((a, b) => a[0] - b[0]);
-}"""
+# Of every visible text, the contrast to the nearest background behind it (WCAG 2.2, 1.4.3), the lowest first.
+CONTRASTS = (REPOSITORY / "tests/helpers/contrasts.js").read_text(encoding="utf-8")
 RESPONSE: dict[str, Any] = {
     "id": None,
     "answers": [
