@@ -126,16 +126,12 @@ def sample(
     options = None if endpoint is None else EndpointOptions(endpoint, **given)
     questions = QuestionFiles(input_dir, split, limit)
     asker = new_asker(model, options, Sampling(num_candidates, temperature, top_p, seed), base_model)
-    paths = {"input_dir": str(input_dir), "output_dir": str(output_dir), "model": model}
-    return _sample(asker, questions, output_dir, paths, overwrite)
+    arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "model": model}
+    return _sample(asker, questions, output_dir, arguments, overwrite)
 
 
 def _sample(
-    asker: Asker,
-    questions: QuestionFiles,
-    output_dir: Path,
-    arguments: dict[str, Any],
-    overwrite: bool,
+    asker: Asker, questions: QuestionFiles, output_dir: Path, arguments: dict[str, Any], overwrite: bool
 ) -> dict[str, Any]:
     """Fill the journal and make the pools; return the settings, the counts of each split and the tokens."""
     from finrank.records import Pool
@@ -175,16 +171,13 @@ def _finished(output_dir: Path, questions: QuestionFiles, made_with: dict[str, A
 
     try:
         manifest = json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["stage"] != "sample":
-            return None
-        result: dict[str, Any] = manifest["sample"]
+        result: dict[str, Any] = manifest["sample"]  # which other stages do not have
         before = {**result["made_with"], "input": manifest["inputs"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
     now = {**made_with, "input": {path.name: sha256(path) for path in questions.paths.values()}}
     if before != now:
-        raise UserError(
-            f"{output_dir} holds what was sampled with other settings: {difference(before, now)}; choose another "
-            "--output_dir, or replace it with --overwrite"
-        )
+        advice = "choose another --output_dir, or replace it with --overwrite"
+        changed = difference(before, now)
+        raise UserError(f"{output_dir} holds what was sampled with other settings: {changed}; {advice}")
     return result

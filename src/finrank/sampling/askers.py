@@ -75,7 +75,7 @@ Asker: TypeAlias = "GeneratorAsker | Endpoint"
 def new_asker(model: str, options: EndpointOptions | None, sampling: Sampling, base_model: str | None) -> Asker:
     """The asker for a generator's folder or, with `options`, for a model's name at an endpoint."""
     if sampling.temperature == 0 and sampling.num_candidates > 1:
-        warn("temperature 0 mostly gives the same completion every time: pools will hold repeats")
+        warn("temperature 0 mostly returns the same completion every time: pools will hold repeats")
     if options is None:
         return GeneratorAsker(Path(model), sampling, base_model=base_model)
     from finrank.sampling.endpoint import Endpoint

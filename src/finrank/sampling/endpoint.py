@@ -211,7 +211,7 @@ class Endpoint:
             return Forbidden(f"the server refused it with 403: {said}")
         if status in (401, 403):
             variable = self.options.api_key_env
-            key = f"the key in {variable} was refused" if self._key else f"there is no key in {variable}"
+            key = f"the key in {variable} was refused" if self._key else f"no key in {variable}"
             advice = f"{key}: put a key for this server and model into it, or name another variable with --api_key_env"
         elif status == 404:
             missing = f"no model {self.model!r} there, or no chat completions"

@@ -74,7 +74,7 @@ class Unanswered(QuestionFault):
 
 
 class Attempt(NamedTuple):
-    """How asking a question ended; it has all its completions if there is no fault."""
+    """The outcome of asking a question: a fault, or all its completions in the journal."""
 
     key: str
     fault: Exception | None = None

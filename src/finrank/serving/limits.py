@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 
 from finrank.serving.error_responses import ServiceError
 
-_MOST_NAMES = 64  # in one object of a body: each unknown one would be a fault of its own for pydantic
+_MOST_NAMES = 64  # in one object of a body: pydantic would report each unknown one
 # The message for each limit.
 _EXCEEDED = {
     "body_bytes": "{body} is over the limit of {body_bytes} bytes: send a shorter page, or raise --max_body_kib",

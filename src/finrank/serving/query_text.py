@@ -106,7 +106,7 @@ def _question(text: str) -> str:
 
 def _table(lines: list[tuple[int, str]]) -> list[list[str]]:
     if not lines:
-        raise ServiceError(400, "query: no rows under table: leave that line out where there is no table", "query")
+        raise ServiceError(400, "query: no rows under table: leave that line out for a page without a table", "query")
     tabs = any("\t" in line for _, line in lines)
     if not tabs and all(line.strip().startswith("|") and line.strip().endswith("|") for _, line in lines):
         lines = [(number, line.strip()[1:-1]) for number, line in lines]

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from finrank.serving.schemas import RankRequest, RerankRequest
 from tests.helpers.serving_model import ASKED, QUERY
@@ -123,10 +123,15 @@ def test_faults_without_number_are_not_all_written_down(field: str) -> None:
         body = {"question": "a", "query": "a", "candidates": ["a"], "documents": ["a"], field: faults}
         for model in (RankRequest, RerankRequest):
             relevant = {name: value for name, value in body.items() if name in model.model_fields}
-            if field in relevant:
-                with pytest.raises(ValidationError) as raised:
-                    model.model_validate(relevant)
-                assert raised.value.error_count() <= 5  # the forms of one candidate
+            assert number_of_faults(model, relevant) <= 5  # the forms of one candidate
+
+
+def number_of_faults(model: type[BaseModel], body: dict[str, Any]) -> int:
+    try:
+        model.model_validate(body)
+        return 0
+    except ValidationError as error:
+        return error.error_count()
 
 
 PROGRAMS = "add(1, 2)|divide(1, 0)|exp(9, 99999)|table_sum(a, none)|yes|1e999|= 5|a\ntable:\nb|#0|"
