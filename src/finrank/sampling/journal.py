@@ -28,8 +28,8 @@ _REMEDY = "use the old settings, another --output_dir, or --overwrite, which ask
 def open_journal(path: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[Journal]:
     """Lock and read a journal; an empty one is deleted again at the end, and `overwrite` drops what it holds.
 
-    `settings` and a question decide its completions. Raises UserError if the file was made
-    with other settings, is damaged, or is in use.
+    `settings` and a question decide its completions. Raises UserError if the file was made with other settings, is
+    damaged, or is in use.
     """
     with open_locked(path, "finrank sample"):
         if overwrite:
