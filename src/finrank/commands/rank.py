@@ -1,8 +1,8 @@
 """`finrank rank`: rank a file of pools line by line, and resume where an earlier run was cut off.
 
-Lines are ranked in blocks of a fixed number, and each block is stored before the next one
-(`store/growing_file.py`). The blocks, and with them the batches inside, are the same however often a run is cut off;
-so are the bytes of the output. Memory does not grow with the number of lines.
+Lines are ranked in blocks of a fixed number, each stored before the next one (`store/growing_file.py`). The blocks,
+their batches and so the bytes of the output are the same however often a run is cut off. Memory does not grow with the
+number of lines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,11 +22,10 @@ from finrank.store.growing_file import RankedFiles, open_ranked
 from finrank.store.json_lines import BadLine, Line, encode_reject, read_lines, read_value
 
 if TYPE_CHECKING:
-    from finrank.ranker.ranker import Prepared, Ranker
+    from finrank.ranker.ranker import Prepared, Ranker, Ranking
 
 _LINES_PER_BLOCK = 64
 _BYTES_PER_BLOCK = 4_000_000  # for files of very long lines
-
 
 Input = Annotated[
     Path,
@@ -66,9 +65,8 @@ def rank(
       finrank rank --model outputs/run_001 --input datasets/finqa_with_rewards/dev.jsonl --output ranked.jsonl
     """
     if not input_path.is_file():
-        raise UserError(
-            f"no such file: {input_path}; expected JSON lines such as datasets/finqa_with_rewards/dev.jsonl"
-        )
+        example = "datasets/finqa_with_rewards/dev.jsonl"
+        raise UserError(f"no such file: {input_path}; expected JSON lines such as {example}")
     from finrank.ranker.hub import locate_model
     from finrank.ranker.ranker import Ranker
     from finrank.ranker.saving import find_model
@@ -84,18 +82,17 @@ def rank(
         ranker = Ranker.from_pretrained(model_dir, base_model=base_model, merge=True)
         say(f"device: {ranker.device}; attention route: {ranker.route}")
         _rank_lines(ranker, files)
-        rejected = files.counts["rejected"]
+        rejected, see = files.counts["rejected"], f"see {files.rejects.path}"
         if rejected and not files.counts["ranked"]:
-            raise UserError(f"not one of {rejected} lines of {input_path} can be ranked: see {files.rejects_path}")
+            raise UserError(f"not one of {rejected} lines of {input_path} can be ranked: {see}")
         say(f"{output_path}: {_summary(files)}")
         if rejected:
-            warn(f"{rejected} lines could not be ranked: see {files.rejects_path}")
+            warn(f"{rejected} lines could not be ranked: {see}")
         return dict(files.counts)
 
 
 def _made_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
-    """What decides the answers besides the input: the model's config (which holds the hashes of its parts), its
-    calibration, its base model by name, the libraries, and the device."""
+    """Everything besides the input that decides the answers; the config holds the hashes of the model's parts."""
     import torch
 
     from finrank.ranker.confidence import CONFIDENCE
@@ -123,17 +120,17 @@ def _rank_lines(ranker: Ranker, files: RankedFiles) -> None:
     lines = (line for line in read_lines(files.input.path, reading) if line.number > lines_done)
     for block in _blocks(track(lines, "ranking", reading=reading)):
         parsed = [_read(line, ranker) for line in block]
-        pools = [pool for pool in parsed if isinstance(pool, _Pool)]
-        scores = ranker.score([pool.prepared for pool in pools])
-        rankings = [ranker.ranking(pool.prepared, of_pool) for pool, of_pool in zip(pools, scores, strict=True)]
+        identifiers = [line[0] for line in parsed if not isinstance(line, BadLine)]
+        pools = [line[1] for line in parsed if not isinstance(line, BadLine)]
+        rankings = [ranker.ranking(pool, scores) for pool, scores in zip(pools, ranker.score(pools), strict=True)]
         files.append(
-            [_encode({"id": pool.id, **ranking.as_json()}) for pool, ranking in zip(pools, rankings, strict=True)],
+            [_encode(identifier, ranking) for identifier, ranking in zip(identifiers, rankings, strict=True)],
             [encode_reject(line) for line in parsed if isinstance(line, BadLine)],
             abstained=sum(ranking.abstain for ranking in rankings),
             lines=block[-1].number,
             input_done=start + reading.done,
         )
-        ranker.warn_of_unlike(pool.prepared for pool in pools)
+        ranker.warn_of_unlike(pools)
     files.finish(start + reading.done)
 
 
@@ -141,22 +138,15 @@ def _blocks(lines: Iterable[Line]) -> Iterator[list[Line]]:
     block: list[Line] = []
     for line in lines:
         block.append(line)
-        if len(block) == _LINES_PER_BLOCK or sum(len(one.content) for one in block) > _BYTES_PER_BLOCK:
+        if len(block) == _LINES_PER_BLOCK or sum(len(line.content) for line in block) > _BYTES_PER_BLOCK:
             yield block
             block = []
     if block:
         yield block
 
 
-class _Pool(NamedTuple):
-    """A line of the input that can be ranked."""
-
-    id: str
-    prepared: Prepared
-
-
-def _read(line: Line, ranker: Ranker) -> _Pool | BadLine:
-    """The pool of a line, ready for the model, or what is wrong with it; never raises."""
+def _read(line: Line, ranker: Ranker) -> tuple[str, Prepared] | BadLine:
+    """The id of a line's pool, and the pool ready for the model, or why it cannot be ranked; never raises."""
     value = read_value(line, "pool")
     if isinstance(value, BadLine):
         return value._replace(id=None)
@@ -165,7 +155,7 @@ def _read(line: Line, ranker: Ranker) -> _Pool | BadLine:
         if not isinstance(value, dict):
             raise UserError("expected an object with question, table, text and candidates")
         identifier = _id_of(value, line)
-        return _Pool(identifier, ranker.prepare(value, identifier))
+        return identifier, ranker.prepare(value, identifier)
     except UserError as error:
         return BadLine(line.file, line.number, identifier, str(error).removeprefix(f"{identifier}: "))
 
@@ -177,16 +167,16 @@ def _id_of(value: dict[str, Any], line: Line) -> str:
         return str(line.number)
     if isinstance(identifier, bool) or not isinstance(identifier, str | int) or identifier == "":
         raise UserError("id: expected a text or a whole number")
-    if isinstance(identifier, str) and any("\ud800" <= character <= "\udfff" for character in identifier):
+    if any("\ud800" <= character <= "\udfff" for character in str(identifier)):
         raise UserError("id: half a surrogate pair, which is not text")
     return str(identifier)
 
 
-def _encode(row: dict[str, Any]) -> bytes:
+def _encode(identifier: str, ranking: Ranking) -> bytes:
+    row = {"id": identifier, **ranking.as_json()}
     # A lone surrogate in a message cannot be UTF-8; JSON can name it.
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
 
 
 def _summary(files: RankedFiles) -> str:
-    counts = files.counts
-    return f"{counts['ranked']} ranked, {counts['abstained']} of them abstain, {counts['rejected']} rejected"
+    return "{ranked} ranked, {abstained} of them abstain, {rejected} rejected".format(**files.counts)

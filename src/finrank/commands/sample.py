@@ -13,7 +13,7 @@ from finrank.console import say
 from finrank.errors import UserError
 
 if TYPE_CHECKING:
-    from finrank.sampling.askers import EndpointAsker, GeneratorAsker
+    from finrank.sampling.askers import Asker
     from finrank.sampling.question_files import QuestionFiles
 
 SAMPLED = Path("datasets/finqa_sampled")
@@ -124,23 +124,18 @@ def sample(
     if endpoint is None and given:
         raise UserError(f"--{next(iter(given))} belongs to --endpoint: a generator in a folder has no such option")
     options = None if endpoint is None else EndpointOptions(endpoint, **given)
-    questions = QuestionFiles.of(input_dir, split, limit)
+    questions = QuestionFiles(input_dir, split, limit)
     asker = new_asker(model, options, Sampling(num_candidates, temperature, top_p, seed), base_model)
-    paths = {"input_dir": str(input_dir), "output_dir": str(output_dir), "model": model}
-    return _sample(asker, questions, output_dir, paths, overwrite)
+    arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "model": model}
+    return _sample(asker, questions, output_dir, arguments, overwrite)
 
 
 def _sample(
-    asker: GeneratorAsker | EndpointAsker,
-    questions: QuestionFiles,
-    output_dir: Path,
-    arguments: dict[str, Any],
-    overwrite: bool,
+    asker: Asker, questions: QuestionFiles, output_dir: Path, arguments: dict[str, Any], overwrite: bool
 ) -> dict[str, Any]:
     """Fill the journal and make the pools; return the settings, the counts of each split and the tokens."""
     from finrank.records import Pool
-    from finrank.sampling.collect import print_summary, write_pools
-    from finrank.sampling.gather import gather
+    from finrank.sampling.collect import gather, print_summary, write_pools
     from finrank.sampling.journal import open_journal
     from finrank.store import StageWriter
 
@@ -167,7 +162,7 @@ def _sample(
 
 
 def _finished(output_dir: Path, questions: QuestionFiles, made_with: dict[str, Any]) -> dict[str, Any] | None:
-    """The result of an earlier run with the same settings on the same questions; None if there is no result.
+    """The result of an earlier run on the same questions with the same settings, or None if nothing was sampled yet.
 
     Raises UserError if a result of other settings, which may have been paid for, would be replaced.
     """
@@ -176,16 +171,13 @@ def _finished(output_dir: Path, questions: QuestionFiles, made_with: dict[str, A
 
     try:
         manifest = json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["stage"] != "sample":
-            return None
-        result: dict[str, Any] = manifest["sample"]
+        result: dict[str, Any] = manifest["sample"]  # which other stages do not have
         before = {**result["made_with"], "input": manifest["inputs"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
     now = {**made_with, "input": {path.name: sha256(path) for path in questions.paths.values()}}
     if before != now:
-        raise UserError(
-            f"{output_dir} holds what was sampled with other settings: {difference(before, now)}; choose another "
-            "--output_dir, or replace it with --overwrite"
-        )
+        advice = "choose another --output_dir, or replace it with --overwrite"
+        changed = difference(before, now)
+        raise UserError(f"{output_dir} holds what was sampled with other settings: {changed}; {advice}")
     return result

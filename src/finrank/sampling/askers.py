@@ -1,31 +1,24 @@
-"""Where `finrank sample` gets its completions: a generator in a folder, or an endpoint.
+"""Where `finrank sample` gets its completions: a generator in a folder, or an endpoint (`endpoint.py`).
 
 Both take questions, store what they receive in the journal, and report for each question whether it succeeded.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
 from finrank.sampling.journal import Journal
-from finrank.sampling.policy import EndpointOptions, Refused, Sampling, Unanswered
+from finrank.sampling.policy import Attempt, EndpointOptions, Refused, Sampling
 from finrank.sampling.question_files import Asked
-from finrank.seeds import seed_of
 from finrank.store import sha256, versions
 
-
-class Attempt(NamedTuple):
-    """How asking a question ended; it has all its completions if there is no fault."""
-
-    key: str
-    fault: Exception | None = None
+if TYPE_CHECKING:
+    from finrank.sampling.endpoint import Endpoint
 
 
 class GeneratorAsker:
@@ -35,15 +28,22 @@ class GeneratorAsker:
 
     def __init__(self, model: Path, sampling: Sampling, *, base_model: str | None = None) -> None:
         """Raises UserError if the generator is incomplete; its weights are loaded with the first question."""
+        import torch
+
         from finrank.generator.saving import CONFIG, find_generator, read_settings
 
-        self.name = str(model)
-        self.sampling = sampling
-        self._directory = find_generator(model)
-        self._base_model = base_model
+        self.name, self.sampling = str(model), sampling
+        self._directory, self._base_model = find_generator(model), base_model
         read_settings(self._directory)
-        # The config holds the hashes of adapters and tokenizer.
-        self.made_with = {**asdict(sampling), CONFIG: sha256(self._directory / CONFIG), **_machine(base_model)}
+        installed = versions("torch", "transformers")
+        self.made_with = {
+            **asdict(sampling),
+            CONFIG: sha256(self._directory / CONFIG),  # which holds the hashes of adapters and tokenizer
+            "base model given": base_model or "none",
+            "torch": installed["torch"],
+            "transformers": installed["transformers"],
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+        }
 
     def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
         """Complete one question after the other."""
@@ -69,73 +69,17 @@ class GeneratorAsker:
             yield Attempt(key)
 
 
-class EndpointAsker:
-    """Completions of a chat model behind an OpenAI-compatible URL."""
-
-    def __init__(self, options: EndpointOptions, model: str, sampling: Sampling) -> None:
-        """Raises UserError for a URL or key that cannot be used; nothing is sent yet."""
-        from finrank.sampling.endpoint import Endpoint
-
-        self.name = f"{model} at {options.url}"
-        self.sampling = sampling
-        self.max_failures = options.max_failures
-        self._concurrency = options.concurrency
-        self._endpoint = Endpoint(options, model, sampling)
-        self.made_with = {
-            "endpoint": options.url,
-            "model": model,
-            **asdict(sampling),
-            "max_tokens": options.max_tokens,
-            "instructions": hashlib.sha256(INSTRUCTIONS.encode()).hexdigest(),
-        }
-
-    def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
-        """Complete several questions at a time, in the order in which the server answers."""
-        self._endpoint.has_answered |= not journal.is_empty
-        return self._endpoint.run((self._ask(one, journal) for one in asked), self._concurrency)
-
-    async def _ask(self, asked: Asked, journal: Journal) -> Attempt:
-        """Ask until a question has all its completions: a server may return fewer at a time than requested."""
-        key, question = asked
-        try:
-            while (missing := self.sampling.num_candidates - journal.count(key)) > 0:
-                # A new seed for each request, or the rest would be copies of what is there.
-                seed = _seed_of(self.sampling.seed, question.id, journal.requests(key))
-                reply = await self._endpoint.ask(write_messages(question), n=missing, seed=seed)
-                # One more character than is read, so that a text that is too long is seen to be.
-                texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
-                journal.add(key, texts, (reply.prompt_tokens, reply.completion_tokens))
-        except (Refused, Unanswered, UserError) as fault:
-            return Attempt(key, fault)
-        return Attempt(key)
+Asker: TypeAlias = "GeneratorAsker | Endpoint"
 
 
-def new_asker(
-    model: str, options: EndpointOptions | None, sampling: Sampling, base_model: str | None
-) -> GeneratorAsker | EndpointAsker:
-    """The asker for a generator's folder or, with `options`, for the name of a model at an endpoint."""
+def new_asker(model: str, options: EndpointOptions | None, sampling: Sampling, base_model: str | None) -> Asker:
+    """The asker for a generator's folder or, with `options`, for a model's name at an endpoint."""
     if sampling.temperature == 0 and sampling.num_candidates > 1:
-        warn("temperature 0 mostly gives the same completion every time: pools will hold repeats")
+        warn("temperature 0 mostly returns the same completion every time: pools will hold repeats")
     if options is None:
         return GeneratorAsker(Path(model), sampling, base_model=base_model)
+    from finrank.sampling.endpoint import Endpoint
+
     if base_model is not None:
         raise UserError("--base_model belongs to a model folder: an endpoint has its own")
-    return EndpointAsker(options, model, sampling)
-
-
-def _machine(base_model: str | None) -> dict[str, Any]:
-    """What decides a generator's texts besides model and seed."""
-    import torch
-
-    installed = versions("torch", "transformers")
-    return {
-        "base model given": base_model or "none",
-        "torch": installed["torch"],
-        "transformers": installed["transformers"],
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-    }
-
-
-def _seed_of(seed: int, identifier: str, request: int) -> int:
-    """The seed of a request, from 0 to 2^31 - 1, which every server accepts."""
-    return seed_of(seed, identifier, request) >> 33
+    return Endpoint(options, model, sampling)

@@ -1,24 +1,77 @@
-"""The pools of `finrank sample`, made from its journal in the order of the questions."""
+"""The two steps of `finrank sample`: gather completions in the journal, then make pools of them.
+
+The first pass asks every question, the second those whose server failed; completions are stored in the order of their
+arrival, pools in the order of the questions. Stopping costs nothing: the same command resumes from the journal.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finrank.console import say, warn
+from finrank.console import say, track, warn
 from finrank.errors import UserError
 from finrank.pools.completion import Unparsable, as_candidate
 from finrank.pools.pool import shuffled_pool
 from finrank.programs.value import same_answer
 from finrank.records import Candidate, Pool, Question
 from finrank.sampling.journal import Completion, Journal
-from finrank.sampling.policy import Sampling
+from finrank.sampling.policy import QuestionFault, Sampling, Unanswered
 from finrank.sampling.question_files import QuestionFiles, key_of
 from finrank.store import REJECTS, BadLine, StageWriter
 from finrank.store.json_lines import LONGEST_LINE, encode
+
+if TYPE_CHECKING:
+    from finrank.sampling.askers import Asker
+
+_REFUSALS_AT_START = 10  # questions: a server that refuses so many before its first answer would refuse all
+_DETAILS = """\
+    exact repeats {duplicates}, without a value {failed}, answers without a program {answers_only}, \
+completions that could not be read {unparsable}
+    correct candidates {correct}, pools without one {unanswerable}, with unknown gold {without_gold}"""
+
+
+def gather(asker: Asker, questions: QuestionFiles, journal: Journal) -> dict[str, str]:
+    """Ask for all completions that the journal lacks; return why questions were rejected, by their keys.
+
+    Raises UserError for a fault that every question would meet, when `asker.max_failures` questions in a row got no
+    answer (0: never), and when the first 10 of all were refused.
+    """
+    rejected: dict[str, str] = {}
+    in_a_row = 0
+    for attempt in range(1, Unanswered.attempts + 1):
+        waiting = {
+            key
+            for key, _ in questions.asked()
+            if key not in rejected and journal.count(key) < asker.sampling.num_candidates
+        }
+        if not waiting:
+            break
+        say(f"{'asking' if attempt == 1 else 'asking again'} {asker.name}: {len(waiting)} questions")
+        asked = (one for one in questions.asked() if one.key in waiting)
+        with closing(asker.ask_all(asked, journal)) as attempts:
+            for key, fault in track(attempts, "sampling", total=len(waiting)):
+                if fault is None:
+                    in_a_row = 0
+                    continue
+                if not isinstance(fault, QuestionFault):
+                    raise fault
+                if attempt >= fault.attempts:
+                    rejected[key] = str(fault)
+                in_a_row = in_a_row + 1 if fault.counts else 0
+                if in_a_row == asker.max_failures > 0:
+                    kept = "" if journal.is_empty else f" What was answered is kept in {journal.path}."
+                    raise UserError(
+                        f"no answer {in_a_row} times in a row, the last time: {fault}.{kept} The same command resumes "
+                        "where this one stopped; with --max_failures 0 such questions are left out instead"
+                    )
+                if len(rejected) >= _REFUSALS_AT_START and journal.is_empty:
+                    raise UserError(f"all of the first {len(rejected)} questions were refused: {fault}")
+    return rejected
 
 
 @dataclass
@@ -55,8 +108,7 @@ class SampledCounts:
 
     def as_json(self) -> dict[str, Any]:
         """The counts, for the manifest."""
-        counts = {name: value for name, value in vars(self).items() if isinstance(value, int)}
-        return {**counts, "pool_sizes": {str(size): count for size, count in sorted(self.pool_sizes.items())}}
+        return {**vars(self), "pool_sizes": {str(size): count for size, count in sorted(self.pool_sizes.items())}}
 
 
 def write_pools(
@@ -69,8 +121,8 @@ def write_pools(
 ) -> dict[str, Any]:
     """Write the stage directory; return its settings `made_with`, the counts of each split and the tokens.
 
-    The manifest holds the result too. `reasons` say, by key, why questions were rejected. Raises UserError if there
-    is not a single pool.
+    The manifest holds the result too. `reasons` holds, by key, why questions were rejected. Raises UserError if not a
+    single pool could be made.
     """
     splits = {split: SampledCounts() for split in questions.paths}
     with writer as out:
@@ -129,21 +181,13 @@ def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool | 
 def print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -> None:
     """Print what was made, and what was left out."""
     for split, counts in result["splits"].items():
-        made = f"{counts['pools']} pools with {counts['candidates']} candidates"
-        say(f"{split}: {made}; questions without a pool: {counts['without_pool']}")
-        if not counts["pools"]:
-            continue
-        say(
-            f"    exact repeats {counts['duplicates']}, without a value {counts['failed']}, answers without a program "
-            f"{counts['answers_only']}, completions that could not be read {counts['unparsable']}"
-        )
-        say(
-            f"    correct candidates {counts['correct']}, pools without one {counts['unanswerable']}, "
-            f"with unknown gold {counts['without_gold']}"
-        )
+        head = "{pools} pools with {candidates} candidates; questions without a pool: {without_pool}"
+        say(f"{split}: {head.format(**counts)}")
+        if counts["pools"]:
+            say(_DETAILS.format(**counts))
         if counts["smaller_pools"]:
             warn(f"{split}: {counts['smaller_pools']} pools have fewer candidates than were asked for")
     if any(result["tokens"].values()):
-        say(f"tokens: {result['tokens']['prompt']} of prompts, {result['tokens']['completion']} of completions")
+        say("tokens: {prompt} of prompts, {completion} of completions".format(**result["tokens"]))
     if rejected:
         warn(f"completions and questions left out, with the reasons in {output_dir / REJECTS}: {rejected}")

@@ -1,18 +1,19 @@
 """Completions from an OpenAI-compatible endpoint: hosted services, and local servers such as vLLM, llama.cpp or Ollama.
 
 The `openai` client sends the requests. After 408, 409, 429, 5xx, time-outs and broken connections it waits and retries,
-twice as long each time (up to 8 s), or as long as Retry-After says (up to two minutes). Added here: telling faults of
-the question from those of the server and of the user, and limits on a reply's size and time.
+twice as long each time (up to 8 s), or as long as Retry-After says (up to two minutes). Added here: the difference
+between faults of the question, the server and the user, and limits on a reply's size and time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -21,7 +22,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.sampling.policy import EndpointOptions, Forbidden, Refused, Sampling, Unanswered
+from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
+from finrank.sampling.journal import Completion, Journal
+from finrank.sampling.policy import Attempt, EndpointOptions, Forbidden, QuestionFault, Refused, Sampling, Unanswered
+from finrank.sampling.question_files import Asked
+from finrank.seeds import seed_of
 from finrank.store.json_lines import describe, shorten
 
 T = TypeVar("T")
@@ -31,17 +36,13 @@ _LONGEST_MESSAGE = 300  # characters of a server's message
 _LONGEST_FINISH = 60  # characters of the reason why a completion ended
 _REFUSING = (400, 413, 422)  # statuses about this request: too long, filtered, an unknown parameter
 _TEMPORARY = (408, 409, 425, 429)  # and all from 500 on
-_WITHOUT_KEY = "none"  # the client insists on a key, local servers ignore it
 
 
-@dataclass(frozen=True)
-class Reply:
-    """At least one completion, and the tokens that the server counted (None if it did not say)."""
+class Reply(NamedTuple):
+    """At least one completion ("" if the server sent no text), and the tokens that it counted (None if it did not)."""
 
-    completions: list[tuple[str, str | None]]
-    """Texts (empty if the server sent none), and why each ended, such as "stop" or "length"."""
-    prompt_tokens: int | None
-    completion_tokens: int | None
+    completions: list[Completion]
+    tokens: tuple[int | None, int | None]  # of the prompt, of the completions
 
 
 class _Message(BaseModel):
@@ -52,6 +53,10 @@ class _Choice(BaseModel):
     message: _Message
     finish_reason: Any = None
 
+    @property
+    def finish(self) -> str | None:
+        return self.finish_reason[:_LONGEST_FINISH] if isinstance(self.finish_reason, str) else None
+
 
 class _Body(BaseModel):
     """The parts of a reply that are read; others are ignored."""
@@ -59,42 +64,77 @@ class _Body(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
     usage: Any = None
 
-    def tokens(self, name: str) -> int | None:
-        """A count in `usage`; None if it is missing or not a count."""
-        count = self.usage.get(name) if isinstance(self.usage, dict) else None
-        return count if isinstance(count, int) else None
+    @property
+    def tokens(self) -> tuple[int | None, int | None]:
+        """The counts in `usage`; None if missing or not a count."""
+        counts = self.usage if isinstance(self.usage, dict) else {}
+        prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        return prompt if isinstance(prompt, int) else None, completion if isinstance(completion, int) else None
 
 
 class Endpoint:
-    """A model behind a URL: `run` connects, runs jobs that `ask`, and disconnects.
+    """A chat model behind a URL: `run` connects, runs jobs that `ask`, and disconnects.
 
-    The first question shows how the server wants to be asked for several completions: servers without `seed`, or with
-    one completion per request, refuse the other forms. `has_answered` decides whether a 403 is about one request or
-    about the key; set it if the server has answered an earlier run.
+    The first question shows which forms of request the server accepts: some refuse `seed`, or `n` completions at once.
+    `has_answered` decides whether a 403 is about one request or about the key; set it if the server has answered an
+    earlier run.
     """
 
     def __init__(self, options: EndpointOptions, model: str, sampling: Sampling) -> None:
         """Raises UserError for anything but an http(s) URL without password and parameters, and for a malformed key."""
         _check_url(options.url)
-        self.url, self.model = options.url, model
+        self.options, self.model, self.sampling = options, model, sampling
+        self.name, self.max_failures = f"{model} at {options.url}", options.max_failures
+        self.made_with = {
+            "endpoint": options.url,
+            "model": model,
+            **asdict(sampling),
+            "max_tokens": options.max_tokens,
+            "instructions": hashlib.sha256(INSTRUCTIONS.encode()).hexdigest(),
+        }
         self.has_answered = False
-        self._key_env, self._key = options.api_key_env, _key_in(options.api_key_env)
-        self._timeout, self._max_retries = options.timeout, options.max_retries
-        self._options: dict[str, Any] = {"model": model, "temperature": sampling.temperature, "top_p": sampling.top_p}
-        if options.max_tokens:
-            self._options["max_tokens"] = options.max_tokens
+        self._key = _key_in(options.api_key_env)
         # (several completions in a request, a seed); the first that the server accepts stays.
         self._forms = [(True, True), (True, False), (False, False)]
         self._client: openai.AsyncOpenAI | None = None
 
+    def ask_all(self, asked: Iterator[Asked], journal: Journal) -> Generator[Attempt]:
+        """Complete several questions at a time, in the order in which the server answers."""
+        self.has_answered |= not journal.is_empty
+        return self.run((self._complete(one, journal) for one in asked), self.options.concurrency)
+
+    async def _complete(self, asked: Asked, journal: Journal) -> Attempt:
+        """Ask until a question has all its completions: a server may return fewer at a time than requested."""
+        key, question = asked
+        try:
+            while (missing := self.sampling.num_candidates - journal.count(key)) > 0:
+                # A new seed for each request, or the rest would be copies; below 2^31, which every server accepts.
+                seed = seed_of(self.sampling.seed, question.id, journal.requests(key)) >> 33
+                reply = await self.ask(write_messages(question), n=missing, seed=seed)
+                # One more character than is read, so that a text that is too long is seen to be.
+                texts = [(text[: LONGEST_TEXT + 1], finish) for text, finish in reply.completions]
+                journal.add(key, texts, reply.tokens)
+        except (QuestionFault, UserError) as fault:
+            return Attempt(key, fault)
+        return Attempt(key)
+
     def run(self, jobs: Iterator[Coroutine[Any, Any, T]], concurrency: int) -> Generator[T]:
         """Run jobs that call `ask`, `concurrency` at a time; yield their results as they finish, raise their errors.
 
-        `jobs` is read as slots become free. Jobs that are still running when the iterator is closed are cancelled.
+        `jobs` is read as slots become free. Closing the iterator cancels the jobs that are still running.
         """
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
-            self._client = self._connect()
+            timeout, hooks = self.options.timeout, {"response": [self._bound]}
+            self._client = openai.AsyncOpenAI(
+                base_url=self.options.url,
+                api_key=self._key or "none",  # the client insists on a key, local servers ignore it
+                timeout=timeout,
+                max_retries=self.options.max_retries,
+                # The limit on bytes that arrive would not limit what they unpack to.
+                default_headers={"Accept-Encoding": "identity"},
+                http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks=hooks),
+            )
             running: set[asyncio.Task[T]] = set()
             try:
                 while True:
@@ -102,7 +142,7 @@ class Endpoint:
                         running.add(loop.create_task(job))
                     if not running:
                         return
-                    done, running = runner.run(_first_of(running))
+                    done, running = runner.run(asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))
                     for task in done:
                         yield task.result()
             finally:
@@ -110,29 +150,17 @@ class Endpoint:
                     task.cancel()
                 runner.run(self._client.close())
 
-    def _connect(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(
-            base_url=self.url,
-            api_key=self._key or _WITHOUT_KEY,
-            timeout=self._timeout,
-            max_retries=self._max_retries,
-            # The limit on bytes that arrive would not limit what they unpack to.
-            default_headers={"Accept-Encoding": "identity"},
-            http_client=openai.DefaultAsyncHttpxClient(timeout=self._timeout, event_hooks={"response": [self._bound]}),
-        )
-
     async def ask(self, messages: list[dict[str, str]], *, n: int, seed: int) -> Reply:
         """From 1 to `n` completions of a chat: a server may return fewer than requested.
 
-        Raises Refused, Forbidden or Unanswered for a fault of this request, UserError for one that every other request
-        would meet too: a wrong key, model or URL.
+        Raises a QuestionFault, or UserError for a fault that every request would meet: a wrong key, model or URL.
         """
         refused: Refused | None = None
         forms = self._forms
         for several, seeded in forms:
-            options = {"n": n} if several else {}
+            options = {name: value for name, value, sent in (("n", n, several), ("seed", seed, seeded)) if sent}
             try:
-                body = await self._post(messages, {**options, **({"seed": seed} if seeded else {})})
+                body = await self._post(messages, **options)
             except Refused as error:
                 refused = refused or error
                 continue
@@ -140,26 +168,24 @@ class Endpoint:
             if self._forms is forms and len(forms) > 1:
                 # A request for one completion does not show whether the server returns several.
                 later = forms[forms.index((several, seeded)) :]
-                self._settle(later[:1] if n > 1 else later, refused)
-            completions = [(one.message.content or "", _text(one.finish_reason)) for one in body.choices]
-            return Reply(completions[:n], body.tokens("prompt_tokens"), body.tokens("completion_tokens"))
+                self._forms = later[:1] if n > 1 else later
+                if refused is not None:
+                    without = "a seed" if several else "a seed, and for one completion at a time, which costs more"
+                    warn(f"{self.options.url} refused the first request ({refused}): it is asked without {without}")
+            completions = [(choice.message.content or "", choice.finish) for choice in body.choices[:n]]
+            return Reply(completions, body.tokens)
         assert refused is not None
         raise refused
 
-    def _settle(self, forms: list[tuple[bool, bool]], refused: Refused | None) -> None:
-        """Keep the first form, which the server has accepted, and those that it may need later."""
-        self._forms = forms
-        if refused is not None:
-            without = "a seed" if forms[0][0] else "a seed, and for one completion at a time, which costs more"
-            warn(f"{self.url} refused the first request ({refused}): it is asked without {without}")
-
-    async def _post(self, messages: list[dict[str, str]], options: dict[str, Any]) -> _Body:
+    async def _post(self, messages: list[dict[str, str]], **options: Any) -> _Body:
         assert self._client is not None
+        options |= {"model": self.model, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p}
+        if self.options.max_tokens:
+            options["max_tokens"] = self.options.max_tokens
         try:
             # Raw, because the client accepts a reply of any form as a completion.
             raw = await self._client.chat.completions.with_raw_response.create(
                 messages=messages,  # type: ignore[arg-type]
-                **self._options,
                 **options,
             )
             return _Body.model_validate_json(raw.content)
@@ -169,13 +195,13 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._fault(error) from error
         except openai.APITimeoutError as error:
-            raise Unanswered(f"no answer within {self._timeout:g} s (--timeout)") from error
+            raise Unanswered(f"no answer within {self.options.timeout:g} s (--timeout)") from error
         except openai.OpenAIError as error:
             cause = error.__cause__ or error
             raise Unanswered(self._clean(f"no answer: {str(cause) or type(cause).__name__}")) from error
 
     def _fault(self, error: openai.APIStatusError) -> Exception:
-        """The fault that a status stands for."""
+        """The fault behind a status."""
         status, said = error.status_code, self._clean(error.message)
         if status in _REFUSING:
             return Refused(f"the server refused it with {status}: {said}")
@@ -184,13 +210,15 @@ class Endpoint:
         if status == 403 and self.has_answered:
             return Forbidden(f"the server refused it with 403: {said}")
         if status in (401, 403):
-            key = f"the key in {self._key_env} was refused" if self._key else f"there is no key in {self._key_env}"
-            what = f"{key}: put a key for this server and model into it, or name another variable with --api_key_env"
+            variable = self.options.api_key_env
+            key = f"the key in {variable} was refused" if self._key else f"no key in {variable}"
+            advice = f"{key}: put a key for this server and model into it, or name another variable with --api_key_env"
         elif status == 404:
-            what = f"no model {self.model!r} there, or no chat completions: check --model and --endpoint (often .../v1)"
+            missing = f"no model {self.model!r} there, or no chat completions"
+            advice = f"{missing}: check --model and --endpoint (often .../v1)"
         else:
-            what = "check --endpoint and what the server says"
-        return UserError(f"{self.url} answered {status}: {what}; it said: {said}")
+            advice = "check --endpoint and what the server says"
+        return UserError(f"{self.options.url} answered {status}: {advice}; it said: {said}")
 
     def _clean(self, text: str) -> str:
         """A server's text for messages and files: one short line without the key, which servers may repeat."""
@@ -204,7 +232,7 @@ class Endpoint:
                 raise Unanswered(f"a reply compressed as {encoding[:_LONGEST_FINISH]!r}, which was not asked for")
             del response.headers["content-encoding"]  # only its status is read
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _BoundedStream(response.stream, time.monotonic() + self._timeout)
+        response.stream = _BoundedStream(response.stream, time.monotonic() + self.options.timeout)
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
@@ -225,14 +253,6 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-def _text(value: Any) -> str | None:
-    return value[:_LONGEST_FINISH] if isinstance(value, str) else None
-
-
-async def _first_of(tasks: set[asyncio.Task[T]]) -> tuple[set[asyncio.Task[T]], set[asyncio.Task[T]]]:
-    return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _key_in(variable: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +20,7 @@ from typing import Any
 from finrank.errors import UserError
 from finrank.store.growing_file import GrowingFile, difference, open_locked
 
-Completion = tuple[str, str | None]
-"""A text, and why it ended if the server said so, such as "stop" or "length"."""
+Completion = tuple[str, str | None]  # a text, and why it ended if the server said so, such as "stop" or "length"
 _REMEDY = "use the old settings, another --output_dir, or --overwrite, which asks for all of them again"
 
 
@@ -29,8 +28,8 @@ _REMEDY = "use the old settings, another --output_dir, or --overwrite, which ask
 def open_journal(path: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[Journal]:
     """Lock and read a journal; an empty one is deleted again at the end, and `overwrite` drops what it holds.
 
-    `settings` are what decides a question's completions besides the question. Raises UserError if the file was made
-    with other settings, is damaged, or is in use.
+    `settings` and a question decide its completions. Raises UserError if the file was made with other settings, is
+    damaged, or is in use.
     """
     with open_locked(path, "finrank sample"):
         if overwrite:
@@ -48,12 +47,28 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Read the file; UserError if it holds completions of other settings or is damaged."""
-        self.path = path
+        self.path, self._file = path, GrowingFile(path)
         self.tokens = {"prompt": 0, "completion": 0}
-        self._file = GrowingFile(path)
-        self._offsets: dict[str, list[int]] = {}  # of the lines of a key; texts stay on the disk
+        self._offsets: defaultdict[str, list[int]] = defaultdict(list)  # of a key's lines; texts stay on the disk
         self._completions: Counter[str] = Counter()
-        self._read(dict(settings))
+        stored: dict[str, Any] = {}
+        for number, (offset, line) in enumerate(self._file.finish_lines(), start=1):
+            try:
+                row = json.loads(line)
+                if number == 1:
+                    stored = dict(row["settings"])
+                else:
+                    self._count(row, offset)
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}:{number} is damaged ({error}): {_REMEDY}") from error
+        self._file.cut()
+        if self.is_empty:
+            os.truncate(path, 0)
+            self._file = GrowingFile(path)
+            self._append({"journal": "finrank sample", "settings": dict(settings)})
+        elif stored != settings:
+            changed = difference(stored, settings)
+            raise UserError(f"{path} holds completions of other settings: {changed}; {_REMEDY}")
 
     @property
     def is_empty(self) -> bool:
@@ -76,43 +91,21 @@ class Journal:
     def completions(self, key: str) -> list[Completion]:
         """All completions of a question, in the order in which they were received."""
         received: list[Completion] = []
-        if offsets := self._offsets.get(key):
-            with self.path.open("rb") as stream:
-                for offset in offsets:
-                    stream.seek(offset)
-                    received += [(text, finish) for text, finish in json.loads(stream.readline())["completions"]]
+        with self.path.open("rb") as stream:
+            for offset in self._offsets.get(key, ()):
+                stream.seek(offset)
+                received += [(text, finish) for text, finish in json.loads(stream.readline())["completions"]]
         return received
 
     def remove(self) -> None:
         """Delete the file, which is empty or whose completions are in a stage directory by now."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self, settings: dict[str, Any]) -> None:
-        stored: dict[str, Any] = {}
-        for number, (offset, line) in enumerate(self._file.finish_lines(), start=1):
-            try:
-                row = json.loads(line)
-                if number == 1:
-                    stored = dict(row["settings"])
-                else:
-                    self._count(row, offset)
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{self.path}:{number} is damaged ({error}): {_REMEDY}") from error
-        self._file.cut()
-        if self.is_empty:
-            os.truncate(self.path, 0)
-            self._file = GrowingFile(self.path)
-            self._append({"journal": "finrank sample", "settings": settings})
-        elif stored != settings:
-            raise UserError(
-                f"{self.path} holds completions of other settings: {difference(stored, settings)}; {_REMEDY}"
-            )
-
     def _append(self, row: Mapping[str, Any]) -> int:
         return self._file.append(json.dumps(row).encode() + b"\n")
 
     def _count(self, row: Mapping[str, Any], offset: int) -> None:
         self._completions[row["key"]] += len(row["completions"])
-        self._offsets.setdefault(row["key"], []).append(offset)
+        self._offsets[row["key"]].append(offset)
         for name, tokens in zip(("prompt", "completion"), row["tokens"], strict=True):
             self.tokens[name] += tokens or 0

@@ -48,29 +48,33 @@ class EndpointOptions:
             raise UserError(f"timeout is {self.timeout}: it is in seconds, above 0")
 
 
-class Refused(Exception):
+class QuestionFault(Exception):
+    """Why one question got no completions; other errors (a wrong key, model or URL) would fail all and stop the run."""
+
+    attempts = 1  # times that a question is asked before it is rejected
+    counts = True  # if the server may be at fault: `max_failures` such questions in a row stop the run
+
+
+class Refused(QuestionFault):
     """The request will never be answered: too long a prompt, filtered content."""
+
+    counts = False
 
 
 class Forbidden(Refused):
     """A 403 from a server that has answered before: filtered content, or access was withdrawn."""
 
+    counts = True
 
-class Unanswered(Exception):
+
+class Unanswered(QuestionFault):
     """No usable answer after all retries: the server is down, overloaded, or sent something else than an answer."""
 
-
-class Rule(NamedTuple):
-    """What a fault means for its question and for the run."""
-
-    attempts: int  # times that a question is asked before it is rejected
-    counts: bool  # true if the server may be at fault: `max_failures` such questions in a row stop the run
+    attempts = 2
 
 
-# Any other error stops the run: a wrong key, model or URL would fail every question.
-POLICY: dict[type[Exception], Rule] = {
-    Refused: Rule(attempts=1, counts=False),
-    Forbidden: Rule(attempts=1, counts=True),
-    Unanswered: Rule(attempts=2, counts=True),
-}
-PASSES = max(rule.attempts for rule in POLICY.values())
+class Attempt(NamedTuple):
+    """The outcome of asking a question: a fault, or all its completions in the journal."""
+
+    key: str
+    fault: Exception | None = None

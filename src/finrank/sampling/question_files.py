@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -29,20 +28,18 @@ def key_of(question: Question) -> str:
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
 class QuestionFiles:
-    """The first `limit` questions (None: all) of each split, read anew from disk whenever they are needed."""
+    """The first `limit` questions (None: all) of each split, read anew from disk whenever they are needed.
 
-    paths: Mapping[str, Path]
-    """File of each split, in the order of the pipeline."""
-    limit: int | None = None
+    `paths` holds the file of each split, in the order of the pipeline.
+    """
 
-    @classmethod
-    def of(cls, input_dir: Path, splits: Sequence[str] | None, limit: int | None) -> QuestionFiles:
+    def __init__(self, input_dir: Path, splits: Sequence[str] | None, limit: int | None) -> None:
         """The given splits of a stage directory (default: all). UserError for a missing one or a limit below 1."""
         if limit is not None and limit < 1:
             raise UserError(f"limit is {limit}: at least 1 question of each split")
-        return cls(split_files(input_dir, splits or (), expected="finqa_processed"), limit)
+        self.paths = split_files(input_dir, splits or (), expected="finqa_processed")
+        self.limit = limit
 
     def read(self, split: str) -> Iterator[tuple[int, Question | BadLine]]:
         """Questions of a split, or faulty lines, with their line numbers."""

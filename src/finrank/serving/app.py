@@ -8,36 +8,25 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
+from jinja2 import Environment, PackageLoader
 from starlette.staticfiles import StaticFiles
 
 from finrank.errors import UserError
 from finrank.page.places import PagePlaces
+from finrank.serving import schemas
 from finrank.serving.batching import Batcher, Scores
-from finrank.serving.documents import ranking_request, rerank_results
 from finrank.serving.error_responses import ErrorResponses, add_error_handlers, from_ranker
 from finrank.serving.guard import Guard, Traffic
-from finrank.serving.limits import Limits, limited_bodies
-from finrank.serving.schemas import (
-    AnswerBody,
-    ApiVersion,
-    Health,
-    Meta,
-    RankRequest,
-    RankResponse,
-    RerankRequest,
-    RerankResponse,
-    Tokens,
-    Usage,
-)
+from finrank.serving.limits import LimitedRoute, Limits
+from finrank.serving.query_text import parse_query, read_document
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking
@@ -69,7 +58,8 @@ class Service:
             prepared = await self.batcher.prepare(lambda: self.ranker.prepare(request))
         except UserError as error:
             raise from_ranker(error, field) from error
-        self.limits.check_tokens(prepared.tokens)
+        if prepared.tokens > self.limits.tokens:
+            raise self.limits.exceeded("tokens", count=prepared.tokens)
         scores = await self.batcher.score(prepared)
         return prepared, scores, self.ranker.ranking(prepared, scores)
 
@@ -94,7 +84,7 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
     # Only describes the key in /openapi.json; the guard checks it.
     bearer = HTTPBearer(auto_error=False, description="the server's FINRANK_API_KEY")
     dependencies = [] if key is None else [Depends(bearer)]
-    router = APIRouter(route_class=limited_bodies(service.limits), dependencies=dependencies)
+    router = APIRouter(route_class=LimitedRoute, dependencies=dependencies)
     _add_ranking(router, service)
     for path in ("/v1/rerank", "/rerank", "/v2/rerank"):
         _add_reranking(router, service, path)
@@ -106,127 +96,103 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
 
 def _add_ranking(router: APIRouter, service: Service) -> None:
     @router.post("/v1/rank", responses=ErrorResponses)
-    async def rank(request: RankRequest) -> RankResponse:
+    async def rank(request: schemas.RankRequest) -> schemas.RankResponse:
         """Rank the candidate answers to a question about a report page: distinct answers, most probable first."""
         asked = request.model_dump(exclude={"id"}, exclude_none=True)
         prepared, _, ranking = await service.rank(asked, "candidates")
-        return await service.batcher.prepare(lambda: _rank_response(service, request, prepared, ranking))
+        answers = await service.batcher.prepare(lambda: _with_evidence(ranking, request))
+        confidence = service.ranker.confidence
+        threshold = None if confidence is None else confidence.threshold
+        return schemas.RankResponse(
+            id=request.id,
+            answers=answers,
+            abstain=ranking.abstain,
+            calibrated=confidence is not None,
+            threshold=None if threshold is None else threshold.value,
+            model=service.name,
+            usage=schemas.Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
+            warnings=service.ranker.unlike_fitted(prepared),
+        )
 
 
-def _rank_response(service: Service, request: RankRequest, prepared: Prepared, ranking: Ranking) -> RankResponse:
+def _with_evidence(ranking: Ranking, request: schemas.RankRequest) -> list[schemas.AnswerBody]:
     places = PagePlaces(request.table, request.text)
-    confidence = service.ranker.confidence
-    threshold = None if confidence is None else confidence.threshold
-    answers = [
-        AnswerBody(**vars(answer), evidence=places.of(answer.programs[0] if answer.programs else None))
+    return [
+        schemas.AnswerBody(**vars(answer), evidence=places.of(answer.programs[0] if answer.programs else None))
         for answer in ranking
     ]
-    return RankResponse(
-        id=request.id,
-        answers=answers,
-        abstain=ranking.abstain,
-        calibrated=confidence is not None,
-        threshold=None if threshold is None else threshold.value,
-        model=service.name,
-        usage=_usage(prepared),
-        warnings=service.ranker.unlike_fitted(prepared),
-    )
 
 
 def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
     version: Literal["1", "2"] = "2" if path.startswith("/v2") else "1"
 
     @router.post(path, responses=ErrorResponses, response_model_exclude_none=True)
-    async def rerank(request: RerankRequest) -> RerankResponse:
+    async def rerank(request: schemas.RerankRequest) -> schemas.RerankResponse:
         """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
-        prepared, scores, ranking = await service.rank(ranking_request(request), "documents")
+        asked = {**parse_query(request.query)._asdict(), "candidates": [*map(read_document, request.texts)]}
+        prepared, scores, ranking = await service.rank(asked, "documents")
         # Cohere's second version leaves documents out of its results; other servers include them by default.
         wanted = version == "1" if request.return_documents is None else request.return_documents
-        usage = _usage(prepared)
-        return RerankResponse(
+        return schemas.RerankResponse(
             id=f"rerank-{uuid.uuid4().hex}",
             model=service.name,
-            results=rerank_results(request, ranking, scores, wanted),
-            usage=usage,
-            meta=Meta(
-                api_version=ApiVersion(version=version),
-                tokens=Tokens(input_tokens=usage.prompt_tokens),
+            results=_rerank_results(request, ranking, scores, wanted),
+            usage=schemas.Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
+            meta=schemas.Meta(
+                api_version=schemas.ApiVersion(version=version),
+                tokens=schemas.Tokens(input_tokens=prepared.tokens),
                 warnings=service.ranker.unlike_fitted(prepared) or None,
             ),
         )
 
 
-def _usage(prepared: Prepared) -> Usage:
-    return Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens)
+def _rerank_results(
+    request: schemas.RerankRequest, ranking: Ranking, scores: Scores, with_documents: bool
+) -> list[schemas.RerankResult]:
+    """The `top_n` results of a request, the most relevant first.
+
+    Relevance is the probability of the document's answer, so that documents of equal answers share it and the first
+    result has the answer that `/v1/rank` puts first. Ties are ordered by the model's score of the document, then by
+    the order of the request.
+    """
+    results = []
+    for answer in ranking:
+        for index in sorted(answer.indices, key=lambda index: (-scores[index], index)):
+            document = schemas.Document(text=request.texts[index]) if with_documents else None
+            result = schemas.RerankResult(index=index, relevance_score=answer.probability, document=document)
+            results.append(result)
+    return results[: request.top_n or None]
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.head("/health", include_in_schema=False)
-    @app.get("/health", response_model=Health, responses={503: {"model": Health}})
+    @app.get("/health", response_model=schemas.Health, responses={503: {"model": schemas.Health}})
     async def health() -> JSONResponse:
         """Whether the server accepts requests; needs no key."""
         traffic, batcher = service.traffic, service.batcher
-        state = Health(
-            status="draining" if traffic.draining else "ok",
-            model=service.name,
-            waiting=traffic.waiting,
-            requests=batcher.requests,
-            batches=batcher.batches,
-        )
-        return JSONResponse(state.model_dump(), 503 if traffic.draining else 200, {"cache-control": "no-store"})
+        counts = {"waiting": traffic.waiting, "requests": batcher.requests, "batches": batcher.batches}
+        state = {"status": "draining" if traffic.draining else "ok", "model": service.name, **counts}
+        return JSONResponse(state, 503 if traffic.draining else 200, {"cache-control": "no-store"})
 
 
 def _add_pages(app: FastAPI) -> None:
     """The page at /, its files next to it, and /docs; they load nothing from elsewhere."""
     files = StaticFiles(directory=_PAGE)
-    names = sorted(path.name for path in _PAGE.iterdir() if path.is_file())
-    for path, name in [("/", "index.html"), *((f"/{name}", name) for name in names)]:
-        # A mounted folder in place of an endpoint per file would answer 404 to a wrong method.
-        app.add_api_route(path, _sends(files, name), methods=["GET", "HEAD"], include_in_schema=False)
+
+    async def send(request: Request) -> Response:
+        return await files.get_response(request.scope["path"].lstrip("/") or "index.html", request.scope)
+
+    # A mounted folder in place of an endpoint per file would answer 404 to a wrong method.
+    for path in ["/", *sorted(f"/{path.name}" for path in _PAGE.iterdir() if path.is_file())]:
+        app.add_api_route(path, send, methods=["GET", "HEAD"], include_in_schema=False)
+
+    # FastAPI's own pages for this load their scripts from another server.
+    template = Environment(loader=PackageLoader("finrank.serving"), autoescape=True).get_template("docs.html")
 
     @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(_write_docs(app.openapi()))
-
-
-def _sends(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def send(request: Request) -> Response:
-        return await files.get_response(name, request.scope)
-
-    return send
-
-
-def _write_docs(openapi: Mapping[str, Any]) -> str:
-    """/docs: the OpenAPI description as a plain page. FastAPI's own pages load their scripts from another server."""
-    endpoints = [
-        _write_endpoint(method, path, endpoint)
-        for path, methods in openapi["paths"].items()
-        for method, endpoint in methods.items()
-    ]
-    schemas = [
-        f"<details id='{escape(name)}'><summary>{escape(name)}</summary>"
-        f"<pre>{escape(json.dumps(schema, indent=2, ensure_ascii=False))}</pre></details>"
-        for name, schema in openapi["components"]["schemas"].items()
-    ]
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>finrank: HTTP endpoints</title>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<meta name='color-scheme' content='light dark'></head><body><main><h1>finrank: HTTP endpoints</h1>"
-        "<p>The same as OpenAPI: <a href='openapi.json'>openapi.json</a>. To try it out: <a href='./'>the page</a>.</p>"
-        f"{''.join(endpoints)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
-    )
-
-
-def _write_endpoint(method: str, path: str, endpoint: Mapping[str, Any]) -> str:
-    parts = [f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(endpoint.get('description', ''))}</p>"]
-    if "requestBody" in endpoint:
-        parts.append(f"<p>Request: {_schema_link(endpoint['requestBody'])}.</p>")
-    items = (f"<li>{escape(status)}: {_schema_link(sent)}</li>" for status, sent in endpoint["responses"].items())
-    return f"{''.join(parts)}<ul>{''.join(items)}</ul>"
-
-
-def _schema_link(part: Mapping[str, Any]) -> str:
-    reference = part["content"]["application/json"]["schema"].get("$ref", "")
-    name = escape(reference.rpartition("/")[2])
-    return f"<a href='#{name}'>{name}</a>"
+        openapi = app.openapi()
+        schemas = openapi["components"]["schemas"].items()
+        written = {name: json.dumps(schema, indent=2, ensure_ascii=False) for name, schema in schemas}
+        return HTMLResponse(template.render(openapi=openapi, schemas=written))

@@ -39,19 +39,16 @@ class Batcher:
 
     def __init__(self, score: Score, batch_tokens: int) -> None:
         """`score` returns one array of scores per request and is called from one thread only."""
-        self._score = score
-        self._batch_tokens = batch_tokens
+        self._score, self._batch_tokens = score, batch_tokens
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._stopping = False
-        self._model_thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._to_prepare: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         # Both are daemons: work that never ends must not hold up the end of the process.
+        self._model_thread = threading.Thread(target=self._score_all, name="model", daemon=True)
         self._preparing_thread = threading.Thread(target=self._prepare_all, name="preparing", daemon=True)
-        self.requests = 0
-        """Requests scored so far."""
-        self.batches = 0
-        """Batches in which they were scored."""
+        self.requests = 0  # scored so far
+        self.batches = 0  # in which they were scored
 
     def start(self) -> None:
         """Start both threads."""
@@ -85,16 +82,13 @@ class Batcher:
     def _prepare_all(self) -> None:
         while (item := self._to_prepare.get()) is not None:
             work, done = item
-            if not done.set_running_or_notify_cancel():  # its client has gone
-                continue
-            try:
-                result = work()
-            except BaseException as error:
-                done.set_exception(error)
-            else:
-                done.set_result(result)
+            if done.set_running_or_notify_cancel():  # false: its client has gone
+                try:
+                    done.set_result(work())
+                except BaseException as error:
+                    done.set_exception(error)
 
-    def _work(self) -> None:
+    def _score_all(self) -> None:
         while batch := self._next_batch():
             self._score_batch(batch)
 

@@ -35,7 +35,7 @@ _KINDS = {
 
 
 class ServiceError(Exception):
-    """A fault that is reported to the client; its `type` follows from the status unless `kind` says otherwise."""
+    """A fault that is reported to the client; its `type` follows from the status unless `kind` replaces it."""
 
     def __init__(
         self,
@@ -53,13 +53,10 @@ class ServiceError(Exception):
 
     def response(self) -> JSONResponse:
         """The error as it is sent."""
-        error = {"type": self.kind, "message": _encodable(self.message), "field": _encodable(self.field)}
-        return JSONResponse({"error": error}, self.status, headers=self.headers)
-
-
-def _encodable(text: str | None) -> str | None:
-    """The text with lone surrogates, which UTF-8 cannot hold, written out: any text may be a key of a body."""
-    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
+        error = {"type": self.kind, "message": self.message, "field": self.field}
+        # Any text may be a key of a body; lone surrogates, which UTF-8 cannot hold, are written out.
+        encodable = {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in error.items()}
+        return JSONResponse({"error": encodable}, self.status, headers=self.headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,19 +17,15 @@ from finrank.serving.error_responses import ServiceError
 from finrank.serving.limits import Limits
 
 KEY_VARIABLE = "FINRANK_API_KEY"
-# The page and /docs load nothing from other servers, and no other site may frame them.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _HEADERS = {
-    "content-security-policy": _POLICY,
+    # The page and /docs load nothing from other servers, and no other site may frame them.
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-
-# Beyond the time limit, for a response that has begun: a client that does not read it must not block a place.
+# Beyond the time limit, for a response that has begun: a client that does not read it must not count forever.
 _SECONDS_TO_SEND = 5.0
 
 
@@ -82,17 +77,17 @@ class Guard:
                 headers={"retry-after": "5", "connection": "close"},
             )
         if self._traffic.waiting >= self._limits.waiting:
-            raise self._limits.overloaded()
+            raise self._limits.exceeded("waiting")
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise ServiceError(415, f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json")
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            message = f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed"
-            raise ServiceError(415, message)
+            raise ServiceError(415, f"Content-Encoding is {encoding[:80]!r}: send the body as it is, not compressed")
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.body_bytes):
-            raise self._limits.body_too_large(int(length) if len(length) <= 18 else None)
+            body = f"the body of {length} bytes" if len(length) <= 18 else "the body"
+            raise self._limits.exceeded("body_bytes", body=body)
 
     async def _handle(self, scope: Scope, receive: Receive, response: _Response) -> None:
         """Read the body and run the app on it, within the time limit and while the client is connected."""
@@ -101,18 +96,18 @@ class Guard:
         try:
             body = await asyncio.wait_for(self._read(receive), self._limits.seconds)
         except TimeoutError:
-            raise self._limits.body_too_slow() from None
+            late = f"the body did not arrive within {self._limits.seconds:g} s"
+            raise ServiceError(408, f"{late}, which is the limit: send it faster") from None
         handling = asyncio.ensure_future(self._app(scope, _replay(body, receive), response.send))
         gone = asyncio.ensure_future(_wait_until_gone(receive))
         try:
             left = max(0.0, deadline - loop.time())
             await asyncio.wait({handling, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if handling.done() or response.started:
-                await _finish(handling, max(0.0, deadline - loop.time()) + _SECONDS_TO_SEND)
-                return
+                return await _finish(handling, max(0.0, deadline - loop.time()) + _SECONDS_TO_SEND)
             handling.cancel()
             await asyncio.wait({handling})
-            raise _ClientGone if gone.done() else self._limits.too_slow()
+            raise _ClientGone if gone.done() else self._limits.exceeded("seconds")
         finally:
             handling.cancel()
             gone.cancel()
@@ -125,7 +120,7 @@ class Guard:
                 raise _ClientGone
             body += message.get("body", b"")
             if len(body) > self._limits.body_bytes:
-                raise self._limits.body_too_large()
+                raise self._limits.exceeded("body_bytes", body="the body")
             if not message.get("more_body", False):
                 return bytes(body)
 
@@ -152,8 +147,8 @@ class _Response:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that returns the body, which has been read already, first."""
-    messages: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+    """A `receive` that first returns the body, which has been read already."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
         return messages.pop() if messages else await receive()
@@ -162,7 +157,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _finish(sending: asyncio.Future[None], seconds: float) -> None:
-    """Wait for a response to be sent, at most so long; then abandon it."""
+    """Wait for a response to be sent, then abandon it."""
     with suppress(TimeoutError):
         await asyncio.wait_for(sending, seconds)
 
@@ -172,27 +167,16 @@ async def _wait_until_gone(receive: Receive) -> None:
         pass
 
 
-def is_loopback(host: str) -> bool:
-    """True if only this machine can reach a server that listens there.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
-    [True, True, True, False, False]
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, which may resolve to anything
-
-
 def read_key(host: str, environment: Mapping[str, str]) -> str | None:
     """The key that clients must send; None for a server on loopback without one.
 
     Raises UserError if a required key is missing, and for a key that no header can hold.
     """
     key = environment.get(KEY_VARIABLE, "").strip()
-    if not key and is_loopback(host):
-        return None
     if not key:
+        with suppress(ValueError):  # for another name than localhost, which may resolve to anything
+            if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+                return None
         raise UserError(
             f"--host {host} can be reached from other machines, and {KEY_VARIABLE} is not set: set it to a long random "
             "text that clients send as Authorization: Bearer KEY, or listen on --host 127.0.0.1"
@@ -203,11 +187,9 @@ def read_key(host: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _check_key(key: str, header: str | None) -> None:
-    """Raise a 401 unless the Authorization header holds the key as a bearer token.
-
-    The comparison takes equally long wherever the texts differ, so that the key cannot be found letter by letter.
-    """
+    """Raise a 401 unless the Authorization header holds the key as a bearer token."""
     scheme, _, sent = (header or "").partition(" ")
+    # Takes equally long wherever the texts differ, so that the key cannot be found letter by letter.
     same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), key.encode())
     if scheme.lower() != "bearer" or not same:
         problem = "the API key is wrong" if header else "an API key is needed"

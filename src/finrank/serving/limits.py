@@ -17,7 +17,20 @@ from fastapi.routing import APIRoute
 
 from finrank.serving.error_responses import ServiceError
 
-_MOST_NAMES = 64  # in one object of a body: each unknown one would be a fault of its own for pydantic
+_MOST_NAMES = 64  # in one object of a body: pydantic would report each unknown one
+# The message for each limit.
+_EXCEEDED = {
+    "body_bytes": "{body} is over the limit of {body_bytes} bytes: send a shorter page, or raise --max_body_kib",
+    "candidates": "{count} {field} are over the limit of {candidates}: send fewer, or raise --max_candidates",
+    "characters": "question, table, text and candidates have more than {characters} characters together, which is the "
+    "limit: send a shorter page, or raise --max_characters",
+    "tokens": "the request has {count} tokens, over the limit of {tokens}: send fewer or shorter candidates, or raise "
+    "--max_tokens",
+    "waiting": "{waiting} requests are being worked on or wait, which is the limit: try again in a second, or raise "
+    "--max_waiting",
+    "seconds": "no answer within {seconds:g} s, which is the limit: send fewer candidates or fewer requests at once, "
+    "or raise --timeout_s",
+}
 
 
 @dataclass(frozen=True)
@@ -32,14 +45,19 @@ class Limits:
     seconds: float = 30.0  # from a request's first byte to its response
     batch_tokens: int = 2048  # scored together, enough to fill a CPU; a longer request is scored alone
 
+    def exceeded(self, limit: str, field: str | None = None, **figures: Any) -> ServiceError:
+        """The error of a request beyond this limit; `figures` complete its message."""
+        message = f"{_EXCEEDED[limit].format(**vars(self), field=field, **figures)} where the server is started"
+        status = {"waiting": 503, "seconds": 504}.get(limit, 413)
+        return ServiceError(status, message, field, headers={"retry-after": "1"} if status == 503 else None)
+
     def check_body(self, body: Any) -> None:
         """Raise for a decoded body with too many candidates, characters or names, in whatever fields."""
         if not isinstance(body, dict):
             return
         for field in ("candidates", "documents"):
             if isinstance(body.get(field), list) and len(body[field]) > self.candidates:
-                message = f"{len(body[field])} {field} are over the limit of {self.candidates}: send fewer"
-                raise ServiceError(413, message + _or_raise("--max_candidates"), field)
+                raise self.exceeded("candidates", field, count=len(body[field]))
         characters = 0
         parts: list[Any] = [body]
         while parts:
@@ -51,67 +69,25 @@ class Limits:
                     raise ServiceError(400, f"an object of {len(part)} names: the fields are described at /docs")
                 characters += sum(map(len, part))
             if characters > self.characters:
-                message = (
-                    f"question, table, text and candidates have more than {self.characters} characters together, which "
-                    "is the limit: send a shorter page"
-                )
-                raise ServiceError(413, message + _or_raise("--max_characters"))
+                raise self.exceeded("characters")
             if isinstance(part, list | dict):
                 parts.extend(part if isinstance(part, list) else part.values())
 
-    def check_tokens(self, count: int) -> None:
-        """Raise for a request of too many tokens."""
-        if count > self.tokens:
-            message = (
-                f"the request has {count} tokens, over the limit of {self.tokens}: send fewer or shorter candidates"
-            )
-            raise ServiceError(413, message + _or_raise("--max_tokens"))
 
-    def body_too_large(self, size: int | None = None) -> ServiceError:
-        """413; `size` is the size that the client announced, None if the limit was reached while reading."""
-        body = "the body" if size is None else f"the body of {size} bytes"
-        message = f"{body} is over the limit of {self.body_bytes} bytes: send a shorter page"
-        return ServiceError(413, message + _or_raise("--max_body_kib"))
+class LimitedRoute(APIRoute):
+    """An endpoint whose bodies stay within the service's limits and repeat no name in an object."""
 
-    def overloaded(self) -> ServiceError:
-        """503: too many requests at once."""
-        message = f"{self.waiting} requests are being worked on or wait, which is the limit: try again in a second"
-        return ServiceError(503, message + _or_raise("--max_waiting"), headers={"retry-after": "1"})
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of valid bodies behind the check."""
+        handle = super().get_route_handler()
 
-    def body_too_slow(self) -> ServiceError:
-        """408: the body did not arrive in time."""
-        return ServiceError(
-            408, f"the body did not arrive within {self.seconds:g} s, which is the limit: send it faster"
-        )
+        async def check(request: Request) -> Response:
+            request = _Request(request.scope, request.receive)
+            with suppress(ValueError, RecursionError):  # not JSON: FastAPI reports it
+                request.app.state.service.limits.check_body(await request.json())
+            return await handle(request)
 
-    def too_slow(self) -> ServiceError:
-        """504: no response in time."""
-        message = (
-            f"no answer within {self.seconds:g} s, which is the limit: send fewer candidates or fewer requests at once"
-        )
-        return ServiceError(504, message + _or_raise("--timeout_s"))
-
-
-def _or_raise(option: str) -> str:
-    return f", or raise {option} where the server is started"
-
-
-def limited_bodies(limits: Limits) -> type[APIRoute]:
-    """A route class for endpoints whose bodies stay within the limits and repeat no name in an object."""
-
-    class LimitedBodies(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
-
-            async def check(request: Request) -> Response:
-                request = _Request(request.scope, request.receive)
-                with suppress(ValueError, RecursionError):  # not JSON: FastAPI reports it
-                    limits.check_body(await request.json())
-                return await handle(request)
-
-            return check
-
-    return LimitedBodies
+        return check
 
 
 class _Request(Request):

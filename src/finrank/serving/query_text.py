@@ -1,4 +1,4 @@
-"""The text form of a question and its page, for the `query` of a rerank request.
+"""The texts of a rerank request: its query is a question with its page, its documents are candidates.
 
     question: what is the change in revenue ?
     table:
@@ -8,18 +8,22 @@
     revenue grew in 2009 .
     costs fell .
 
-`table:` and `text:` are lines of their own; each may be left out, and so may `question:`. A row of the table is a line
-of cells separated by `|` or tabs, the first row being the header; `|` inside a cell is written `\\|`. In Markdown
-tables the bars around rows and the line of dashes are ignored. Each line under `text:` is a sentence. A query without
-these lines is a question without a page.
+All three names may be left out; `table:` and `text:` are alone on their lines. A row of the table is a line of cells
+separated by `|` or tabs, the first row being the header; `|` inside a cell is written `\\|`. In Markdown tables, bars
+around rows and the line of dashes are ignored. Each line under `text:` is a sentence.
+
+    subtract(5829, 5735)            a document that is a program
+    94, 12.5%, $ 1,200, yes         a value
+    subtract(5829, 5735) = 94       a program and its value, which counts if the program itself has none
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from finrank.programs.value import read_answer
 from finrank.serving.error_responses import ServiceError
 
 _BAR = re.compile(r"(?<!\\)\|")
@@ -43,19 +47,18 @@ def parse_query(query: str) -> Query:
     >>> parse_query("what is the growth ?")
     Query(question='what is the growth ?', table=[], text=[])
     """
-    sections: dict[str, list[tuple[int, str]]] = {"question:": []}
-    section = "question:"
+    lines: list[tuple[int, str]] = []
+    sections = {"question:": lines}
     for number, line in enumerate(query.splitlines(), start=1):
         name = line.strip().lower()
         if name in _SECTIONS:
             if name in sections:
-                raise _fault(number, f"a second line {name!r}: each part stands once")
-            section = name
-            sections[section] = []
+                raise _fault(number, f"a second line {name!r}: each part occurs once")
+            sections[name] = lines = []
         elif name:
-            sections[section].append((number, line))
+            lines.append((number, line))
     return Query(
-        _question([line for _, line in sections["question:"]]),
+        _question(" ".join(line for _, line in sections["question:"])),
         _table(sections["table:"]) if "table:" in sections else [],
         [line.strip() for _, line in sections.get("text:", [])],
     )
@@ -75,22 +78,35 @@ def write_query(question: str, table: Sequence[Sequence[str]], text: Sequence[st
     return "\n".join(lines)
 
 
+def read_document(text: str) -> str | dict[str, Any]:
+    """A document as a candidate.
+
+    >>> read_document("add(1, 2) = 3"), read_document("12.5%"), read_document("add(1, 2) = three")
+    ({'program': 'add(1, 2)', 'answer': 3.0}, '12.5%', 'add(1, 2) = three')
+    """
+    program, _, value = text.rpartition("=")
+    try:
+        return {"program": program.strip(), "answer": read_answer(value.strip())} if program.strip() else text
+    except ValueError:
+        return text
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _question(lines: list[str]) -> str:
-    question = _one_line(" ".join(lines))
+def _question(text: str) -> str:
+    question = _one_line(text)
     if question.lower().startswith("question:"):
         question = question[len("question:") :].strip()
     if not question:
-        raise ServiceError(400, "query: no question: it stands first, before the lines table: and text:", "query")
+        raise ServiceError(400, "query: no question: it comes first, before the lines table: and text:", "query")
     return question
 
 
 def _table(lines: list[tuple[int, str]]) -> list[list[str]]:
     if not lines:
-        raise ServiceError(400, "query: no rows under table: leave that line out where there is no table", "query")
+        raise ServiceError(400, "query: no rows under table: leave that line out for a page without a table", "query")
     tabs = any("\t" in line for _, line in lines)
     if not tabs and all(line.strip().startswith("|") and line.strip().endswith("|") for _, line in lines):
         lines = [(number, line.strip()[1:-1]) for number, line in lines]
@@ -101,13 +117,10 @@ def _table(lines: list[tuple[int, str]]) -> list[list[str]]:
         cells = line.split("\t") if tabs else _BAR.split(line)
         rows.append([cell.strip().replace("\\|", "|") for cell in cells])
         if len(rows[-1]) != len(rows[0]):
-            raise _fault(
-                number,
-                f"{len(rows[-1])} cells, but the header has {len(rows[0])}: separate cells by | and leave empty ones "
-                "empty",
-            )
+            counts = f"{len(rows[-1])} cells, but the header has {len(rows[0])}"
+            raise _fault(number, f"{counts}: separate cells by | and leave empty ones empty")
     return rows
 
 
-def _fault(line: int, what: str) -> ServiceError:
-    return ServiceError(400, f"query, line {line}: {what}", "query")
+def _fault(line: int, fault: str) -> ServiceError:
+    return ServiceError(400, f"query, line {line}: {fault}", "query")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from finrank.page.places import Places
@@ -20,6 +21,19 @@ def _not_blank(text: str) -> str:
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 # Lists stop at their first fault: reporting a body full of faults would cost more than a good request.
 Texts = Annotated[list[str], Field(fail_fast=True)]
+
+_RANK_EXAMPLE: JsonDict = {
+    "question": "what is the change in revenue ?",
+    "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
+    "text": ["revenue grew in 2009 ."],
+    "candidates": ["subtract(5829, 5735)", {"answer": 5829}],
+}
+_RERANK_EXAMPLE: JsonDict = {
+    "model": "finrank",
+    "query": "question: what is the change in revenue ?\ntable:\n | 2009 | 2008\nrevenue | $ 5829 | $ 5735",
+    "documents": ["subtract(5829, 5735)", "5829", "subtract(5735, 5829) = -94"],
+    "top_n": 2,
+}
 
 
 class CandidateBody(BaseModel):
@@ -39,17 +53,7 @@ class CandidateBody(BaseModel):
 class RankRequest(BaseModel):
     """A question, its page and its candidates."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "question": "what is the change in revenue ?",
-                "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
-                "text": ["revenue grew in 2009 ."],
-                "candidates": ["subtract(5829, 5735)", {"answer": 5829}],
-            }
-        },
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _RANK_EXAMPLE})
 
     question: Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
     table: list[Texts] = Field(
@@ -110,17 +114,7 @@ class Document(BaseModel):
 class RerankRequest(BaseModel):
     """A rerank request; fields that other servers know and this one does not are ignored."""
 
-    model_config = ConfigDict(
-        extra="ignore",
-        json_schema_extra={
-            "example": {
-                "model": "finrank",
-                "query": "question: what is the change in revenue ?\ntable:\n | 2009 | 2008\nrevenue | $ 5829 | $ 5735",
-                "documents": ["subtract(5829, 5735)", "5829", "subtract(5735, 5829) = -94"],
-                "top_n": 2,
-            }
-        },
-    )
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"example": _RERANK_EXAMPLE})
 
     model: str | None = Field(default=None, description="any name: this server has one model, named in the response")
     query: str = Field(min_length=1, description="the question alone, or with table: and text: sections")
@@ -131,6 +125,11 @@ class RerankRequest(BaseModel):
     return_documents: bool | None = Field(
         default=None, description="whether results include their document; default: true, on /v2/rerank false"
     )
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents as texts."""
+        return [document if isinstance(document, str) else document.text for document in self.documents]
 
 
 class RerankResult(BaseModel):
@@ -156,7 +155,7 @@ class ApiVersion(BaseModel):
 
 
 class Meta(BaseModel):
-    """What Cohere's clients read besides the results."""
+    """Fields that Cohere's clients read besides the results."""
 
     api_version: ApiVersion
     tokens: Tokens

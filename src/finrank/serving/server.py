@@ -75,7 +75,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def on_passing_thread(work: Callable[[], T]) -> T:
-    """Run work on a thread of its own, wait for that to end, and return or raise its result.
+    """Run work on a new thread, wait for the thread to end, and return or raise the result.
 
     OpenMP keeps a team of threads for every living Python thread that has computed. With more threads in teams than
     cores, GNU's OpenMP lets each of them sleep between any two steps of a model, and waking them takes longer than
@@ -92,6 +92,5 @@ def on_passing_thread(work: Callable[[], T]) -> T:
     # A daemon: Ctrl-C during a long download ends the process at once.
     thread = threading.Thread(target=run, name="loading", daemon=True)
     thread.start()
-    result = done.result()
     thread.join()
-    return result
+    return done.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -31,9 +32,7 @@ def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pyt
     found = json.loads((tmp_path / "doctor.json").read_text())
     assert found["broken"] == []
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
-    assert set(found["versions"]) == {
-        "python", "finrank", "torch", "transformers", "peft", "accelerate", "tokenizers"
-    }  # fmt: skip
+    assert list(found["versions"]) == ["python", "finrank", "torch", "transformers", "peft", "accelerate", "tokenizers"]
     assert found["device"]["device"].startswith("cuda" if torch.cuda.is_available() else "cpu")
     assert found["dtypes"]["bfloat16"].startswith(("yes", "emulated"))
     assert found["default model"]["sha256"] == "as pinned"
@@ -52,9 +51,8 @@ def test_it_speaks_of_the_default_config_and_the_real_extras() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert set(project["optional-dependencies"]) == set(EXTRAS)
     for extra, (module, _) in EXTRAS.items():
-        assert any(
-            requirement.startswith(module.replace("_", "-")) for requirement in project["optional-dependencies"][extra]
-        )
+        requirements = project["optional-dependencies"][extra]
+        assert any(requirement.startswith(module.replace("_", "-")) for requirement in requirements)
 
 
 def test_other_weights_are_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +69,7 @@ def test_missing_and_old_packages_are_seen(
 ) -> None:
     needed = ["torch>=99", "no-such-package>=1", "not-needed>=1; extra == 'dev'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
-    monkeypatch.setattr("finrank.commands.doctor._importable", lambda: False)
+    monkeypatch.setattr("finrank.commands.doctor._is_installed", lambda name: False)
     with pytest.raises(typer.Exit):
         doctor(json_path=tmp_path / "doctor.json")
     found = json.loads((tmp_path / "doctor.json").read_text())
@@ -97,13 +95,9 @@ def test_a_broken_torch_is_reported_and_not_a_traceback(tmp_path: Path) -> None:
 
 
 def test_a_damaged_or_missing_model_is_seen(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "model").mkdir()
-    for path in model.iterdir():
-        (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(model, tmp_path / "model")
     (tmp_path / "model" / "score_head.safetensors").unlink()
-    with pytest.raises(typer.Exit):
-        doctor(model=str(tmp_path / "model"))
-    assert "score_head.safetensors missing" in capsys.readouterr().out
-    with pytest.raises(typer.Exit):
-        doctor(model=str(tmp_path / "nowhere"))
-    assert "No model in" in capsys.readouterr().out
+    for name, message in (("model", "score_head.safetensors missing"), ("nowhere", "No model in")):
+        with pytest.raises(typer.Exit):
+            doctor(model=str(tmp_path / name))
+        assert message in capsys.readouterr().out

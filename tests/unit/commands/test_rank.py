@@ -18,17 +18,12 @@ import pytest
 from finrank import Ranker
 from finrank.commands.rank import _made_with, rank
 from finrank.errors import UserError
-from finrank.ranker.confidence import Confidence, save_confidence
+from finrank.ranker.confidence import save_confidence
 from finrank.store.growing_file import RankedFiles, open_ranked
 from tests.helpers.pools import make_pool
-from tests.helpers.saved_ranker import save_tiny_ranker
+from tests.helpers.saved_ranker import ASKED, fitted, save_tiny_ranker
 
-REQUEST: dict[str, Any] = {
-    "question": "what is the change in revenue ?",
-    "table": [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
-    "text": [],
-    "candidates": ["subtract(5829, 5735)", "94.0", {"program": "divide(1, 0)"}, "yes"],
-}
+REQUEST = {**ASKED, "candidates": ["subtract(5829, 5735)", "94.0", {"program": "divide(1, 0)"}, "yes"]}
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +36,16 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finrank.commands.rank._LINES_PER_BLOCK", 8)
 
 
-def calibrate(folder: Path, **figures: Any) -> None:
-    save_confidence(folder, Confidence(**{"temperature": 1.0, "n": 9, "score_head": "", **figures}))
-
-
 def calibrated(model: str, folder: Path, **figures: Any) -> str:
-    """A copy of the model with a calibration of its own."""
+    """A copy of the model with another calibration."""
     Ranker.from_pretrained(model).save_pretrained(folder)
-    calibrate(folder, **figures)
+    save_confidence(folder, fitted(temperature=1.0, **figures))
     return str(folder)
+
+
+def write_lines(path: Path, *requests: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(request) + "\n\n" for request in requests), encoding="utf-8")
+    return path
 
 
 def write_input(path: Path, count: int, bad_every: int = 0) -> Path:
@@ -67,10 +63,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 def test_every_pool_gets_the_line_that_the_ranker_would_give(model: str, tmp_path: Path) -> None:
     pools = [make_pool(number).model_dump(mode="json") for number in range(20)]
     mine = [{"id": 7, **REQUEST}, {**REQUEST, "note": "other keys are ignored"}]
-    source = tmp_path / "pools.jsonl"
-    source.write_text("\n\n".join(json.dumps(line) for line in [*mine, *pools]), encoding="utf-8")
-    counts = rank(model, source, tmp_path / "ranked.jsonl")
-    assert counts == {"ranked": 22, "abstained": 0, "rejected": 0}
+    source = write_lines(tmp_path / "pools.jsonl", *mine, *pools)
+    assert rank(model, source, tmp_path / "ranked.jsonl") == {"ranked": 22, "abstained": 0, "rejected": 0}
     assert not (tmp_path / "ranked.rejects.jsonl").exists()
     written = read(tmp_path / "ranked.jsonl")
     assert [line["id"] for line in written] == ["7", "3", *(pool["id"] for pool in pools)]
@@ -80,11 +74,8 @@ def test_every_pool_gets_the_line_that_the_ranker_would_give(model: str, tmp_pat
         assert line["abstain"] is False
         for found, answer in zip(line["answers"], ranking, strict=True):
             assert list(found)[:6] == ["answer", "probability", "score", "index", "indices", "programs"]
-            assert (found["answer"], found["index"], found["indices"], found["programs"], found.get("error")) == (
-                answer.answer, answer.index, answer.indices, answer.programs, answer.error
-            )  # fmt: skip
-            assert found["probability"] == pytest.approx(answer.probability, abs=1e-5)
-            assert found["score"] == pytest.approx(answer.score, abs=1e-5)
+            rounded = {name: pytest.approx(vars(answer)[name], abs=1e-5) for name in ("probability", "score")}
+            assert {"error": None, **found} == {**vars(answer), **rounded}
     failed = [found for found in written[0]["answers"] if "error" in found]
     assert [found["index"] for found in failed] == [2]
     assert [found["indices"] for found in written[0]["answers"] if found["answer"] == 94.0] == [[0, 1]]
@@ -100,8 +91,7 @@ def test_the_model_abstains_and_judges_pools_by_their_real_origins(
     assert counts["abstained"] == 5
     assert all(line["abstain"] for line in read(tmp_path / "out.jsonl"))
     assert "warning" not in capsys.readouterr().err
-    (tmp_path / "mine.jsonl").write_text(f"{json.dumps(REQUEST)}\n" * 2)
-    rank(model, tmp_path / "mine.jsonl", tmp_path / "out2.jsonl")
+    rank(model, write_lines(tmp_path / "mine.jsonl", REQUEST, REQUEST), tmp_path / "out2.jsonl")
     assert capsys.readouterr().err.count("here are imported ones") == 1
 
 
@@ -110,8 +100,7 @@ def test_unlike_pools_are_warned_of_once_per_kind(
 ) -> None:
     model = calibrated(model, tmp_path / "model", pool_sizes={60: 9}, origins={"imported": 9})
     lines = [{**REQUEST, "candidates": [f"add({n}, 1)" for n in range(size)]} for size in (2, 3, 4)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    rank(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    rank(model, write_lines(tmp_path / "in.jsonl", *lines), tmp_path / "out.jsonl")
     shown = capsys.readouterr().err
     assert shown.count("were fitted on pools of 60 candidates") == 1
     assert "Loading weights" not in shown
@@ -179,7 +168,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: str, tmp_path: Path) -> N
 
 
 class _Cut(Exception):
-    """Stands for a kill."""
+    """In place of a kill."""
 
 
 @pytest.mark.parametrize("after", [0, 16])
@@ -197,7 +186,7 @@ def test_whatever_a_run_leaves_behind_is_mended(
             return append(files, ranked, rejects, **done)
         if left != "before the block":
             torn = {"a torn line": -20, "the block, not yet counted": None}[left]
-            for path, rows in ((files.output.path, ranked), (files.rejects_path, rejects)):
+            for path, rows in ((files.output.path, ranked), (files.rejects.path, rejects)):
                 with path.open("ab") as stream:
                     stream.write(b"".join(rows)[:torn])
         raise _Cut
@@ -267,10 +256,7 @@ def remove_all_but_the_rejects(run: Ranked) -> None:
         (lambda run: replace(run.output, '"abstain": false', '"abstain": true '), "ranked.jsonl was changed since"),
         (lambda run: run.output.write_text(run.output.read_text() + "{}\n"), "ranked.jsonl was changed since"),
         (lambda run: drop_last_line(run.output), "ranked.jsonl was changed since"),
-        (
-            lambda run: calibrate(Path(run.model), temperature=2.0, pool_sizes={4: 9}, origins={"gold": 9}),
-            "was ranked with another model",
-        ),
+        (lambda run: save_confidence(Path(run.model), fitted()), "was ranked with another model"),
         (lambda run: run.manifest.write_text('{"stage": "rank"'), "manifest.json is damaged"),
         (lambda run: replace(run.manifest, '"bytes": ', '"bytes": "many", "b": '), "is damaged: input.bytes: "),
         (remove_all_but_the_rejects, "not a result of finrank rank"),
@@ -311,16 +297,15 @@ def test_another_base_version_or_device_is_refused(model: str, tmp_path: Path, m
 
 def test_faulty_paths_are_refused(model: str, tmp_path: Path) -> None:
     source, output = write_input(tmp_path / "pools.jsonl", 3), tmp_path / "ranked.jsonl"
-    with pytest.raises(UserError, match="no such file"):
-        rank(model, tmp_path / "none.jsonl", output)
-    with pytest.raises(UserError, match="would replace the input"):
-        rank(model, source, source)
-    with pytest.raises(UserError, match="cannot be written"):
-        rank(model, source, source / "ranked.jsonl")
-    with (
-        open_ranked(source, output, _made_with(Path(model), None), overwrite=False),
-        pytest.raises(UserError, match="another finrank rank is writing"),
-    ):
+    for paths, message in [
+        ((tmp_path / "none.jsonl", output), "no such file"),
+        ((source, source), "would replace the input"),
+        ((source, source / "ranked.jsonl"), "cannot be written"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            rank(model, *paths)
+    other = open_ranked(source, output, _made_with(Path(model), None), overwrite=False)
+    with other, pytest.raises(UserError, match="another finrank rank is writing"):
         rank(model, source, output)
     assert rank(model, source, output)["ranked"] == 3
     output.unlink()

@@ -18,11 +18,11 @@ from finrank.commands import prepare, rewards, sample_data
 from finrank.commands.sample import sample
 from finrank.errors import UserError
 from finrank.records import Candidate, Question, RewardedPool
-from finrank.sampling import askers
+from finrank.sampling import endpoint
 from finrank.sampling.policy import EndpointOptions
 from finrank.store import load_records
 from tests.conftest import REPOSITORY
-from tests.helpers.endpoint_stub import GOOD, Answer, completions, serving
+from tests.helpers.endpoint_stub import GOOD, Answer, serving
 from tests.helpers.pools import write_pools
 from tests.helpers.sampling import contents, good, pools, question, rejects, run, write
 
@@ -37,13 +37,12 @@ def test_pools_hold_what_the_model_wrote_and_no_gold(tmp_path: Path, data: Path)
         '{"answer": Infinity}',
         "I do not know.",
     ]
-    with serving(lambda request, number: Answer(texts, finish="length")) as stub:
+    with serving(Answer(texts, finish="length")) as stub:
         result = run(data, tmp_path / "out", stub, 7, split=["dev"])
     made = pools(tmp_path / "out")
     assert list(made) == ["d0", "d1", "d2", "d3", "d4"]
     expected = [
-        Candidate(program="subtract(5829, 5735)", answer=94.0, origin="sampled"),
-        Candidate(program="subtract(5829, 5735)", answer=94.0, origin="sampled"),
+        *[Candidate(program="subtract(5829, 5735)", answer=94.0, origin="sampled")] * 2,
         Candidate(program="divide(1, 0)", error="step 0: divide: float division by zero", origin="sampled"),
         Candidate(program="add(1, 2)", answer=3.0, origin="sampled"),
         Candidate(answer="yes", origin="sampled"),
@@ -72,12 +71,11 @@ def test_nothing_of_the_gold_is_sent(tmp_path: Path, data: Path) -> None:
     write(data / "dev.jsonl", [question("d0", program="table_max(gold row, none)", answer=123456.0)])
     with serving(good) as stub:
         run(data, tmp_path / "out", stub)
-    assert "gold" not in json.dumps(stub.requests)
-    assert "123456" not in json.dumps(stub.requests)
+    assert [gold for gold in ("gold", "123456") if gold in json.dumps(stub.requests)] == []
 
 
 def test_stage_03_takes_the_pools(tmp_path: Path, data: Path) -> None:
-    with serving(lambda request, number: Answer([GOOD, '{"answer": 1}', '{"program": "divide(1, 0)"}'])) as stub:
+    with serving(Answer([GOOD, '{"answer": 1}', '{"program": "divide(1, 0)"}'])) as stub:
         run(data, tmp_path / "out", stub)
     rewards.rewards(tmp_path / "out", tmp_path / "rewarded")
     rewarded = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
@@ -110,15 +108,11 @@ def test_pools_serve_as_questions_and_bad_lines_are_rejected(tmp_path: Path) -> 
     folder = write_pools(tmp_path / "pools", train=2, dev=2, selection=2)
     with (folder / "dev.jsonl").open("a") as file:
         file.write('{"id": "bad"}\n')
-    with serving(completions_of_42) as stub:
+    with serving(Answer(['{"answer": 42}'] * 3)) as stub:
         result = run(folder, tmp_path / "out", stub)
     assert [result["splits"][split]["pools"] for split in ("train", "selection", "dev")] == [2, 2, 2]
     assert {one.origin for pool in pools(tmp_path / "out").values() for one in pool.candidates} == {"sampled"}
     assert [row[1:3] for row in rejects(tmp_path / "out")] == [(3, "bad")]
-
-
-def completions_of_42(request: dict[str, Any], number: int) -> Answer:
-    return completions(request, '{"answer": 42}')
 
 
 @pytest.mark.parametrize(
@@ -169,7 +163,7 @@ def test_the_help_shows_the_defaults_of_endpoints(data: Path, monkeypatch: pytes
         seen.append(options)
         raise UserError("seen")
 
-    monkeypatch.setattr(askers, "EndpointAsker", note)
+    monkeypatch.setattr(endpoint, "Endpoint", note)
     for options in ([], ["--max_tokens", "0", "--max_failures", "2"]):
         with pytest.raises(UserError, match="seen"):
             command("--model", "my-llm", "--endpoint", "http://host/v1", "--input_dir", str(data), *options)

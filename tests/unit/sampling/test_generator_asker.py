@@ -15,7 +15,7 @@ from finrank.errors import UserError
 from finrank.generator import model, saving
 from finrank.generator.model import load_generation_tokenizer, new_generator
 from finrank.generator.saving import save_generator
-from finrank.generator.settings import GeneratorSettings, generator_settings
+from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong
 from finrank.records import Question, RewardedPool
 from finrank.store import load_records
@@ -26,27 +26,31 @@ from tests.helpers.tiny_generator import CONFIG, SMALL, save_tiny_causal_lm, tra
 from tests.unit.generator.test_sft import LEARN_BY_HEART
 
 
+class Fake:
+    """A generator in place of the real one, the ids that it was asked for, and what it raises."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.fails_on: dict[str, BaseException] = {"d1": TooLong("d1: the question does not fit")}
+
+    def complete(self, questions: list[Question], *, num_samples: int, seed: int, **_: float) -> list[list[str]]:
+        (question,) = questions
+        self.asked.append(question.id)
+        if len(self.asked) == 5:
+            raise KeyboardInterrupt
+        if question.id in self.fails_on:
+            raise self.fails_on[question.id]
+        return [[f'{{"program": "add({index}, {seed})"}}' for index in range(num_samples)]]
+
+
 @pytest.fixture
-def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A generator in place of the real one; the ids that it was asked for."""
-    asked: list[str] = []
-
-    class Fake:
-        def complete(
-            self, questions: list[Question], *, num_samples: int, temperature: float, top_p: float, seed: int
-        ) -> list[list[str]]:
-            asked.extend(one.id for one in questions)
-            if len(asked) == 5:
-                raise KeyboardInterrupt
-            if any(one.id == "d1" for one in questions):
-                raise TooLong("d1: the question does not fit")
-            return [[f'{{"program": "add({place}, {seed})"}}' for place in range(num_samples)] for _ in questions]
-
+def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    fake = Fake()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / saving.CONFIG).write_text("{}")
     monkeypatch.setattr(saving, "read_settings", lambda directory: None)
-    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Fake())
-    return asked
+    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: fake)
+    return fake
 
 
 def sample_from(model: Path, data: Path, out: Path, **options: Any) -> dict[str, Any]:
@@ -54,16 +58,14 @@ def sample_from(model: Path, data: Path, out: Path, **options: Any) -> dict[str,
 
 
 def test_a_generators_completions_become_pools_and_an_interrupted_run_resumes(
-    tmp_path: Path, data: Path, generator: list[str]
+    tmp_path: Path, data: Path, generator: Fake
 ) -> None:
-    def once() -> dict[str, Any]:
-        return sample_from(tmp_path / "model", data, tmp_path / "out", num_candidates=2, seed=5)
-
+    paths = tmp_path / "model", data, tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        once()
-    assert generator == ["t0", "t1", "d0", "d1", "d2"]
-    result = once()
-    assert generator[5:] == ["d1", "d2", "d3", "d4"]
+        sample_from(*paths, num_candidates=2, seed=5)
+    assert generator.asked == ["t0", "t1", "d0", "d1", "d2"]
+    result = sample_from(*paths, num_candidates=2, seed=5)
+    assert generator.asked[5:] == ["d1", "d2", "d3", "d4"]
     assert [result["splits"][split]["pools"] for split in ("train", "dev")] == [2, 4]
     assert {one.answer for one in pools(tmp_path / "out")["d3"].candidates} == {5.0, 6.0}
     assert rejects(tmp_path / "out") == [("dev.jsonl", 2, "d1", "d1: the question does not fit")]
@@ -79,19 +81,9 @@ def test_a_generators_completions_become_pools_and_an_interrupted_run_resumes(
     ],
 )
 def test_where_memory_runs_out_the_number_of_candidates_is_named(
-    tmp_path: Path,
-    data: Path,
-    generator: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    reported: type[Exception],
-    message: str,
+    tmp_path: Path, data: Path, generator: Fake, error: Exception, reported: type[Exception], message: str
 ) -> None:
-    class Failing:
-        def complete(self, *_: Any, **__: Any) -> list[list[str]]:
-            raise error
-
-    monkeypatch.setattr(model, "load_generator", lambda directory, base_model: Failing())
+    generator.fails_on["t0"] = error
     with pytest.raises(reported, match=message):
         sample_from(tmp_path / "model", data, tmp_path / "out", num_candidates=2)
 
@@ -101,25 +93,17 @@ def test_a_folder_without_a_generator_is_refused(tmp_path: Path, data: Path) -> 
         sample_from(tmp_path / "nowhere", data, tmp_path / "out")
 
 
-def settings_of(base: Path) -> GeneratorSettings:
-    return generator_settings(load_config(CONFIG, SMALL, str(base)))
-
-
 def test_a_real_generator_that_writes_nonsense_makes_no_pool(tmp_path: Path, data: Path) -> None:
     base = save_tiny_causal_lm(tmp_path / "base")
-    settings = settings_of(base)
+    settings = generator_settings(load_config(CONFIG, SMALL, str(base)))
     save_generator(new_generator(settings), load_generation_tokenizer(str(base)), settings, tmp_path / "model")
-
-    def once() -> None:
-        sample_from(tmp_path / "model", data, tmp_path / "out", num_candidates=2, limit=1)
-
-    with pytest.raises(UserError, match="no pool could be made: no completion could be read"):
-        once()
-    journal = (tmp_path / "out.journal.jsonl").read_bytes()
-    assert len(journal.splitlines()) == 1 + 2
-    with pytest.raises(UserError, match="no pool could be made"):
-        once()
-    assert (tmp_path / "out.journal.jsonl").read_bytes() == journal
+    journals = []
+    for _ in range(2):
+        with pytest.raises(UserError, match="no pool could be made: no completion could be read"):
+            sample_from(tmp_path / "model", data, tmp_path / "out", num_candidates=2, limit=1)
+        journals.append((tmp_path / "out.journal.jsonl").read_bytes())
+    assert len(journals[0].splitlines()) == 1 + 2
+    assert journals[0] == journals[1]
 
 
 @pytest.mark.slow

@@ -35,9 +35,7 @@ def test_other_settings_are_refused_with_what_differs(tmp_path: Path, data: Path
     with serving(good) as stub:
         journal = stopped(data, tmp_path / "out", stub)
         kept = journal.read_bytes()
-        with pytest.raises(
-            UserError, match=r"other settings: num_candidates: 3, now 5; temperature: 1.0, now 0.5; use"
-        ):
+        with pytest.raises(UserError, match=r"other settings: num_candidates: 3, now 5; temperature: 1.0, now 0.5;"):
             run(data, tmp_path / "out", stub, 5, temperature=0.5)
         assert (journal.read_bytes(), len(stub.requests)) == (kept, 3)
         run(data, tmp_path / "out", stub, 5, temperature=0.5, overwrite=True)
@@ -45,7 +43,7 @@ def test_other_settings_are_refused_with_what_differs(tmp_path: Path, data: Path
 
 
 def test_an_empty_journal_holds_no_settings(tmp_path: Path, data: Path) -> None:
-    with serving(lambda request, number: error(401)) as stub:
+    with serving(error(401)) as stub:
         with pytest.raises(UserError, match="401"):
             run(data, tmp_path / "out", stub)
         (tmp_path / "out.journal.jsonl").write_text('{"journal": "finrank sample", "settings": {}}\n')

@@ -37,16 +37,14 @@ def client(ranker: Ranker) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def live(ranker: Ranker) -> Iterator[Live]:
-    """A live server of the tiny model."""
-    with running(make_app(ranker, "tiny")) as served:
+    """A live server of the tiny model that takes 12 candidates at most."""
+    with running(make_app(ranker, "tiny", Limits(candidates=12))) as served:
         yield served
 
 
-@pytest.fixture(scope="module")
-def url(ranker: Ranker) -> Iterator[str]:
-    """The address of a live server that takes 12 candidates at most."""
-    with running(make_app(ranker, "tiny", Limits(candidates=12))) as served:
-        yield served.url
+@pytest.fixture
+def url(live: Live) -> str:
+    return live.url
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +54,27 @@ def browser() -> Iterator[Any]:
 
     with launched() as running_browser:
         yield running_browser
+
+
+@pytest.fixture
+def visit(browser: Any, url: str) -> tuple[Any, list[str]]:
+    """The page, ready, and the list of what it says on the console or asks of other hosts."""
+    from tests.helpers.browser import opened
+
+    return opened(browser, url)
+
+
+@pytest.fixture
+def page(visit: tuple[Any, list[str]]) -> Any:
+    """The page, ready."""
+    return visit[0]
+
+
+@pytest.fixture
+def silence(visit: tuple[Any, list[str]]) -> Iterator[None]:
+    """The page says nothing on the console and asks no other host during the test."""
+    yield
+    assert visit[1] == []
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -21,9 +20,8 @@ from tests.helpers.live_server import SlowScoring, running, wait_until
 from tests.helpers.serving_model import ASKED
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a batcher needs of a prepared request."""
+class Request(NamedTuple):
+    """The part of a prepared request that a batcher needs."""
 
     number: int
     tokens: int
@@ -50,15 +48,16 @@ class Held:
 
 
 def run_held(held: Held, sizes: list[int], budget: int, cancelled: Sequence[int] = ()) -> list[Any]:
-    """Send request 0, and once it is being scored the others; what each got."""
+    """Send request 0, and once it is being scored the others; return the scores or the error of each."""
 
     async def run() -> list[Any]:
         batcher = Batcher(held, budget)
         batcher.start()
-        tasks = [asyncio.create_task(batcher.score(Request(0, sizes[0])))]  # type: ignore[arg-type]
-        await asyncio.to_thread(held.begun.wait, 20)
-        for number, tokens in enumerate(sizes[1:], start=1):
+        tasks = []
+        for number, tokens in enumerate(sizes):
             tasks.append(asyncio.create_task(batcher.score(Request(number, tokens))))  # type: ignore[arg-type]
+            if number == 0:
+                await asyncio.to_thread(held.begun.wait, 20)
         await asyncio.sleep(0)
         for number in cancelled:
             tasks[number].cancel()
@@ -87,20 +86,21 @@ def test_batches_fill_the_budget_in_the_order_of_arrival(sizes: list[int], expec
     assert len(held.threads) == 1, "one thread owns the model"
 
 
-def test_a_cancelled_request_is_not_scored() -> None:
-    held = Held()
-    found = run_held(held, [10] * 4, budget=100, cancelled=[2])
-    assert isinstance(found[2], asyncio.CancelledError)
-    assert [found[number] for number in (0, 1, 3)] == [[0.0], [1.0], [3.0]]
-    assert held.batches == [[0], [1, 3]]
-
-
-def test_a_request_that_fails_does_not_take_its_batch_along() -> None:
-    held = Held(fails_on=2)
-    found = run_held(held, [10] * 4, budget=100)
-    assert isinstance(found[2], MemoryError)
-    assert [found[number] for number in (0, 1, 3)] == [[0.0], [1.0], [3.0]]
-    assert held.batches == [[0], [1, 2, 3], [1], [2], [3]]
+@pytest.mark.parametrize(
+    ("held", "cancelled", "error", "batches"),
+    [
+        (Held(), [2], asyncio.CancelledError, [[0], [1, 3]]),
+        (Held(fails_on=2), [], MemoryError, [[0], [1, 2, 3], [1], [2], [3]]),
+    ],
+    ids=["cancelled", "failing"],
+)
+def test_a_request_that_is_cancelled_or_fails_does_not_harm_its_batch(
+    held: Held, cancelled: list[int], error: type[BaseException], batches: list[list[int]]
+) -> None:
+    results = run_held(held, [10] * 4, budget=100, cancelled=cancelled)
+    assert isinstance(results.pop(2), error)
+    assert results == [[0.0], [1.0], [3.0]]
+    assert held.batches == batches
 
 
 def test_concurrent_requests_get_what_they_get_alone(ranker: Ranker, slow: SlowScoring) -> None:
@@ -109,15 +109,12 @@ def test_concurrent_requests_get_what_they_get_alone(ranker: Ranker, slow: SlowS
         for number in range(12)
     ]
     with running(make_app(ranker, "tiny", Limits(batch_tokens=100_000))) as live, ThreadPoolExecutor(12) as pool:
-        answers = [
-            pool.submit(lambda body: httpx.post(f"{live.url}/v1/rank", json=body, timeout=30).json(), request)
-            for request in requests
-        ]
+        answers = [pool.submit(httpx.post, f"{live.url}/v1/rank", json=body, timeout=30) for body in requests]
         wait_until(lambda: sum(slow.batches) + len(live.service.batcher._waiting) == 12)
         slow.go.set()
         for request, answer in zip(requests, answers, strict=True):
             alone = Ranker(ranker._loaded).rank(**request)
-            together = answer.result()["answers"]
+            together = answer.result().json()["answers"]
             assert [one["index"] for one in together] == [one.index for one in alone]
             assert [one["score"] for one in together] == pytest.approx([one.score for one in alone], abs=1e-4)
         health = httpx.get(f"{live.url}/health").json()

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +20,7 @@ from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import Limits
-from tests.helpers.live_server import SlowScoring, running, wait_until
+from tests.helpers.live_server import Live, SlowScoring, running, wait_until
 
 ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
 
@@ -31,35 +32,41 @@ def limited(ranker: Ranker, **limits: Any) -> Iterator[TestClient]:
         yield client
 
 
+def ask(live: Live, timeout: float | httpx.Timeout = 30.0) -> httpx.Response:
+    return httpx.post(f"{live.url}/v1/rank", json=ASKED, timeout=timeout)
+
+
 def refused(response: Any, status: int, kind: str, *said: str) -> None:
     error = response.json()["error"]
     assert (response.status_code, error["type"]) == (status, kind)
     assert [text for text in said if text not in error["message"]] == []
 
 
-def test_bytes_of_the_body(ranker: Ranker) -> None:
-    long = {**ASKED, "text": ["x" * 500]}
+LONG = "x" * 300
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "path", "body", "said"),
+    [
+        ({"body_bytes": 400}, "/v1/rank", {"text": ["x" * 500]}, ["limit of 400 bytes", "--max_body_kib"]),
+        ({"candidates": 2}, "/v1/rank", {"candidates": ["1", "2", "3"]}, ["3 candidates", "limit of 2"]),
+        ({"candidates": 2}, "/rerank", {"query": "a", "documents": ["1", "2", "3"]}, ["3 documents", "limit of 2"]),
+        ({"tokens": 60}, "/v1/rank", {"candidates": ["add(1, 2)"] * 10}, ["limit of 60", "--max_tokens"]),
+    ],
+)
+def test_sizes(ranker: Ranker, limits: dict[str, int], path: str, body: dict[str, Any], said: list[str]) -> None:
+    with limited(ranker, **limits) as client:
+        refused(client.post(path, json={**ASKED, **body}), 413, "too_large", *said)
+
+
+def test_bytes_of_a_body_of_unknown_or_wrongly_announced_length(ranker: Ranker) -> None:
     with limited(ranker, body_bytes=400) as client:
-        refused(client.post("/v1/rank", json=long), 413, "too_large", "limit of 400 bytes", "--max_body_kib")
         chunks = (piece for piece in [b'{"question": "', b"x" * 500, b'"}'])
-        chunked = client.post("/v1/rank", content=chunks, headers={"content-type": "application/json"})
-        refused(chunked, 413, "too_large", "limit of 400 bytes")
-
-
-def test_a_body_with_a_wrong_announcement_of_its_length(ranker: Ranker) -> None:
-    with limited(ranker, body_bytes=400) as client:
+        refused(client.post("/v1/rank", content=chunks, headers=JSON), 413, "too_large", "limit of 400 bytes")
         for length in ("9" * 5000, "99999"):
-            headers = {"content-type": "application/json", "content-length": length}
-            refused(client.post("/v1/rank", content=b"{}", headers=headers), 413, "too_large", "400 bytes")
-
-
-def test_candidates(ranker: Ranker) -> None:
-    with limited(ranker, candidates=2) as client:
-        three = ["yes", "no", "5"]
-        refused(
-            client.post("/v1/rank", json={**ASKED, "candidates": three}), 413, "too_large", "3 candidates", "limit of 2"
-        )
-        refused(client.post("/rerank", json={"query": "how ?", "documents": three}), 413, "too_large", "3 documents")
+            announced = client.post("/v1/rank", content=b"{}", headers={**JSON, "content-length": length})
+            refused(announced, 413, "too_large", "400 bytes")
 
 
 def test_candidates_are_counted_before_they_are_validated(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,12 +76,11 @@ def test_candidates_are_counted_before_they_are_validated(client: TestClient, mo
     monkeypatch.setattr("finrank.serving.error_responses.from_validation", validated)
     for path, field in (("/v1/rank", "candidates"), ("/rerank", "documents")):
         body = f'{{"question": "a", "query": "a", "{field}": [{",".join(["[]"] * 300_000)}]}}'
-        response = client.post(path, content=body, headers={"content-type": "application/json"})
+        response = client.post(path, content=body, headers=JSON)
         refused(response, 413, "too_large", f"300000 {field}", "limit of 256")
         assert response.json()["error"]["field"] == field
 
 
-LONG = "x" * 300
 CHANGES: list[dict[str, Any]] = [{"question": LONG}, {"candidates": [{"program": LONG}]}, {"text": ["x" * 150] * 2}]
 CHANGES += [{"text": [""] * 300}, {"table": [["x" * 150] * 2]}, {"table": [[]] * 300}, {"table": [[""] * 300]}]
 
@@ -95,7 +101,7 @@ def test_preparing_that_takes_too_long(ranker: Ranker, monkeypatch: pytest.Monke
     monkeypatch.setattr(ranker, "prepare", lambda request: go.wait(60) and prepare(request))
     try:
         with running(make_app(ranker, "tiny", Limits(seconds=0.3))) as live:
-            refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s")
+            refused(ask(live), 504, "timeout", "0.3 s")
             assert httpx.get(f"{live.url}/health").status_code == 200
             live.server.handle_exit(15, None)
             live.thread.join(20)
@@ -132,35 +138,26 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
     assert (kept, traffic.waiting) == ([1], 0)
 
 
-def test_tokens(ranker: Ranker) -> None:
-    with limited(ranker, tokens=60) as client:
-        long = {**ASKED, "candidates": [f"add({number}, 2)" for number in range(10)]}
-        refused(client.post("/v1/rank", json=long), 413, "too_large", "limit of 60", "--max_tokens")
-
-
 def test_requests_at_once(ranker: Ranker, slow: SlowScoring) -> None:
-    with running(make_app(ranker, "tiny", Limits(waiting=2))) as live:
-        statuses: list[int] = []
-        threads = [ask_in_thread(live.url, statuses) for _ in range(2)]
+    with running(make_app(ranker, "tiny", Limits(waiting=2))) as live, ThreadPoolExecutor(2) as pool:
+        accepted = [pool.submit(ask, live) for _ in range(2)]
         wait_until(lambda: live.service.traffic.waiting == 2)
-        third = httpx.post(f"{live.url}/v1/rank", json=ASKED)
+        third = ask(live)
         refused(third, 503, "overloaded", "2 requests", "--max_waiting")
         assert third.headers["retry-after"] == "1"
         slow.go.set()
-        for thread in threads:
-            thread.join(20)
-        assert statuses == [200, 200]
-        assert httpx.post(f"{live.url}/v1/rank", json=ASKED).status_code == 200
+        assert [response.result().status_code for response in accepted] == [200, 200]
+        assert ask(live).status_code == 200
 
 
 def test_seconds(ranker: Ranker, slow: SlowScoring) -> None:
     with running(make_app(ranker, "tiny", Limits(seconds=0.3))) as live:
-        refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s", "--timeout_s")
+        refused(ask(live), 504, "timeout", "0.3 s", "--timeout_s")
         wait_until(lambda: live.service.traffic.waiting == 0)
         # One more waits behind the first, which holds the model: it leaves the queue and is never scored.
-        refused(httpx.post(f"{live.url}/v1/rank", json=ASKED), 504, "timeout", "0.3 s")
+        refused(ask(live), 504, "timeout", "0.3 s")
         slow.go.set()
-        assert httpx.post(f"{live.url}/v1/rank", json=ASKED).status_code == 200
+        assert ask(live).status_code == 200
         assert slow.batches == [1, 1]
 
 
@@ -171,29 +168,18 @@ def test_a_body_that_does_not_arrive(ranker: Ranker) -> None:
         yield b"}"
 
     with running(make_app(ranker, "tiny", Limits(seconds=0.3))) as live:
-        headers = {"content-type": "application/json"}
-        response = httpx.post(f"{live.url}/v1/rank", content=slowly(), headers=headers, timeout=5)
+        response = httpx.post(f"{live.url}/v1/rank", content=slowly(), headers=JSON, timeout=5)
         refused(response, 408, "timeout", "within 0.3 s")
 
 
 def test_a_client_that_goes_leaves_the_queue(ranker: Ranker, slow: SlowScoring) -> None:
-    with running(make_app(ranker, "tiny")) as live:
-        statuses: list[int] = []
-        first = ask_in_thread(live.url, statuses)
+    with running(make_app(ranker, "tiny")) as live, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, live)
         assert slow.begun.wait(20)
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{live.url}/v1/rank", json=ASKED, timeout=httpx.Timeout(5, read=0.2))
+            ask(live, timeout=httpx.Timeout(5, read=0.2))
         wait_until(lambda: live.service.traffic.waiting == 1)
         slow.go.set()
-        first.join(20)
-        assert statuses == [200]
-        assert httpx.post(f"{live.url}/v1/rank", json=ASKED).status_code == 200
+        assert first.result().status_code == 200
+        assert ask(live).status_code == 200
         assert slow.batches == [1, 1], "the request of the client that went was scored"
-
-
-def ask_in_thread(url: str, statuses: list[int]) -> threading.Thread:
-    thread = threading.Thread(
-        target=lambda: statuses.append(httpx.post(f"{url}/v1/rank", json=ASKED, timeout=30).status_code)
-    )
-    thread.start()
-    return thread

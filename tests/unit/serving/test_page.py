@@ -24,6 +24,7 @@ from tests.helpers.browser import (
     marked,
     needs_chromium,
     opened,
+    press_rank,
     rank,
 )
 from tests.helpers.live_server import running
@@ -32,8 +33,7 @@ pytestmark = needs_chromium
 EXAMPLES = json.loads((FILES / "examples.json").read_text(encoding="utf-8"))
 
 
-def test_what_is_typed_is_ranked(browser: Any, url: str) -> None:
-    page, heard = opened(browser, url)
+def test_what_is_typed_is_ranked(page: Any, silence: None) -> None:
     for name, typed in ASKED.items():
         if name != "Table":  # where a typed tab leaves the field, as it should
             field(page, name).press_sequentially(typed)
@@ -54,11 +54,9 @@ def test_what_is_typed_is_ranked(browser: Any, url: str) -> None:
     ]
     assert focused(page) == "result-heading"
     assert page.get_by_role("status").inner_text().startswith("4 answers. First: ")
-    assert heard == []
 
 
-def test_the_selected_answers_numbers_are_marked_on_the_page(browser: Any, url: str) -> None:
-    page, heard = opened(browser, url)
+def test_the_selected_answers_numbers_are_marked_on_the_page(page: Any, silence: None) -> None:
     rank(page, ASKED)
     wanted = {"94": ["$ 5829", "$ 5735", "revenue grew to 5829 ."], "23": ["costs", "11", "12"]}
     for value, expected in wanted.items():
@@ -72,7 +70,6 @@ def test_the_selected_answers_numbers_are_marked_on_the_page(browser: Any, url: 
         assert (weight, outline) == ("700", "solid")  # not by colour alone
     assert page.get_by_role("status").inner_text() == "23: 3 cells and 0 sentences marked."
     assert page.get_by_role("cell", name="11 (used)").is_visible()
-    assert heard == []
 
 
 def test_a_selected_answer_stays_where_it_was_on_the_screen(browser: Any, url: str) -> None:
@@ -87,15 +84,13 @@ def test_a_selected_answer_stays_where_it_was_on_the_screen(browser: Any, url: s
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one["title"])
-def test_examples_are_ranked_as_they_stand(browser: Any, url: str, example: dict[str, Any]) -> None:
-    page, heard = opened(browser, url)
+def test_examples_are_ranked_as_they_stand(page: Any, silence: None, example: dict[str, Any]) -> None:
     page.get_by_role("button", name=example["title"]).click()
     assert page.get_by_role("status").inner_text() == f"Filled in: {example['title']}."
     cards = rank(page)
     assert len({card.locator(".value").text_content() for card in cards}) == len(cards) > 2
     header = page.locator(".evidence thead th").all_text_contents()
     assert header == example["table"][0]
-    assert heard == []
 
 
 def test_examples_show_equal_answers_and_a_failure() -> None:
@@ -112,8 +107,7 @@ def test_examples_show_equal_answers_and_a_failure() -> None:
     assert found["equal"] >= 1
 
 
-def test_an_example_does_not_cost_what_was_written(browser: Any, url: str) -> None:
-    page, _ = opened(browser, url)
+def test_an_example_does_not_cost_what_was_written(page: Any) -> None:
     undo = page.get_by_role("button", name="Bring back what I wrote")
     page.get_by_role("button", name=EXAMPLES[0]["title"]).click()
     assert undo.is_hidden()
@@ -138,9 +132,8 @@ def test_the_curl_command_gives_the_same_answers(browser: Any, url: str) -> None
     assert [f"{100 * answer['probability']:.1f}" for answer in answers] == shown
 
 
-def test_what_is_missing_is_said_at_its_field(browser: Any, url: str) -> None:
-    page, heard = opened(browser, url)
-    page.get_by_role("button", name="Rank").click()
+def test_what_is_missing_is_said_at_its_field(page: Any, silence: None) -> None:
+    press_rank(page)
     alert = page.get_by_role("alert")
     assert "Write the question" in alert.inner_text()
     assert "at least one candidate" in alert.inner_text()
@@ -152,16 +145,13 @@ def test_what_is_missing_is_said_at_its_field(browser: Any, url: str) -> None:
     assert focused(page) == "candidates"
     assert rank(page, ASKED)
     assert alert.count() == page.locator("[aria-invalid=true]").count() == 0
-    assert heard == []
 
 
-def test_a_line_that_cannot_be_read_is_selected(browser: Any, url: str) -> None:
-    page, heard = opened(browser, url)
+def test_a_line_that_cannot_be_read_is_selected(page: Any, silence: None) -> None:
     fill(page, ASKED | {"Candidates": "add(1, 2)\nadd(1, 2) = three\n4"})
-    page.get_by_role("button", name="Rank").click()
+    press_rank(page)
     assert "Line 2: after “=” comes a number" in page.get_by_role("alert").inner_text()
     assert page.evaluate("String(getSelection())") == "add(1, 2) = three"
-    assert heard == []
 
 
 def test_what_the_service_refuses_is_said_at_its_field(browser: Any, url: str) -> None:
@@ -173,8 +163,7 @@ def test_what_the_service_refuses_is_said_at_its_field(browser: Any, url: str) -
     assert [message for message in heard if not REFUSED.match(message)] == []
 
 
-def test_a_candidate_at_fault_is_selected(browser: Any, url: str) -> None:
-    page, _ = opened(browser, url)
+def test_a_candidate_at_fault_is_selected(page: Any) -> None:
     long = "add(1, 2), " * 2000
     rank(page, ASKED | {"Candidates": f"yes\n\n{long}\nno"})
     assert "candidates.1: a program of" in page.get_by_role("alert").inner_text()
@@ -183,8 +172,7 @@ def test_a_candidate_at_fault_is_selected(browser: Any, url: str) -> None:
     assert (start, end - start) == (5, len(long))
 
 
-def test_the_page_says_that_the_service_shuts_down(browser: Any, url: str) -> None:
-    page, _ = opened(browser, url)
+def test_the_page_says_that_the_service_shuts_down(page: Any) -> None:
     assert "Model tiny" in page.locator("#health").inner_text()
     page.route("**/health", lambda route: route.fulfill(status=503, body='{"status": "draining", "model": "tiny"}'))
     page.reload()
@@ -203,11 +191,10 @@ def test_the_page_says_that_the_service_shuts_down(browser: Any, url: str) -> No
         ),
     ],
 )
-def test_a_service_that_fails_is_said_in_an_alert(browser: Any, url: str, answer: dict[str, Any], message: str) -> None:
-    page, _ = opened(browser, url)
+def test_a_service_that_fails_is_said_in_an_alert(page: Any, answer: dict[str, Any], message: str) -> None:
     page.route("**/v1/rank", lambda route: route.abort() if "abort" in answer else route.fulfill(**answer))
     fill(page, ASKED)
-    page.get_by_role("button", name="Rank").click()
+    press_rank(page)
     alert = page.get_by_role("alert")
     assert message in alert.inner_text()
     assert page.evaluate("document.activeElement.getAttribute('role')") == "alert"
@@ -227,7 +214,7 @@ def test_a_key_is_asked_for_where_one_is_needed(browser: Any, ranker: Ranker) ->
         rank(page)
         assert "refuses this key" in page.get_by_role("alert").inner_text()
         key.fill("schlüssel")
-        page.get_by_role("button", name="Rank").click()
+        press_rank(page)
         assert "without spaces" in page.get_by_role("alert").inner_text()
         key.fill("s3cret")
         assert rank(page)
@@ -237,12 +224,11 @@ def test_a_key_is_asked_for_where_one_is_needed(browser: Any, ranker: Ranker) ->
         assert [message for message in heard if not REFUSED.match(message)] == []
 
 
-def test_a_request_under_way_is_shown_and_not_sent_twice(browser: Any, url: str) -> None:
-    page, _ = opened(browser, url)
+def test_a_request_under_way_is_shown_and_not_sent_twice(page: Any) -> None:
     held: list[Any] = []
     page.route("**/v1/rank", lambda route: held.append(route))
     fill(page, ASKED)
-    page.get_by_role("button", name="Rank").click()
+    press_rank(page)
     button = page.get_by_role("button", name="Ranking…")
     assert button.get_attribute("aria-disabled") == "true"
     assert page.locator("#result").get_attribute("aria-busy") == "true"
@@ -254,8 +240,7 @@ def test_a_request_under_way_is_shown_and_not_sent_twice(browser: Any, url: str)
     assert page.get_by_role("button", name="Rank", exact=True).get_attribute("aria-disabled") == "false"
 
 
-def test_an_edit_after_ranking_is_said(browser: Any, url: str) -> None:
-    page, _ = opened(browser, url)
+def test_an_edit_after_ranking_is_said(page: Any) -> None:
     rank(page, ASKED)
     outdated = page.get_by_text("belongs to what was there before")
     assert outdated.is_hidden()
