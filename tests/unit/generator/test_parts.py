@@ -227,7 +227,7 @@ def test_nothing_to_learn_from_or_to_choose_by_is_an_error(
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_a_base_without_a_head_that_writes_is_refused(tmp_path: Path, family: str) -> None:
     encoder = save_tiny_base(tmp_path / "base", family)
-    with pytest.raises(UserError, match=r"no causal language model .*qwen3-0\.6b\.yaml"):
+    with pytest.raises(UserError, match=r"not a causal language model .*qwen3-0\.6b\.yaml"):
         new_generator(settings_of(encoder))
 
 
