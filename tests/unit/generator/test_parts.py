@@ -198,7 +198,7 @@ def test_what_has_no_completion_is_left_out_and_counted(
     data = write_pools(tmp_path / "data", train=3)
     updates = [
         {"program": None},
-        {"program": "add(1, 2)"},  # does not compute the gold answer
+        {"program": "add(1, 2)"},  # does not give the gold answer
         {"id": "again#2"},  # the question of the first line, another pool
         {"question": "why is it so ? " * 200},
     ]
@@ -227,16 +227,16 @@ def test_nothing_to_learn_from_or_to_choose_by_is_an_error(
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_a_base_without_a_head_that_writes_is_refused(tmp_path: Path, family: str) -> None:
     encoder = save_tiny_base(tmp_path / "base", family)
-    with pytest.raises(UserError, match=r"causal language model .*qwen3-0\.6b\.yaml"):
+    with pytest.raises(UserError, match=r"not a causal language model .*qwen3-0\.6b\.yaml"):
         new_generator(settings_of(encoder))
 
 
 def test_a_hub_models_own_way_of_generating_does_not_count(base: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(base, tmp_path / "base"))
     (folder / "generation_config.json").write_text('{"repetition_penalty": 5.0, "do_sample": true, "temperature": 9.0}')
-    decoding = new_generator(settings_of(folder)).get_base_model().generation_config
-    assert decoding.repetition_penalty in (None, 1.0)
-    assert decoding.temperature in (None, 1.0)
+    own = new_generator(settings_of(folder)).get_base_model().generation_config
+    assert own.repetition_penalty in (None, 1.0)
+    assert own.temperature in (None, 1.0)
 
 
 @pytest.mark.parametrize(
