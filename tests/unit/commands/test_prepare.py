@@ -53,14 +53,6 @@ def test_seed_and_share_decide_the_selection_and_the_bytes(tmp_path: Path) -> No
         prepare(raw, tmp_path / "out", selection_share=1.0)
 
 
-def test_questions_without_a_program_are_kept(tmp_path: Path) -> None:
-    raw = write_raw(tmp_path / "raw", dev=[_example("a-1", "a", program=None, exe_ans="12")])
-    prepare(raw, tmp_path / "out")
-    (question,) = _questions(tmp_path / "out", "dev")
-    assert (question.program, question.answer) == (None, 12.0)
-    assert not (tmp_path / "out" / "train.jsonl").exists()
-
-
 def test_what_is_left_out_is_in_rejects_with_file_index_and_reason(tmp_path: Path) -> None:
     splits = {
         "train": [
@@ -73,11 +65,12 @@ def test_what_is_left_out_is_in_rejects_with_file_index_and_reason(tmp_path: Pat
             {"id": "f-1"},
         ],
         "dev": [_example("b-2", "b"), _example("c-2", "c")],
-        "test": [_example("c-3", "c")],
+        "test": [_example("c-3", "c", program=None, exe_ans="12")],
     }
     prepare(write_raw(tmp_path / "raw", **splits), tmp_path / "out", selection_share=0)
-    kept = {split: [q.id for q in _questions(tmp_path / "out", split)] for split in splits}
-    assert kept == {"train": ["a-1"], "dev": ["b-2"], "test": ["c-3"]}
+    kept = {split: [(q.id, q.answer) for q in _questions(tmp_path / "out", split)] for split in splits}
+    assert kept == {"train": [("a-1", 3.0)], "dev": [("b-2", 3.0)], "test": [("c-3", 12.0)]}
+    assert not (tmp_path / "out" / "selection.jsonl").exists()
     reasons = {tuple(place): reason for *place, reason in rejects_of(tmp_path / "out")}
     expected = {
         ("train.json", 1, "a-1"): "used before, in train.json",

@@ -71,7 +71,7 @@ def test_a_program_is_compared_with_exe_ans(tmp_path: Path, program: str, exe_an
     assert (gold.answer is None) == (problem is not None)
 
 
-def test_numbers_in_cells_become_their_text_and_ragged_rows_stay(tmp_path: Path) -> None:
+def test_numbers_in_cells_become_their_text_and_ragged_rows_are_kept(tmp_path: Path) -> None:
     example = _example(tmp_path, raw_example(table=[["", 2008, 1.5], ["volume", None]]))
     assert example.table == [["", "2008", "1.5"], ["volume", ""]]
 
