@@ -1,7 +1,8 @@
-"""Every known failure is named, with what to do; a good model on fair pools gives no sentence."""
+"""Every known failure is named with a remedy, and a good model on fair pools is not blamed."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +43,7 @@ def change(figures: Figures = GOOD, **baselines: ScorerFigures) -> Figures:
 def test_nothing_is_said_where_nothing_is_wrong() -> None:
     assert diagnose(GOOD, BIAS, CONFIDENCE, TRUNCATION) == []
     assert diagnose(GOOD) == [], "figures of a training evaluation are enough"
+    assert diagnose(change(majority_vote=row(0.5))) == [], "voting reveals nothing"
 
 
 @pytest.mark.parametrize(
@@ -82,20 +84,12 @@ def test_of_two_sentences_about_positions_the_stronger_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", ["medoid", "medoid_text", "candidate_only", "majority_vote"])
-def test_a_model_no_better_than_an_attacker_is_named(name: str) -> None:
+def test_attackers_as_good_as_the_model_are_named_and_those_far_above_chance(name: str) -> None:
     (sentence,) = diagnose(change(**{name: row(0.3, p_value=0.2)}))
     assert f"not clearly better than {name.replace('_', '-')}" in sentence
-
-
-@pytest.mark.parametrize("name", ["medoid", "medoid_text", "candidate_only"])
-def test_pools_that_give_themselves_away_are_named_though_the_model_is_better(name: str) -> None:
-    (sentence,) = diagnose(change(**{name: row(0.4)}))
-    assert "the pools give themselves away" in sentence
-    assert "finrank audit" in sentence
-
-
-def test_voting_gives_nothing_away() -> None:
-    assert diagnose(change(majority_vote=row(0.5))) == []
+    if name != "majority_vote":
+        (sentence,) = diagnose(change(**{name: row(0.4)}))
+        assert re.search("pools give themselves away.*finrank audit", sentence)
 
 
 @pytest.mark.parametrize(
