@@ -14,7 +14,6 @@ MOST_WITHOUT_SPREAD = 0.2  # of the pools may have equal rewards
 UNEVEN_P = 0.001  # below this the picked positions are called uneven
 MOST_HARM = 0.01  # the calibration error may grow by this much, by the temperature of the other half of the pages
 _CLEAR = 0.05  # a paired test's p-value from which a difference is not clear
-
 _ADVICE = {
     "medoid": "the pools may give gold away by its value: run finrank audit on them",
     "medoid_text": "the pools may give gold away by its program: run finrank audit on them",
@@ -36,11 +35,8 @@ def diagnose(
     return [
         *nothing_to_choose,
         *_of_scores(figures, bias),
-        *_of_positions(figures, bias),
         *([] if nothing_to_choose else _of_accuracy(figures)),
-        *_of_data(figures),
-        *_of_confidence(confidence),
-        *_of_truncation(truncation),
+        *_of_data(figures, confidence, truncation),
     ]
 
 
@@ -72,9 +68,6 @@ def _of_scores(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
             f"same {order.checked} pools are scored in another order; set attention_route: naive, and report the "
             "model's architecture"
         )
-
-
-def _of_positions(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
     if figures.positions.warning:
         yield figures.positions.warning
     elif bias is not None and bias.p_value is not None and bias.p_value < UNEVEN_P:
@@ -117,7 +110,7 @@ def _of_accuracy(figures: Figures) -> Iterator[str]:
         )
 
 
-def _of_data(figures: Figures) -> Iterator[str]:
+def _of_data(figures: Figures, confidence: CalibrationFigures | None, truncation: Truncation | None) -> Iterator[str]:
     if figures.equal_rewards > MOST_WITHOUT_SPREAD * figures.n:
         yield (
             f"in {figures.equal_rewards} of {figures.n} pools all rewards are equal: nothing can be chosen there; look "
@@ -128,18 +121,12 @@ def _of_data(figures: Figures) -> Iterator[str]:
             f"only {figures.pages} {'page' if figures.pages == 1 else 'pages'}: intervals and p-values mean little, "
             f"since they come from comparing pages; evaluate on {FEWEST_PAGES} pages or more"
         )
-
-
-def _of_confidence(confidence: CalibrationFigures | None) -> Iterator[str]:
     if confidence and confidence.ece > confidence.ece_uncalibrated + MOST_HARM:
         yield (
             f"calibration harms: the temperature fitted on half of the pages makes the probabilities of the other half "
             f"worse (calibration error {confidence.ece:.3f}, without it {confidence.ece_uncalibrated:.3f}); fit it "
             "on more pages, or keep it from the model with --no-save_confidence"
         )
-
-
-def _of_truncation(truncation: Truncation | None) -> Iterator[str]:
     losing = (truncation and truncation.questions_losing_numbers) or 0.0
     if losing > MOST_LOSING:
         yield (

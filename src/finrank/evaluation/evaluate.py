@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from finrank.evaluation import baselines, explain
 from finrank.evaluation.calibration import calibration_figures
 from finrank.evaluation.diagnose import diagnose
 from finrank.evaluation.intervals import page_intervals, paired_sign_flip
-from finrank.evaluation.metrics import FloatArray, Metric, pool_metrics, pooled_accuracy
+from finrank.evaluation.metrics import Metric, pool_metrics, pooled_accuracy
 from finrank.evaluation.result import Comparison, EvaluationResult, Figures, ScorerFigures, Source, Ties
 from finrank.evaluation.survival import Truncation, encode_and_measure
 from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
@@ -47,7 +47,7 @@ def evaluate_pools(
     if not pools:
         raise UserError("no pools to evaluate: the split is empty; choose another --split or run steps 01 to 03 again")
     pages = [pool.page for pool in pools]
-    rows = {"model": _with_pooled(pools, scores), **_baseline_metrics(pools, candidate_only)}
+    rows = _metrics(pools, scores, candidate_only)
     arrays = [np.asarray(pool_scores, dtype=np.float64) for pool_scores in scores]
     flat = {(name, metric): values for name, row in rows.items() if row for metric, values in row.items()}
     intervals = page_intervals(flat, pages, seed=seed)  # the same resamples of pages for all rows
@@ -90,26 +90,24 @@ def _rewards_equal(pool: RewardedPool) -> bool:
     return max(pool.rewards) == min(pool.rewards) and not all_failed and len(pool.correct) < len(pool.candidates)
 
 
-def _with_pooled(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> dict[str, Metric]:
-    """All metrics, for scores that are logits."""
-    return {**pool_metrics(pools, scores), "accuracy_pooled": pooled_accuracy(pools, scores)}
-
-
-def _baseline_metrics(
-    pools: Sequence[RewardedPool], candidate_only: Sequence[ArrayLike] | None
+def _metrics(
+    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], candidate_only: Sequence[ArrayLike] | None
 ) -> dict[str, dict[str, Metric] | None]:
-    def of(scorer: Callable[[RewardedPool], FloatArray]) -> dict[str, Metric]:
-        return pool_metrics(pools, [scorer(pool) for pool in pools])
+    """The metrics of the model and of each baseline that applies."""
 
-    votes = baselines.majority_vote(pools)
+    def of(row: Sequence[ArrayLike] | None, *, logits: bool = False) -> dict[str, Metric] | None:
+        pooled = {"accuracy_pooled": pooled_accuracy(pools, row)} if row is not None and logits else {}
+        return None if row is None else {**pool_metrics(pools, row), **pooled}
+
     return {
+        "model": of(scores, logits=True),
         "chance": baselines.chance(pools),
-        "constant": _with_pooled(pools, [baselines.constant(pool) for pool in pools]),
-        "medoid": of(baselines.medoid),
-        "medoid_text": of(baselines.medoid_text),
-        "candidate_only": None if candidate_only is None else _with_pooled(pools, candidate_only),
-        "majority_vote": None if votes is None else pool_metrics(pools, votes),
-        "oracle": of(baselines.oracle),
+        "constant": of([baselines.constant(pool) for pool in pools], logits=True),
+        "medoid": of([baselines.medoid(pool) for pool in pools]),
+        "medoid_text": of([baselines.medoid_text(pool) for pool in pools]),
+        "candidate_only": of(candidate_only, logits=True),
+        "majority_vote": of(baselines.majority_vote(pools)),
+        "oracle": of([baselines.oracle(pool) for pool in pools]),
     }
 
 

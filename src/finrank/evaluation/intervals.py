@@ -8,11 +8,11 @@ Application", 1997, section 3.8).
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric
@@ -127,20 +127,7 @@ def chi_square_p_value(observed: FloatArray, expected: FloatArray) -> float | No
             cells.append([seen, wanted])
     if len(cells) < 2:
         return None
-    p_value = _chi_square_tail(sum((seen - wanted) ** 2 / wanted for seen, wanted in cells), len(cells) - 1)
-    return float(f"{p_value:.4g}")
-
-
-def _chi_square_tail(statistic: float, freedom: int) -> float:
-    """P(chi-square with `freedom` degrees > statistic): Q(a + 1, x) = Q(a, x) + x^a exp(-x) / Gamma(a + 1).
-
-    It starts from Q(1/2, x) = erfc(sqrt(x)) or Q(1, x) = exp(-x) (Abramowitz and Stegun, 6.5.21).
-    """
-    half = statistic / 2
-    if half == 0:
-        return 1.0
-    a, tail = (0.5, math.erfc(math.sqrt(half))) if freedom % 2 else (1.0, math.exp(-half))
-    while a < freedom / 2:
-        tail += math.exp(a * math.log(half) - half - math.lgamma(a + 1))
-        a += 1
-    return min(1.0, tail)
+    statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in cells)
+    # The upper tail of chi-square with k degrees of freedom is the regularised incomplete gamma function Q(k/2, x/2).
+    half = torch.tensor([(len(cells) - 1) / 2, statistic / 2], dtype=torch.float64)
+    return float(f"{torch.special.gammaincc(half[0], half[1]).item():.4g}")

@@ -165,7 +165,11 @@ def score_predictions(
     """Accuracies of predictions (id -> tokens), with intervals over pages; UserError when none is for a question."""
     ids, pages, rows = [], [], []
     for question in questions:
-        judged = outcome(_program(tokens[question.id]) if question.id in tokens else None, question)
+        try:
+            program = program_of_tokens(tokens.get(question.id, NO_PROGRAM))
+        except ProgramError:
+            program = None
+        judged = outcome(program, question)
         known = (question.answer is not None, question.program is not None)
         rows.append((judged.executes, judged.same_program, *known, question.id in tokens, judged.valid))
         ids.append(question.id)
@@ -192,10 +196,3 @@ def score_predictions(
         invalid=answered - valid,
         of_predicted={name: Metric(row.values, row.weights * table[:, 4]).mean() for name, row in metrics.items()},
     )
-
-
-def _program(tokens: Sequence[str]) -> Program | None:
-    try:
-        return program_of_tokens(tokens)
-    except ProgramError:
-        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from finrank.evaluation.report.marks import mark_page
+from finrank.evaluation.report.marks import MarkedPage, mark_page
 from finrank.evaluation.report.pictures import Curve, Dot, curves, dots, position_bars, reliability, risk_coverage
 from finrank.evaluation.result import BreakdownRow, Breakdowns, EvaluationResult, Figures, ScorerFigures, WrongKind
 from finrank.records import Answer
@@ -90,7 +90,7 @@ def template_environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str | MarkedPage]] = {
         "figure": lambda value: "–" if value is None else f"{value:.3f}",
         "interval": lambda pair: f"{pair[0]:.3f}–{pair[1]:.3f}" if pair else "",
         "p_value": lambda p: "–" if p is None else "< 0.001" if p < 0.001 else f"= {p:.3f}",
@@ -99,6 +99,7 @@ def template_environment(*, autoescape: bool) -> Environment:
         "label": label,
         "evidence": lambda ranked: mark_page(ranked.rows, ranked.text, ranked.right_program, ranked.pick.program),
     }
+    environment.filters |= filters
     return environment
 
 

@@ -57,7 +57,7 @@ def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:
     text = template.render(
         metadata=_metadata(base, result),
         marker=MARKER,
-        name=_name(base),
+        name=f"finrank on {Path(base).name}",
         base=base if _is_hub_id(base) else Path(base).name,
         candidate_only=settings.prompt.candidate_only,
         result=result,
@@ -89,7 +89,7 @@ def _metadata(base: str, result: EvaluationResult) -> str:
         pipeline_tag="text-ranking",
         language="en",
         tags=["finqa", "reranker", "listwise", "numerical-reasoning", "finance"],
-        model_name=_name(base),
+        model_name=f"finrank on {Path(base).name}",
         eval_results=figures,
     )
     return str(card.to_yaml())
@@ -97,7 +97,3 @@ def _metadata(base: str, result: EvaluationResult) -> str:
 
 def _is_hub_id(base: str) -> bool:
     return _HUB_ID.fullmatch(base) is not None and not Path(base).exists()
-
-
-def _name(base: str) -> str:
-    return f"finrank on {Path(base).name}"
