@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -125,21 +124,13 @@ def read_predictions(path: Path) -> Predictions:
     return file
 
 
-class ProgramOutcome(NamedTuple):
-    """How a prediction does on one question."""
-
-    executes: bool  # its value is the gold answer
-    same_program: bool
-    valid: bool  # it has a value at all
-
-
-def outcome(program: Program | None, question: Question) -> ProgramOutcome:
-    """The outcome of a program or of none; an unknown gold answer or program is never met."""
+def outcome(program: Program | None, question: Question) -> tuple[bool, bool, bool]:
+    """Whether the value is the gold answer, the program is the gold one, and there is a value; unknown gold: False."""
     value = None if program is None else value_of(program, question.table).answer
     executes = same_answer(value, question.answer)
     # A program with another value is not the gold program; `equal` can take seconds.
     same_program = (executes or question.answer is None) and equal(question.program, program)
-    return ProgramOutcome(executes, same_program, value is not None)
+    return executes, same_program, value is not None
 
 
 @dataclass(frozen=True)
@@ -169,15 +160,15 @@ def score_predictions(
             program = program_of_tokens(tokens.get(question.id, NO_PROGRAM))
         except ProgramError:
             program = None
-        judged = outcome(program, question)
+        executes, same_program, valid = outcome(program, question)
         known = (question.answer is not None, question.program is not None)
-        rows.append((judged.executes, judged.same_program, *known, question.id in tokens, judged.valid))
+        rows.append((executes, same_program, *known, question.id in tokens, valid))
         ids.append(question.id)
         pages.append(question.page)
     if not rows:
         raise UserError("no questions to score: the split is empty")
     table = np.array(rows, dtype=np.float64)
-    _, _, gold_answers, gold_programs, answered, valid = table.sum(axis=0).astype(int).tolist()
+    _, _, gold_answers, gold_programs, answered, with_value = table.sum(axis=0).astype(int).tolist()
     if not answered:
         raise UserError(
             f"no prediction is for a question of this split: ids such as {next(iter(tokens), '')!r}, questions such as "
@@ -193,6 +184,6 @@ def score_predictions(
         predicted=answered,
         missing=len(rows) - answered,
         unknown_ids=len(tokens) - answered,
-        invalid=answered - valid,
+        invalid=answered - with_value,
         of_predicted={name: Metric(row.values, row.weights * table[:, 4]).mean() for name, row in metrics.items()},
     )

@@ -140,11 +140,7 @@ def encode_and_measure(
     return encoded, counts.truncation()
 
 
-def measure(
-    questions: Iterable[Question],
-    settings: PromptSettings,
-    count_tokens: CountTokens,
-) -> Operands:
+def measure(questions: Iterable[Question], settings: PromptSettings, count_tokens: CountTokens) -> Operands:
     """Choose each question's context as the model would read it with candidates of `CANDIDATE_ROOM` tokens."""
     counts = Operands()
     for question in questions:

@@ -52,14 +52,15 @@ def test_temperature_is_the_one_of_least_loss() -> None:
     grid = np.linspace(0.5, 5, 2_000)
     best = grid[np.argmin([loss(temperature) for temperature in grid])]
     assert calibration.fit_temperature(answers) == pytest.approx(best, abs=0.003)
+    always_right = Answers(answers.log_probabilities, np.arange(answers.right.shape[1]) == np.zeros((300, 1)))
+    assert calibration.fit_temperature(always_right) == pytest.approx(0.01, rel=1e-6)
 
 
 def test_a_calibrated_scorer_has_a_small_error_and_an_overconfident_one_is_mended() -> None:
     honest = calibration_figures(*_pools(1_500, 1.0))
     boastful = calibration_figures(*_pools(1_500, 3.0))
     assert honest.temperature == pytest.approx(1.0, abs=0.1)
-    assert honest.ece < 0.04
-    assert honest.ece_uncalibrated < 0.04
+    assert max(honest.ece, honest.ece_uncalibrated) < 0.04
     assert boastful.temperature == pytest.approx(3 * honest.temperature, rel=1e-4)
     assert boastful.ece_uncalibrated > 0.1
     assert boastful.ece == pytest.approx(honest.ece, abs=1e-4)
@@ -79,17 +80,13 @@ def test_calibration_is_reported_out_of_fold() -> None:
     assert (before[~own] != after[~own]).all()
 
 
-def test_probabilities_are_those_of_distinct_answers() -> None:
+def test_answers_are_distinct_and_as_right_as_pooled_accuracy_says() -> None:
     # 5.0 twice by the same program (one of them counts) and once by another; the pool is answered right by 5.0.
     pool = make_pool([5.0, 5.0, 5.0, 7.0], [0, 1, 2], programs=["a", "a", "b", "c"])
     answers = distinct_answers([pool], [[1.0, 1.0, 1.0, 1.0]])
     assert np.exp(answers.log_probabilities[0]) == pytest.approx([2 / 3, 1 / 3])
     assert answers.right.tolist() == [[True, False]]
     assert answers.confidence(2.0)[0] == pytest.approx(math.sqrt(2) / (math.sqrt(2) + 1))
-    assert answers.confidence(np.array([1.0]))[0] == pytest.approx(2 / 3)
-
-
-def test_top_answers_are_right_as_often_as_pooled_accuracy_says() -> None:
     random = np.random.default_rng(3)
     drawn = random.integers(0, 3, (50, 5)).astype(float)
     pools = [make_pool(answers.tolist(), np.flatnonzero(answers == 0.0).tolist()) for answers in drawn]
@@ -107,13 +104,6 @@ def test_pools_without_a_right_answer_count_as_wrong_and_leave_the_temperature_a
     assert together.ece > alone.ece + 0.2
     nothing = calibration_figures(lost, scores)
     assert (nothing.temperature, nothing.threshold) == (1.0, None)
-
-
-def test_a_scorer_that_is_always_right_ends_at_the_edge_of_the_search() -> None:
-    answers, _ = _simulated(np.random.default_rng(4), 20)
-    first = np.zeros_like(answers.right)
-    first[:, 0] = True
-    assert calibration.fit_temperature(Answers(answers.log_probabilities, first)) == pytest.approx(0.01, rel=1e-6)
 
 
 def test_a_constant_scorer_keeps_temperature_1_and_one_bin() -> None:
@@ -160,8 +150,7 @@ def test_figures_have_the_promised_shape() -> None:
     assert figures == calibration_figures(pools, scores, seed=1)
     threshold = figures.threshold
     assert threshold is not None
-    assert threshold.wanted_accuracy == 0.9
-    assert threshold.lower_bound >= 0.9
+    assert threshold.lower_bound >= threshold.wanted_accuracy == 0.9
     answers = distinct_answers(pools, scores)
     above = answers.confidence(figures.temperature) >= threshold.value
     assert threshold.coverage == pytest.approx(above.mean())

@@ -70,9 +70,8 @@ def test_figures_of_a_perfect_model(pools: list[RewardedPool]) -> None:
 def test_intervals_contain_the_figure_and_follow_the_seed() -> None:
     random = np.random.default_rng(2)
     gold = {"programs": ["add(0, 1)", "add(1, 1)"], "program": "add(0, 1)", "answer": 1.0}
-    pools = [
-        make_pool([1.0, 2.0], rewards=[1.0, random.uniform(0, 0.5)], page=f"page {i // 2}", **gold) for i in range(60)
-    ]
+    rewards = [[1.0, random.uniform(0, 0.5)] for _ in range(60)]
+    pools = [make_pool([1.0, 2.0], rewards=row, page=f"page {i // 2}", **gold) for i, row in enumerate(rewards)]
     scores = list(random.normal(size=(60, 2)))
     model = evaluate_pools(pools, scores, seed=1).model
     for name, interval in model.intervals.items():

@@ -23,22 +23,6 @@ def pooled(pool: RewardedPool, scores: Sequence[float] | np.ndarray) -> float:
     return float(pooled_accuracy([pool], [scores]).values[0])
 
 
-@pytest.mark.parametrize(
-    ("scores", "correct", "accuracy", "reward"),
-    [
-        ([3.0, 1.0, 2.0, 0.0], [0], 1.0, 1.0),
-        ([1.0, 3.0, 2.0, 0.0], [0], 0.0, 0.4),
-        ([1.0, 3.0, 3.0, 3.0], [0], 0.0, (0.4 + 0.2 + 0.0) / 3),
-        ([-1.0, -1.0, -2.0, -1.0], [0, 1], 2 / 3, (1.0 + 0.4 + 0.0) / 3),
-        ([0.0, 1.0, 2.0, 3.0], [], 0.0, 0.0),
-    ],
-)
-def test_a_pick_by_hand(scores: list[float], correct: list[int], accuracy: float, reward: float) -> None:
-    picked = outcome(make_pool([5.0, 6.0, 7.0, 8.0], correct, rewards=[1.0, 0.4, 0.2, 0.0]), scores)
-    assert picked["accuracy"] == picked["accuracy_max"] == pytest.approx(accuracy)
-    assert picked["average_reward"] == pytest.approx(reward)
-
-
 def test_unanswerable_pools_are_wrong_and_left_out_of_the_ratio() -> None:
     pools = [
         make_pool([1.0, 2.0], [0], rewards=[1.0, 0.5]),

@@ -17,7 +17,6 @@ from finrank.evaluation import official
 from finrank.evaluation.official import outcome, program_of_tokens, read_predictions, score_predictions
 from finrank.programs import OPERATIONS, ProgramError, parse
 from finrank.records import Candidate, Pool, Question
-from tests.helpers.pools import make_pool
 
 TABLE = [["", "2009", "2008"], ["net sales", "$ 10", "4"]]
 
@@ -152,19 +151,6 @@ def test_the_best_candidate_is_written(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["predictions.json"]
 
 
-def test_a_round_trip_gives_the_figures_of_the_picks(tmp_path: Path) -> None:
-    pools = [make_pool(number) for number in range(60)]
-    scores = np.random.default_rng(0).normal(size=(60, 4))
-    path = tmp_path / "predictions.json"
-    official.write_predictions(path, pools, list(scores))
-    result = score_predictions(read_predictions(path).tokens, pools, seed=0)
-    right = [int(row.argmax()) in pool.correct for pool, row in zip(pools, scores, strict=True)]
-    assert 0 < sum(right) < 60
-    # every correct candidate of these pools is the gold program itself
-    assert result.execution_accuracy == result.program_accuracy == pytest.approx(np.mean(right))
-    assert result.missing == result.unknown_ids == result.invalid == 0
-
-
 def test_picks_that_the_file_cannot_hold_are_counted_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,7 +199,7 @@ def test_the_official_evaluators_cases(finqa_dir: Path) -> None:
             program = None
         judged = outcome(program, gold)
         expected = not case["invalid"] and case["result"] == raw["qa"]["exe_ans"]
-        if (judged.executes, judged.same_program) != (expected, case["equals_gold"]):
+        if judged[:2] != (expected, case["equals_gold"]):
             wrong.append((case, judged))
     assert len(cases) > 4000
     assert wrong == []

@@ -24,7 +24,7 @@ from finrank.records import Pool
 # The attackers, and what it means that one finds gold.
 ATTACKERS = {
     "linear": "the programs and values of wrong candidates are unlike those of gold programs",
-    "combined": "the form of candidates and their nearness to each other together tell gold",
+    "combined": "the form of candidates and their nearness to each other together reveal gold",
     "medoid_value": "gold's value lies in the middle of the others",
     "medoid_text": "the other programs are edits of gold",
     "anti_medoid_value": "gold's value lies apart from the others",
@@ -151,7 +151,7 @@ def audit_pools(
 def findings(result: AuditResult) -> list[str]:
     """A sentence for each attacker and cue clearly above chance, and for each uneven distribution of gold's places."""
     chance, sentences = result.chance, []
-    uneven = {"gold stands at some positions more often than at others (": result.gold_positions}
+    uneven = {"gold is at some positions more often than at others (": result.gold_positions}
     for kind, by_distance in result.gold_ranks.items():
         name = _best(result.distances[kind])
         nearer = f"gold is nearer to its siblings, or farther from them, than the others by {_label(kind)} ({name}; "

@@ -150,8 +150,8 @@ def _stage(path: Path) -> dict[str, Any]:
         }
         if lines := [Curve(text, points) for text, points in points_of.items() if points]:
             words = "; ".join(f"{line.name} from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}" for line in lines)
-            description = f"{title} over training steps: {words}"
-            drawn.append((title, Markup(curves(f"{name} {title}", lines, description, manifest["best_step"]))))
+            picture = curves(f"{name} {title}", lines, f"{title} over training steps: {words}", manifest["best_step"])
+            drawn.append((title, Markup(picture)))
     config = yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True)
     return {**manifest, "name": name, "pictures": drawn, "config": config}
 

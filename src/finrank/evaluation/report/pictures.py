@@ -85,7 +85,8 @@ def dots(name: str, rows: Sequence[Dot], description: str, axis: str = "accuracy
                 axes.plot([row.chance], [height], "|", color=_MUTED, markersize=12, markeredgewidth=1.6)
             axes.plot([row.value], [height], "o", color=colour, markersize=7 if row.strong else 5)
             axes.text(1.02, height, f"{row.value:.3f}", va="center", color=colour, transform=axes.get_yaxis_transform())
-        axes.set_yticks(range(len(rows)), [shortened(row.name) for row in rows])
+        names = [row.name if len(row.name) <= _LONGEST_NAME else f"{row.name[: _LONGEST_NAME - 1]}…" for row in rows]
+        axes.set_yticks(range(len(rows)), names)
         axes.tick_params(axis="y", length=0, labelcolor=_INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         _share_axis(axes, rows, axis)
@@ -148,11 +149,6 @@ def position_bars(name: str, shares: Sequence[float], description: str) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=_ROUND))
         axes.grid(axis="y")
         return _svg(figure, name, description)
-
-
-def shortened(text: str) -> str:
-    """The text, or its beginning and an ellipsis where it is too long for a picture."""
-    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
 @contextlib.contextmanager

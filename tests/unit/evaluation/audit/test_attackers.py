@@ -109,21 +109,11 @@ def test_scores_that_tie_count_by_expectation() -> None:
     assert attackers.accuracies([hopeless], [np.zeros(N)]).tolist() == [0.0]  # none correct: wrong
 
 
-def test_candidates_that_look_alike_get_the_same_score() -> None:
-    train = percent_change_pools(30, 1)
-    twins = pool_of(["subtract(5, 3)", "subtract(5, 3)", "subtract(9, 3)"], 2, "other")
-    scores = attackers.linear_scores(train, [twins])[0]
-    assert scores[0] == scores[1]
-
-
 def test_pools_with_rewards_and_without_are_the_same_to_an_attacker() -> None:
     plain = percent_change_pools(30, 1)
     rewarded = [
         RewardedPool(
-            **pool.model_dump(),
-            rewards=[1.0 if index in attackers.correct_indices(pool) else 0.2 for index in range(N)],
-            components=[{}] * N,
-            correct=attackers.correct_indices(pool),
+            **pool.model_dump(), rewards=[0.0] * N, components=[{}] * N, correct=attackers.correct_indices(pool)
         )
         for pool in plain
     ]
@@ -170,10 +160,12 @@ def test_folds_cut_through_no_page_and_hold_every_pool_once() -> None:
     assert len(attackers.page_folds(["one"] * 3, 4, seed=0)) == 1
 
 
-def test_with_nothing_to_learn_from_scores_are_constant() -> None:
+def test_candidates_that_look_alike_and_those_of_an_unfitted_model_tie() -> None:
+    twins = pool_of(["subtract(5, 3)", "subtract(5, 3)", "subtract(9, 3)"], 2, "other")
+    first, second, _ = attackers.linear_scores(percent_change_pools(30, 1), [twins])[0]
+    assert first == second
     hopeless = [pool.model_copy(update={"answer": -1.5}) for pool in even_pools(5, 1)]
-    for train in ([], hopeless):
-        assert [own.tolist() for own in attackers.linear_scores(train, even_pools(2, 2, start=9))] == [[0.0] * N] * 2
+    assert [attackers.linear_scores(train, [twins])[0].tolist() for train in ([], hopeless)] == [[0.0] * 3] * 2
     one_page = [pool.model_copy(update={"page": "the only one"}) for pool in even_pools(4, 1)]
     assert audit_pools(one_page, None).attackers["linear"].accuracy == 1 / N
 
@@ -186,18 +178,15 @@ def test_the_fit_is_the_known_minimum() -> None:
     assert 0 < fit(design, 10.0)[0] < 0.3
 
 
-def test_the_fit_cannot_be_bettered_nearby() -> None:
+def test_the_fit_has_no_slope() -> None:
     pools = [attackers.pool_features(pool) for pool in percent_change_pools(40, 3)]
     design = Design(pools, vocabulary(pools))
 
-    def objective(weights: np.ndarray) -> float:
-        return design.loss(weights) + 0.5 * float(weights @ weights)
+    def slope(weights: np.ndarray) -> float:
+        residuals = np.exp(design.log_softmax(design.times(weights))) - design.target
+        return float(np.linalg.norm(design.transposed_times(residuals) + weights))
 
-    weights = fit(design, 1.0)
-    random_numbers = np.random.default_rng(0)
-    for size in (1e-2, 1e-3):
-        for _ in range(20):
-            assert objective(weights + size * random_numbers.standard_normal(len(weights))) > objective(weights)
+    assert slope(fit(design, 1.0)) < 1e-3 * slope(np.zeros(design.n_columns))
 
 
 @settings(max_examples=200, deadline=None)
@@ -224,16 +213,12 @@ def test_the_features_show_the_forms_of_programs_and_values() -> None:
     assert "value above 1e6" in seen("multiply(2000, const_1000)", 2e6)
 
 
-def test_the_largest_distances() -> None:
-    assert log_distance(1e-9, 1e9) == 1.0
-    assert edit_distance((), ("add",)) == 1.0
-
-
 def test_the_medoid_by_rank_is_the_median_and_a_failed_candidate_is_last_both_ways() -> None:
     pool = pool_of(["add(1, 0)", "add(5, 0)", "add(1000000, 0)"], 1, "page")
     failed = Candidate(program="divide(1, 0)", answer=None, error="division by zero", origin="corrupted")
     pool = pool.model_copy(update={"candidates": [*pool.candidates, failed]})
     scores = medoid_by_rank(pool)
+    assert (log_distance(1e-9, 1e9), edit_distance((), ("add",))) == (1.0, 1.0)
     assert scores.argmax() == 1
     assert scores.argmin() == anti_scores([pool], [scores])[0].argmin() == 3
 
@@ -263,17 +248,14 @@ def test_few_places_of_gold_are_printed_one_by_one_and_many_as_a_range(capsys: p
 
 def test_the_cue_of_the_position_is_found_and_said() -> None:
     draw = random.Random(1)
-    numbers = [(draw.randint(100, 999), draw.randint(100, 999)) for _ in range(120 * N)]
-    pools = [
-        pool_of([f"subtract({a}, {b})" for a, b in numbers[N * page : N * page + N]], 0, f"page {page}")
-        for page in range(120)
-    ]
+    texts = [[f"subtract({draw.randint(100, 999)}, {draw.randint(100, 999)})" for _ in range(N)] for _ in range(120)]
+    pools = [pool_of(programs, 0, f"page {page}") for page, programs in enumerate(texts)]
     result = audit_pools(pools[60:], pools[:60])
     assert result.cues["position"] == Accuracy(1.0, [1.0, 1.0])
     assert result.attackers["linear"].accuracy == pytest.approx(1 / N, abs=0.15)
     said = "\n".join(findings(result))
     assert "pools give themselves away: position alone finds gold in 1.000 (1.000-1.000)" in said
-    assert "gold stands at some positions more often than at others" in said
+    assert "gold is at some positions more often" in said
     assert "linear" not in said
 
 
