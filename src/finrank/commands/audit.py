@@ -138,7 +138,7 @@ def _control(
         model_dir = find_model(_train_control(data, config, Path(folder), seed) if trained else Path(candidate_only))
         if not read_settings(model_dir).prompt.candidate_only:
             raise UserError(
-                f"{model_dir} reads question and page, pass a control, trained with: "
+                f"{model_dir} reads question and page; pass a control, trained with: "
                 "python 04_sft_train.py --config configs/models/minilm.yaml --candidate_only"
             )
         rewarded = load_records(data / f"{split}.jsonl", RewardedPool)
