@@ -1,4 +1,4 @@
-"""A short way to write rewarded pools, scorers that know what is right, and attackers that do not."""
+"""Rewarded pools made in a line, scorers that know the right answers, and attackers that do not."""
 
 from __future__ import annotations
 

@@ -84,7 +84,6 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _faults(result: dict[str, Any], predictions: Predictions) -> list[str]:
-    """Faults of the file, a sentence each."""
     first = predictions.bad[0] if predictions.bad else None
     sentences = {
         "missing": "questions without a prediction, counted as wrong (the official evaluator leaves them out)",

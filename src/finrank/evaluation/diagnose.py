@@ -41,7 +41,6 @@ def diagnose(
 
 
 def _nothing_to_choose(figures: Figures) -> Iterator[str]:
-    """Pools on which all scorers are equally good: comparing them shows nothing."""
     best = figures.accuracy_of("oracle")
     if figures.unanswerable == figures.n:
         yield (

@@ -93,8 +93,6 @@ def _rewards_equal(pool: RewardedPool) -> bool:
 def _metrics(
     pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], candidate_only: Sequence[ArrayLike] | None
 ) -> dict[str, dict[str, Metric] | None]:
-    """The metrics of the model and of each baseline that applies."""
-
     def of(row: Sequence[ArrayLike] | None, *, logits: bool = False) -> dict[str, Metric] | None:
         pooled = {"accuracy_pooled": pooled_accuracy(pools, row)} if row is not None and logits else {}
         return None if row is None else {**pool_metrics(pools, row), **pooled}

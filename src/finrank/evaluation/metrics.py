@@ -204,7 +204,6 @@ def discounted_gain(groups: Sequence[Sequence[int]], gains: Sequence[float]) -> 
 
 
 def _best_gain(gains: Sequence[float]) -> float:
-    """The discounted gain of the best ranking: gains in descending order."""
     return math.fsum(gain * weight for gain, weight in zip(sorted(gains)[::-1], _discounts(len(gains)), strict=True))
 
 

@@ -50,7 +50,6 @@ def test_nothing_is_said_where_nothing_is_wrong() -> None:
     ("changes", "said"),
     [
         ({"ties": Ties(top=400, all=30)}, ["in 30 of 400 pools all scores are equal", "max_length"]),
-        ({"positions": PickedPositions([], 0, 2, 0.9, "90% at position 2")}, ["position 2"]),
         ({"model": row(0.14)}, ["not clearly above chance (0.125)", "train longer"]),
         ({"unanswerable": 220}, ["220 of 400 pools have no correct candidate", "above 0.450", "abstain"]),
         ({"pages": 9}, ["only 9 pages", "10 pages or more"]),
@@ -73,7 +72,7 @@ def test_a_failure_of_model_or_pools_is_named(changes: dict[str, Any], said: lis
         ((BIAS, CONFIDENCE, Truncation(None, None, 0.21)), ["21.0% of the questions lose", "prompt.max_length"]),
     ],
 )
-def test_a_failure_of_what_is_explained_is_named(explained: tuple[Any, ...], said: list[str]) -> None:
+def test_a_failure_in_the_explanations_is_named(explained: tuple[Any, ...], said: list[str]) -> None:
     (sentence,) = diagnose(GOOD, *explained)
     assert all(part in sentence for part in said), sentence
 

@@ -79,10 +79,6 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def _value_keys(pool: Pool) -> list[str | None]:
-    return [None if one.answer is None else str(answer_key(one.answer)) for one in pool.candidates]
-
-
 def _sorted_places(pool: Pool) -> list[str | None]:
     ranks = value_ranks(pool)
     answers = [candidate.answer for candidate in pool.candidates]
@@ -91,7 +87,9 @@ def _sorted_places(pool: Pool) -> list[str | None]:
 
 KEYS: dict[str, Keys] = {
     "position": lambda pool: [str(index) for index in range(len(pool.candidates))],
-    "value seen elsewhere": _value_keys,
+    "value seen elsewhere": lambda pool: [
+        None if one.answer is None else str(answer_key(one.answer)) for one in pool.candidates
+    ],
     "program seen elsewhere": lambda pool: [one.program for one in pool.candidates],
     "place in sorted order": _sorted_places,
 }

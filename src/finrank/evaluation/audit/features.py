@@ -116,7 +116,6 @@ def _kind(argument: str) -> str:
 
 
 def _operand_features(program: Program) -> list[str]:
-    """How the numbers are written: size, digits, decimals, marks, roundness, leading digit (Benford's law)."""
     numbers = operands(program)
     names = [
         f"operands: {min(len(numbers), 7)}",
@@ -143,7 +142,6 @@ def _operand_features(program: Program) -> list[str]:
 
 
 def _pair_features(program: Program) -> list[str]:
-    """Order and size ratio of the two numbers of each step, and of the first two numbers of the program."""
     names = []
     for index, step in enumerate(program.steps):
         if step.operation in ARITHMETIC and all(map(is_operand, step.arguments)):
@@ -186,7 +184,6 @@ def _ratio(left: float, right: float) -> int | str:
 
 
 def _joint_features(program: Program, answer: Answer | None) -> list[str]:
-    """Pairs of the above that say more together."""
     shape, last = shape_of(program), program.steps[-1].operation
     if answer is None or isinstance(answer, str):
         return [f"joint: {last} {answer}"]

@@ -53,7 +53,6 @@ def value_ranks(pool: Pool) -> dict[float, int]:
 
 
 def _count_distance(first: Tokens, second: Tokens) -> float:
-    """1 - sum of smaller counts / sum of larger counts."""
     counts, others = Counter(first), Counter(second)
     total = (counts | others).total()
     return 1.0 - (counts & others).total() / total if total else 0.0
