@@ -44,7 +44,7 @@ _CURVES = {
 _TRAINING_MANIFEST = "training_manifest.json"  # in each stage directory of a run
 
 
-class Section(NamedTuple):
+class ShownBreakdown(NamedTuple):
     """A breakdown as the page shows it."""
 
     title: str
@@ -181,20 +181,20 @@ def _pictures(result: EvaluationResult) -> dict[str, str]:
     return drawn
 
 
-def _breakdowns(breakdowns: Breakdowns) -> list[Section]:
+def _breakdowns(breakdowns: Breakdowns) -> list[ShownBreakdown]:
     sections = []
     for name, title in BREAKDOWNS.items():
         groups: list[BreakdownRow] = getattr(breakdowns, name)
         if rows := [Dot(group.name, group.accuracy, group.interval, group.chance) for group in groups]:
             picture = dots(f"breakdown {name}", rows, f"Accuracy by {title.lower()}: {_in_words(rows)}")
-            sections.append(Section(title, groups, Markup(picture)))
+            sections.append(ShownBreakdown(title, groups, Markup(picture)))
     return sections
 
 
-def _fooled_by(kinds: Sequence[WrongKind]) -> Section | None:
+def _fooled_by(kinds: Sequence[WrongKind]) -> ShownBreakdown | None:
     if not kinds:
         return None
     rows = [Dot(label(kind.name), kind.share, None, kind.chance) for kind in kinds]
     words = f"Share picked of the wrong candidates of each kind: {_in_words(rows)}"
     picture = dots("fooled-by", rows, words, axis="share picked")
-    return Section("Wrong candidates that were picked", kinds, Markup(picture))
+    return ShownBreakdown("Wrong candidates that were picked", kinds, Markup(picture))
