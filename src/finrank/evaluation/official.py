@@ -37,6 +37,7 @@ NO_PROGRAM = [END]
 def program_tokens(program: Program) -> list[str]:
     """The official tokens of a program, EOF last.
 
+    >>> from finrank.programs import parse
     >>> program_tokens(parse("divide(637, const_5)"))
     ['divide(', '637', 'const_5', ')', 'EOF']
     """

@@ -4,8 +4,8 @@ Neither page nor question nor siblings are looked at. Numbers go into buckets, s
 
 >>> from finrank.records import Candidate
 >>> names = features_of(Candidate(program="subtract(12, 10), divide(#0, 10)", answer=0.2, origin="gold"))
->>> [name for name in names if name.startswith(("shape:", "order:", "value sign"))]
-['shape: subtract(a, b), divide(#0, b)', 'order: 0 subtract larger first', 'value sign: +']
+>>> [name for name in names if name.startswith(("value sign", "shape:", "order: 0"))]
+['value sign: +', 'shape: subtract(a, b), divide(#0, b)', 'order: 0 subtract larger first']
 """
 
 from __future__ import annotations
