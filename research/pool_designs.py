@@ -22,7 +22,8 @@ from unittest.mock import patch
 import numpy as np
 
 from finrank.console import track
-from finrank.evaluation.audit.attackers import accuracies, combined_scores, linear_accuracy, medoid_accuracies
+from finrank.evaluation.audit.attackers import accuracies, combined_scores, linear_scores, medoid_accuracies
+from finrank.evaluation.audit.medoids import medoid_scores
 from finrank.pools import trees
 from finrank.pools.fit_likeness import FOLDS, CrossFitted, cross_fit
 from finrank.pools.likeness import Likeness
@@ -64,18 +65,15 @@ def measure(
         learned, found = (
             [_pool(one, size, rate, likeness.of(one.page)) for one in questions] for questions in (train, audited)
         )
-    medoids, anti = medoid_accuracies(found), medoid_accuracies(found, anti=True)
+    medoids = medoid_accuracies(found, medoid_scores(found))
     return {
         "design": name,
         "candidates": size,
         "rate": rate,
         "chance": round(float(np.mean([1.0 / len(pool.candidates) for pool in found])), 4),
-        "linear": round(linear_accuracy(learned, found), 4),
+        "linear": round(float(np.mean(accuracies(found, linear_scores(learned, found)))), 4),
         "combined": round(float(np.mean(accuracies(found, combined_scores(learned, found)))), 4),
-        "medoid_value": round(max(medoids["value"].values()), 4),
-        "medoid_text": round(max(medoids["text"].values()), 4),
-        "anti_medoid_value": round(max(anti["value"].values()), 4),
-        "anti_medoid_text": round(max(anti["text"].values()), 4),
+        **{kind: round(max(float(np.mean(one)) for one in row.values()), 4) for kind, row in medoids.items()},
         "edits": round(_mean_edits(found), 2),
     }
 

@@ -1,4 +1,4 @@
-"""A short way to write rewarded pools, and how a good, a bad and an honest scorer ranks them."""
+"""Rewarded pools made in a line, scorers that know the right answers, and attackers that do not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from finrank.records import Answer, Candidate, RewardedPool
+from finrank.evaluation.audit import attackers
+from finrank.evaluation.audit.medoids import medoid_scores
+from finrank.records import Answer, Candidate, Pool, RewardedPool
 
 
 def make_pool(
@@ -61,3 +63,14 @@ def by_chance(pools: Sequence[RewardedPool], bonus: float = 0.0) -> list[np.ndar
         )
         for pool in pools
     ]
+
+
+def linear_accuracy(train: Sequence[Pool], audited: Sequence[Pool]) -> float:
+    """The share of `audited` in which the linear attacker, fitted on `train`, finds a correct candidate."""
+    return float(attackers.accuracies(audited, attackers.linear_scores(train, audited)).mean())
+
+
+def medoid_accuracies(pools: Sequence[Pool]) -> dict[str, dict[str, float]]:
+    """Accuracy of every medoid and anti-medoid, by kind and distance."""
+    outcomes = attackers.medoid_accuracies(pools, medoid_scores(pools))
+    return {kind: {name: float(row.mean()) for name, row in rows.items()} for kind, rows in outcomes.items()}

@@ -36,7 +36,7 @@ def _pool(number: int, origin: str) -> RewardedPool:
         identifier=f"V/2008/page_{number // 2}.pdf-{number}",
         edits=[edits[index] for index in order] if origin == "corrupted" else None,
         origin=origin,
-        question=f"what is the change in revenue ? {HOSTILE}",
+        question=f"how did revenue change ? {HOSTILE}",
         table=[["", "2009", "2008"], ["revenue", f"$ {first}", "$ 5735"], ["costs", "$ 11", "$ 12"], ["tax", "1", "2"]],
         text=[f"revenue was {first} {HOSTILE} .", "nothing here .", "costs were 11 ." * (number % 7)],
         program=gold,
@@ -57,24 +57,21 @@ def evaluated(origin: str) -> EvaluationResult:
 
 
 def example_result() -> EvaluationResult:
-    """Of corrupted pools, with a second model, a threshold, and a hostile sentence among the troubles."""
+    """A result of corrupted pools, with a second model, a threshold, and a hostile sentence among the troubles."""
     result = evaluated("corrupted")
     return replace(result, troubles=[*result.troubles, f"a sentence: {HOSTILE}"])
 
 
 def imported_result() -> EvaluationResult:
-    """Of imported pools: votes apply, equal answers repeat, some have no program; no threshold, no second model."""
+    """A result of imported pools: equal answers repeat, some have no program; no threshold, no second model."""
     return evaluated("imported")
 
 
 def write_run(directory: Path) -> Path:
     """A run folder with the training manifest of one stage; returns the path of its model folder."""
-    curve: list[dict[str, float]] = []
-    for step in range(10, 101, 10):
-        curve.append({"step": step, "loss": 2.0 - step / 100})
-        if step % 50 == 0:
-            measured = {"eval_loss": 1.9 - step / 100, "eval_accuracy": step / 200, "eval_reward_ratio": 0.6}
-            curve.append({"step": step, **measured})
+    curve = [{"step": step, "loss": 2.0 - step / 100} for step in range(10, 101, 10)]
+    measured = {"eval_loss": 1.4, "eval_accuracy": 0.25, "eval_reward_ratio": 0.6}
+    curve += [{"step": 50, **measured}, {"step": 100, **measured, "eval_accuracy": 0.5}]
     manifest = {
         "config": {"base_model": "some/base", "trainer": {"max_steps": 100}},
         "curve": curve,
@@ -85,6 +82,6 @@ def write_run(directory: Path) -> Path:
         "versions": {"torch": "2.8.0"},
     }
     stage = directory / "04_sft"
-    stage.mkdir(parents=True)
+    stage.mkdir(parents=True, exist_ok=True)
     (stage / "training_manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return stage / "best_model"

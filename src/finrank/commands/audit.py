@@ -1,8 +1,7 @@
 """`finrank audit`: how often attackers that see neither question nor page find gold in a split of pools.
 
-Takes pools of stage 02 or of stage 03. Attackers learn on the train split of the same folder, and never on the pages
-they are measured on: where there is no train split, or it is the audited one, they are fitted on some of its pages and
-measured on the others.
+Attackers learn on the train split of the same folder. Where there is none, or it is the audited one, they are fitted on
+some of the audited pages and measured on the others.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 TRAIN, SKIP = "train", "skip"
 _MEMORY_ADVICE = (
-    "Training the control takes the most: lower tokens_per_pass and batch_size in a copy of its config and give "
+    "Training the control takes the most: lower tokens_per_pass and batch_size in a copy of its config and pass "
     "that with --config, or leave the control out with --candidate_only skip"
 )
 
@@ -51,7 +50,7 @@ def audit(
     ] = MINILM,
     seed: Annotated[int, typer.Option("--seed", help="Seed of folds, training and bootstrap.")] = 0,
 ) -> Any:  # an AuditResult; Typer evaluates annotations
-    """What pools give away to attackers that cannot read.
+    """Find out what pools reveal to attackers that cannot read.
 
     Prints how often attackers that see neither question nor page find the gold program, and the cues they use.
 
@@ -82,7 +81,6 @@ def audit(
 
 
 def _load_pools(path: Path) -> Sequence[Pool]:
-    """The pools of a split, with rewards where the file has them; the first bad line raises UserError."""
     return load_records(path, RewardedPool if _is_rewarded(path) else Pool)
 
 
@@ -92,7 +90,7 @@ def _is_rewarded(path: Path) -> bool:
     try:
         return "rewards" in json.loads(first)
     except (ValueError, TypeError):
-        return False  # load_records says what is wrong with the line
+        return False  # load_records names the fault
 
 
 def _train_pools(input_dir: Path, splits: Sequence[str], split: str, pools: Sequence[Pool]) -> Sequence[Pool] | None:
@@ -121,7 +119,7 @@ def _why_no_control(input_dir: Path, splits: Sequence[str], split: str, candidat
 def _control(
     input_dir: Path, pools: Sequence[Pool], split: str, candidate_only: str, config: Path, seed: int
 ) -> Metric:
-    """The outcome of the candidate-only control per audited pool."""
+    """The outcome of the candidate-only control per audited pool; pools that stage 03 rejects have no weight."""
     import numpy as np
 
     from finrank.commands.rewards import rewards
@@ -140,13 +138,12 @@ def _control(
         model_dir = find_model(_train_control(data, config, Path(folder), seed) if trained else Path(candidate_only))
         if not read_settings(model_dir).prompt.candidate_only:
             raise UserError(
-                f"{model_dir} reads question and page: give a control, trained with: "
+                f"{model_dir} reads question and page; pass a control, trained with: "
                 "python 04_sft_train.py --config configs/models/minilm.yaml --candidate_only"
             )
         rewarded = load_records(data / f"{split}.jsonl", RewardedPool)
         outcomes = accuracies(rewarded, score_records(load_model(model_dir), rewarded, "scoring control"))
     outcome_of = dict(zip([pool.id for pool in rewarded], outcomes.tolist(), strict=True))
-    # Pools that stage 03 rejects have no outcome and no weight.
     values = np.array([outcome_of.get(pool.id, 0.0) for pool in pools])
     return Metric(values, np.array([float(pool.id in outcome_of) for pool in pools]))
 
@@ -155,9 +152,7 @@ def _train_control(data: Path, config: Path, folder: Path, seed: int) -> Path:
     """Train the control on train for one epoch, as stage 04 does; returns its stage directory."""
     from finrank.commands.sft import sft
 
-    say(
-        "training the candidate-only control for one epoch: this may take minutes (--candidate_only skip leaves it out)"
-    )
+    say("training the candidate-only control for one epoch, for some minutes (--candidate_only skip leaves it out)")
     seen = folder / "seen"
     seen.mkdir()
     for name in ("train", "selection"):  # stage 04 would evaluate on dev too, for nothing

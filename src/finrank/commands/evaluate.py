@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from finrank.commands import options
 from finrank.console import say
 from finrank.errors import UserError
-
-if TYPE_CHECKING:
-    from finrank.evaluation.result import EvaluationResult
+from finrank.store import write_json
 
 _MEMORY_ADVICE = (
     "An evaluation scores in small passes and holds every model that takes part: leave out --compare, free the device "
@@ -48,10 +46,10 @@ def evaluate(
     base_model: options.BaseModel = None,
     seed: options.EvaluationSeed = 0,
 ) -> Any:  # EvaluationResult, whose module needs torch: Typer evaluates annotations
-    """Evaluate a trained model beside its baselines.
+    """Evaluate a trained model and its baselines.
 
-    Prints accuracy, reward ratio and average reward with 95 % intervals, biases, breakdowns, the surest mistakes, and
-    what is wrong in plain words. On dev and selection it also writes confidence.json (temperature, threshold) and the
+    Prints accuracy, reward ratio and average reward with 95 % intervals, biases, breakdowns, and known failures in
+    plain words. On dev and selection it also writes confidence.json (temperature, threshold) and the
     model card into the model folder.
 
     \b
@@ -60,6 +58,7 @@ def evaluate(
     """
     from finrank.evaluation import evaluate as core
     from finrank.evaluation.official import write_predictions
+    from finrank.evaluation.report.html import write_html
     from finrank.evaluation.report.model_card import save_beside_model
     from finrank.evaluation.report.screen import print_evaluation
     from finrank.evaluation.result import Source
@@ -71,32 +70,22 @@ def evaluate(
         raise UserError(f"--wanted_accuracy is a share between 0 and 1 (0.9: nine of ten right), got {wanted_accuracy}")
     pools = core.load_pools(data, split)
     model_dir = find_model(model)
-    others = {
-        "compare": compare and find_model(compare),
-        "candidate_only": control_for(model_dir, data, candidate_only),
-    }
+    compared, control = compare and find_model(compare), control_for(model_dir, data, candidate_only)
     source = Source(str(model_dir), str(data), split, environment()["versions"], data_hashes(data))
     with explain_out_of_memory(advice=_MEMORY_ADVICE):
         scored = core.score_model(model_dir, pools, f"scoring {split}", base_model)
-        rivals = core.score_rivals(others, pools, model_dir, base_model)
+        rivals = core.score_rivals(pools, model_dir, base_model, compared=compared, control=control)
         result = core.evaluate(pools, scored, rivals, source, wanted_accuracy=wanted_accuracy, seed=seed)
     print_evaluation(result)
-    _write(result, model_dir, json_path, html_path)
-    if predictions_out is not None:
-        write_predictions(predictions_out, pools, scored.scores)
-        say(f"predictions: {predictions_out}")
-    if save_confidence:
-        save_beside_model(result, model_dir)
-    return result
-
-
-def _write(result: EvaluationResult, model_dir: Path, json_path: Path | None, html_path: Path | None) -> None:
-    from finrank.evaluation.report.html import write_html
-    from finrank.store import write_json
-
     if json_path is not None:
         write_json(json_path, result.as_json())
         say(f"figures: {json_path}")
     if html_path is not None:
         write_html(html_path, result, model_dir)
         say(f"report: {html_path}")
+    if predictions_out is not None:
+        write_predictions(predictions_out, pools, scored.scores)
+        say(f"predictions: {predictions_out}")
+    if save_confidence:
+        save_beside_model(result, model_dir)
+    return result

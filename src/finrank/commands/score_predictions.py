@@ -1,4 +1,4 @@
-"""The `score-predictions` command: execution and program accuracy of a prediction file, with intervals over pages."""
+"""`finrank score-predictions`: execution and program accuracy of a prediction file, with intervals over pages."""
 
 from __future__ import annotations
 
@@ -76,18 +76,14 @@ def _print(result: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for name, known in {"execution_accuracy": "gold_answers", "program_accuracy": "gold_programs"}.items():
         interval = result["intervals"][name]
-        between = "-" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
-        accuracy, of_predicted = (_figure(row[name]) for row in (result, result["of_predicted"]))
+        between = f"{interval[0]:.3f}-{interval[1]:.3f}" if interval else "-"
+        values = (result[name], result["of_predicted"][name])
+        accuracy, of_predicted = ("-" if value is None else f"{value:.4f}" for value in values)
         table.add_row(name.replace("_", " "), str(result[known]), accuracy, between, of_predicted)
     console.print(table)
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
 def _faults(result: dict[str, Any], predictions: Predictions) -> list[str]:
-    """Faults of the file, a sentence each."""
     first = predictions.bad[0] if predictions.bad else None
     sentences = {
         "missing": "questions without a prediction, counted as wrong (the official evaluator leaves them out)",

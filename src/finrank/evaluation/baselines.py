@@ -1,7 +1,4 @@
-"""Baselines: scorers without understanding, which a model must beat before its figures mean anything.
-
-Each returns scores [candidates] per pool that pass through the metrics like a model's.
-"""
+"""Baselines: scorers without understanding, which a model must beat. Each returns scores [candidates] per pool."""
 
 from __future__ import annotations
 
@@ -24,10 +21,7 @@ _TOKEN = re.compile(r"[^\s(),]+")
 
 
 def chance(pools: Sequence[RewardedPool]) -> dict[str, Metric]:
-    """The metrics expected from a ranking in random order; a random one of the distinct answers where answers count.
-
-    A tie of all candidates counts by expectation, so these are the metrics of equal scores.
-    """
+    """The metrics of equal scores: those expected of a random order, or of a random distinct answer."""
     metrics = pool_metrics(pools, [constant(pool) for pool in pools])
     return {**metrics, "accuracy_pooled": metrics["accuracy_max"]}
 
@@ -43,22 +37,19 @@ def oracle(pool: RewardedPool) -> FloatArray:
 
 
 def medoid(pool: Pool) -> FloatArray:
-    """Minus the mean distance of a candidate's value to the others': the highest lies in the middle.
-
-    Finds gold without reading anything where the others were made by editing gold.
-    """
+    """Minus the mean distance of a candidate's value to the others': the highest is in the middle."""
     return nearness(pool, lambda first, second: answer_distance(first.answer, second.answer))
 
 
 def medoid_text(pool: Pool) -> FloatArray:
-    """The same by program text: minus the mean share of tokens that a candidate does not share with another."""
+    """Minus the mean distance by program text: the share of tokens that a candidate does not have in common."""
     return nearness(pool, token_distance)
 
 
 def nearness(pool: Pool, distance: Callable[[Candidate, Candidate], float]) -> FloatArray:
     """Minus the mean distance of each candidate to its siblings [candidates]; candidates without a value come last.
 
-    `distance` is symmetric, in [0, 1], and is asked once per pair.
+    `distance` is symmetric and in [0, 1].
     """
     candidates = pool.candidates
     distances = np.zeros((len(candidates), len(candidates)))
@@ -74,8 +65,8 @@ def nearness(pool: Pool, distance: Callable[[Candidate, Candidate], float]) -> F
 def token_distance(first: Candidate, second: Candidate) -> float:
     """1 - shared / all distinct tokens of two program texts (Jaccard distance); 1 where a program is missing.
 
-    >>> one, other = (Candidate(program=p, origin="gold") for p in ("add(1, 2)", "add(1, 3)"))
-    >>> token_distance(one, other)  # {add, 1} of {add, 1, 2, 3}
+    >>> gold, wrong = (Candidate(program=p, origin="gold") for p in ("add(1, 2)", "add(1, 3)"))
+    >>> token_distance(gold, wrong)  # {add, 1} of {add, 1, 2, 3}
     0.5
     """
     tokens, others = set(program_tokens(first.program)), set(program_tokens(second.program))
@@ -84,7 +75,7 @@ def token_distance(first: Candidate, second: Candidate) -> float:
 
 @lru_cache(maxsize=4096)
 def program_tokens(text: str | None) -> tuple[str, ...]:
-    """Operations and arguments as written, row labels word by word; none for no program.
+    """Operations and arguments as written, row labels word by word; none without a program.
 
     >>> program_tokens("subtract(5829, 5735), divide(#0, 5735)")
     ('subtract', '5829', '5735', 'divide', '#0', '5735')
@@ -95,31 +86,24 @@ def program_tokens(text: str | None) -> tuple[str, ...]:
 def answer_distance(first: Answer | None, second: Answer | None) -> float:
     """Symmetric distance of two answers in [0, 1]: |a - b| / (|a| + |b|) for numbers (Canberra distance), else 0 or 1.
 
-    A number is 1 away from "yes" and "no", "yes" is 1 away from "no", a failed candidate 1 away from everything.
+    A failed candidate is 1 away from everything.
 
     >>> answer_distance(3.0, 1.0), answer_distance(0.0, 0.0), answer_distance("yes", "no")
     (0.5, 0.0, 1.0)
     """
-    if first is None or second is None:
-        return 1.0
-    if first == second:
+    if first is not None and first == second:
         return 0.0
-    if isinstance(first, str) or isinstance(second, str):
+    if not isinstance(first, float) or not isinstance(second, float):
         return 1.0
     first, second = first / 2, second / 2  # the sum of two huge values must not overflow
     return abs(first - second) / (abs(first) + abs(second))
 
 
 def majority_vote(pools: Sequence[RewardedPool]) -> list[FloatArray] | None:
-    """The number of candidates with the same value, per candidate and pool; a failed candidate has no votes.
-
-    None where no pool has a repeated value: voting does not apply.
-    """
-    votes = [_votes(pool) for pool in pools]
+    """The number of candidates with the same value, 0 for failures; None where no pool has a repeated value."""
+    votes = []
+    for pool in pools:
+        keys = [answer_key(candidate.answer) for candidate in pool.candidates]
+        counts = Counter(keys)
+        votes.append(np.array([0.0 if key is None else float(counts[key]) for key in keys]))
     return votes if any((counts > 1).any() for counts in votes) else None
-
-
-def _votes(pool: RewardedPool) -> FloatArray:
-    keys = [answer_key(candidate.answer) for candidate in pool.candidates]
-    counts = Counter(keys)
-    return np.array([0.0 if key is None else float(counts[key]) for key in keys])

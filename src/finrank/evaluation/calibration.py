@@ -1,9 +1,9 @@
 """Calibration: how far a probability can be believed, and the threshold below which to abstain.
 
 1. The probability of a pool's top answer is that of the ranking: equal answers pool theirs (`ranker/answers.py`).
-2. One temperature T for all pools makes it milder or sharper: p_i^(1/T), normalised (Guo et al., "On Calibration of
-   Modern Neural Networks", ICML 2017). T minimises the negative log-likelihood of the right answer. A pool without a
-   right answer stays out of the fit, as out of the training loss; everywhere below it counts as wrong.
+2. One temperature T for all pools flattens or sharpens it: p_i^(1/T), normalised (Guo et al., "On Calibration of Modern
+   Neural Networks", ICML 2017). T minimises the negative log-likelihood of the right answer. A pool without a right
+   answer is left out of the fit; everywhere below it counts as wrong.
 3. Calibration errors are out of fold: each half of the pages gets the temperature of the other. The temperature that
    ships is fitted on all pools.
 4. The threshold is the lowest probability above which accuracy is at least the wanted one, with 95 % confidence.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +31,8 @@ COVERAGES = (0.5, 0.8, 0.95)
 # The promise of the threshold may be wrong in this share of data sets.
 LEVEL = 0.05
 _THRESHOLD_DECIMALS = 6
-# The search for a threshold starts where it should if accuracy were this much below what the probabilities say: the
-# surest ones are mostly a little too sure, and a start that fails ends the search.
+# The search for a threshold starts as if accuracy were this much below the probabilities: the surest ones are mostly a
+# little too high, and a start that fails ends the search.
 _CAUTION = 0.02
 _HOTTEST = 100.0  # temperatures are searched between 1 / 100 and 100
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -50,7 +51,7 @@ class Answers(NamedTuple):
         return np.exp(temper(self.log_probabilities, temperatures[:, None])[:, 0])
 
     def top_is_right(self) -> FloatArray:
-        """Whether [pools] the top answer is right; where several are on top, the share of right ones among them."""
+        """Whether [pools] the top answer is right; of tied top answers, the share of right ones."""
         top = self.log_probabilities == self.log_probabilities[:, :1]
         return (top & self.right).sum(axis=1) / top.sum(axis=1)
 
@@ -65,8 +66,8 @@ def calibration_figures(
 ) -> CalibrationFigures:
     """All figures about a scorer's probabilities on these pools.
 
-    `seed` draws the halves of the pages; `shipped` is the confidence found in the model folder, tried on these pools.
-    Raises ValueError without pools, for a wanted accuracy not between 0 and 1, and for bad scores as `pool_metrics`.
+    `seed` draws the halves of the pages; `shipped` is the confidence found in the model folder. Raises ValueError
+    without pools, for a wanted accuracy not between 0 and 1, and for bad scores.
     """
     if not pools or len(pools) != len(scores):
         raise ValueError(f"{len(pools)} pools and scores for {len(scores)}: expected at least one, and as many of both")
@@ -100,7 +101,7 @@ def _tried(shipped: Confidence, answers: Answers, right: FloatArray) -> ShippedC
 
 
 def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> Answers:
-    """The distinct answers of each pool as `Ranker` ranks them; an answer is right if a correct candidate gives it."""
+    """The distinct answers of each pool as `Ranker` ranks them; those of correct candidates are right."""
     grouped = [
         group_equal_answers(pool.candidates, checked_scores(pool, pool_scores))
         for pool, pool_scores in zip(pools, scores, strict=True)
@@ -114,16 +115,15 @@ def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike])
 
 
 def fit_temperature(answers: Answers) -> float:
-    """The temperature with the least negative log-likelihood of the right answers; 1.0 where it makes no difference.
-
-    With one right answer per pool the likelihood is convex in 1 / T. A scorer that is always right, or worse than
-    chance, ends at 1/100 or 100.
+    """The temperature of least negative log-likelihood of the right answers, 1/100 to 100; 1.0 where it makes no
+    difference.
     """
     answerable = answers.right.any(axis=1)
     log_probabilities, right = answers.log_probabilities[answerable], answers.right[answerable]
     if not len(right):
         return 1.0
 
+    @cache  # each step of the search asks for one new value
     def loss(log_temperature: float) -> float:
         tempered = temper(log_probabilities, math.exp(log_temperature))
         return -float(np.logaddexp.reduce(np.where(right, tempered, -np.inf), axis=1).mean())
@@ -133,18 +133,15 @@ def fit_temperature(answers: Answers) -> float:
 
 
 def _golden_section(loss: Callable[[float], float], low: float, high: float) -> float:
-    """Where a loss with one minimum between `low` and `high` has it (Kiefer, 1953)."""
+    """Position of the minimum of a loss that has one between `low` and `high` (Kiefer, 1953)."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = loss(left), loss(right)
     for _ in range(_SEARCH_STEPS):
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
+        if loss(left) <= loss(right):
+            high, right = right, left
             left = high - _GOLDEN * (high - low)
-            at_left = loss(left)
         else:
-            low, left, at_left = left, right, at_right
+            low, left = left, right
             right = low + _GOLDEN * (high - low)
-            at_right = loss(right)
     return (low + high) / 2
 
 
@@ -159,13 +156,12 @@ def out_of_fold_temperatures(answers: Answers, pages: Sequence[str], seed: int) 
 
 
 def reliability(confidence: FloatArray, right: FloatArray) -> list[ReliabilityBin]:
-    """Mean confidence and accuracy in up to 10 bins of equally many pools, confidence ascending.
+    """Mean confidence and accuracy in up to 10 bins of about equally many pools, confidence ascending.
 
-    Bins of equal mass judge calibration with less bias than those of equal width (Roelofs et al., "Mitigating Bias in
-    Calibration Error Estimation", AISTATS 2022). Equal confidences share a bin, so bins may differ in size.
+    Bins of equal mass are less biased than those of equal width (Roelofs et al., "Mitigating Bias in Calibration Error
+    Estimation", AISTATS 2022). Equal confidences share a bin.
     """
-    ascending = np.sort(confidence)
-    starts = np.unique(ascending[np.arange(BINS) * len(ascending) // BINS])
+    starts = np.unique(np.sort(confidence)[np.arange(BINS) * len(confidence) // BINS])
     bin_of_pool = np.searchsorted(starts, confidence, side="right") - 1
     bins = []
     for number in range(len(starts)):
@@ -182,8 +178,8 @@ def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     >>> calibration_error([ReliabilityBin(3, 0.4, 0.6, 0.5, 0.6), ReliabilityBin(1, 0.9, 0.9, 0.9, 0.5)])
     0.175
     """
-    gaps = sum(one.n * abs(one.accuracy - one.confidence) for one in bins)
-    return round(gaps / sum(one.n for one in bins), FIGURE_DECIMALS)
+    gaps = sum(row.n * abs(row.accuracy - row.confidence) for row in bins)
+    return round(gaps / sum(row.n for row in bins), FIGURE_DECIMALS)
 
 
 def risk_coverage(confidence: FloatArray, right: FloatArray) -> list[list[float]]:
@@ -195,10 +191,9 @@ def risk_coverage(confidence: FloatArray, right: FloatArray) -> list[list[float]
     levels, level_of_pool = np.unique(-confidence, return_inverse=True)
     means = np.bincount(level_of_pool, weights=right, minlength=len(levels)) / np.bincount(level_of_pool)
     accuracies = np.cumsum(means[np.sort(level_of_pool)]) / np.arange(1, len(confidence) + 1)
-    counts = _counts_by_percent(len(confidence))
     return [
         [round(count / len(confidence), FIGURE_DECIMALS), round(float(accuracies[count - 1]), FIGURE_DECIMALS)]
-        for count in counts
+        for count in _counts_by_percent(len(confidence))
     ]
 
 
@@ -213,10 +208,10 @@ def abstention_threshold(
     """The lowest threshold above which accuracy is the wanted one with 95 % confidence; None where there is none.
 
     The best of many thresholds by its accuracy breaks that promise in three of ten simulated data sets: the luckiest
-    one wins. Here each must reject "accuracy is below the wanted one" (`accuracy_bound`), in an order that does not
-    look at right and wrong: first where the test would pass most clearly if the probabilities were (nearly) true, then
-    one percent more of the pools at each step, up to the first that fails. No correction for their number is then
-    needed (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021). Wrong probabilities cost coverage.
+    wins. Here each must reject "accuracy is below the wanted one" (`accuracy_bound`), in an order that does not look at
+    right and wrong: first where the test passes most clearly if the probabilities are (nearly) true, then one percent
+    more of the pools at each step, up to the first that fails. No correction for their number is then needed (fixed
+    sequence testing: Angelopoulos et al., "Learn then Test", 2021). Wrong probabilities cost coverage.
     """
     descending = np.sort(confidence)[::-1]
     # Rounded down before the test, so that the value that is stored is the value that was tested.
@@ -239,15 +234,13 @@ def abstention_threshold(
 
 def _surest_test(confidence: FloatArray, values: Sequence[float], wanted_accuracy: float) -> int:
     """Index of the threshold that passes most clearly if the probabilities are true; the lowest if none can pass."""
-    best, clearest = len(values) - 1, -math.inf
+    clearness = {len(values) - 1: -math.inf}
     for number, value in enumerate(values):
         chosen = confidence >= value
-        if wanted_accuracy ** int(chosen.sum()) > LEVEL:
-            continue  # too few for certainty, even if all were right
-        clearness = (float(confidence[chosen].mean()) - _CAUTION - wanted_accuracy) * math.sqrt(chosen.sum())
-        if clearness > clearest:
-            best, clearest = number, clearness
-    return best
+        if wanted_accuracy ** int(chosen.sum()) <= LEVEL:  # else too few for certainty, even if all were right
+            margin = float(confidence[chosen].mean()) - _CAUTION - wanted_accuracy
+            clearness[number] = margin * math.sqrt(chosen.sum())
+    return max(sorted(clearness), key=clearness.__getitem__)
 
 
 def page_correlation(residuals: FloatArray, pages: Sequence[str]) -> float:
@@ -262,10 +255,10 @@ def page_correlation(residuals: FloatArray, pages: Sequence[str]) -> float:
 
 
 def effective_size(pages: ArrayLike, correlation: float) -> float:
-    """How many independent questions these are worth: questions on a page are right or wrong together.
+    """The number of independent questions these are worth: questions on a page are right or wrong together.
 
-    n / (1 + correlation * (b - 1)), where b is the mean, over questions, of how many share their page (Kish,
-    "Survey Sampling", 1965, section 5.4).
+    n / (1 + correlation * (b - 1)), where b is the mean number of questions per page over questions (Kish, "Survey
+    Sampling", 1965, section 5.4).
 
     >>> effective_size(["a", "a", "b", "b"], correlation=1.0)
     2.0
@@ -277,7 +270,7 @@ def effective_size(pages: ArrayLike, correlation: float) -> float:
 def accuracy_bound(accuracy: float, effective: float, level: float) -> float:
     """One-sided lower bound of Clopper and Pearson (1934): it is above the true accuracy with probability `level`.
 
-    Whole numbers go into it: the effective number of questions is rounded down, the wrong ones among them up.
+    The effective number of questions is rounded down, the wrong ones among them up.
     """
     n = math.floor(effective + 1e-9)
     wrong = math.ceil((1 - accuracy) * n - 1e-9)
@@ -291,9 +284,7 @@ def accuracy_bound(accuracy: float, effective: float, level: float) -> float:
 
 
 def _at_most(wrong: int, n: int, rate: float) -> float:
-    """Probability of at most so many wrong of n, where each is wrong with probability `rate` (binomial)."""
-    if rate in (0.0, 1.0):
-        return float(rate == 0.0 or wrong >= n)
+    """Probability of at most so many wrong of n, each with probability `rate` (binomial)."""
     counts = np.arange(wrong + 1)
     log_choices = np.concatenate([[0.0], np.cumsum(np.log((n - counts[1:] + 1) / counts[1:]))])
     return float(np.exp(log_choices + counts * math.log(rate) + (n - counts) * math.log1p(-rate)).sum())

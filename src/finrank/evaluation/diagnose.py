@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from finrank.evaluation.intervals import FEWEST_PAGES, with_interval
-from finrank.evaluation.result import CalibrationFigures, Figures, PositionBias, ScorerFigures
+from finrank.evaluation.intervals import FEWEST_PAGES
+from finrank.evaluation.result import CalibrationFigures, Figures, PositionBias
 from finrank.evaluation.survival import Truncation
 
 MOST_LOSING = 0.2  # of the questions may lose a gold operand to truncation
@@ -14,7 +14,6 @@ MOST_WITHOUT_SPREAD = 0.2  # of the pools may have equal rewards
 UNEVEN_P = 0.001  # below this the picked positions are called uneven
 MOST_HARM = 0.01  # the calibration error may grow by this much, by the temperature of the other half of the pages
 _CLEAR = 0.05  # a paired test's p-value from which a difference is not clear
-
 _ADVICE = {
     "medoid": "the pools may give gold away by its value: run finrank audit on them",
     "medoid_text": "the pools may give gold away by its program: run finrank audit on them",
@@ -36,29 +35,19 @@ def diagnose(
     return [
         *nothing_to_choose,
         *_of_scores(figures, bias),
-        *_of_positions(figures, bias),
         *([] if nothing_to_choose else _of_accuracy(figures)),
-        *_of_data(figures),
-        *([] if confidence is None else _of_confidence(confidence)),
-        *([] if truncation is None else _of_truncation(truncation)),
+        *_of_data(figures, confidence, truncation),
     ]
 
 
-def _accuracy_of(figures: Figures, name: str) -> float:
-    row = figures.baselines[name]
-    assert row is not None, "chance and oracle always apply"
-    return row.accuracy
-
-
 def _nothing_to_choose(figures: Figures) -> Iterator[str]:
-    """Pools on which all scorers are equally good: comparing them shows nothing."""
-    best = _accuracy_of(figures, "oracle")
+    best = figures.accuracy_of("oracle")
     if figures.unanswerable == figures.n:
         yield (
             f"none of the {figures.n} pools has a correct candidate: no scorer can be right, and no accuracy below "
             "says anything; check the gold answers (step 00), or add candidates (more samples, other models)"
         )
-    elif abs(best - _accuracy_of(figures, "chance")) <= 1e-9:
+    elif abs(best - figures.accuracy_of("chance")) <= 1e-9:
         yield (
             f"the pools leave nothing to choose: in each, all candidates are right or none is, so that picks at random "
             f"reach the {best:.3f} of the best ones; evaluate on pools that hold right and wrong candidates"
@@ -78,9 +67,6 @@ def _of_scores(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
             f"same {order.checked} pools are scored in another order; set attention_route: naive, and report the "
             "model's architecture"
         )
-
-
-def _of_positions(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
     if figures.positions.warning:
         yield figures.positions.warning
     elif bias is not None and bias.p_value is not None and bias.p_value < UNEVEN_P:
@@ -94,17 +80,17 @@ def _of_positions(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
 
 def _of_accuracy(figures: Figures) -> Iterator[str]:
     n, unanswerable, model = figures.n, figures.unanswerable, figures.model
-    chance = _accuracy_of(figures, "chance")
+    chance = figures.accuracy_of("chance")
     if model.interval[0] <= chance:
         yield (
-            f"accuracy {_accuracy(model)} is not clearly above chance ({chance:.3f}): train longer, raise the learning "
+            f"accuracy {model} is not clearly above chance ({chance:.3f}): train longer, raise the learning "
             "rate, or evaluate on more pages"
         )
     for name, advice in _ADVICE.items():
         row = figures.baselines[name]
         if row is not None and (model.accuracy <= row.accuracy or (row.p_value or 0.0) >= _CLEAR):
             yield (
-                f"accuracy {_accuracy(model)} is not clearly better than {name.replace('_', '-')} {_accuracy(row)} "
+                f"accuracy {model} is not clearly better than {name.replace('_', '-')} {row} "
                 f"(paired test over pages: p = {row.p_value:.3g}): {advice}"
             )
     for name in _GIVING_AWAY:
@@ -113,7 +99,7 @@ def _of_accuracy(figures: Figures) -> Iterator[str]:
         if row is not None and row.interval[0] > chance + (1 - chance) / 4:
             yield (
                 f"the pools give themselves away: {name.replace('_', '-')}, which reads neither question nor page, has "
-                f"accuracy {_accuracy(row)}, chance is {chance:.3f}; see what finrank audit says and make them again "
+                f"accuracy {row}, chance is {chance:.3f}; see what finrank audit says and make them again "
                 "(step 02)"
             )
     if unanswerable > MOST_UNANSWERABLE * n:
@@ -123,7 +109,7 @@ def _of_accuracy(figures: Figures) -> Iterator[str]:
         )
 
 
-def _of_data(figures: Figures) -> Iterator[str]:
+def _of_data(figures: Figures, confidence: CalibrationFigures | None, truncation: Truncation | None) -> Iterator[str]:
     if figures.equal_rewards > MOST_WITHOUT_SPREAD * figures.n:
         yield (
             f"in {figures.equal_rewards} of {figures.n} pools all rewards are equal: nothing can be chosen there; look "
@@ -134,25 +120,15 @@ def _of_data(figures: Figures) -> Iterator[str]:
             f"only {figures.pages} {'page' if figures.pages == 1 else 'pages'}: intervals and p-values mean little, "
             f"since they come from comparing pages; evaluate on {FEWEST_PAGES} pages or more"
         )
-
-
-def _of_confidence(confidence: CalibrationFigures) -> Iterator[str]:
-    if confidence.ece > confidence.ece_uncalibrated + MOST_HARM:
+    if confidence and confidence.ece > confidence.ece_uncalibrated + MOST_HARM:
         yield (
             f"calibration harms: the temperature fitted on half of the pages makes the probabilities of the other half "
             f"worse (calibration error {confidence.ece:.3f}, without it {confidence.ece_uncalibrated:.3f}); fit it "
             "on more pages, or keep it from the model with --no-save_confidence"
         )
-
-
-def _of_truncation(truncation: Truncation) -> Iterator[str]:
-    losing = truncation.questions_losing_numbers or 0.0
+    losing = (truncation and truncation.questions_losing_numbers) or 0.0
     if losing > MOST_LOSING:
         yield (
             f"{losing:.1%} of the questions lose a number of their gold program to truncation: raise prompt.max_length "
             "or prompt.context_tokens, or set prompt.labels: true, and train again"
         )
-
-
-def _accuracy(row: ScorerFigures) -> str:
-    return with_interval(row.accuracy, row.interval)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from finrank.errors import UserError
 from finrank.evaluation import baselines, explain
 from finrank.evaluation.calibration import calibration_figures
 from finrank.evaluation.diagnose import diagnose
-from finrank.evaluation.intervals import page_intervals, paired_difference, paired_sign_flip
-from finrank.evaluation.metrics import FloatArray, Metric, checked_scores, pool_metrics, pooled_accuracy
+from finrank.evaluation.intervals import page_intervals, paired_sign_flip
+from finrank.evaluation.metrics import Metric, pool_metrics, pooled_accuracy
 from finrank.evaluation.result import Comparison, EvaluationResult, Figures, ScorerFigures, Source, Ties
 from finrank.evaluation.survival import Truncation, encode_and_measure
 from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
@@ -25,11 +25,9 @@ from finrank.ranker.scoring import score_pools, score_records
 from finrank.records import Answer, Candidate, RewardedPool
 from finrank.store import load_records, split_files
 
-# Scorers without a paired test. A baseline's outcome of a pool is a constant (its chance, its best), and swapping that
-# with the 0 or 1 of a model is no less likely only by accident: a sign flip tests nothing, the intervals do.
+# Scorers without a paired test: their outcome of a pool is a constant, which a sign flip cannot swap with a model's.
 UNTESTED = ("model", "chance", "constant", "oracle")
-# Largest change of a score by another order of the candidates that is rounding, which depends on what is packed with
-# what. In bfloat16 a number has 8 significant bits.
+# Largest change of a score by another order of the candidates that rounding explains; bfloat16 has 8 significant bits.
 _ORDER_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 
 
@@ -43,24 +41,26 @@ def evaluate_pools(
 ) -> Figures:
     """The metrics of a scorer and of all baselines on these pools.
 
-    `scores` holds an array [candidates] per pool, `candidate_only` those of a model that saw neither question nor
-    page; scores of a pool that differ by at most `rounding` count as equal in `ties`. Raises UserError without pools,
-    ValueError for a wrong number of scores and for NaN or infinite ones.
+    `scores` holds an array [candidates] per pool, `candidate_only` those of a model that saw neither question nor page;
+    scores that differ by at most `rounding` tie. Raises UserError without pools, ValueError for bad scores.
     """
     if not pools:
         raise UserError("no pools to evaluate: the split is empty; choose another --split or run steps 01 to 03 again")
     pages = [pool.page for pool in pools]
-    rows = {"model": _with_pooled(pools, scores), **_baseline_metrics(pools, candidate_only)}
-    arrays = _checked(pools, scores)
+    rows = _metrics(pools, scores, candidate_only)
+    arrays = [np.asarray(pool_scores, dtype=np.float64) for pool_scores in scores]
     flat = {(name, metric): values for name, row in rows.items() if row for metric, values in row.items()}
     intervals = page_intervals(flat, pages, seed=seed)  # the same resamples of pages for all rows
-    accuracy, figures = flat["model", "accuracy"].values, {}
-    for name, row in rows.items():
-        if row is not None:
-            means = {metric: values.mean() for metric, values in row.items()}
-            tested = name not in UNTESTED
-            p_value = paired_sign_flip(accuracy, row["accuracy"].values, pages, seed=seed) if tested else None
-            figures[name] = ScorerFigures(means, {metric: intervals[name, metric] for metric in row}, p_value)
+    accuracy = flat["model", "accuracy"].values
+    figures = {
+        name: ScorerFigures(
+            means={metric: values.mean() for metric, values in row.items()},
+            intervals={metric: intervals[name, metric] for metric in row},
+            p_value=None if name in UNTESTED else paired_sign_flip(accuracy, row["accuracy"].values, pages, seed=seed),
+        )
+        for name, row in rows.items()
+        if row is not None
+    }
     distinct = [_copies(pool.candidates) != [0] * len(pool.candidates) for pool in pools]
     one_score = [float(np.ptp(array)) <= rounding for array in arrays]
     return Figures(
@@ -90,30 +90,22 @@ def _rewards_equal(pool: RewardedPool) -> bool:
     return max(pool.rewards) == min(pool.rewards) and not all_failed and len(pool.correct) < len(pool.candidates)
 
 
-def _checked(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> list[FloatArray]:
-    return [checked_scores(*pair) for pair in zip(pools, scores, strict=True)]
-
-
-def _with_pooled(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> dict[str, Metric]:
-    """All metrics, for scores that are logits: those of a model, or equal ones."""
-    return {**pool_metrics(pools, scores), "accuracy_pooled": pooled_accuracy(pools, scores)}
-
-
-def _baseline_metrics(
-    pools: Sequence[RewardedPool], candidate_only: Sequence[ArrayLike] | None
+def _metrics(
+    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], candidate_only: Sequence[ArrayLike] | None
 ) -> dict[str, dict[str, Metric] | None]:
-    def of(scorer: Callable[[RewardedPool], FloatArray]) -> dict[str, Metric]:
-        return pool_metrics(pools, [scorer(pool) for pool in pools])
+    def of(row: Sequence[ArrayLike] | None, *, logits: bool = False) -> dict[str, Metric] | None:
+        pooled = {"accuracy_pooled": pooled_accuracy(pools, row)} if row is not None and logits else {}
+        return None if row is None else {**pool_metrics(pools, row), **pooled}
 
-    votes = baselines.majority_vote(pools)
     return {
+        "model": of(scores, logits=True),
         "chance": baselines.chance(pools),
-        "constant": _with_pooled(pools, [baselines.constant(pool) for pool in pools]),
-        "medoid": of(baselines.medoid),
-        "medoid_text": of(baselines.medoid_text),
-        "candidate_only": None if candidate_only is None else _with_pooled(pools, candidate_only),
-        "majority_vote": None if votes is None else pool_metrics(pools, votes),
-        "oracle": of(baselines.oracle),
+        "constant": of([baselines.constant(pool) for pool in pools], logits=True),
+        "medoid": of([baselines.medoid(pool) for pool in pools]),
+        "medoid_text": of([baselines.medoid_text(pool) for pool in pools]),
+        "candidate_only": of(candidate_only, logits=True),
+        "majority_vote": of(baselines.majority_vote(pools)),
+        "oracle": of([baselines.oracle(pool) for pool in pools]),
     }
 
 
@@ -121,9 +113,16 @@ def compare_pools(
     pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], other: Sequence[ArrayLike], *, name: str, seed: int = 0
 ) -> Comparison:
     """A second scorer (`other`, called `name`) compared with the first on the same pools by accuracy."""
+    pages = [pool.page for pool in pools]
     first, second = pool_metrics(pools, scores)["accuracy"], pool_metrics(pools, other)["accuracy"]
-    difference = paired_difference(first, second, [pool.page for pool in pools], seed=seed)
-    return Comparison(name, second.mean() or 0.0, *difference)
+    difference = Metric(first.values - second.values, first.weights)
+    return Comparison(
+        other=name,
+        accuracy=second.mean() or 0.0,
+        difference=difference.mean() or 0.0,
+        interval=page_intervals({"": difference}, pages, seed=seed)[""] or [],
+        p_value=paired_sign_flip(first.values, second.values, pages, seed=seed),
+    )
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class ScoredPools:
 
 
 class Rivals(NamedTuple):
-    """Scores of the same pools by other models; None where there is no such model."""
+    """Scores of the same pools by other models, None where there is not such a model; the name of the compared one."""
 
     candidate_only: Sequence[np.ndarray] | None = None
     compared: Sequence[np.ndarray] | None = None
@@ -157,10 +156,7 @@ def load_pools(data_dir: Path, split: str) -> list[RewardedPool]:
 def score_model(
     model_dir: Path, pools: Sequence[RewardedPool], description: str, base_model: str | None
 ) -> ScoredPools:
-    """Load the model under evaluation, score the pools with it, and measure truncation.
-
-    Warns where its confidence is damaged, or was fitted on unlike pools.
-    """
+    """Load the model under evaluation, score the pools with it, and measure truncation."""
     loaded = load_model(model_dir, base_model)
     say(f"attention route: {loaded.route} ({loaded.route_reason})")
     try:
@@ -178,24 +174,27 @@ def score_model(
 
 
 def score_rivals(
-    directories: Mapping[str, Path | None], pools: Sequence[RewardedPool], model_dir: Path, base_model: str | None
+    pools: Sequence[RewardedPool],
+    model_dir: Path,
+    base_model: str | None,
+    *,
+    compared: Path | None,
+    control: Path | None,
 ) -> Rivals:
-    """Load the models "compare" and "candidate_only" and score the pools; a model that is both is loaded once.
+    """Score the pools with other models than the one in `model_dir`; a model that is both rivals is loaded once.
 
-    `base_model` is another place for the base of the evaluated model, not for another base.
+    `base_model` replaces the path of the evaluated model's base, where a rival has the same base.
     """
     scores: dict[Path | None, list[np.ndarray] | None] = {None: None}
-    for name, directory in directories.items():
-        if directory is not None:
-            label = name.replace("_", "-")
-            say(f"{label} model: {directory}")
-        if directory is not None and directory not in scores:
+    for label, directory in (("compare", compared), ("candidate-only", control)):
+        if directory is None:
+            continue
+        say(f"{label} model: {directory}")
+        if directory not in scores:
             same_base = read_settings(directory).base_model == read_settings(model_dir).base_model
-            scores[directory] = _score(
-                load_model(directory, base_model if same_base else None), pools, f"scoring {label}"
-            )
-    compared = directories["compare"]
-    return Rivals(scores[directories["candidate_only"]], scores[compared], str(compared))
+            loaded = load_model(directory, base_model if same_base else None)
+            scores[directory] = _score(loaded, pools, f"scoring {label}")
+    return Rivals(scores[control], scores[compared], str(compared))
 
 
 def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str) -> list[np.ndarray]:
@@ -203,7 +202,7 @@ def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str)
 
 
 def _copies_tied(pools: Sequence[RewardedPool], scores: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The scores, each copy of a candidate having that of the first one: rounding in the packing must break no tie."""
+    """The scores, with that of the first copy for all copies of a candidate: rounding must not break their ties."""
     return [pool_scores[_copies(pool.candidates)] for pool, pool_scores in zip(pools, scores, strict=True)]
 
 
@@ -216,14 +215,10 @@ def evaluate(
     wanted_accuracy: float = 0.9,
     seed: int = 0,
 ) -> EvaluationResult:
-    """Evaluate a scored model: figures, baselines and rivals, explanations, calibration, and diagnosis.
-
-    `wanted_accuracy` is that of the threshold below which ranking abstains; `seed` draws resamples, orders and halves.
-    Raises UserError without pools, ValueError for bad scores.
-    """
+    """Evaluate a scored model; `wanted_accuracy` is the threshold's, `seed` draws resamples, orders and halves."""
     scores, tolerance = model.scores, model.tolerance
     figures = evaluate_pools(pools, scores, seed=seed, candidate_only=rivals.candidate_only, rounding=tolerance)
-    arrays = _checked(pools, scores)
+    arrays = [pool_scores.astype(np.float64) for pool_scores in scores]
     accuracy, chance = pool_metrics(pools, arrays)["accuracy"], baselines.chance(pools)["accuracy"]
     order = explain.order_invariance(pools, scores, model.rescore, tolerance=tolerance, seed=seed)
     bias = explain.position_bias(pools, arrays, accuracy, order, seed=seed)

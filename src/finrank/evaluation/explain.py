@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from finrank.evaluation.intervals import chi_square_p_value, subset_intervals
-from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric, parsed, pick_probabilities
+from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric, pick_probabilities
 from finrank.evaluation.result import (
     BestPosition,
     BreakdownRow,
@@ -22,12 +22,12 @@ from finrank.evaluation.result import (
     WrongKind,
 )
 from finrank.evaluation.survival import gold_operands
-from finrank.programs import OPERATIONS, Program
+from finrank.programs import OPERATIONS, parse_or_none
 from finrank.ranker.answers import group_equal_answers, temper
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
 
-# When a model is said to pick a position rather than an answer.
+# A model with more picks than this share at one position, in enough large pools, picks a place and not an answer.
 POSITION_SHARE = 0.6
 POSITION_MIN_CANDIDATES = 4
 POSITION_MIN_POOLS = 20
@@ -35,7 +35,7 @@ POSITION_MIN_POOLS = 20
 ORDER_SAMPLE = 32  # pools whose candidates are scored again in another order
 MOST_MISTAKES = 50
 EXAMPLES = 8
-_MOST_STEPS = 4  # programs of this many steps and more are one row
+_STEPS = ("1", "2", "3", "4 or more")
 _MOST_SIZES = 8  # more distinct pool sizes than this are put together by quarters
 _DECIMALS = 6
 
@@ -54,7 +54,7 @@ def _by_position(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) ->
 
 
 def picked_positions(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> PickedPositions:
-    """How often each position is picked; a warning where one has over 60 % of the picks of at least 20 large pools."""
+    """The number of picks at each position; a warning where one has most picks of at least 20 large pools."""
     picks, correct = _by_position(pools, scores)
     is_large = np.array([len(pool.candidates) >= POSITION_MIN_CANDIDATES for pool in pools])
     in_large, large = picks[is_large].sum(axis=0), int(is_large.sum())
@@ -65,8 +65,7 @@ def picked_positions(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]
         warning = (
             f"{share:.0%} of the picks are at position {favourite} (counted from 0), where "
             f"{correct[is_large, favourite].mean():.0%} of the pools have a correct candidate: the model picks a "
-            "place, not an answer, or the pools are not shuffled; "
-            "run step 02 again and train on shuffled candidates"
+            "place, not an answer, or the pools are not shuffled; run step 02 again and train on shuffled candidates"
         )
     counts = picks.sum(axis=0).round(_DECIMALS).tolist()
     return PickedPositions(counts, large, favourite if large else None, round(share, _DECIMALS), warning)
@@ -95,7 +94,7 @@ def order_invariance(
 ) -> OrderInvariance:
     """Score a sample of the pools with their candidates reversed, and shuffled, and compare with `scores`.
 
-    `score` returns the model's scores of pools. A model that sees candidates apart from each other differs by rounding.
+    `score` returns the model's scores of pools.
     """
     rng = random.Random(seed)
     sample = sorted(rng.sample(range(len(pools)), min(ORDER_SAMPLE, len(pools))))
@@ -112,7 +111,7 @@ def order_invariance(
 
 
 def reordered(pool: RewardedPool, order: Sequence[int]) -> RewardedPool:
-    """The pool with its candidates in another order, given as their indices in `pool`."""
+    """The pool with its candidates in the order of these indices."""
     lists = {name: [getattr(pool, name)[old] for old in order] for name in ("candidates", "rewards", "components")}
     correct = [new for new, old in enumerate(order) if old in pool.correct]
     return pool.model_copy(update={**lists, "correct": correct})
@@ -122,43 +121,30 @@ def break_down(
     pools: Sequence[RewardedPool], scores: Sequence[FloatArray], accuracy: Metric, chance: Metric, *, seed: int
 ) -> Breakdowns:
     """Accuracy and chance by kind of question and pool, and the kinds of wrong candidates that were picked."""
-    programs = [parsed(pool.program) for pool in pools]
-    pairs = list(zip(pools, programs, strict=True))
+    programs = {index: program for index, pool in enumerate(pools) if (program := parse_or_none(pool.program))}
+    steps = {index: {_STEPS[min(len(program.steps), len(_STEPS)) - 1]} for index, program in programs.items()}
+    operations = {index: {step.operation for step in program.steps} for index, program in programs.items()}
+    origins = {index: {_origin(pools[index])} for index in programs}
     tables = {
-        "steps": _grouped(
-            [*map(str, range(1, _MOST_STEPS)), f"{_MOST_STEPS} or more"],
-            [set() if program is None else {_steps(program)} for program in programs],
-        ),
-        "operation": _grouped(
-            OPERATIONS,
-            [set() if program is None else {step.operation for step in program.steps} for program in programs],
-        ),
-        "origin": _grouped(
-            ("table", "text", "both", "nowhere"),
-            [set() if program is None else {_origin(pool)} for pool, program in pairs],
-        ),
+        "steps": _grouped(_STEPS, steps),
+        "operation": _grouped(OPERATIONS, operations),
+        "origin": _grouped(("table", "text", "both", "nowhere"), origins),
         "context_length": _by_quarter([context_words(pool) for pool in pools], "words"),
         "candidates": _by_size([len(pool.candidates) for pool in pools]),
     }
-    metrics = {}
-    for table, groups in tables.items():
-        for name, indices in groups.items():
-            metrics[table, name] = Metric(accuracy.values, np.isin(np.arange(len(pools)), indices).astype(np.float64))
+    metrics = {
+        (table, name): Metric(accuracy.values, np.isin(np.arange(len(pools)), indices).astype(np.float64))
+        for table, groups in tables.items()
+        for name, indices in groups.items()
+    }
     intervals = subset_intervals(metrics, [pool.page for pool in pools], seed=seed)
-
-    def rows(table: str) -> list[BreakdownRow]:
-        made = []
-        for name, indices in tables[table].items():
-            key, expected = (table, name), round(float(chance.values[indices].mean()), FIGURE_DECIMALS)
-            made.append(BreakdownRow(name, len(indices), metrics[key].mean() or 0.0, intervals[key], expected))
-        return made
-
-    by_gold = (rows("steps"), rows("operation"), rows("origin"))
-    return Breakdowns(*by_gold, rows("context_length"), rows("candidates"), fooled_by(pools, scores))
-
-
-def _steps(program: Program) -> str:
-    return str(len(program.steps)) if len(program.steps) < _MOST_STEPS else f"{_MOST_STEPS} or more"
+    rows: dict[str, list[BreakdownRow]] = {table: [] for table in tables}
+    for (table, name), metric in metrics.items():
+        indices = tables[table][name]
+        expected = round(float(chance.values[indices].mean()), FIGURE_DECIMALS)
+        interval = intervals[table, name]
+        rows[table].append(BreakdownRow(name, len(indices), metric.mean() or 0.0, interval, expected))
+    return Breakdowns(**rows, fooled_by=fooled_by(pools, scores))
 
 
 def _origin(pool: RewardedPool) -> str:
@@ -177,7 +163,7 @@ def _by_size(sizes: Sequence[int]) -> Groups:
         return {}
     if len(distinct) > _MOST_SIZES:
         return _by_quarter(sizes, "candidates")
-    return _grouped(map(str, distinct), [{str(size)} for size in sizes])
+    return _grouped(map(str, distinct), {index: {str(size)} for index, size in enumerate(sizes)})
 
 
 def _by_quarter(sizes: Sequence[int], unit: str) -> Groups:
@@ -195,40 +181,33 @@ def _by_quarter(sizes: Sequence[int], unit: str) -> Groups:
     return groups
 
 
-def _grouped(names: Iterable[str], names_of_pools: Sequence[set[str]]) -> Groups:
+def _grouped(names: Iterable[str], names_of_pools: Mapping[int, set[str]]) -> Groups:
     """The indices of the pools under each name, in the order of the names; names without pools are left out."""
-    rows = {name: [index for index, its_names in enumerate(names_of_pools) if name in its_names] for name in names}
+    rows = {name: [index for index, its_names in names_of_pools.items() if name in its_names] for name in names}
     return {name: indices for name, indices in rows.items() if indices}
 
 
 def fooled_by(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> list[WrongKind]:
-    """How often a wrong candidate of each kind was picked, the most often picked kind first.
-
-    A candidate with several edits counts under each.
-    """
-    picked: defaultdict[str, float] = defaultdict(float)
-    at_random: defaultdict[str, float] = defaultdict(float)
-    offered: Counter[str] = Counter()
+    """Wrong candidates by each of their edits, else by origin: how often they were picked, highest share first."""
+    offered: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # shares of the pick: its own, at random
     for pool, pool_scores in zip(pools, scores, strict=True):
         shares = pick_probabilities(pool_scores).tolist()
         for index, candidate in enumerate(pool.candidates):
-            if index in pool.correct:
-                continue
-            for name in set(candidate.edits) or {candidate.origin}:
-                offered[name] += 1
-                picked[name] += shares[index]
-                at_random[name] += 1 / len(shares)
+            if index not in pool.correct:
+                for name in set(candidate.edits) or {candidate.origin}:
+                    offered[name].append((shares[index], 1 / len(shares)))
     rows = []
-    for name, count in offered.items():
-        figures = (picked[name] / count, at_random[name] / count)
-        rows.append(WrongKind(name, round(picked[name], _DECIMALS), count, *(round(x, _DECIMALS) for x in figures)))
+    for name, pairs in offered.items():
+        picked, at_random = (sum(column) for column in zip(*pairs, strict=True))
+        figures = (picked / len(pairs), at_random / len(pairs))
+        rows.append(WrongKind(name, round(picked, _DECIMALS), len(pairs), *(round(x, _DECIMALS) for x in figures)))
     return sorted(rows, key=lambda row: (-row.share, row.name))
 
 
 def confident_mistakes(
     pools: Sequence[RewardedPool], scores: Sequence[FloatArray], *, temperature: float = 1.0
 ) -> list[RankedPool]:
-    """At most 50 pools that have a correct candidate and in which none has the highest score, most confident first."""
+    """At most 50 pools that have a correct candidate but none with the highest score, most confident first."""
     wrong = [
         rank_pool(pool, pool_scores, temperature)
         for pool, pool_scores in zip(pools, scores, strict=True)

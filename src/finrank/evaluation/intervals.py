@@ -1,18 +1,18 @@
 """How sure a figure is: bootstrap intervals and a paired test over report pages, and a chi-square test.
 
-Questions about one page share its table, so they are right or wrong together; resampling single questions
-would give intervals that are too narrow. Pages are therefore the unit (cluster bootstrap: Davison & Hinkley,
-"Bootstrap Methods and their Application", 1997, section 3.8).
+Questions about one page share its table, so they are right or wrong together, and resampling single questions makes
+intervals too narrow. Pages are therefore the unit (cluster bootstrap: Davison & Hinkley, "Bootstrap Methods and their
+Application", 1997, section 3.8).
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, Metric
@@ -44,9 +44,8 @@ def page_intervals(
 ) -> dict[NameT, Interval | None]:
     """95 % percentile intervals of weighted means, from resampling pages with replacement.
 
-    `pages` names the page of each pool. A mean is the ratio of two sums over the resampled pages, so its
-    denominator varies with them. None where a metric has no pool with weight. One page yields an interval of
-    no width: it says nothing about other pages.
+    `pages` names the page of each pool. A mean is the ratio of two sums over the resampled pages. None where a metric
+    has no pool with weight. The interval of a single page has no width.
     """
     values = np.stack([metric.values * metric.weights for metric in metrics.values()], axis=1)
     weights = np.stack([metric.weights for metric in metrics.values()], axis=1)
@@ -66,10 +65,7 @@ def page_intervals(
 def subset_intervals(
     metrics: Mapping[NameT, Metric], pages: Sequence[str], *, seed: int
 ) -> dict[NameT, Interval | None]:
-    """`page_intervals` for rows of a table, each of which leaves most pools out; None for one of under 10 pages.
-
-    Resampling a handful of pages says too little about others: four that are right would give [1.0, 1.0].
-    """
+    """`page_intervals` for rows of a table, each of which leaves most pools out; None for one of under 10 pages."""
     if not metrics:
         return {}
     names = np.asarray(pages)
@@ -83,10 +79,9 @@ def paired_sign_flip(
 ) -> float:
     """Two-sided p-value for "both models are equally good", from their outcomes on the same pools [pools].
 
-    If they were, swapping the two on a page would be as likely as not: the sum of differences is compared
-    with the sums under random sign flips of whole pages. All flips are tried for up to 12 pages that differ,
-    else `resamples` are drawn and p = (1 + as extreme) / (1 + resamples). Pools to be left out must not be
-    passed.
+    If they were, swapping the two on a page would be as likely as not: the sum of differences is compared with the sums
+    under random sign flips of whole pages. All flips are tried for up to 12 pages that differ, else `resamples` are
+    drawn and p = (1 + as extreme) / (1 + resamples).
 
     >>> paired_sign_flip([1, 1, 1], [0, 0, 0], ["a", "b", "c"], seed=0)
     0.25
@@ -107,33 +102,10 @@ def paired_sign_flip(
     return (1 + extreme) / (1 + resamples)
 
 
-class PairedDifference(NamedTuple):
-    """How much better the first of two scorers is on the same pools."""
-
-    difference: float
-    interval: Interval
-    p_value: float
-
-
-def paired_difference(first: Metric, second: Metric, pages: Sequence[str], *, seed: int) -> PairedDifference:
-    """The mean difference per pool, its interval over pages, and the p-value of `paired_sign_flip`.
-
-    Both metrics have the same weights, not all of them 0; pools of weight 0 are left out.
-    """
-    assert np.array_equal(first.weights, second.weights), "the same metric of the same pools"
-    difference = Metric(first.values - second.values, first.weights)
-    mean, interval = difference.mean(), page_intervals({"": difference}, pages, seed=seed)[""]
-    assert mean is not None
-    assert interval is not None
-    p_value = paired_sign_flip(first.values * first.weights, second.values * second.weights, pages, seed=seed)
-    return PairedDifference(mean, interval, p_value)
-
-
 def _page_sums(rows: FloatArray, pages: Sequence[str]) -> FloatArray:
     """Sums of the rows [pools, columns] of each page: [pages, columns], pages in sorted order."""
-    if len(rows) != len(pages):
-        raise ValueError(f"{len(rows)} pools but {len(pages)} page names: give the page of each pool")
-    names, page_of_pool = np.unique(np.asarray(pages, dtype=object).astype(str), return_inverse=True)
+    assert len(rows) == len(pages), "the page of each pool"
+    names, page_of_pool = np.unique(np.asarray(pages), return_inverse=True)
     sums = np.zeros((len(names), rows.shape[1]))
     np.add.at(sums, page_of_pool, rows)
     return sums
@@ -155,21 +127,7 @@ def chi_square_p_value(observed: FloatArray, expected: FloatArray) -> float | No
             cells.append([seen, wanted])
     if len(cells) < 2:
         return None
-    p_value = _chi_square_tail(sum((seen - wanted) ** 2 / wanted for seen, wanted in cells), len(cells) - 1)
-    return float(f"{p_value:.4g}")
-
-
-def _chi_square_tail(statistic: float, freedom: int) -> float:
-    """P(chi-square with `freedom` degrees > statistic), by the recurrence of the incomplete gamma function.
-
-    Q(a + 1, x) = Q(a, x) + x^a exp(-x) / Gamma(a + 1), from Q(1/2, x) = erfc(sqrt(x)) or Q(1, x) = exp(-x)
-    (Abramowitz and Stegun, 6.5.21).
-    """
-    half = statistic / 2
-    if half == 0:
-        return 1.0
-    a, tail = (0.5, math.erfc(math.sqrt(half))) if freedom % 2 else (1.0, math.exp(-half))
-    while a < freedom / 2:
-        tail += math.exp(a * math.log(half) - half - math.lgamma(a + 1))
-        a += 1
-    return min(1.0, tail)
+    statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in cells)
+    # The upper tail of chi-square with k degrees of freedom is the regularised incomplete gamma function Q(k/2, x/2).
+    half = torch.tensor([(len(cells) - 1) / 2, statistic / 2], dtype=torch.float64)
+    return float(f"{torch.special.gammaincc(half[0], half[1]).item():.4g}")

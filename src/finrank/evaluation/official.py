@@ -1,12 +1,10 @@
 """The prediction file of the official FinQA evaluator (Chen et al., EMNLP 2021): written, read and scored.
 
-The file is a JSON list, an element per question, of program tokens that end in EOF:
+A JSON list, an element per question, of program tokens: [{"id": "…", "predicted": ["divide(", "637", "5", ")",
+"EOF"]}].
 
-    [{"id": "V/2008/page_17.pdf-1", "predicted": ["divide(", "637", "const_5", ")", "EOF"]}]
-
-A question counts for execution accuracy when its program executes to the gold answer, for program accuracy when it is
-the gold program by `programs.equal`. The official evaluator divides by the number of predictions; here questions
-without a prediction are wrong, so that leaving out the hard ones gains nothing.
+The official evaluator divides by the number of predictions; here questions without a prediction are wrong, so that
+leaving out the hard ones gains nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,8 +20,9 @@ from numpy.typing import ArrayLike
 from finrank.console import warn
 from finrank.errors import UserError
 from finrank.evaluation.intervals import Interval, page_intervals
-from finrank.evaluation.metrics import Metric, checked_scores, parsed
-from finrank.programs import OPERATIONS, Program, ProgramError, Step, equal
+from finrank.evaluation.metrics import Metric, checked_scores
+from finrank.programs import OPERATIONS, Program, ProgramError, equal, parse_or_none
+from finrank.programs.language import step_of_tokens
 from finrank.programs.value import same_answer, value_of
 from finrank.records import Pool, Question
 from finrank.sources import predictions
@@ -32,13 +30,14 @@ from finrank.sources.predictions import END
 from finrank.store.json_lines import BadLine
 
 METRICS = ("execution_accuracy", "program_accuracy")
-# Written where there is no program: the official evaluator counts it as wrong and continues.
-NO_PROGRAM = (END,)
+# Written for a missing program: the official evaluator counts it as wrong and continues.
+NO_PROGRAM = [END]
 
 
 def program_tokens(program: Program) -> list[str]:
     """The official tokens of a program, EOF last.
 
+    >>> from finrank.programs import parse
     >>> program_tokens(parse("divide(637, const_5)"))
     ['divide(', '637', 'const_5', ')', 'EOF']
     """
@@ -50,15 +49,20 @@ def program_tokens(program: Program) -> list[str]:
 def program_of_tokens(tokens: Sequence[str]) -> Program:
     """The program that the official evaluator reads from a prediction; ProgramError when it reads none.
 
-    Like that evaluator, this takes the last token for EOF whatever it is, and drops an unfinished last step. A token
-    with a bracket in it is never an argument.
+    Like that evaluator, this takes the last token for EOF whatever it is, and drops an unfinished last step.
 
     >>> str(program_of_tokens(["add(", "1", "2", ")", "divide(", "#0", "EOF"]))
     'add(1, 2)'
     """
     tokens = tokens[:-1]
     end = len(tokens) // 4 * 4
-    steps = [_step(start // 4, tokens[start : start + 4]) for start in range(0, end, 4)]
+    steps = []
+    for start in range(0, end, 4):
+        step = list(tokens[start : start + 4])
+        # The evaluator joins tokens and cuts them at brackets, so that an argument cannot hold these.
+        if not all(argument and not set(argument) & set("()") for argument in step[1:3]):
+            raise ProgramError(f"step {start // 4}: unreadable argument in {' '.join(step)[:60]!r}")
+        steps.append(step_of_tokens(start // 4, step))
     rest = tokens[end:]
     if rest and (rest[0].strip("(") not in OPERATIONS or any(")" in token for token in rest)):
         raise ProgramError(f"step {len(steps)}: {' '.join(rest)[:60]!r} is not the beginning of a step")
@@ -67,30 +71,17 @@ def program_of_tokens(tokens: Sequence[str]) -> Program:
     return Program(tuple(steps))
 
 
-def _step(index: int, tokens: Sequence[str]) -> Step:
-    """The step written by four tokens such as ["divide(", "#0", "5735", ")"]."""
-    operation, first, second, close = tokens
-    name = operation.removesuffix("(")
-    # The evaluator joins tokens by "|" and cuts them at brackets, so that an argument cannot hold these.
-    readable = all(argument and not set(argument) & set("()|") for argument in (first, second))
-    if name not in OPERATIONS or name == operation or close != ")" or not readable:
-        raise ProgramError(f"step {index}: expected operation( argument argument ), got {' '.join(tokens)[:60]!r}")
-    return Step(name, (first.strip(), second.strip()))
-
-
 def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayLike]) -> int:
-    """Write the file for the official evaluator: of each pool the candidate with the highest score.
+    """Write the official prediction file, whole or not at all: the best candidate of each pool, the first of a tie.
 
-    Of a tie the first is taken (the metrics of `evaluate` share it). A candidate without a program, or whose program
-    does not parse, is written as `NO_PROGRAM`. The file is written whole or not at all. Returns, and warns of, the
-    number of picks that have an answer but no program: they count as wrong in the file, though `evaluate` counts their
-    answers. Raises ValueError as `metrics.outcome` does.
+    A missing or unreadable program is written as `NO_PROGRAM`. Returns, and warns of, the number of picks that have an
+    answer but no program. Raises ValueError as `metrics.outcome` does.
     """
     lines, lost = [], 0
     for pool, pool_scores in zip(pools, scores, strict=True):
         pick = pool.candidates[int(np.argmax(checked_scores(pool, pool_scores)))]
-        program = parsed(pick.program)
-        predicted = NO_PROGRAM if program is None else program_tokens(program)
+        program = parse_or_none(pick.program)
+        predicted = program_tokens(program) if program else NO_PROGRAM
         lost += program is None and pick.answer is not None
         lines.append(json.dumps({"id": pool.id, "predicted": predicted}, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,25 +125,13 @@ def read_predictions(path: Path) -> Predictions:
     return file
 
 
-class ProgramOutcome(NamedTuple):
-    """How a prediction does on one question."""
-
-    executes: bool  # its value is the gold answer
-    same_program: bool
-    valid: bool  # it has a value at all
-
-
-def outcome(program: Program | None, question: Question) -> ProgramOutcome:
-    """The outcome of a program (None: no program); an unknown gold answer or program is never met.
-
-    Where the gold answer is known, a program that does not execute to it is not the gold program: the official
-    evaluator asserts that, and `equal` can take seconds.
-    """
+def outcome(program: Program | None, question: Question) -> tuple[bool, bool, bool]:
+    """Whether the value is the gold answer, the program is the gold one, and there is a value; unknown gold: False."""
     value = None if program is None else value_of(program, question.table).answer
-    gold = question.answer
-    executes = same_answer(value, gold)
-    same_program = (executes or gold is None) and equal(question.program, program)
-    return ProgramOutcome(executes, same_program, value is not None)
+    executes = same_answer(value, question.answer)
+    # A program with another value is not the gold program; `equal` can take seconds.
+    same_program = (executes or question.answer is None) and equal(question.program, program)
+    return executes, same_program, value is not None
 
 
 @dataclass(frozen=True)
@@ -175,48 +154,37 @@ class OfficialFigures:
 def score_predictions(
     tokens: Mapping[str, Sequence[str]], questions: Iterable[Question], *, seed: int
 ) -> OfficialFigures:
-    """Execution and program accuracy of predictions (id -> tokens) on these questions, with intervals over pages.
-
-    Raises UserError without questions, and when no id is that of a question.
-    """
-    rows: list[tuple[bool, bool, bool, bool, bool]] = []  # executes, same program, gold answer, gold program, predicted
-    pages: list[str] = []
-    invalid, first_id = 0, ""
+    """Accuracies of predictions (id -> tokens), with intervals over pages; UserError when none is for a question."""
+    ids, pages, rows = [], [], []
     for question in questions:
-        first_id = first_id or question.id
-        predicted = question.id in tokens
-        judged = outcome(_program(tokens[question.id]) if predicted else None, question)
-        invalid += predicted and not judged.valid
+        try:
+            program = program_of_tokens(tokens.get(question.id, NO_PROGRAM))
+        except ProgramError:
+            program = None
+        executes, same_program, valid = outcome(program, question)
         known = (question.answer is not None, question.program is not None)
-        rows.append((judged.executes, judged.same_program, *known, predicted))
+        rows.append((executes, same_program, *known, question.id in tokens, valid))
+        ids.append(question.id)
         pages.append(question.page)
     if not rows:
         raise UserError("no questions to score: the split is empty")
     table = np.array(rows, dtype=np.float64)
-    _, _, gold_answers, gold_programs, answered = table.sum(axis=0).astype(int).tolist()
+    _, _, gold_answers, gold_programs, answered, with_value = table.sum(axis=0).astype(int).tolist()
     if not answered:
         raise UserError(
             f"no prediction is for a question of this split: ids such as {next(iter(tokens), '')!r}, questions such as "
-            f"{first_id!r}; choose another --split or --data"
+            f"{ids[0]!r}; choose another --split or --data"
         )
     metrics = {name: Metric(table[:, i], table[:, i + 2]) for i, name in enumerate(METRICS)}
     return OfficialFigures(
         n=len(rows),
-        execution_accuracy=metrics["execution_accuracy"].mean(),
-        program_accuracy=metrics["program_accuracy"].mean(),
+        **{name: metric.mean() for name, metric in metrics.items()},
         intervals=page_intervals(metrics, pages, seed=seed),
         gold_answers=gold_answers,
         gold_programs=gold_programs,
         predicted=answered,
         missing=len(rows) - answered,
         unknown_ids=len(tokens) - answered,
-        invalid=invalid,
+        invalid=answered - with_value,
         of_predicted={name: Metric(row.values, row.weights * table[:, 4]).mean() for name, row in metrics.items()},
     )
-
-
-def _program(tokens: Sequence[str]) -> Program | None:
-    try:
-        return program_of_tokens(tokens)
-    except ProgramError:
-        return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from finrank.evaluation.intervals import Interval
+from finrank.evaluation.intervals import Interval, with_interval
 from finrank.evaluation.survival import Truncation
 from finrank.ranker.confidence import Confidence, Threshold
 from finrank.records import Answer
@@ -33,6 +33,9 @@ class ScorerFigures:
     def interval(self) -> Interval:
         """Interval of the accuracy."""
         return self.intervals["accuracy"] or []
+
+    def __str__(self) -> str:
+        return with_interval(self.accuracy, self.interval)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ class Figures:
     baselines: dict[str, ScorerFigures | None]  # see `baselines.py`; None where one does not apply
     positions: PickedPositions
     ties: Ties
+
+    def accuracy_of(self, name: str) -> float:
+        """Accuracy of a baseline that always applies, such as chance."""
+        row = self.baselines[name]
+        assert row is not None
+        return row.accuracy
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; the model's metrics are at the top."""

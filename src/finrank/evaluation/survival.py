@@ -1,12 +1,11 @@
 """Survival of the gold program's operands: which of its numbers reach the model through the prefix or through a label.
 
-A page is longer than a model's window, so rows and sentences are left out (`page/relevance.py`). An operand survives
-when it is in the rest, or when a label beside a candidate's number says what it is (`page/labels.py`).
+A page is longer than a model's window, so rows and sentences are left out (`page/relevance.py`). An operand survives in
+the rest, or in the label that a candidate's number carries (`page/labels.py`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from finrank.console import track
 from finrank.errors import UserError
 from finrank.page.labels import PageLabels, number_key, number_keys
 from finrank.page.relevance import Evidence
-from finrank.programs import ProgramError, operands, parse, table_rows
+from finrank.programs import operands, parse_or_none, table_rows
 from finrank.ranker.prompt import PromptSettings, choose_context
 from finrank.ranker.settings import locate
 from finrank.records import Question, RewardedPool
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 CANDIDATE_ROOM = 64
 
 CountTokens = Callable[[Sequence[str]], list[int]]
+Origin = Literal["table", "text", "nowhere"]
 
 
 class NoTokenizer(Exception):
@@ -38,24 +38,21 @@ class GoldOperand(NamedTuple):
     """A number of the gold program, or the label of a row that it reads whole, and whether the model sees it."""
 
     operand: str
-    origin: Literal["table", "text", "nowhere"]
+    origin: Origin
     """table: in a cell (and perhaps in a sentence too); text: in sentences only; nowhere: not on the page."""
     in_prefix: bool
     reached: bool
-    """In the prefix, or named beside a candidate's number by its label (a candidate names its rows itself)."""
+    """In the prefix, or named by the label of a candidate's number (a candidate names its rows itself)."""
 
 
 def gold_operands(question: Question, kept: Sequence[Evidence], settings: PromptSettings) -> list[GoldOperand]:
     """The distinct operands of the gold program, constants left out, when `kept` of the page is in the prefix.
 
-    For measurements: the choice of evidence never sees the gold program. A number counts as kept anywhere in the
-    prefix. Empty without a gold program, or when question and page are hidden.
+    Empty without a gold program, or when question and page are hidden. The choice of evidence never sees the gold
+    program.
     """
-    if question.program is None or settings.candidate_only:
-        return []
-    try:
-        program = parse(question.program)
-    except ProgramError:
+    program = None if settings.candidate_only else parse_or_none(question.program)
+    if program is None:
         return []
     in_cells = {key for row in question.table for cell in row for key in number_keys(cell)}
     in_text = {key for sentence in question.text for key in number_keys(sentence)}
@@ -63,9 +60,7 @@ def gold_operands(question: Question, kept: Sequence[Evidence], settings: Prompt
     labels = PageLabels(question.table, question.text)
     its_operands = []
     for key in dict.fromkeys(key for operand in operands(program) if (key := number_key(operand)) is not None):
-        origin: Literal["table", "text", "nowhere"] = (
-            "table" if key in in_cells else "text" if key in in_text else "nowhere"
-        )
+        origin: Origin = "table" if key in in_cells else "text" if key in in_text else "nowhere"
         named = settings.labels and bool(labels.of(key, question.question))
         its_operands.append(GoldOperand(key, origin, key in in_prefix, key in in_prefix or named))
     rows_kept = {item.label for item in kept if item.kind == "row"}
@@ -79,34 +74,25 @@ def gold_operands(question: Question, kept: Sequence[Evidence], settings: Prompt
 
 @dataclass(frozen=True)
 class Truncation:
-    """Shares of the gold programs' numbers on the page that reach the model.
-
-    None where no gold number is known: without gold programs, and for the candidate-only control.
-    """
+    """Shares of the gold programs' numbers on the page that reach the model; None where no gold number is known."""
 
     numbers_in_prefix: float | None
-    numbers_reached: float | None
-    """In the prefix, or named by a label beside a candidate's number."""
+    numbers_reached: float | None  # in the prefix, or named by the label of a candidate's number
     questions_losing_numbers: float | None
 
 
 @dataclass
 class Operands:
-    """Counts of the operands of one split by origin, and the questions that lose one."""
+    """The gold operands of one split by question, those without any on the page left out of all shares of questions."""
 
     questions: int = 0
     losing_in_prefix: list[str] = field(default_factory=list)  # ids; some operand is not in the prefix
     losing: list[str] = field(default_factory=list)  # ids; some operand is neither there nor named by a label
-    on_page: Counter[str] = field(default_factory=Counter)
-    in_prefix: Counter[str] = field(default_factory=Counter)
-    reached: Counter[str] = field(default_factory=Counter)
+    counted: list[GoldOperand] = field(default_factory=list)
 
     def add(self, identifier: str, operands: Sequence[GoldOperand]) -> None:
         """Count the operands of a question, and the question if any of them is on its page."""
-        for operand in operands:
-            self.on_page[operand.origin] += 1
-            self.in_prefix[operand.origin] += operand.in_prefix
-            self.reached[operand.origin] += operand.reached
+        self.counted += operands
         on_page = [operand for operand in operands if operand.origin != "nowhere"]
         self.questions += bool(on_page)
         if not all(operand.in_prefix for operand in on_page):
@@ -115,31 +101,22 @@ class Operands:
             self.losing.append(identifier)
 
     def as_json(self) -> dict[str, Any]:
-        """{"questions", "losing", "table": {"operands", "in_prefix", "reached"}, "text": ..., "nowhere"}.
-
-        Shares are rounded to 4 decimals, None of nothing.
-        """
-        return {
-            "questions": self.questions,
-            "losing": _share(len(self.losing), self.questions, 4),
-            **{
-                origin: {
-                    "operands": self.on_page[origin],
-                    "in_prefix": _share(self.in_prefix[origin], self.on_page[origin], 4),
-                    "reached": _share(self.reached[origin], self.on_page[origin], 4),
-                }
-                for origin in ("table", "text")
-            },
-            "nowhere": self.on_page["nowhere"],
-        }
+        """Counts, and shares at 4 decimals (None of nothing), for table and text apart."""
+        result: dict[str, Any] = {"questions": self.questions, "losing": _share(len(self.losing), self.questions, 4)}
+        for origin in ("table", "text"):
+            n, in_prefix, reached = self._counts(origin)
+            result[origin] = {"operands": n, "in_prefix": _share(in_prefix, n, 4), "reached": _share(reached, n, 4)}
+        return {**result, "nowhere": self._counts("nowhere")[0]}
 
     def truncation(self) -> Truncation:
         """The shares over table and text together."""
-        on_page, in_prefix, reached = (
-            counts["table"] + counts["text"] for counts in (self.on_page, self.in_prefix, self.reached)
-        )
-        losing = _share(len(self.losing), self.questions)
-        return Truncation(_share(in_prefix, on_page), _share(reached, on_page), losing)
+        n, in_prefix, reached = self._counts("table", "text")
+        return Truncation(_share(in_prefix, n), _share(reached, n), _share(len(self.losing), self.questions))
+
+    def _counts(self, *origins: str) -> tuple[int, int, int]:
+        """Operands of these origins: all, those in the prefix, and those reached."""
+        operands = [operand for operand in self.counted if operand.origin in origins]
+        return len(operands), sum(one.in_prefix for one in operands), sum(one.reached for one in operands)
 
 
 def _share(part: int, whole: int, decimals: int | None = None) -> float | None:
@@ -151,10 +128,7 @@ def _share(part: int, whole: int, decimals: int | None = None) -> float | None:
 def encode_and_measure(
     pools: Sequence[RewardedPool], tokenizer: Any, settings: PromptSettings, description: str
 ) -> tuple[list[EncodedPool], Truncation]:
-    """Encode a split under a progress bar, and measure the truncation.
-
-    Raises UserError naming a question or candidate that cannot fit.
-    """
+    """Encode a split under a progress bar and measure the truncation; UserError where a candidate cannot fit."""
     from finrank.ranker.encoding import encode_with_page  # imports torch, without which `finrank check` measures
 
     encoded, counts = [], Operands()
@@ -165,11 +139,7 @@ def encode_and_measure(
     return encoded, counts.truncation()
 
 
-def measure(
-    questions: Iterable[Question],
-    settings: PromptSettings,
-    count_tokens: CountTokens,
-) -> Operands:
+def measure(questions: Iterable[Question], settings: PromptSettings, count_tokens: CountTokens) -> Operands:
     """Choose each question's context as the model would read it with candidates of `CANDIDATE_ROOM` tokens."""
     counts = Operands()
     for question in questions:
@@ -181,10 +151,7 @@ def measure(
 
 
 def token_counter(base_model: str) -> CountTokens:
-    """A function that counts tokens as the base model's tokenizer does, without loading torch and without a network.
-
-    Raises NoTokenizer when the model's `tokenizer.json` is not on this computer.
-    """
+    """A function that counts tokens like the base model's tokenizer, without torch and network; else NoTokenizer."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(_tokenizer_file(base_model)))
@@ -199,21 +166,19 @@ def token_counter(base_model: str) -> CountTokens:
 
 def _tokenizer_file(base_model: str) -> Path:
     """The tokenizer.json of a package's folder, a local folder, or a hub id that was fetched before."""
-    try:
-        folder = Path(locate(base_model))
-    except UserError as error:
-        raise NoTokenizer(str(error)) from None
-    if folder.is_dir() or base_model.startswith("package:"):
-        file = folder / "tokenizer.json"
-        if not file.is_file():
-            raise NoTokenizer(f"{base_model} has no tokenizer.json")
-        return file
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        cached = try_to_load_from_cache(base_model, "tokenizer.json")
+        folder = Path(locate(base_model))
+        if folder.is_dir() or base_model.startswith("package:"):
+            cached, missing = folder / "tokenizer.json", f"{base_model} has no tokenizer.json"
+        else:
+            missing = f"the tokenizer of {base_model} has not been fetched to this computer yet"
+            cached = Path(str(try_to_load_from_cache(base_model, "tokenizer.json")))
+    except UserError as error:
+        raise NoTokenizer(str(error)) from None
     except ValueError:  # not a possible hub id
-        cached = None
-    if not isinstance(cached, str):
-        raise NoTokenizer(f"the tokenizer of {base_model} has not been fetched to this computer yet")
-    return Path(cached)
+        raise NoTokenizer(missing) from None
+    if not cached.is_file():
+        raise NoTokenizer(missing)
+    return cached

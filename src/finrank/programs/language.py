@@ -65,7 +65,7 @@ def parse(text: str) -> Program:
     tokens = [token for piece in text.split(", ") for token in _TOKEN.findall(piece)]
     if not tokens:
         raise ProgramError("the program is empty")
-    return Program(tuple(_step(start // 4, tokens[start : start + 4]) for start in range(0, len(tokens), 4)))
+    return Program(tuple(step_of_tokens(start // 4, tokens[start : start + 4]) for start in range(0, len(tokens), 4)))
 
 
 def parse_or_none(text: str | None) -> Program | None:
@@ -76,8 +76,8 @@ def parse_or_none(text: str | None) -> Program | None:
         return None
 
 
-def _step(index: int, tokens: list[str]) -> Step:
-    """The step written by four tokens such as ["divide(", "#0", "5735", ")"]."""
+def step_of_tokens(index: int, tokens: list[str]) -> Step:
+    """The step at `index` written by four tokens such as ["divide(", "#0", "5735", ")"]."""
     if len(tokens) != 4 or tokens[3] != ")" or tokens[0][-1] != "(":
         written = " ".join(tokens)
         raise ProgramError(f"step {index}: expected operation(argument, argument), got {quoted(written)}")

@@ -1,8 +1,9 @@
-"""Scoring a prediction file: figures, warnings about a faulty file, and the same figures as our own evaluation."""
+"""Scoring a prediction file: figures, warnings about a faulty file, and the same figures as `evaluate`."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,22 +42,12 @@ def test_a_faulty_file_is_scored_and_its_faults_are_warnings(
     counts |= {"without_end": 1, "invalid": 1, "execution_accuracy": 0.0}
     assert {name: result[name] for name in counts} == counts
     warnings = " ".join(capsys.readouterr().err.split())
-    for fault in (
-        "without a prediction, counted as wrong (the official evaluator leaves them out): 19",
-        "an id that no question of the split has (the official evaluator stops there): 1",
-        "further predictions for an id, ignored (the official evaluator counts each): 1",
-        "the first at 22: no program, answer or predicted: one of them is needed): 1",
-        "predictions without EOF: their last token was dropped (the official evaluator does so): 1",
-        "predictions without a value (no program, or one that does not execute): 1",
-    ):
-        assert fault in warnings
-
-
-def test_a_sound_file_raises_no_warning(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for fault in ("counted as wrong .*: 19", "no question of the split .*: 1", "further predictions .*: 1",
+                  "the first at 22: .*: 1", "without EOF.*: 1", "without a value .*: 1"):  # fmt: skip
+        assert re.search(fault, warnings), fault
     pools = load_records(data / "dev.jsonl", RewardedPool)
-    file = tmp_path / "p.json"
     write_predictions(file, pools, [np.array(pool.rewards) for pool in pools])
-    result = score_predictions(file, data)
+    result = score_predictions(file, data)  # of a file without faults
     assert (result["execution_accuracy"], result["program_accuracy"]) == (1.0, 1.0)
     shown = capsys.readouterr()
     assert shown.err == ""

@@ -1,7 +1,8 @@
-"""Every known failure is named, with what to do; a good model on fair pools gives no sentence."""
+"""Every known failure is named with a remedy, and a good model on fair pools is not blamed."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -42,13 +43,13 @@ def change(figures: Figures = GOOD, **baselines: ScorerFigures) -> Figures:
 def test_nothing_is_said_where_nothing_is_wrong() -> None:
     assert diagnose(GOOD, BIAS, CONFIDENCE, TRUNCATION) == []
     assert diagnose(GOOD) == [], "figures of a training evaluation are enough"
+    assert diagnose(change(majority_vote=row(0.5))) == [], "voting reveals nothing"
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"ties": Ties(top=400, all=30)}, ["in 30 of 400 pools all scores are equal", "max_length"]),
-        ({"positions": PickedPositions([], 0, 2, 0.9, "90% at position 2")}, ["position 2"]),
         ({"model": row(0.14)}, ["not clearly above chance (0.125)", "train longer"]),
         ({"unanswerable": 220}, ["220 of 400 pools have no correct candidate", "above 0.450", "abstain"]),
         ({"pages": 9}, ["only 9 pages", "10 pages or more"]),
@@ -71,7 +72,7 @@ def test_a_failure_of_model_or_pools_is_named(changes: dict[str, Any], said: lis
         ((BIAS, CONFIDENCE, Truncation(None, None, 0.21)), ["21.0% of the questions lose", "prompt.max_length"]),
     ],
 )
-def test_a_failure_of_what_is_explained_is_named(explained: tuple[Any, ...], said: list[str]) -> None:
+def test_a_failure_in_the_explanations_is_named(explained: tuple[Any, ...], said: list[str]) -> None:
     (sentence,) = diagnose(GOOD, *explained)
     assert all(part in sentence for part in said), sentence
 
@@ -82,20 +83,12 @@ def test_of_two_sentences_about_positions_the_stronger_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", ["medoid", "medoid_text", "candidate_only", "majority_vote"])
-def test_a_model_no_better_than_an_attacker_is_named(name: str) -> None:
+def test_attackers_as_good_as_the_model_are_named_and_those_far_above_chance(name: str) -> None:
     (sentence,) = diagnose(change(**{name: row(0.3, p_value=0.2)}))
     assert f"not clearly better than {name.replace('_', '-')}" in sentence
-
-
-@pytest.mark.parametrize("name", ["medoid", "medoid_text", "candidate_only"])
-def test_pools_that_give_themselves_away_are_named_though_the_model_is_better(name: str) -> None:
-    (sentence,) = diagnose(change(**{name: row(0.4)}))
-    assert "the pools give themselves away" in sentence
-    assert "finrank audit" in sentence
-
-
-def test_voting_gives_nothing_away() -> None:
-    assert diagnose(change(majority_vote=row(0.5))) == []
+    if name != "majority_vote":
+        (sentence,) = diagnose(change(**{name: row(0.4)}))
+        assert re.search("pools give themselves away.*finrank audit", sentence)
 
 
 @pytest.mark.parametrize(

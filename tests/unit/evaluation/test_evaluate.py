@@ -1,4 +1,4 @@
-"""The figures of a scorer beside its baselines, their JSON, their table, and what is diagnosed from them."""
+"""The figures of a scorer and its baselines: their JSON, their tables, and the diagnosis."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from finrank.records import RewardedPool
 from tests.helpers.evaluated_pools import by_reward, make_pool
 from tests.helpers.example_result import example_result, imported_result
 
-METRICS = {
-    "accuracy", "accuracy_max", "reward_ratio", "average_reward", "mrr", "ndcg",
-    "execution_accuracy", "program_accuracy",
-}  # fmt: skip
+METRICS = ["accuracy", "accuracy_max", "reward_ratio", "average_reward", "mrr", "ndcg", "execution_accuracy",
+           "program_accuracy"]  # fmt: skip
 
 
 @pytest.fixture
@@ -44,23 +42,25 @@ def wrong_scores(pools: list[RewardedPool]) -> list[np.ndarray]:
 
 def test_the_keys_are_the_documented_ones(pools: list[RewardedPool]) -> None:
     result = evaluate_pools(pools, by_reward(pools)).as_json()
-    counts = ["n", "pages", "unanswerable", "equal_rewards"]
-    assert list(result)[:5] == [*counts, "accuracy"]
-    assert list(result)[-4:] == ["intervals", "baselines", "positions", "ties"]
-    assert set(result) == {*counts, "intervals", "baselines", "positions", "ties", "accuracy_pooled"} | METRICS
-    assert set(result["intervals"]) == METRICS | {"accuracy_pooled"}
-    assert list(result["baselines"]) == [
-        "chance", "constant", "medoid", "medoid_text", "candidate_only", "majority_vote", "oracle"
-    ]  # fmt: skip
-    assert set(result["baselines"]["chance"]) == METRICS | {"accuracy_pooled", "intervals", "p_value"}
-    assert set(result["baselines"]["medoid"]) == METRICS | {"intervals", "p_value"}  # distances are no logits
-    assert result["baselines"]["candidate_only"] is None
-    assert result["baselines"]["majority_vote"] is None
+    metrics = [*METRICS, "accuracy_pooled"]
+    counts, rest = ["n", "pages", "unanswerable", "equal_rewards"], ["intervals", "baselines", "positions", "ties"]
+    assert list(result) == [*counts, *metrics, *rest]
+    assert list(result["intervals"]) == metrics
+    baselines = result["baselines"]
+    assert {name: row and list(row) for name, row in baselines.items()} == {
+        "chance": [*metrics, "intervals", "p_value"],
+        "constant": [*metrics, "intervals", "p_value"],
+        "medoid": [*METRICS, "intervals", "p_value"],  # distances are not logits
+        "medoid_text": [*METRICS, "intervals", "p_value"],
+        "candidate_only": None,
+        "majority_vote": None,
+        "oracle": [*METRICS, "intervals", "p_value"],
+    }
 
 
 def test_figures_of_a_perfect_model(pools: list[RewardedPool]) -> None:
     result = evaluate_pools(pools, by_reward(pools))
-    assert {result.model.means[name] for name in (METRICS | {"accuracy_pooled"}) - {"average_reward"}} == {1.0}
+    assert {mean for name, mean in result.model.means.items() if name != "average_reward"} == {1.0}
     assert (result.n, result.unanswerable, result.model.interval) == (100, 0, [1.0, 1.0])
     rows = {name: row.accuracy for name, row in result.baselines.items() if row}
     assert rows == {"chance": 0.2, "constant": 0.2, "medoid": 0.0, "medoid_text": pytest.approx(0.2), "oracle": 1.0}
@@ -70,9 +70,8 @@ def test_figures_of_a_perfect_model(pools: list[RewardedPool]) -> None:
 def test_intervals_contain_the_figure_and_follow_the_seed() -> None:
     random = np.random.default_rng(2)
     gold = {"programs": ["add(0, 1)", "add(1, 1)"], "program": "add(0, 1)", "answer": 1.0}
-    pools = [
-        make_pool([1.0, 2.0], rewards=[1.0, random.uniform(0, 0.5)], page=f"page {i // 2}", **gold) for i in range(60)
-    ]
+    rewards = [[1.0, random.uniform(0, 0.5)] for _ in range(60)]
+    pools = [make_pool([1.0, 2.0], rewards=row, page=f"page {i // 2}", **gold) for i, row in enumerate(rewards)]
     scores = list(random.normal(size=(60, 2)))
     model = evaluate_pools(pools, scores, seed=1).model
     for name, interval in model.intervals.items():
@@ -108,15 +107,12 @@ def test_an_empty_split_is_the_users_fault() -> None:
         evaluate_pools([], [])
 
 
-def test_candidate_only_scores_are_tested_like_other_rivals_and_what_is_no_model_is_not(
-    pools: list[RewardedPool],
-) -> None:
+def test_candidate_only_scores_are_tested_like_other_rivals_and_constants_are_not(pools: list[RewardedPool]) -> None:
     rows = evaluate_pools(pools, by_reward(pools), candidate_only=wrong_scores(pools)).baselines
-    control = rows["candidate_only"]
-    assert control is not None
-    assert control.p_value is not None
-    assert (control.accuracy, control.p_value < 0.001) == (0.0, True)
+    assert rows["candidate_only"] is not None
+    assert rows["candidate_only"].accuracy == 0.0
     assert {name for name, row in rows.items() if row and row.p_value is None} == {"chance", "constant", "oracle"}
+    assert all(row.p_value < 0.001 for row in rows.values() if row and row.p_value is not None)
 
 
 def test_positions_of_the_picks(pools: list[RewardedPool]) -> None:
@@ -125,46 +121,27 @@ def test_positions_of_the_picks(pools: list[RewardedPool]) -> None:
     assert positions.picks == [0.0, 0.0, 100.0, 0.0, 0.0]
     assert (positions.most, positions.share, positions.pools) == (2, 1.0, 100)
     assert "100% of the picks are at position 2" in (positions.warning or "")
-    assert "position 2" in diagnosis(always_third)
     even = evaluate_pools(pools, [np.zeros(5) for _ in pools]).positions
     assert (even.picks, even.warning) == (pytest.approx([20.0] * 5), None)
     few = evaluate_pools(pools[:19], [np.eye(5)[2] for _ in pools[:19]]).positions
     assert (few.share, few.warning) == (1.0, None)
-
-
-def test_pools_of_two_do_not_count_for_the_position_warning() -> None:
-    pools = [make_pool([1.0, 2.0], page=f"page {i}") for i in range(30)]
-    positions = evaluate_pools(pools, [[1.0, 0.0] for _ in pools]).positions
+    pairs = [make_pool([1.0, 2.0], page=f"page {i}") for i in range(30)]
+    positions = evaluate_pools(pairs, [[1.0, 0.0] for _ in pairs]).positions
     assert (positions.picks, positions.pools, positions.most, positions.warning) == ([30.0, 0.0], 0, None, None)
-
-
-def diagnosis(result: Figures) -> str:
-    return "\n".join(diagnose(result))
 
 
 def test_equal_scores_are_diagnosed(pools: list[RewardedPool]) -> None:
     result = evaluate_pools(pools, [np.full(5, 0.7) for _ in pools])
     assert (result.ties.top, result.ties.all) == (100, 100)
-    assert "in 100 of 100 pools all scores are equal" in diagnosis(result)
-    assert "not clearly above chance" in diagnosis(result)
+    assert "in 100 of 100 pools all scores are equal" in diagnose(result)[0]
 
 
-def test_copies_alone_are_no_equal_scores_and_rounding_is_no_difference() -> None:
+def test_copies_alone_are_not_equal_scores_and_rounding_is_no_difference() -> None:
     copies = make_pool([1.0, 1.0], [], programs=["add(0, 1)"] * 2)
     different = make_pool([1.0, 2.0])
     scores = [[0.5, 0.5], [0.5, 0.50001]]
     assert evaluate_pools([copies, different], scores).ties.all == 0
     assert evaluate_pools([copies, different], scores, rounding=1e-4).ties.all == 1
-
-
-def test_a_model_no_better_than_an_attacker_is_diagnosed(pools: list[RewardedPool]) -> None:
-    scores = by_reward(pools)
-    found = diagnosis(evaluate_pools(pools, scores, candidate_only=scores))
-    assert "not clearly better than candidate-only" in found
-    assert "medoid" not in found
-    below_chance = diagnosis(evaluate_pools(pools, wrong_scores(pools)))
-    assert "not clearly better than medoid" in below_chance
-    assert "not clearly above chance" in below_chance
 
 
 def test_equal_rewards_count_only_where_there_is_something_to_choose() -> None:
@@ -177,27 +154,20 @@ def test_equal_rewards_count_only_where_there_is_something_to_choose() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "correct", "said"),
+    ("answers", "rewards", "said"),
     [
-        ([1.0, 1.0], [0, 1], "leave nothing to choose"),
-        ([1.0], [0], "leave nothing to choose"),
-        ([None, None], [], "none of the 20 pools has a correct candidate"),
+        ([1.0, 1.0], [1.0, 1.0], "leave nothing to choose"),
+        ([1.0], [1.0], "leave nothing to choose"),
+        ([None, None], [0.0, 0.0], "none of the 20 pools has a correct candidate"),
     ],
 )
 def test_pools_without_a_choice_blame_neither_model_nor_rewards(
-    answers: list[float | None], correct: list[int], said: str
+    answers: list[float | None], rewards: list[float], said: str
 ) -> None:
-    rewards = [1.0 if place in correct else 0.0 for place in range(len(answers))]
+    correct = np.flatnonzero(rewards).tolist()
     pools = [make_pool(answers, correct, rewards=rewards, page=f"page {number}") for number in range(20)]
     (sentence,) = diagnose(evaluate_pools(pools, [np.arange(len(answers)) for _ in pools]))
     assert said in sentence
-
-
-def test_few_pages_are_named(pools: list[RewardedPool]) -> None:
-    one_page = [pool.model_copy(update={"page": "page"}) for pool in pools]
-    result = evaluate_pools(one_page, by_reward(pools))
-    assert (result.pages, result.model.interval) == (1, [1.0, 1.0])
-    assert any(sentence.startswith("only 1 page:") for sentence in diagnose(result))
 
 
 def test_a_comparison_says_how_much_better_the_first_is(pools: list[RewardedPool]) -> None:
@@ -208,10 +178,10 @@ def test_a_comparison_says_how_much_better_the_first_is(pools: list[RewardedPool
     assert (same.difference, same.interval, same.p_value) == (0.0, [0.0, 0.0], 1.0)
 
 
-def printed(figures: Figures, breakdowns: Breakdowns | None = None, width: int = 200) -> str:
+def printed(figures: Figures, breakdowns: Breakdowns | None = None) -> str:
     with pytest.MonkeyPatch.context() as patch:
         stream = io.StringIO()
-        patch.setattr(screen, "console", Console(file=stream, width=width))
+        patch.setattr(screen, "console", Console(file=stream, width=80))
         screen.print_table(figures, title="dev")
         if breakdowns is not None:
             screen.print_breakdowns(breakdowns)
@@ -220,16 +190,15 @@ def printed(figures: Figures, breakdowns: Breakdowns | None = None, width: int =
 
 def test_the_table_shows_the_model_first_with_intervals(pools: list[RewardedPool]) -> None:
     result = evaluate_pools(pools, [np.zeros(5) for _ in pools])
-    low, high = result.model.interval
-    rows = [line.split() for line in printed(result).splitlines() if "(" in line]
-    assert rows[0][:3] == ["model", f"{result.model.accuracy:.3f}", f"({low:.3f}-{high:.3f})"]
-    assert [row[0] for row in rows[1:6]] == ["chance", "constant", "medoid", "medoid", "oracle"]
-    assert rows[6][:2] == ["MRR", f"{result.model.means['mrr']:.3f}"]
+    rows = [" ".join(line.split()) for line in printed(result).splitlines() if "(" in line]
+    assert rows[0].startswith(f"model {result.model}")
+    assert [row.split()[0] for row in rows[1:6]] == ["chance", "constant", "medoid", "medoid", "oracle"]
+    assert rows[6].startswith(f"MRR {result.model.means['mrr']:.3f}")
 
 
 def test_the_tables_fit_a_narrow_terminal_with_every_figure_on_one_line() -> None:
     result = imported_result()
-    text = printed(result.figures, result.breakdowns, width=80)
+    text = printed(result.figures, result.breakdowns)
     assert "…" not in text
     assert max(len(line) for line in text.splitlines()) <= 80
     for name in ("majority vote", "candidate only", "answers, by best", "gold program's steps", "length of page"):

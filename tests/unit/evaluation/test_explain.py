@@ -7,21 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from finrank.evaluation import explain
 from finrank.evaluation.baselines import chance
-from finrank.evaluation.explain import (
-    EXAMPLES,
-    MOST_MISTAKES,
-    ORDER_SAMPLE,
-    break_down,
-    confident_mistakes,
-    context_words,
-    examples,
-    fooled_by,
-    order_invariance,
-    picked_positions,
-    position_bias,
-    reordered,
-)
+from finrank.evaluation.explain import confident_mistakes, order_invariance
 from finrank.evaluation.metrics import pool_metrics
 from finrank.evaluation.result import (
     BreakdownRow,
@@ -50,46 +38,34 @@ def pools() -> list[RewardedPool]:
 
 
 def bias_of(pools: list[RewardedPool], scores: Sequence[np.ndarray]) -> PositionBias:
-    return position_bias(pools, scores, pool_metrics(pools, scores)["accuracy"], ORDER, seed=0)
+    return explain.position_bias(pools, scores, pool_metrics(pools, scores)["accuracy"], ORDER, seed=0)
 
 
 def test_a_scorer_of_places_is_right_where_its_place_is(pools: list[RewardedPool]) -> None:
-    found = bias_of(pools, [np.eye(4)[2]] * 200)
-    assert [(row.position, row.n, row.accuracy) for row in found.best_positions] == [
+    bias = bias_of(pools, [np.eye(4)[2]] * 200)
+    assert [(row.position, row.n, row.accuracy) for row in bias.best_positions] == [
         (0, 50, 0.0), (1, 50, 0.0), (2, 50, 1.0), (3, 50, 0.0)
     ]  # fmt: skip
-    assert found.picked == [0.0, 0.0, 1.0, 0.0]
-    assert found.p_value is not None
-    assert found.p_value < 1e-50
+    assert bias.picked == [0.0, 0.0, 1.0, 0.0]
+    assert (bias.p_value or 0.0) < 1e-50
 
 
 def test_right_and_constant_scorers_have_no_bias(pools: list[RewardedPool]) -> None:
     for scores, accuracy in ((by_reward(pools), 1.0), ([np.zeros(4)] * 200, 0.25)):
-        found = bias_of(pools, scores)
-        assert (found.picked, found.p_value) == ([0.25] * 4, 1.0)
-        assert found.best_positions[3].accuracy == accuracy
+        bias = bias_of(pools, scores)
+        assert (bias.picked, bias.p_value) == ([0.25] * 4, 1.0)
+        assert bias.best_positions[3].accuracy == accuracy
 
 
-def test_p_values_of_an_unbiased_scorer_are_uniform(pools: list[RewardedPool]) -> None:
-    random = np.random.default_rng(1)
-    p_values = np.array([bias_of(pools[:60], list(random.random((60, 4)))).p_value for _ in range(100)])
-    assert 0.35 < p_values.mean() < 0.65
-    assert np.mean(p_values < 0.05) <= 0.12
-
-
-def test_several_correct_candidates_share_their_pool() -> None:
+def test_several_correct_candidates_and_tied_picks_share_their_pool() -> None:
     pools = [make_pool([1.0, 2.0, 1.0], [0, 2]), make_pool([1.0, 2.0, 3.0], [])]
-    found = bias_of(pools, [np.array([1.0, 0.0, 0.0])] * 2)
-    assert [(row.position, row.n, row.accuracy, row.interval) for row in found.best_positions] == [
+    bias = bias_of(pools, [np.array([1.0, 0.0, 0.0])] * 2)
+    assert [(row.position, row.n, row.accuracy, row.interval) for row in bias.best_positions] == [
         (0, 0.5, 1.0, None), (2, 0.5, 1.0, None)
     ]  # fmt: skip
-    assert found.p_value is None  # too few pools for a test
-
-
-def test_reordering_keeps_what_belongs_together() -> None:
-    pool = reordered(make_pool([1.0, 2.0, 3.0], [0]), [2, 0, 1])
-    assert [candidate.answer for candidate in pool.candidates] == [3.0, 1.0, 2.0]
-    assert (pool.rewards, pool.correct) == ([0.2, 1.0, 0.2], [1])
+    assert bias.p_value is None  # too few pools for a test
+    pools = [make_pool([1.0, 2.0], [0]), make_pool([1.0, 2.0, 3.0], [0])]
+    assert explain.picked_positions(pools, [np.array([0.0, 1.0]), np.zeros(3)]).picks == [0.333333, 1.333333, 0.333333]
 
 
 def by_value(pools: Sequence[RewardedPool]) -> list[np.ndarray]:
@@ -106,25 +82,20 @@ def with_neighbours(pools: Sequence[RewardedPool]) -> list[np.ndarray]:
 
 
 def test_scores_that_depend_on_the_order_are_found_and_others_are_not(pools: list[RewardedPool]) -> None:
-    def difference(score: object) -> float:
-        return order_invariance(pools, score(pools), score, tolerance=0.1, seed=0).max_difference  # type: ignore[operator]
+    def invariance(score: explain.Score, n: int = 200) -> OrderInvariance:
+        return order_invariance(pools[:n], score(pools[:n]), score, tolerance=0.1, seed=0)
 
-    assert order_invariance(pools, by_value(pools), by_value, tolerance=0.1, seed=0) == OrderInvariance(
-        ORDER_SAMPLE, 0.0, 0.1
-    )
-    assert order_invariance(pools[:5], by_value(pools[:5]), by_value, tolerance=0.1, seed=0).checked == 5
-    assert difference(with_place) == pytest.approx(0.003)
-    assert difference(with_neighbours) > 0.0005
-
-
-def test_positions_count_pools_of_every_size() -> None:
-    pools = [make_pool([1.0, 2.0], [0]), make_pool([1.0, 2.0, 3.0], [0])]
-    assert picked_positions(pools, [np.array([0.0, 1.0]), np.zeros(3)]).picks == [0.333333, 1.333333, 0.333333]
+    pool = explain.reordered(make_pool([1.0, 2.0, 3.0], [0]), [2, 0, 1])
+    assert ([by_value([pool])[0].tolist()], pool.rewards, pool.correct) == ([[3.0, 1.0, 2.0]], [0.2, 1.0, 0.2], [1])
+    assert invariance(by_value) == OrderInvariance(explain.ORDER_SAMPLE, 0.0, 0.1)
+    assert invariance(by_value, 5).checked == 5
+    assert invariance(with_place).max_difference == pytest.approx(0.003)
+    assert invariance(with_neighbours).max_difference > 0.0005
 
 
 def tables(pools: list[RewardedPool], scores: Sequence[Sequence[float]]) -> Breakdowns:
     arrays = [np.array(pool_scores) for pool_scores in scores]
-    return break_down(pools, arrays, pool_metrics(pools, arrays)["accuracy"], chance(pools)["accuracy"], seed=0)
+    return explain.break_down(pools, arrays, pool_metrics(pools, arrays)["accuracy"], chance(pools)["accuracy"], seed=0)
 
 
 def rows(table: list[BreakdownRow]) -> list[tuple[str, int, float, float]]:
@@ -146,15 +117,12 @@ def four() -> list[RewardedPool]:
     ]
 
 
-def test_steps_and_operations(four: list[RewardedPool]) -> None:
+def test_steps_operations_and_origin_of_the_needed_numbers(four: list[RewardedPool]) -> None:
     found = tables(four, [[1.0, 0.0]] * 4)
     assert rows(found.steps) == [("1", 2, 0.5, 0.5), ("2", 1, 1.0, 0.5), ("4 or more", 1, 0.0, 0.5)]
     assert rows(found.operation) == [
         ("add", 1, 0.0, 0.5), ("subtract", 2, 1.0, 0.5), ("divide", 2, 0.5, 0.5), ("table_max", 1, 0.0, 0.5)
     ]  # fmt: skip
-
-
-def test_origin_of_the_needed_numbers(four: list[RewardedPool]) -> None:
     nowhere = make_pool([1.0, 2.0], program="add(9, const_2)", table=TABLE, text=TEXT)
     assert rows(tables([*four, nowhere], [[1.0, 0.0]] * 5).origin) == [
         ("table", 2, 0.5, 0.5),  # 637 and 210, though 637 is in a sentence too; the row of table_max
@@ -164,15 +132,12 @@ def test_origin_of_the_needed_numbers(four: list[RewardedPool]) -> None:
     ]
 
 
-def test_questions_without_a_program_are_in_none_of_these() -> None:
+def test_length_of_the_page_in_quarters_of_questions_with_and_without_a_program() -> None:
     found = tables([make_pool([1.0, 2.0]), make_pool([1.0, 2.0], program="no program")], [[1.0, 0.0]] * 2)
     assert found.steps == found.operation == found.origin == found.candidates == []
     assert rows(found.context_length) == [("1 words", 2, 1.0, 0.5)]
-
-
-def test_length_of_the_page_in_quarters() -> None:
     pools = [make_pool([1.0, 2.0], [0], text=["word " * length]) for length in (10, 20, 30, 40, 50, 60, 70, 80)]
-    assert [context_words(pool) for pool in pools[:2]] == [11, 21]  # the table has one word, 2008
+    assert [explain.context_words(pool) for pool in pools[:2]] == [11, 21]  # the table has one word, 2008
     assert rows(tables(pools, [[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 2).context_length) == [
         ("11 to 21 words", 2, 1.0, 0.5), ("31 to 41 words", 2, 1.0, 0.5),
         ("51 to 61 words", 2, 1.0, 0.5), ("71 to 81 words", 2, 0.0, 0.5),
@@ -205,27 +170,22 @@ def test_the_corruptions_that_were_picked() -> None:
         make_pool([1.0, 2.0, 3.0], [0], edits=[[], ["sign"], ["sign", "row", "row"]]),
         make_pool([1.0, 2.0, 3.0], [0], edits=[[], ["row"], []]),
     ]
-    assert fooled_by(pools, [np.array([0.0, 1.0, 0.0]), np.array([0.0, 1.0, 1.0])]) == [
+    assert explain.fooled_by(pools, [np.array([0.0, 1.0, 0.0]), np.array([0.0, 1.0, 1.0])]) == [
         WrongKind("corrupted", picked=0.5, offered=1, share=0.5, chance=0.333333),
         WrongKind("sign", picked=1.0, offered=2, share=0.5, chance=0.333333),
         WrongKind("row", picked=0.5, offered=2, share=0.25, chance=0.333333),
     ]
 
 
-def test_the_surest_mistakes_come_first() -> None:
+def test_mistakes_are_the_surest_wrong_picks_of_answerable_pools() -> None:
     pools = [make_pool([1.0, 2.0], [0], identifier=f"q{number}") for number in range(80)]
-    found = confident_mistakes(pools, [np.array([0.0, number / 10]) for number in range(80)])
-    assert len(found) == MOST_MISTAKES
-    assert [one.id for one in found[:2]] == ["q79", "q78"]
-    assert [one.confidence for one in found] == sorted((one.confidence for one in found), reverse=True)
-
-
-def test_right_picks_ties_with_a_right_one_and_unanswerable_pools_are_no_mistakes() -> None:
+    mistakes = confident_mistakes(pools, [np.array([0.0, number / 10]) for number in range(80)])
+    assert [ranked.id for ranked in mistakes] == [f"q{79 - number}" for number in range(explain.MOST_MISTAKES)]
     pools = [make_pool([1.0, 2.0], [0]), make_pool([1.0, 2.0], [0]), make_pool([1.0, 2.0], [])]
     assert confident_mistakes(pools, [np.array([1.0, 0.0]), np.array([1.0, 1.0]), np.array([0.0, 1.0])]) == []
 
 
-def test_a_ranking_holds_all_that_one_needs_to_see() -> None:
+def test_a_ranking_holds_question_page_and_candidates() -> None:
     programs, names = ["add(2, 3)", "divide(1, 0)"], {"identifier": "V/2008-1", "page": "V/2008"}
     gold = {"program": "add(2, 3)", "answer": 5.0, "text": ["a sentence ."]}
     pool = make_pool([5.0, None], [0], programs=programs, edits=[[], ["sign"]], **names, **gold)
@@ -240,14 +200,13 @@ def test_equal_answers_pool_their_probability_and_temperature_comes_after() -> N
     programs = ["add(2, 3)", "add(1, 1)", "add(1, 1)", "add(0, 2)"]  # 0.1; 0.45 and its copy, which counts once; 0.45
     pool, scores = make_pool([5.0, 2.0, 2.0, 2.0], [0], programs=programs), np.log([0.1, 0.45, 0.45, 0.45])
     (found,) = confident_mistakes([pool], [scores])
-    assert [one.probability for one in found.candidates] == [0.1, 0.9, 0.9, 0.9]
+    assert [candidate.probability for candidate in found.candidates] == [0.1, 0.9, 0.9, 0.9]
     assert (found.picked, found.confidence) == (1, 0.9)
     (milder,) = confident_mistakes([pool], [scores], temperature=2.0)
     assert milder.confidence == 0.75  # sqrt(0.9) : sqrt(0.1) is 3 : 1
 
 
-def test_examples_are_spread_over_the_split_and_never_twice() -> None:
-    pools = [make_pool([1.0, 2.0], identifier=f"q{number}") for number in range(80)]
-    scores = [np.zeros(2)] * 80
-    assert [one.id for one in examples(pools, scores)] == [f"q{10 * number}" for number in range(EXAMPLES)]
-    assert [one.id for one in examples(pools[:3], scores[:3])] == ["q0", "q1", "q2"]
+@pytest.mark.parametrize(("n", "ids"), [(80, [f"q{10 * number}" for number in range(8)]), (3, ["q0", "q1", "q2"])])
+def test_examples_are_spread_over_the_split_and_never_twice(n: int, ids: list[str]) -> None:
+    pools = [make_pool([1.0, 2.0], identifier=f"q{number}") for number in range(n)]
+    assert [ranked.id for ranked in explain.examples(pools, [np.zeros(2)] * n)] == ids

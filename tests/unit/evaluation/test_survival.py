@@ -56,9 +56,8 @@ def test_counts_by_origin() -> None:
 
 @pytest.mark.parametrize(("spare", "in_prefix"), [(0, 1.0), (-1, 0.0)])
 def test_the_page_gets_what_question_candidates_and_separators_leave(spare: int, in_prefix: float) -> None:
-    question = Question(
-        id="q", page="p", question="how much tax ?", table=[], text=["tax was 40 ."], program="add(40, 1)"
-    )
+    fields = {"id": "q", "page": "p", "question": "how much tax ?", "table": [], "text": ["tax was 40 ."]}
+    question = Question.model_validate({**fields, "program": "add(40, 1)"})
     length = 4 + 4 + 3 + survival.CANDIDATE_ROOM + spare  # question, page, separators, room, in words
     counts = survival.measure([question], PromptSettings(max_length=length, labels=False), words_of)
     assert counts.as_json()["text"] == {"operands": 1, "in_prefix": in_prefix, "reached": in_prefix}

@@ -1,4 +1,4 @@
-"""The audit of pools: accuracy of every attacker compared with chance, and a sentence for whatever gives gold away."""
+"""The audit of pools: accuracy of every attacker compared with chance, and a sentence for whatever reveals gold."""
 
 from __future__ import annotations
 
@@ -13,16 +13,9 @@ from rich.table import Table
 
 from finrank.console import console
 from finrank.errors import UserError
-from finrank.evaluation.audit.attackers import (
-    FittedScorer,
-    accuracies,
-    combined_scores,
-    correct_indices,
-    cross_fitted,
-    linear_scores,
-)
-from finrank.evaluation.audit.cues import GoldPlaces, cue_scorers, gold_positions, gold_ranks
-from finrank.evaluation.audit.medoids import anti_scores, medoid_scores
+from finrank.evaluation.audit import attackers
+from finrank.evaluation.audit.cues import GoldPlaces, cue_scorers, gold_places
+from finrank.evaluation.audit.medoids import medoid_scores
 from finrank.evaluation.baselines import constant
 from finrank.evaluation.intervals import Interval, page_intervals, with_interval
 from finrank.evaluation.metrics import FloatArray, Metric
@@ -31,7 +24,7 @@ from finrank.records import Pool
 # The attackers, and what it means that one finds gold.
 ATTACKERS = {
     "linear": "the programs and values of wrong candidates are unlike those of gold programs",
-    "combined": "the form of candidates and their nearness to each other together tell gold",
+    "combined": "the form of candidates and their nearness to each other together reveal gold",
     "medoid_value": "gold's value lies in the middle of the others",
     "medoid_text": "the other programs are edits of gold",
     "anti_medoid_value": "gold's value lies apart from the others",
@@ -56,7 +49,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class PoolSizes:
-    """Candidates of the audited pools."""
+    """Number of candidates in the audited pools."""
 
     largest: int
     smaller: int  # pools with fewer candidates than the largest
@@ -78,12 +71,7 @@ class AuditResult:
 
     @property
     def chance(self) -> float:
-        """Accuracy of picks at random."""
         return self.attackers["chance"].accuracy or 0.0
-
-    def best_distance(self, kind: str) -> str:
-        """The distance with which medoids of this kind are most accurate."""
-        return _best(self.distances[kind])
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values: accuracies of the attackers at the top, their intervals under "intervals"."""
@@ -110,75 +98,69 @@ def _best(accuracies_of: dict[str, float | None]) -> str:
 def audit_pools(
     pools: Sequence[Pool], train: Sequence[Pool] | None, *, seed: int = 0, candidate_only: Metric | None = None
 ) -> AuditResult:
-    """Attack `pools` with every attacker and cue.
+    """Attack `pools` with every attacker and cue; UserError without pools.
 
     Attackers that learn do so from `train`, whose pages must be others, or where it is None from the other pages of
-    `pools` (cross-fitted). `candidate_only` holds the control's outcome per pool. Raises UserError without pools.
+    `pools` (cross-fitted). `candidate_only` holds the control's outcome per pool.
     """
     if not pools:
         raise UserError("no pools to audit: the split is empty; choose another --split or run steps 01 and 02 again")
 
-    def metric(scores: Sequence[FloatArray]) -> Metric:
-        return Metric(accuracies(pools, scores), np.ones(len(pools)))
+    def metric(outcomes: FloatArray) -> Metric:
+        return Metric(outcomes, np.ones(len(pools)))
 
-    def fitted(scorer: FittedScorer) -> Metric:
-        return metric(cross_fitted(pools, scorer, seed=seed) if train is None else scorer(train, pools))
+    def fitted(scorer: attackers.FittedScorer) -> Metric:
+        scores = attackers.cross_fitted(pools, scorer, seed=seed) if train is None else scorer(train, pools)
+        return metric(attackers.accuracies(pools, scores))
 
     scores_of = medoid_scores(pools)
-    medoids = {
-        f"{prefix}medoid_{kind}": {
-            name: metric(anti_scores(pools, scores) if prefix else scores) for name, scores in by_distance.items()
-        }
-        for prefix in ("", "anti_")
-        for kind, by_distance in scores_of.items()
+    outcomes_of = attackers.medoid_accuracies(pools, scores_of)
+    distances = {
+        kind: {name: metric(outcomes).mean() for name, outcomes in by_distance.items()}
+        for kind, by_distance in outcomes_of.items()
     }
-    distances = {kind: {name: one.mean() for name, one in by_distance.items()} for kind, by_distance in medoids.items()}
     metrics = {
-        "chance": metric([constant(pool) for pool in pools]),
-        "linear": fitted(partial(linear_scores, seed=seed)),
-        "combined": fitted(partial(combined_scores, seed=seed)),
-        **{kind: by_distance[_best(distances[kind])] for kind, by_distance in medoids.items()},
+        "chance": metric(attackers.accuracies(pools, [constant(pool) for pool in pools])),
+        "linear": fitted(partial(attackers.linear_scores, seed=seed)),
+        "combined": fitted(partial(attackers.combined_scores, seed=seed)),
+        **{kind: metric(by_distance[_best(distances[kind])]) for kind, by_distance in outcomes_of.items()},
     }
-    metrics["medoid"] = max(metrics["medoid_value"], metrics["medoid_text"], key=lambda one: one.mean() or 0.0)
+    metrics["medoid"] = max(metrics["medoid_value"], metrics["medoid_text"], key=lambda row: row.mean() or 0.0)
     if candidate_only is not None:
         metrics["candidate_only"] = candidate_only
-    cues = {f"cue {name}": fitted(scorer) for name, scorer in cue_scorers().items()}
+    cues = {name: fitted(scorer) for name, scorer in cue_scorers().items()}
     intervals = page_intervals({**metrics, **cues}, [pool.page for pool in pools], seed=seed)
+    rows = {name: Accuracy(row.mean(), intervals[name]) for name, row in {**metrics, **cues}.items()}
     sizes = [len(pool.candidates) for pool in pools]
     failed = sum(candidate.answer is None for pool in pools for candidate in pool.candidates)
     return AuditResult(
         n=len(pools),
-        unanswerable=sum(not correct_indices(pool) for pool in pools),
+        unanswerable=sum(not attackers.correct_indices(pool) for pool in pools),
         pools=PoolSizes(max(sizes), sum(size < max(sizes) for size in sizes), round(failed / sum(sizes), 6)),
-        attackers={
-            "candidate_only": Accuracy(),
-            **{name: Accuracy(one.mean(), intervals[name]) for name, one in metrics.items()},
-        },
+        attackers={"candidate_only": Accuracy(), **{name: rows[name] for name in metrics}},
         distances=distances,
-        cues={name.removeprefix("cue "): Accuracy(cue.mean(), intervals[name]) for name, cue in cues.items()},
-        gold_positions=gold_positions(pools),
+        cues={name: rows[name] for name in cues},
+        gold_positions=gold_places(pools),
         gold_ranks={
-            f"medoid_{kind}": {name: gold_ranks(pools, scores) for name, scores in by_distance.items()}
+            f"medoid_{kind}": {name: gold_places(pools, scores) for name, scores in by_distance.items()}
             for kind, by_distance in scores_of.items()
         },
     )
 
 
 def findings(result: AuditResult) -> list[str]:
-    """A sentence for each attacker and cue clearly above chance, and for each uneven place of gold."""
+    """A sentence for each attacker and cue clearly above chance, and for each uneven distribution of gold's places."""
     chance, sentences = result.chance, []
-    uneven = {"gold stands at some positions more often than at others (": result.gold_positions}
+    uneven = {"gold is at some positions more often than at others (": result.gold_positions}
     for kind, by_distance in result.gold_ranks.items():
-        name = result.best_distance(kind)
+        name = _best(result.distances[kind])
         nearer = f"gold is nearer to its siblings, or farther from them, than the others by {_label(kind)} ({name}; "
         uneven[nearer] = by_distance[name]
-    for name, meaning in ATTACKERS.items():
-        row = result.attackers[name]
+    scorers = [(_label(name), result.attackers[name], f": {meaning}") for name, meaning in ATTACKERS.items()]
+    scorers += [(f"{name} alone", cue, "") for name, cue in result.cues.items()]
+    for name, row, meaning in scorers:
         if row.interval and row.interval[0] > chance:
-            sentences.append(f"{_label(name)} finds gold in {row} of the pools (chance {chance:.3f}): {meaning}")
-    for name, cue in result.cues.items():
-        if cue.interval and cue.interval[0] > chance:
-            sentences.append(f"{name} alone finds gold in {cue} of the pools (chance {chance:.3f})")
+            sentences.append(f"{name} finds gold in {row} of the pools (chance {chance:.3f}){meaning}")
     for sentence, places in uneven.items():
         if places.p_value is not None and places.p_value < _UNEVEN_P:
             sentences.append(f"{sentence}chi-square {_p(places.p_value)})")
@@ -192,7 +174,7 @@ def print_audit(result: AuditResult, title: str) -> None:
         table.add_column(heading, justify="left" if heading == "attacker" else "right")
     chance = f"{result.chance:.3f}"
     for name in ATTACKERS:
-        best = f" ({result.best_distance(name)})" if name in result.distances else ""
+        best = f" ({_best(result.distances[name])})" if name in result.distances else ""
         is_last = name == "candidate_only"
         table.add_row(_label(name) + best, str(result.attackers[name]), chance, end_section=is_last)
     for name, cue in result.cues.items():
@@ -200,7 +182,7 @@ def print_audit(result: AuditResult, title: str) -> None:
     console.print(table)
     _print_places("positions of gold", result.gold_positions, "g")
     for kind, by_distance in result.gold_ranks.items():
-        _print_places(f"ranks of gold by {_label(kind)}", by_distance[result.best_distance(kind)], ".3f")
+        _print_places(f"ranks of gold by {_label(kind)}", by_distance[_best(result.distances[kind])], ".3f")
     console.print(
         f"{result.pools.failed_share:.1%} of the candidates have no value; {result.pools.smaller} pools have fewer "
         f"than {result.pools.largest} candidates"
@@ -208,7 +190,6 @@ def print_audit(result: AuditResult, title: str) -> None:
 
 
 def _print_places(what: str, places: GoldPlaces, form: str) -> None:
-    """Print how often gold is at each place, or where there are many, the smallest and the largest share."""
     tested = "too few pools to test" if places.p_value is None else f"{_p(places.p_value)} against uniform"
     observed = places.observed
     shown = " ".join(format(count, form) for count in observed)

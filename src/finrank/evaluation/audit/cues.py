@@ -2,8 +2,7 @@
 
 A measure is a number per candidate; the attacker picks the highest or the lowest, whichever is better on other pages.
 A key is a label per candidate, such as its value; the attacker picks the candidate whose label is most often gold's on
-other pages. Gold's places are its positions in the pool and its ranks under a scorer: a gold that is never in the
-middle gives itself away as much as one that always is there.
+other pages. Gold's places are its positions in the pool and its ranks under a scorer.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from finrank.evaluation.audit.attackers import FittedScorer, accuracies, check_d
 from finrank.evaluation.audit.features import decimals, written
 from finrank.evaluation.audit.medoids import value_ranks
 from finrank.evaluation.intervals import chi_square_p_value
-from finrank.evaluation.metrics import FloatArray, parsed
-from finrank.programs import operands
+from finrank.evaluation.metrics import FloatArray
+from finrank.programs import operands, parse_or_none
 from finrank.programs.value import answer_key
 from finrank.records import Pool
 
@@ -41,12 +40,12 @@ def _of_value(measure: Callable[[float], float]) -> Measure:
     return lambda pool: [measure(one.answer) if isinstance(one.answer, float) else None for one in pool.candidates]
 
 
-def _steps(program: str) -> float:
-    return 0.0 if (found := parsed(program)) is None else float(len(found.steps))
+def _steps(text: str) -> float:
+    return float(len(program.steps)) if (program := parse_or_none(text)) else 0.0
 
 
-def _extra_spaces(program: str) -> float:
-    return 0.0 if (found := parsed(program)) is None else float(program.count(" ") - str(found).count(" "))
+def _extra_spaces(text: str) -> float:
+    return float(text.count(" ") - str(program).count(" ")) if (program := parse_or_none(text)) else 0.0
 
 
 def _from_median(pool: Pool) -> list[float | None]:
@@ -58,8 +57,8 @@ def _from_median(pool: Pool) -> list[float | None]:
 
 def _operand_votes(pool: Pool, *, mean: bool) -> list[float | None]:
     """Members of the pool that share a candidate's distinct operands: their mean, or their sum."""
-    programs = [parsed(candidate.program) for candidate in pool.candidates]
-    used = [set() if program is None else set(operands(program)) for program in programs]
+    programs = [parse_or_none(candidate.program) for candidate in pool.candidates]
+    used = [set(operands(program)) if program else set() for program in programs]
     votes = Counter(text for texts in used for text in texts)
     means = [round(sum(votes[text] for text in texts) / len(texts), 9) if texts else None for texts in used]
     return [None if one is None else one * (1 if mean else len(texts)) for one, texts in zip(means, used, strict=True)]
@@ -80,19 +79,17 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def _value_keys(pool: Pool) -> list[str | None]:
-    return [None if one.answer is None else str(answer_key(one.answer)) for one in pool.candidates]
-
-
 def _sorted_places(pool: Pool) -> list[str | None]:
     ranks = value_ranks(pool)
-    values = [one.answer if isinstance(one.answer, float) else None for one in pool.candidates]
-    return [None if value is None else f"{ranks[value]} of {len(ranks)}" for value in values]
+    answers = [candidate.answer for candidate in pool.candidates]
+    return [f"{ranks[answer]} of {len(ranks)}" if isinstance(answer, float) else None for answer in answers]
 
 
 KEYS: dict[str, Keys] = {
     "position": lambda pool: [str(index) for index in range(len(pool.candidates))],
-    "value seen elsewhere": _value_keys,
+    "value seen elsewhere": lambda pool: [
+        None if one.answer is None else str(answer_key(one.answer)) for one in pool.candidates
+    ],
     "program seen elsewhere": lambda pool: [one.program for one in pool.candidates],
     "place in sorted order": _sorted_places,
 }
@@ -131,7 +128,7 @@ def _by_key(keys_of: Keys, train: Sequence[Pool], audited: Sequence[Pool]) -> li
     usual = sum(gold.values()) / max(sum(seen.values()), 1)
 
     def share(key: str | None) -> float:
-        """The share of gold among candidates with this label, shrunk to the usual one where few have it."""
+        """The share of gold among candidates with this label, shrunk to the usual share where few have it."""
         if key is None:
             return -1.0
         return round((gold[key] + _PRIOR_POOLS * usual) / (seen[key] + _PRIOR_POOLS), 12)
@@ -147,44 +144,28 @@ class GoldPlaces:
     expected: list[float]
     p_value: float | None  # chi-square test that all places are as likely; None for too few pools
 
-    @classmethod
-    def of(cls, observed: FloatArray, expected: FloatArray, total: float = 1.0) -> GoldPlaces:
-        """From counts by place, shown as parts of `total`."""
-        shares, even = (observed / total).round(6).tolist(), (expected / total).round(6).tolist()
-        return cls(shares, even, chi_square_p_value(observed, expected))
-
     def as_json(self, name: str) -> dict[str, list[float] | float | None]:
-        """Plain JSON values, what was observed under `name`."""
+        """Plain JSON values, the observed ones under `name`."""
         return {name: self.observed, "expected": self.expected, "p_value": self.p_value}
 
 
-def gold_positions(pools: Sequence[Pool]) -> GoldPlaces:
-    """How often gold is the first, second, ... of its pool.
+def gold_places(pools: Sequence[Pool], scores: Sequence[FloatArray] | None = None) -> GoldPlaces:
+    """Pools in which gold is the first, second, ... candidate; with scores, shares in which its rank is that.
 
-    Each of several correct candidates counts in equal shares; pools without one are left out.
+    Each of several correct candidates counts in equal shares; pools without one are left out. By score, candidates
+    without a value are left out, and tied ones share their ranks, so that the p-value errs on the safe side.
     """
     observed = np.zeros(max(len(pool.candidates) for pool in pools))
     expected = np.zeros_like(observed)
-    for pool in pools:
-        if correct := correct_indices(pool):
-            observed[correct] += 1 / len(correct)
-            expected[: len(pool.candidates)] += 1 / len(pool.candidates)
-    return GoldPlaces.of(observed, expected)
-
-
-def gold_ranks(pools: Sequence[Pool], scores: Sequence[FloatArray]) -> GoldPlaces:
-    """Shares of the pools in which gold has the highest score, the second highest, ...
-
-    Candidates without a value are left out; tied scores share their ranks, so that the p-value errs on the safe side.
-    """
-    observed = np.zeros(max(len(pool.candidates) for pool in pools))
-    expected = np.zeros_like(observed)
-    for pool, pool_scores in zip(pools, scores, strict=True):
-        alive = pool_scores[[candidate.answer is not None for candidate in pool.candidates]]
-        correct = correct_indices(pool)
+    for number, pool in enumerate(pools):
+        ranked = np.array([candidate.answer is not None or scores is None for candidate in pool.candidates])
+        pool_scores = -np.arange(len(ranked)) if scores is None else scores[number]
+        alive, correct = pool_scores[ranked], correct_indices(pool)
         for score in pool_scores[correct]:
             higher, equal = int((alive > score).sum()), int((alive == score).sum())
             observed[higher : higher + equal] += 1 / (equal * len(correct))
         if correct:
             expected[: len(alive)] += 1 / len(alive)
-    return GoldPlaces.of(observed, expected, observed.sum() or 1.0)
+    total = 1.0 if scores is None else observed.sum() or 1.0
+    shares, even = ((counts / total).round(6).tolist() for counts in (observed, expected))
+    return GoldPlaces(shares, even, chi_square_p_value(observed, expected))

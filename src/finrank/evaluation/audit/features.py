@@ -4,8 +4,8 @@ Neither page nor question nor siblings are looked at. Numbers go into buckets, s
 
 >>> from finrank.records import Candidate
 >>> names = features_of(Candidate(program="subtract(12, 10), divide(#0, 10)", answer=0.2, origin="gold"))
->>> [name for name in names if name.startswith(("shape:", "order:", "value sign"))]
-['shape: subtract(a, b), divide(#0, b)', 'order: 0 subtract larger first', 'value sign: +']
+>>> [name for name in names if name.startswith(("value sign", "shape:", "order: 0"))]
+['value sign: +', 'shape: subtract(a, b), divide(#0, b)', 'order: 0 subtract larger first']
 """
 
 from __future__ import annotations
@@ -13,17 +13,9 @@ from __future__ import annotations
 import math
 import sys
 
-from finrank.evaluation.metrics import parsed
 from finrank.page.page import is_year
-from finrank.programs import (
-    ARITHMETIC_OPERATIONS,
-    Program,
-    is_constant,
-    is_operand,
-    is_reference,
-    operands,
-    read_number,
-)
+from finrank.programs import ARITHMETIC_OPERATIONS as ARITHMETIC
+from finrank.programs import Program, is_constant, is_operand, is_reference, operands, parse_or_none, read_number
 from finrank.programs.shape import shape_of
 from finrank.records import Answer, Candidate
 
@@ -32,9 +24,9 @@ _CHARACTERS_PER_BUCKET = 8
 
 
 def features_of(candidate: Candidate) -> list[str]:
-    """Names of the features that a candidate has, each once, in a fixed order."""
+    """Names of the features of a candidate, each once, in a fixed order."""
     names = _value_features(candidate.answer)
-    program = parsed(candidate.program)
+    program = parse_or_none(candidate.program)
     if program is None:
         names.append("program: none")
     else:
@@ -55,9 +47,11 @@ def written(value: float) -> str:
 
 
 def _magnitude(value: float) -> int | str:
-    if value == 0:
-        return "zero"
-    return max(-_LARGEST_MAGNITUDE, min(_LARGEST_MAGNITUDE, math.floor(math.log10(abs(value)))))
+    return "zero" if value == 0 else _within(_LARGEST_MAGNITUDE, math.floor(math.log10(abs(value))))
+
+
+def _within(bound: int, number: int) -> int:
+    return max(-bound, min(bound, number))
 
 
 def _digits(text: str) -> str:
@@ -95,20 +89,19 @@ def _value_features(answer: Answer | None) -> list[str]:
 
 
 def _form_features(program: Program, text: str) -> list[str]:
-    """Operations, shape, constants, length and how the text is written."""
     operations = [step.operation for step in program.steps]
     arguments = [argument for step in program.steps for argument in step.arguments]
     names = [f"shape: {shape_of(program)}", f"steps: {len(program.steps)}"]
     names += [f"operation: {name}" for name in operations]
     names += [f"operations: {' '.join(pair)}" for pair in zip(["^", *operations], [*operations, "$"], strict=True)]
     names += [f"constant: {argument}" for argument in arguments if is_constant(argument)]
-    names += [f"references: {min(sum(map(is_reference, arguments)), 4)}"]
     unused = {f"#{index}" for index in range(len(program.steps) - 1)} - set(arguments)
     names += ["unused step"] if unused else []
     names += ["text written unusually"] if text != str(program) else []
-    names += [f"characters: {len(text) // _CHARACTERS_PER_BUCKET}"]
+    names.append(f"references: {min(sum(map(is_reference, arguments)), 4)}")
+    names.append(f"characters: {len(text) // _CHARACTERS_PER_BUCKET}")
     for step in program.steps:
-        kinds = ["row" if step.operation not in ARITHMETIC_OPERATIONS else _kind(one) for one in step.arguments]
+        kinds = ["row" if step.operation not in ARITHMETIC else _kind(one) for one in step.arguments]
         names.append(f"arguments: {step.operation} {' '.join(kinds)}")
     return names
 
@@ -122,7 +115,6 @@ def _kind(argument: str) -> str:
 
 
 def _operand_features(program: Program) -> list[str]:
-    """How the numbers are written: size, digits, decimals, marks, roundness, leading digit (Benford's law)."""
     numbers = operands(program)
     names = [
         f"operands: {min(len(numbers), 7)}",
@@ -149,10 +141,9 @@ def _operand_features(program: Program) -> list[str]:
 
 
 def _pair_features(program: Program) -> list[str]:
-    """Order and size ratio of the two numbers of each step, and of the first two numbers of the program."""
     names = []
     for index, step in enumerate(program.steps):
-        if step.operation in ARITHMETIC_OPERATIONS and all(map(is_operand, step.arguments)):
+        if step.operation in ARITHMETIC and all(map(is_operand, step.arguments)):
             names += _pair(f"{index} {step.operation}", *step.arguments)
             names += _pair(step.operation, *step.arguments)
     distinct = list(dict.fromkeys(operands(program)))
@@ -175,7 +166,7 @@ def _pair(where: str, first: str, second: str) -> list[str]:
         f"size ratio: {where} {_ratio(left, right)}",
         f"kinds: {where} {_kind(first)} {_kind(second)}",
         f"decimals: {where} {decimals(first) - decimals(second)}",
-        f"digits: {where} {max(-3, min(3, len(_digits(first)) - len(_digits(second))))}",
+        f"digits: {where} {_within(3, len(_digits(first)) - len(_digits(second)))}",
     ]
     if is_year(first) and is_year(second):
         names.append(f"years: {where} {order}")
@@ -188,19 +179,22 @@ def _ratio(left: float, right: float) -> int | str:
         return "zero"
     log = math.log10(abs(left)) - math.log10(abs(right))
     close = round(log * 10)
-    return f"about {close}" if abs(close) <= 3 else max(-10, min(10, round(log * 2)))
+    return f"about {close}" if abs(close) <= 3 else _within(10, round(log * 2))
 
 
 def _joint_features(program: Program, answer: Answer | None) -> list[str]:
-    """Pairs of the above that say more than both alone."""
     shape, last = shape_of(program), program.steps[-1].operation
     if answer is None or isinstance(answer, str):
         return [f"joint: {last} {answer}"]
     bucket = f"{'-' if answer < 0 else '+'}{_magnitude(answer)}"
-    names = [f"joint: {last} {bucket}", f"joint: {shape} {bucket}", f"joint: {last} near 1: {abs(answer - 1) < 0.1}"]
     numbers = operands(program)
-    names.append(f"joint: {shape} years {sum(map(is_year, numbers))}")
-    names.append(f"joint: {shape} percent {sum(text.endswith('%') for text in numbers)}")
+    names = [
+        f"joint: {last} {bucket}",
+        f"joint: {shape} {bucket}",
+        f"joint: {last} near 1: {abs(answer - 1) < 0.1}",
+        f"joint: {shape} years {sum(map(is_year, numbers))}",
+        f"joint: {shape} percent {sum(text.endswith('%') for text in numbers)}",
+    ]
     pair = [read_number(text) for text in dict.fromkeys(numbers)][:2]
     if len(pair) == 2 and pair[0] is not None and pair[1] is not None:
         names.append(f"joint: {shape} {'larger' if pair[0] > pair[1] else 'smaller'} first")

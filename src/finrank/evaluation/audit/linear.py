@@ -4,9 +4,8 @@ The loss of weights w over pools with candidates x_1 .. x_N is
 
     sum over pools of  log(sum_i exp(w x_i)) - mean over correct c of w x_c   +   l2 / 2 * |w|^2
 
-(the conditional logit of McFadden, 1974; ListNet's top-one loss, Cao et al., ICML 2007). It is convex, and its
-minimum is found by Newton's method with conjugate gradients (Nocedal and Wright, "Numerical Optimization", 2006,
-section 7.1), which needs no matrix of second derivatives: only products with it. No random numbers are involved.
+(the conditional logit of McFadden, 1974). It is minimised by Newton's method with conjugate gradients (Nocedal and
+Wright, "Numerical Optimization", 2006, section 7.1).
 """
 
 from __future__ import annotations
@@ -16,11 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from finrank.evaluation.metrics import FloatArray
-
-IntArray = NDArray[np.int64]
 
 SEEN_AT_LEAST = 3  # rarer features are left out
 _NEWTON_STEPS = 30
@@ -39,9 +35,8 @@ class PoolFeatures:
 def vocabulary(pools: Sequence[PoolFeatures]) -> dict[str, int]:
     """Column of each feature seen often enough, in sorted order."""
     counts = Counter(name for pool in pools for names in pool.candidates for name in names)
-    return {
-        name: column for column, name in enumerate(sorted(n for n, count in counts.items() if count >= SEEN_AT_LEAST))
-    }
+    names = sorted(name for name, count in counts.items() if count >= SEEN_AT_LEAST)
+    return {name: column for column, name in enumerate(names)}
 
 
 class Design:
@@ -51,26 +46,19 @@ class Design:
         rows = [[columns[name] for name in names if name in columns] for pool in pools for names in pool.candidates]
         sizes = np.array([len(pool.candidates) for pool in pools], dtype=np.int64)
         self.n_rows, self.n_columns = len(rows), len(columns)
-        self.row: IntArray = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        self.column: IntArray = np.array([column for row in rows for column in row], dtype=np.int64)
-        self.pool: IntArray = np.repeat(np.arange(len(pools)), sizes)
-        self.starts: IntArray = np.cumsum(sizes) - sizes
-        shares = [
-            1 / len(pool.correct) if index in pool.correct else 0.0
-            for pool in pools
-            for index in range(len(pool.candidates))
-        ]
-        self.target = np.array(shares)
+        self.row = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        self.column = np.array([column for row in rows for column in row], dtype=np.int64)
+        self.pool = np.repeat(np.arange(len(pools)), sizes)
+        self.starts = np.cumsum(sizes) - sizes
+        self.target = np.zeros(self.n_rows)
+        for pool, start in zip(pools, self.starts.tolist(), strict=True):
+            self.target[[start + index for index in pool.correct]] = 1 / max(len(pool.correct), 1)
 
     def times(self, weights: FloatArray) -> FloatArray:
-        """One number per row."""
-        sums = np.bincount(self.row, weights=weights[self.column], minlength=self.n_rows)
-        return sums.astype(np.float64, copy=False)
+        return np.bincount(self.row, weights[self.column], self.n_rows).astype(np.float64, copy=False)
 
     def transposed_times(self, values: FloatArray) -> FloatArray:
-        """One number per column."""
-        sums = np.bincount(self.column, weights=values[self.row], minlength=self.n_columns)
-        return sums.astype(np.float64, copy=False)
+        return np.bincount(self.column, values[self.row], self.n_columns).astype(np.float64, copy=False)
 
     def log_softmax(self, scores: FloatArray) -> FloatArray:
         """Log-probability of each row within its pool."""

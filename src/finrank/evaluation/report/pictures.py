@@ -1,7 +1,7 @@
 """Pictures of the report: small SVG drawings that take their colours from the page around them.
 
-Drawn by matplotlib, text kept as text. Every colour is a placeholder that becomes a CSS variable of the page, so that
-one picture suits light, dark and print. The same data produce the same bytes.
+Drawn by matplotlib, text kept as text. Every colour is a placeholder that becomes a CSS variable of the page. The same
+data produce the same bytes.
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ def dots(name: str, rows: Sequence[Dot], description: str, axis: str = "accuracy
         for height, row in enumerate(rows):
             colour = _ACCENT if row.strong else _INK
             if row.interval is not None:
-                axes.plot(
-                    row.interval, [height, height], color=colour, linewidth=2.4 if row.strong else 1.4, alpha=0.75
-                )
+                width = 2.4 if row.strong else 1.4
+                axes.plot(row.interval, [height, height], color=colour, linewidth=width, alpha=0.75)
             if row.chance is not None:
                 axes.plot([row.chance], [height], "|", color=_MUTED, markersize=12, markeredgewidth=1.6)
             axes.plot([row.value], [height], "o", color=colour, markersize=7 if row.strong else 5)
             axes.text(1.02, height, f"{row.value:.3f}", va="center", color=colour, transform=axes.get_yaxis_transform())
-        axes.set_yticks(range(len(rows)), [shortened(row.name) for row in rows])
+        names = [row.name if len(row.name) <= _LONGEST_NAME else f"{row.name[: _LONGEST_NAME - 1]}…" for row in rows]
+        axes.set_yticks(range(len(rows)), names)
         axes.tick_params(axis="y", length=0, labelcolor=_INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         _share_axis(axes, rows, axis)
@@ -116,14 +116,12 @@ def reliability(name: str, bins: Sequence[ReliabilityBin], description: str) -> 
     """Accuracy over confidence, a dot per bin whose area grows with its count; the diagonal is perfect calibration."""
     with _style(name):
         figure, axes = _figure(3.2)
-        largest = max(one.n for one in bins)
+        largest = max(row.n for row in bins)
         axes.plot([0, 1], [0, 1], **_DOTTED)
-        points = [one.confidence for one in bins], [one.accuracy for one in bins]
+        points = [row.confidence for row in bins], [row.accuracy for row in bins]
         axes.plot(*points, color=_ACCENT, linewidth=1.2)
-        axes.scatter(*points, s=[12 + 110 * one.n / largest for one in bins], color=_ACCENT, alpha=0.85, zorder=3)
-        _unit_axis(axes, "confidence of the pick")
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_ylabel("accuracy")
+        axes.scatter(*points, s=[12 + 110 * row.n / largest for row in bins], color=_ACCENT, alpha=0.85, zorder=3)
+        _unit_axes(axes, "confidence of the pick", "accuracy", -0.03)
         return _svg(figure, name, description)
 
 
@@ -135,9 +133,7 @@ def risk_coverage(name: str, points: Sequence[Sequence[float]], description: str
         axes.plot(coverage, accuracy, color=_ACCENT, linewidth=1.8)
         if threshold is not None:
             _mark(axes, "threshold", (threshold, 0.0), (4, 4))
-        _unit_axis(axes, "share of the questions answered")
-        axes.set_ylim(max(0.0, min(accuracy) - 0.08), 1.03)
-        axes.set_ylabel("accuracy of the answers")
+        _unit_axes(axes, "share of the questions answered", "accuracy of the answers", max(0.0, min(accuracy) - 0.08))
         return _svg(figure, name, description)
 
 
@@ -155,14 +151,9 @@ def position_bars(name: str, shares: Sequence[float], description: str) -> str:
         return _svg(figure, name, description)
 
 
-def shortened(text: str) -> str:
-    """The text, or its beginning and an ellipsis where it is too long for a picture."""
-    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
-
-
 @contextlib.contextmanager
 def _style(name: str) -> Iterator[None]:
-    """matplotlib's own defaults (not the user's) with the settings of these pictures; ids are salted by the name."""
+    """matplotlib's defaults, not the user's, with the settings of these pictures; ids are salted by the name."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**_SETTINGS, "svg.hashsalt": name})
@@ -182,7 +173,7 @@ def _mark(axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int
 
 
 def _share_axis(axes: Axes, rows: Sequence[Dot], label: str) -> None:
-    """An axis from 0: to 1 for accuracies, so that pictures compare; else to a round number above everything drawn."""
+    """An axis from 0: to 1 for accuracies, else to a round number above everything drawn."""
     drawn = [value for row in rows for value in (row.value, *(row.interval or ()), row.chance or 0.0)]
     top = 1.0 if label == "accuracy" else next((limit for limit in (0.04, 0.1, 0.2, 0.4) if max(drawn) <= limit), 1.0)
     axes.set_xlim(-0.02 * top, 1.02 * top)
@@ -192,16 +183,18 @@ def _share_axis(axes: Axes, rows: Sequence[Dot], label: str) -> None:
     axes.grid(axis="x")
 
 
-def _unit_axis(axes: Axes, label: str) -> None:
+def _unit_axes(axes: Axes, across: str, upright: str, lowest: float) -> None:
     axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel(label)
+    axes.set_ylim(lowest, 1.03)
+    axes.set_xlabel(across)
+    axes.set_ylabel(upright)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
     axes.grid()
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an `<svg>` element for an HTML page: no ids but those referred to, no size, no fixed colours."""
+    """The figure as an `<svg>` element: no ids but those referred to, no size, no fixed colours."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue().partition("<svg")[2]

@@ -62,8 +62,9 @@ def print_evaluation(result: EvaluationResult) -> None:
 def summary_line(figures: Figures) -> str:
     """The figures in one line, for evaluations during training."""
     shown = ", ".join(f"{heading} {_cell(figures.model, metric)}" for metric, heading in _HEADLINE.items())
-    accuracies = {name: row.accuracy for name, row in figures.baselines.items() if row is not None}
-    compared = ", ".join(f"{name} {accuracies[name]:.3f}" for name in ("chance", "constant", "medoid", "oracle"))
+    compared = ", ".join(
+        f"{name} {figures.accuracy_of(name):.3f}" for name in ("chance", "constant", "medoid", "oracle")
+    )
     return f"{shown}; accuracy of {compared}"
 
 

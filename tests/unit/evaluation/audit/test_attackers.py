@@ -1,9 +1,9 @@
-"""Attackers on pools made by hand: each finds what is there to find, and stays at chance where nothing is."""
+"""Attackers on pools made by hand: each finds its own cue, and stays at chance in pools without one."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from finrank.evaluation.audit import attackers, cues
 from finrank.evaluation.audit.audit import Accuracy, audit_pools, findings, print_audit
-from finrank.evaluation.audit.cues import gold_positions, gold_ranks
+from finrank.evaluation.audit.cues import gold_places
 from finrank.evaluation.audit.features import features_of
 from finrank.evaluation.audit.linear import Design, PoolFeatures, fit, vocabulary
 from finrank.evaluation.audit.medoids import anti_scores, edit_distance, log_distance, medoid_by_rank
 from finrank.programs import execute, parse
 from finrank.records import Candidate, Pool, Question, RewardedPool
+from tests.helpers.evaluated_pools import linear_accuracy, medoid_accuracies
 
 N = 4  # candidates per pool
 
@@ -40,56 +41,57 @@ def shuffled(right: str, wrong: Sequence[str], page: str, draw: random.Random) -
     return pool_of([*wrong[:place], right, *wrong[place:]], place, page)
 
 
-def even_pools(count: int, seed: int, start: int = 0) -> list[Pool]:
-    """Nothing to find: all candidates are drawn alike, gold among them at random."""
+def drawn(count: int, seed: int, start: int, programs: Callable[[random.Random], list[str]]) -> list[Pool]:
+    """Pools on a page each, their programs drawn gold first, then shuffled."""
     draw = random.Random(seed)
-    pools = []
-    for number in range(start, start + count):
-        texts = [f"subtract({draw.randint(100, 999)}, {draw.randint(100, 999)})" for _ in range(N)]
-        pools.append(pool_of(texts, draw.randrange(N), f"page {number}"))
-    return pools
+    texts = [programs(draw) for _ in range(count)]
+    return [shuffled(gold, wrong, f"page {start + number}", draw) for number, (gold, *wrong) in enumerate(texts)]
+
+
+def even_pools(count: int, seed: int, start: int = 0) -> list[Pool]:
+    """Nothing to find: all candidates are drawn alike."""
+
+    def programs(draw: random.Random) -> list[str]:
+        return [f"subtract({draw.randint(100, 999)}, {draw.randint(100, 999)})" for _ in range(N)]
+
+    return drawn(count, seed, start, programs)
 
 
 def one_edit_pools(count: int, seed: int, start: int = 0) -> list[Pool]:
     """Every wrong candidate is gold with one other operand: gold is nearest to all."""
-    draw = random.Random(seed)
-    pools = []
-    for number in range(start, start + count):
+
+    def programs(draw: random.Random) -> list[str]:
         first, second, *others = draw.sample(range(100, 1000), N + 1)
-        wrong = [f"add({first}, {other})" if index % 2 else f"add({other}, {second})"
-                 for index, other in enumerate(others)]  # fmt: skip
-        pools.append(shuffled(f"add({first}, {second})", wrong, f"page {number}", draw))
-    return pools
+        edits = [(first, other) if index % 2 else (other, second) for index, other in enumerate(others)]
+        return [f"add({left}, {right})" for left, right in [(first, second), *edits]]
+
+    return drawn(count, seed, start, programs)
 
 
 def percent_change_pools(count: int, seed: int, start: int = 0) -> list[Pool]:
-    """Gold is a percent change, every other a difference: its own form tells."""
-    draw = random.Random(seed)
-    pools = []
-    for number in range(start, start + count):
+    """Gold is a percent change, every other a difference: the form reveals it."""
+
+    def programs(draw: random.Random) -> list[str]:
         pairs = [(draw.randint(100, 999), draw.randint(100, 999)) for _ in range(N)]
-        wrong = [f"subtract({first}, {second})" for first, second in pairs[1:]]
-        first, second = pairs[0]
-        pools.append(shuffled(f"subtract({first}, {second}), divide(#0, {second})", wrong, f"page {number}", draw))
-    return pools
+        gold, *wrong = [f"subtract({first}, {second})" for first, second in pairs]
+        return [f"{gold}, divide(#0, {pairs[0][1]})", *wrong]
 
-
-def medoid_by_text(pools: Sequence[Pool]) -> float:
-    return max(attackers.medoid_accuracies(pools)["text"].values())
+    return drawn(count, seed, start, programs)
 
 
 def test_the_text_medoid_finds_gold_among_its_edits_and_the_linear_attacker_does_not() -> None:
     train, dev = one_edit_pools(120, 1), one_edit_pools(60, 2, start=120)
-    assert medoid_by_text(dev) == 1.0
-    assert attackers.medoid_accuracies(dev, anti=True)["text"]["tokens"] == 0.0
-    assert attackers.linear_accuracy(train, dev) == pytest.approx(1 / N, abs=0.15)
+    accuracies = medoid_accuracies(dev)
+    assert max(accuracies["medoid_text"].values()) == 1.0
+    assert accuracies["anti_medoid_text"]["tokens"] == 0.0
+    assert linear_accuracy(train, dev) == pytest.approx(1 / N, abs=0.15)
     assert np.mean(attackers.accuracies(dev, attackers.combined_scores(train, dev))) == 1.0
 
 
 def test_the_linear_attacker_finds_gold_by_its_own_form() -> None:
     train, dev = percent_change_pools(60, 1), percent_change_pools(40, 2, start=60)
-    assert attackers.linear_accuracy(train, dev) == 1.0
-    assert max(attackers.medoid_accuracies(dev, anti=True)["text"].values()) == 1.0  # gold is the odd one out
+    assert linear_accuracy(train, dev) == 1.0
+    assert max(medoid_accuracies(dev)["anti_medoid_text"].values()) == 1.0  # gold is unlike the others
 
 
 def test_where_nothing_is_to_find_all_stay_near_chance() -> None:
@@ -103,47 +105,28 @@ def test_scores_that_tie_count_by_expectation() -> None:
     pools = [pool_of(["add(1, 2)"] * 3 + ["add(1, 3)"], 3, "page a"), pool_of(["add(1, 2)"] * N, 0, "page b")]
     scores = [np.array([1.0, 1.0, 0.0, 1.0]), np.zeros(N)]
     assert attackers.accuracies(pools, scores).tolist() == [pytest.approx(1 / 3), 1.0]  # all four are right in b
-    same = [pool_of(["add(1, 2)", "add(2, 1)"], 0, "page c")]
-    wrong_twin = same[0].model_copy(update={"answer": 7.0})
-    assert attackers.accuracies([wrong_twin], [np.zeros(2)]).tolist() == [0.0]  # none correct: wrong
-
-
-def test_candidates_that_look_alike_get_the_same_score() -> None:
-    train = percent_change_pools(30, 1)
-    twins = pool_of(["subtract(5, 3)", "subtract(5, 3)", "subtract(9, 3)"], 2, "other")
-    scores = attackers.linear_scores(train, [twins])[0]
-    assert scores[0] == scores[1]
+    hopeless = pools[0].model_copy(update={"answer": 7.0})
+    assert attackers.accuracies([hopeless], [np.zeros(N)]).tolist() == [0.0]  # none correct: wrong
 
 
 def test_pools_with_rewards_and_without_are_the_same_to_an_attacker() -> None:
     plain = percent_change_pools(30, 1)
     rewarded = [
         RewardedPool(
-            **pool.model_dump(),
-            rewards=[1.0 if index in attackers.correct_indices(pool) else 0.2 for index in range(N)],
-            components=[{}] * N,
-            correct=attackers.correct_indices(pool),
+            **pool.model_dump(), rewards=[0.0] * N, components=[{}] * N, correct=attackers.correct_indices(pool)
         )
         for pool in plain
     ]
     assert audit_pools(plain, None) == audit_pools(rewarded, None)
 
 
-def repeated_pools() -> list[Pool]:
-    """Four pools per page with the same gold program; nothing about it carries over to other pages."""
+def test_cross_fitting_never_trains_on_the_pages_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Four pools per page with the same gold program, about which other pages say nothing.
     draw = random.Random(5)
     pools = []
     for page in range(30):
-        right = f"add({draw.randint(100, 999)}, {draw.randint(100, 999)})"
-        for number in range(4):
-            wrong = [f"add({draw.randint(100, 999)}, {draw.randint(100, 999)})" for _ in range(N - 1)]
-            pool = shuffled(right, wrong, f"page {page}", draw)
-            pools.append(pool.model_copy(update={"id": f"{page}-{number}"}))
-    return pools
-
-
-def test_cross_fitting_never_trains_on_the_pages_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
-    pools = repeated_pools()
+        right, *wrong = (f"add({draw.randint(100, 999)}, {draw.randint(100, 999)})" for _ in range(1 + 4 * (N - 1)))
+        pools += [shuffled(right, wrong[number::4], f"page {page}", draw) for number in range(4)]
     scorer = cues.cue_scorers()["program seen elsewhere"]
 
     def accuracy() -> float:
@@ -177,10 +160,12 @@ def test_folds_cut_through_no_page_and_hold_every_pool_once() -> None:
     assert len(attackers.page_folds(["one"] * 3, 4, seed=0)) == 1
 
 
-def test_with_nothing_to_learn_from_scores_are_constant() -> None:
+def test_candidates_that_look_alike_and_those_of_an_unfitted_model_tie() -> None:
+    twins = pool_of(["subtract(5, 3)", "subtract(5, 3)", "subtract(9, 3)"], 2, "other")
+    first, second, _ = attackers.linear_scores(percent_change_pools(30, 1), [twins])[0]
+    assert first == second
     hopeless = [pool.model_copy(update={"answer": -1.5}) for pool in even_pools(5, 1)]
-    for train in ([], hopeless):
-        assert [own.tolist() for own in attackers.linear_scores(train, even_pools(2, 2, start=9))] == [[0.0] * N] * 2
+    assert [attackers.linear_scores(train, [twins])[0].tolist() for train in ([], hopeless)] == [[0.0] * 3] * 2
     one_page = [pool.model_copy(update={"page": "the only one"}) for pool in even_pools(4, 1)]
     assert audit_pools(one_page, None).attackers["linear"].accuracy == 1 / N
 
@@ -193,18 +178,15 @@ def test_the_fit_is_the_known_minimum() -> None:
     assert 0 < fit(design, 10.0)[0] < 0.3
 
 
-def test_the_fit_cannot_be_bettered_nearby() -> None:
+def test_the_fit_has_no_slope() -> None:
     pools = [attackers.pool_features(pool) for pool in percent_change_pools(40, 3)]
     design = Design(pools, vocabulary(pools))
 
-    def objective(weights: np.ndarray) -> float:
-        return design.loss(weights) + 0.5 * float(weights @ weights)
+    def slope(weights: np.ndarray) -> float:
+        residuals = np.exp(design.log_softmax(design.times(weights))) - design.target
+        return float(np.linalg.norm(design.transposed_times(residuals) + weights))
 
-    weights = fit(design, 1.0)
-    random_numbers = np.random.default_rng(0)
-    for size in (1e-2, 1e-3):
-        for _ in range(20):
-            assert objective(weights + size * random_numbers.standard_normal(len(weights))) > objective(weights)
+    assert slope(fit(design, 1.0)) < 1e-3 * slope(np.zeros(design.n_columns))
 
 
 @settings(max_examples=200, deadline=None)
@@ -220,7 +202,7 @@ def test_any_candidate_has_features(program: str | None, answer: float | str | N
     assert len(set(names)) == len(names)
 
 
-def test_the_linear_attacker_tells_the_forms_it_should() -> None:
+def test_the_features_show_the_forms_of_programs_and_values() -> None:
     def seen(program: str, answer: float) -> set[str]:
         return set(features_of(Candidate(program=program, answer=answer, origin="gold")))
 
@@ -231,33 +213,26 @@ def test_the_linear_attacker_tells_the_forms_it_should() -> None:
     assert "value above 1e6" in seen("multiply(2000, const_1000)", 2e6)
 
 
-def test_distances_by_hand() -> None:
-    assert log_distance(10.0, 1000.0) == pytest.approx(2 / 6)
-    assert log_distance(10.0, -10.0) == 1.0
-    assert log_distance(1e-9, 1e9) == 1.0
-    assert edit_distance(("add", "1", "2"), ("add", "2", "1")) == pytest.approx(2 / 3)
-    assert edit_distance((), ("add",)) == 1.0
-
-
 def test_the_medoid_by_rank_is_the_median_and_a_failed_candidate_is_last_both_ways() -> None:
     pool = pool_of(["add(1, 0)", "add(5, 0)", "add(1000000, 0)"], 1, "page")
     failed = Candidate(program="divide(1, 0)", answer=None, error="division by zero", origin="corrupted")
     pool = pool.model_copy(update={"candidates": [*pool.candidates, failed]})
     scores = medoid_by_rank(pool)
+    assert (log_distance(1e-9, 1e9), edit_distance((), ("add",))) == (1.0, 1.0)
     assert scores.argmax() == 1
     assert scores.argmin() == anti_scores([pool], [scores])[0].argmin() == 3
 
 
 def test_positions_and_ranks_of_gold_by_hand() -> None:
     first = [pool_of(["add(1, 2)", "add(1, 3)", "add(1, 4)"], 0, f"page {number}") for number in range(30)]
-    places = gold_positions(first)
+    places = gold_places(first)
     assert places.observed == [30, 0, 0]
     assert places.expected == [10, 10, 10]
     assert places.p_value < 1e-10
-    ranks = gold_ranks(first, [np.array([1.0, 1.0, 0.0])] * 30)  # tied for the first two ranks
+    ranks = gold_places(first, [np.array([1.0, 1.0, 0.0])] * 30)  # tied for the first two ranks
     assert ranks.observed == [0.5, 0.5, 0.0]
     even = [pool_of(["add(1, 2)", "add(1, 3)", "add(1, 4)"], number % 3, f"page {number}") for number in range(30)]
-    assert gold_positions(even).p_value == 1.0
+    assert gold_places(even).p_value == 1.0
 
 
 def test_few_places_of_gold_are_printed_one_by_one_and_many_as_a_range(capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,21 +246,16 @@ def test_few_places_of_gold_are_printed_one_by_one_and_many_as_a_range(capsys: p
         assert ("at each of 20" in "".join(lines)) == (size == 20)
 
 
-def always_first(count: int, seed: int, start: int = 0) -> list[Pool]:
-    return [
-        pool_of([pool.candidates[i].program or "" for i in (place, *(j for j in range(N) if j != place))], 0, pool.page)
-        for pool in even_pools(count, seed, start=start)
-        for place in [attackers.correct_indices(pool)[0]]
-    ]
-
-
 def test_the_cue_of_the_position_is_found_and_said() -> None:
-    result = audit_pools(always_first(60, 2, start=60), always_first(60, 1))
+    draw = random.Random(1)
+    texts = [[f"subtract({draw.randint(100, 999)}, {draw.randint(100, 999)})" for _ in range(N)] for _ in range(120)]
+    pools = [pool_of(programs, 0, f"page {page}") for page, programs in enumerate(texts)]
+    result = audit_pools(pools[60:], pools[:60])
     assert result.cues["position"] == Accuracy(1.0, [1.0, 1.0])
     assert result.attackers["linear"].accuracy == pytest.approx(1 / N, abs=0.15)
     said = "\n".join(findings(result))
     assert "pools give themselves away: position alone finds gold in 1.000 (1.000-1.000)" in said
-    assert "gold stands at some positions more often than at others" in said
+    assert "gold is at some positions more often" in said
     assert "linear" not in said
 
 
