@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from finrank.records import Candidate, RewardedPool
@@ -34,10 +35,15 @@ def make_pool(number: int, candidates: int = 4) -> RewardedPool:
 
 def write_pools(directory: Path, *, train: int = 24, selection: int = 8, dev: int = 8) -> Path:
     """A folder as stage 03 writes it, without the manifest."""
+    pools = map(make_pool, itertools.count())
+    counts = {"train": train, "selection": selection, "dev": dev}
+    return write_splits(directory, {split: list(itertools.islice(pools, count)) for split, count in counts.items()})
+
+
+def write_splits(directory: Path, splits: dict[str, list[RewardedPool]]) -> Path:
+    """A folder with a file of pools for each split."""
     directory.mkdir(parents=True, exist_ok=True)
-    start = 0
-    for split, count in {"train": train, "selection": selection, "dev": dev}.items():
-        lines = [make_pool(start + number).model_dump_json() for number in range(count)]
-        (directory / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        start += count
+    for split, pools in splits.items():
+        lines = [pool.model_dump_json() + "\n" for pool in pools]
+        (directory / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
     return directory

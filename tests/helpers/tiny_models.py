@@ -45,22 +45,19 @@ def tiny_encoder(family: str, seed: int = 0) -> Any:
 
 def tiny_tokenizer(texts: Iterable[str], family: str) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on the texts, with the family's own kind of special tokens."""
-    special = ["[PAD]", "[CLS]", "[SEP]"] if family == "bert" else ["<|begin|>", "<|end|>"]
+    special = {"bos_token": "<|begin|>", "eos_token": "<|end|>"}
+    if family == "bert":
+        special = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
         vocab_size=SIZE["vocab_size"],
-        special_tokens=special,
+        special_tokens=list(special.values()),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    names = (
-        {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-        if family == "bert"
-        else {"bos_token": "<|begin|>", "eos_token": "<|end|>"}
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 def save_tiny_base(directory: Path, family: str, seed: int = 0) -> Path:

@@ -32,7 +32,7 @@ def ppo(
 
     PPO over the candidates of each pool: the policy is the softmax of their scores.
 
-    Writes 05_ppo with best_model, final_model and training_manifest.json beside 04_sft in the run of the SFT model.
+    Writes 05_ppo with best_model, final_model and training_manifest.json into the run of the SFT model, next to 04_sft.
     The section ppo of the config says how: docs/ppo.md, docs/configuration.md.
 
     \b

@@ -19,8 +19,7 @@ from finrank.seeds import seeded_random
 from finrank.store import load_records
 
 IGNORED = -100  # the label of tokens that the loss leaves out, in torch and transformers
-# --quick_test: questions of each split.
-_QUICK_QUESTIONS = {"train": 32, "selection": 8, "dev": 8}
+_QUICK_QUESTIONS = {"train": 32, "selection": 8, "dev": 8}  # of --quick_test
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class TrainingExample:
 def read_examples(
     input_dir: Path, tokenizer: Any, settings: GeneratorSettings, quick_test: bool
 ) -> dict[str, list[TrainingExample]]:
-    """The examples of train, selection and dev, of those that exist; prints how many were left out, and why.
+    """The examples of those of train, selection and dev that exist; prints how many were left out, and why.
 
-    Raises UserError if there is nothing to learn from or to choose the best checkpoint by.
+    Raises UserError without an example of train or selection.
     """
     splits = {}
     for name, quick_questions in _QUICK_QUESTIONS.items():
@@ -96,8 +95,6 @@ def _examples(
 
 def choose_examples(examples: Sequence[TrainingExample], count: int, seed: int) -> list[TrainingExample]:
     """At most `count` examples for an evaluation: those with the smallest hash of (seed, id), in their order."""
-
-    def draw(index: int) -> float:
-        return seeded_random(seed, "evaluation", examples[index].question.id).random()
-
-    return [examples[index] for index in sorted(sorted(range(len(examples)), key=draw)[:count])]
+    draws = [seeded_random(seed, "evaluation", example.question.id).random() for example in examples]
+    chosen = sorted(range(len(examples)), key=draws.__getitem__)[:count]
+    return [examples[index] for index in sorted(chosen)]

@@ -1,10 +1,10 @@
-"""Metrics of a generator: the likelihood of gold completions, and the worth of its own.
+"""Metrics of a generator: the likelihood of gold completions, and the quality of the completions that it writes.
 
 perplexity       exp of the mean negative log-likelihood of a gold completion's token, end token included
 parse_rate       share of questions whose completion is JSON with a program or an answer
 execution_rate   share whose completion has a program with a finite value
-accuracy         share whose completion has the gold answer as its value (as candidates of pools count as correct)
-average_reward   mean reward of the completion as a candidate (`rewards.py`, default weights); 0 where none can be read
+accuracy         share whose completion has the gold answer as its value (as a correct candidate of a pool)
+average_reward   mean reward of the completion as a candidate (`rewards.py`, default weights); 0 where it is unreadable
 """
 
 from __future__ import annotations
@@ -45,10 +45,7 @@ def evaluate_generator(
     max_new_tokens: int,
     description: str = "",
 ) -> dict[str, float]:
-    """The metrics at the top of this file, decoding greedily, and `n`, the number of questions.
-
-    Raises UserError when the model's likelihoods are no longer finite.
-    """
+    """The metrics at the top of this file, decoding greedily, and `n`, the number of questions."""
     batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
     perplexity = perplexity_of(model, tokenizer, batches)
     judged: list[JudgedCompletion] = []
@@ -80,7 +77,7 @@ def choice_of(figures: dict[str, float]) -> float:
 
 
 def perplexity_of(model: PeftModel, tokenizer: Any, batches: Sequence[Sequence[TrainingExample]]) -> float:
-    """exp of the mean negative log-likelihood of the gold completions' tokens; infinite where that overflows."""
+    """Perplexity of the gold completions' tokens, infinite where it overflows; UserError if the model diverged."""
     collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
     total, tokens = 0.0, 0
     for batch in batches:
@@ -98,13 +95,11 @@ def perplexity_of(model: PeftModel, tokenizer: Any, batches: Sequence[Sequence[T
 
 
 def summary_line(figures: dict[str, float]) -> str:
-    """The figures in one line."""
     shown = ", ".join(f"{name.replace('_', ' ')} {figures[name]:.3f}" for name in _ROWS)
     return f"{shown} ({figures['n']} questions)"
 
 
 def print_table(metrics: dict[str, dict[str, float]], title: str) -> None:
-    """The figures of each split on the screen."""
     table = Table("", *metrics, title=title)
     for column in table.columns[1:]:
         column.justify = "right"

@@ -24,7 +24,7 @@ from finrank.seeds import seed_of
 def new_generator(settings: GeneratorSettings) -> PeftModel:
     """A generator ready for training: the frozen base weights and fresh adapters. The caller seeds torch.
 
-    Raises UserError if the base weights are unavailable, not of a causal language model, or have too few positions.
+    Raises UserError if the base is unavailable, not a causal language model, or has too few positions.
     """
     base = load_causal_lm(settings)
     check_positions(base.config, settings)
@@ -59,33 +59,28 @@ class Generator:
     ) -> list[list[str]]:
         """`num_samples` texts for each question, for `pools.completion.as_candidate` to read.
 
-        A temperature of 0 is greedy: all texts of a question are the same one. Otherwise texts are drawn from the
-        `top_p` nucleus (Holtzman et al. 2020) and depend on (seed, id) alone: each question is a batch of its own.
-        Raises TooLong (a UserError) for a question that does not fit `max_length`.
+        A temperature of 0 is greedy: all texts of a question are equal. Otherwise texts are drawn from the `top_p`
+        nucleus (Holtzman et al. 2020) and depend on (seed, id) alone, since a question never shares a batch. Raises
+        TooLong (a UserError) for a question that does not fit `max_length`.
         """
-        assert num_samples >= 1
-        assert temperature >= 0
-        assert 0 < top_p <= 1
         sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
-        sampling["num_return_sequences"] = num_samples
+        sampling = sampling | {"num_return_sequences": num_samples} if temperature else {}
         device, tokens = self.model.device, self.settings.max_new_tokens
         texts = []
         for question in questions:
             prompts = [write_prompt(question, self.tokenizer, self.settings)]
-            if temperature == 0:
-                texts.append(write(self.model, self.tokenizer, prompts, tokens) * num_samples)
-                continue
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(seed_of(seed, question.id))
-                texts.append(write(self.model, self.tokenizer, prompts, tokens, **sampling))
+                written = write(self.model, self.tokenizer, prompts, tokens, **sampling)
+            texts.append(written if temperature else written * num_samples)
         return texts
 
 
 def load_generator(directory: Path, base_model: str | None = None, device: str | None = None) -> Generator:
     """Load a saved generator from a run, its stage directory or a model folder.
 
-    `base_model` is another place for the same base weights (a local copy). `device` defaults to cuda if there is one.
-    Raises UserError for a directory with a part missing or exchanged.
+    `base_model` is another place for the same base weights. `device` defaults to cuda if there is one. Raises UserError
+    for a part that is missing or exchanged.
     """
     directory = find_generator(directory)
     settings = read_settings(directory)
@@ -104,9 +99,8 @@ def write(
 ) -> list[str]:
     """Texts for prompts of token ids, greedily or as `sampling` (further arguments of GenerationConfig) says."""
     batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt").to(model.device)
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    decoding = {"do_sample": False, **sampling}
-    config = GenerationConfig(max_new_tokens=max_new_tokens, eos_token_id=end, pad_token_id=pad, **decoding)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = GenerationConfig(max_new_tokens=max_new_tokens, **ends, **{"do_sample": False, **sampling})
     with torch.no_grad():
         # The base model, not peft's wrapper: Trainer puts its autocast on the wrapper, and loaded models have none.
         ids = model.get_base_model().generate(**batch, generation_config=config)

@@ -1,7 +1,7 @@
 """Saving and loading a generator: every part or none, as `ranker/saving.py` does for rankers.
 
-A model directory holds adapter and tokenizer files, and `generator_config.json`: settings (the name of the frozen base
-among them, and its hash if its weights are one local file), prompt version, sha256 of each part.
+A model directory holds adapter and tokenizer files, and `generator_config.json`: settings (with the name of the frozen
+base, and the hash of its weights if they are one local file), prompt version, sha256 of each part.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything that defines a generator, stored as `generator_config.json` beside its weights."""
+"""Everything that defines a generator, stored as `generator_config.json` with its weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from finrank.ranker.base_model import pinned
 from finrank.ranker.settings import RankerSettings
 from finrank.training.config import TrainingConfig
 
-# Keys of the shared configs that only the ranker uses.
+# Keys of the shared configs that only the ranker uses, in their sections.
 _OF_THE_RANKER = ("pooling", "attention_route", "score_head", "head_learning_rate", "tokens_per_pass")
-_OF_THE_RANKERS_PROMPT = ("labels", "program_style")
+_OF_ITS_PROMPT = ("labels", "program_style")
 
 
 class GeneratorSettings(RankerSettings):
@@ -21,10 +21,7 @@ class GeneratorSettings(RankerSettings):
 
 
 def generator_settings(config: TrainingConfig) -> GeneratorSettings:
-    """The part of a config that is stored with the model, with the hash of base weights that are a local file.
-
-    Raises UserError for settings that leave a generator nothing to read.
-    """
+    """The part of a config that is stored with the model; UserError if it leaves a generator nothing to read."""
     if config.prompt.candidate_only:
         raise UserError("prompt.candidate_only hides the page: it is the ranker's control, a generator needs the page")
     if config.prompt.max_length <= config.generation.max_new_tokens:
@@ -39,4 +36,4 @@ def generator_settings(config: TrainingConfig) -> GeneratorSettings:
 def ignored_keys(config: TrainingConfig) -> list[str]:
     """The keys that the config sets and a generator does not use."""
     keys = [key for key in _OF_THE_RANKER if key in config.model_fields_set]
-    return keys + [f"prompt.{key}" for key in _OF_THE_RANKERS_PROMPT if key in config.prompt.model_fields_set]
+    return keys + [f"prompt.{key}" for key in _OF_ITS_PROMPT if key in config.prompt.model_fields_set]

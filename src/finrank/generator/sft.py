@@ -2,13 +2,13 @@
 
 The algorithm. A causal language model reads the page (its most relevant rows and sentences) and the question, and is
 trained to write the gold answer and the gold program as JSON, then its end token (`text.py`). The loss is
-cross-entropy on the tokens of that completion and on nothing before it. Only LoRA adapters are trained (Hu et al. 2021,
-LoRA). After every evaluation on the `selection` pages a checkpoint is kept; the one whose greedy completions earn the
-highest average reward (where equal: the lowest perplexity) becomes `best_model`, the last state `final_model`.
+cross-entropy on the tokens of that completion alone. Only LoRA adapters are trained (Hu et al. 2021, LoRA). After every
+evaluation on the `selection` pages a checkpoint is kept; the one whose greedy completions earn the highest average
+reward (where equal: the lowest perplexity) becomes `best_model`, the last state `final_model`.
 
 Use: the baseline that choosing among candidates is compared with, and a source of candidates (`Generator.complete`).
-Limits: nothing keeps a completion to the grammar of programs, `batch_size` alone bounds a
-batch, and no documented figure comes from pretrained causal weights, so none claims an accuracy.
+Limits: nothing keeps a completion to the grammar of programs, `batch_size` alone bounds a batch, and no documented
+figure comes from pretrained causal weights.
 """
 
 from __future__ import annotations
@@ -48,26 +48,16 @@ def _build(run: Run, _: TrainingArguments) -> Plan:
     config, settings = run.config, generator_settings(run.config)
     tokenizer = load_generation_tokenizer(locate(config.base_model, config.base_model_sha256))
     splits = read_examples(run.input_dir, tokenizer, settings, run.quick_test)
-    few = config.generation.evaluation_questions
-    measured = {
-        name: choose_examples(examples, few, config.seed)
-        for name, examples in splits.items()
-        if name != "train" and examples
-    }
-    set_seed(config.seed)
+    count, seed = config.generation.evaluation_questions, config.seed
+    measured = {name: choose_examples(splits[name], count, seed) for name in ("selection", "dev") if splits.get(name)}
+    set_seed(seed)
     model = new_generator(settings)
     _announce(model, config, splits, measured)
 
     def measure(name: str) -> dict[str, float]:
         model.eval()
-        return evaluate_generator(
-            model,
-            tokenizer,
-            measured[name],
-            batch_size=config.batch_size,
-            max_new_tokens=config.generation.max_new_tokens,
-            description=f"evaluating {name}",
-        )
+        sizes = {"batch_size": config.batch_size, "max_new_tokens": config.generation.max_new_tokens}
+        return evaluate_generator(model, tokenizer, measured[name], **sizes, description=f"evaluating {name}")
 
     def on_selection() -> dict[str, float]:
         figures = measure("selection")
@@ -82,9 +72,8 @@ def _build(run: Run, _: TrainingArguments) -> Plan:
     rows = [example.features() for example in splits["train"]]
     save, load = partial(save_generator, model, tokenizer, settings), partial(load_adapter, model)
     job = Job(config, model, tokenizer, rows, on_selection, save, load)
-    return Plan(
-        job, lambda arguments, _: generation_trainer(job, arguments), of_the_best, {"metric_for_best_model": "choice"}
-    )
+    overrides = {"metric_for_best_model": "choice"}
+    return Plan(job, lambda arguments, _: generation_trainer(job, arguments), of_the_best, overrides)
 
 
 GENERATION = Recipe(STAGE, ("batch_size",), _settle, _build)  # one forward pass holds the whole batch

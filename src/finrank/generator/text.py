@@ -34,8 +34,7 @@ class TooLong(UserError):
 def write_prompt(question: Question, tokenizer: Any, settings: GeneratorSettings) -> list[int]:
     """The token ids of a question's prompt, at most `prompt.max_length - max_new_tokens`.
 
-    The question is always whole; the page is cut to fit, the most relevant rows and sentences first. Raises TooLong
-    when the question alone does not fit.
+    The page is cut to its most relevant rows and sentences. Raises TooLong when the question alone does not fit.
     """
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     asked = tokenize([f"question : {question.question}\n"], tokenizer)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,10 +45,7 @@ class PoolDataset(Dataset[TrainingPool]):
 
 
 class LengthBucketSampler(Sampler[int]):
-    """Indices in random order, arranged so that neighbours in a batch have similar lengths (less padding).
-
-    The order depends on the dataset's (seed, epoch) alone.
-    """
+    """Indices in an order of (seed, epoch) alone: random, with pools of similar length in a batch (less padding)."""
 
     _BATCHES_PER_BUCKET = 16
 
@@ -66,14 +64,12 @@ class LengthBucketSampler(Sampler[int]):
         order = list(range(len(self)))
         random_order.shuffle(order)
         size = self.batch_size * self._BATCHES_PER_BUCKET
-        batches: list[list[int]] = []
-        for start in range(0, len(order), size):
-            batches += batches_by_length(self.dataset, order[start : start + size], self.batch_size)
-        full = [batch for batch in batches if len(batch) == self.batch_size]
-        random_order.shuffle(full)
+        buckets = [order[start : start + size] for start in range(0, len(order), size)]
+        batches = [batch for bucket in buckets for batch in batches_by_length(self.dataset, bucket, self.batch_size)]
         # A short batch stays last: in the middle it would shift every batch after it.
-        full += [batch for batch in batches if len(batch) < self.batch_size]
-        return iter([index for batch in full for index in batch])
+        short = [batches.pop()] if len(order) % self.batch_size else []
+        random_order.shuffle(batches)
+        return itertools.chain(*batches, *short)
 
 
 def batches_by_length(data: PoolDataset, indices: Sequence[int], size: int) -> list[list[int]]:
@@ -97,16 +93,12 @@ def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:
 
 def batch_plan(data: PoolDataset, order: Iterable[int], batch_size: int, tokens_per_pass: int, route: RouteName) -> str:
     """Tokens and padding of an epoch's batches on this route, and how many of them take several passes, as text."""
-    indices = list(order)
-    starts = range(0, len(indices), batch_size)
-    batches = [[data.pools[index].pool for index in indices[start : start + batch_size]] for start in starts]
+    pools = [data.pools[index].pool for index in order]
+    batches = [pools[start : start + batch_size] for start in range(0, len(pools), batch_size)]
     passes = [cut_into_passes(batch, tokens_per_pass, route) for batch in batches]
-    computed = sum(cost(pools, route) for batch in passes for pools in batch)
-    padding = 1 - sum(_without_padding(batch, route) for batch in batches) / computed
+    computed = sum(cost(one_pass, route) for batch in passes for one_pass in batch)
+    rows = [row for pool in pools for row in (pool.alone() if route == "naive" else [pool])]
+    padding = 1 - sum(row.length for row in rows) / computed
     cut = sum(len(batch) > 1 for batch in passes)
     several = f"; {cut} of {len(batches)} batches in several passes (tokens_per_pass)" if cut else ""
     return f"{computed / len(batches):,.0f} tokens per batch on average, {padding:.1%} of them padding{several}"
-
-
-def _without_padding(pools: Sequence[EncodedPool], route: RouteName) -> int:
-    return sum(row.length for pool in pools for row in (pool.alone() if route == "naive" else [pool]))

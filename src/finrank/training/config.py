@@ -34,17 +34,13 @@ SET_ELSEWHERE = {
 
 
 class ConfigSection(BaseModel):
-    """A section of a config: immutable, no unknown keys."""
-
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PPOSettings(ConfigSection):
     """Stage 05: reinforcement learning over the candidates of each pool (the algorithm: `training/ppo/ppo.py`)."""
 
-    estimator: Literal["sampled", "exact"] = Field(
-        default="exact", description="of the policy gradient: sampled actions, or the closed form over all candidates"
-    )
+    estimator: Literal["sampled", "exact"] = Field(default="exact", description="of the policy gradient")
     learning_rate: float = Field(default=1e-4, gt=0, description="of adapters and score head, falling linearly to 0")
     num_epochs: int = Field(default=1, ge=1, description="passes over the train pools")
     rollout_size: int = Field(default=64, ge=1, description="pools whose actions are drawn from one policy")
@@ -57,9 +53,7 @@ class PPOSettings(ConfigSection):
     kl_coefficient: float = Field(default=0.05, ge=0, description="of the KL divergence from the SFT policy, in nats")
     kl_target: float | None = Field(default=None, gt=0, description="nats; adapts kl_coefficient (null: it is fixed)")
     kl_stop: float = Field(default=2.0, gt=0, description="nats; stop when a rollout's mean KL divergence exceeds it")
-    reward: Literal["graded", "correct"] = Field(
-        default="graded", description="the pool's rewards as they are, or 1 for correct candidates and 0 for others"
-    )
+    reward: Literal["graded", "correct"] = Field(default="graded", description="the pool's, or 1 where correct")
     evaluations_per_epoch: int = Field(default=2, ge=1, description="on selection, with a checkpoint each")
 
     @model_validator(mode="after")
@@ -67,9 +61,8 @@ class PPOSettings(ConfigSection):
         if self.kl_target is not None and self.kl_coefficient == 0:
             raise ValueError("ppo.kl_target adapts ppo.kl_coefficient by factors: raise that above 0")
         if self.rollout_size % self.batch_size:
-            raise ValueError(
-                f"ppo.rollout_size {self.rollout_size} must be a multiple of ppo.batch_size {self.batch_size}"
-            )
+            size, batch = self.rollout_size, self.batch_size
+            raise ValueError(f"ppo.rollout_size {size} must be a multiple of ppo.batch_size {batch}")
         return self
 
 
@@ -83,22 +76,14 @@ class GenerationSettings(ConfigSection):
 class TrainingConfig(RankerSettings):
     """The model that is trained (`RankerSettings`), and how."""
 
-    task: Literal["ranking", "generation"] = Field(
-        default="ranking", description="choose among candidates, or write the answer (04_sft_train_generation.py)"
-    )
+    task: Literal["ranking", "generation"] = Field(default="ranking", description="choose, or write the answer")
     seed: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapters")
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
     batch_size: int = Field(default=4, ge=1, description="questions per step and device, before accumulation")
-    tokens_per_pass: int = Field(
-        default=16384, ge=1, description="of a forward pass; a larger batch takes several, with the same gradients"
-    )
-    mixed_precision: Literal["auto", "bf16", "float32"] = Field(
-        default="auto", description="bf16 autocast in training; auto: where the device multiplies bfloat16 natively"
-    )
-    early_stopping_patience: int | None = Field(
-        default=None, ge=1, description="stop after this many evaluations without a better accuracy (null: never)"
-    )
+    tokens_per_pass: int = Field(default=16384, ge=1, description="of a pass; a larger batch takes several passes")
+    mixed_precision: Literal["auto", "bf16", "float32"] = Field(default="auto", description="of training")
+    early_stopping_patience: int | None = Field(default=None, ge=1, description="in evaluations; null: never stop")
     trainer: dict[str, Any] = Field(default_factory=dict, description="further arguments of transformers' Trainer")
     ppo: PPOSettings = PPOSettings()
     generation: GenerationSettings = GenerationSettings()
@@ -132,8 +117,8 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
     Raises UserError for a missing file, broken YAML, an unknown key (with the nearest known one) or a wrong value.
     """
     if not path.is_file():
-        neighbours = sorted(str(other) for other in path.parent.glob("*.yaml")) or ["configs/models/minilm.yaml"]
-        raise UserError(f"No config {path}; there are: {', '.join(neighbours)}")
+        configs = sorted(map(str, path.parent.glob("*.yaml"))) or ["configs/models/minilm.yaml"]
+        raise UserError(f"No config {path}; there are: {', '.join(configs)}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -143,8 +128,7 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
     for override in overrides or []:
         _apply(values, override)
     if base_model:
-        # Other weights than the config's: its pin says nothing about them.
-        values |= {"base_model": base_model, "base_model_sha256": None}
+        values |= {"base_model": base_model, "base_model_sha256": None}  # the pin is that of the config's weights
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
@@ -173,7 +157,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError) -> str:
     lines = []
     for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"])
+        where = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             *sections, key = fault["loc"]
             known: Any = TrainingConfig(base_model="any").model_dump()

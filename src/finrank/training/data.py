@@ -23,10 +23,8 @@ from finrank.training.batches import TrainingPool
 from finrank.training.losses import listwise_loss
 from finrank.training.run import Run
 
-# Pools of each split under --quick_test: enough for every step of the path, two minutes on two cores.
-_QUICK_POOLS = {"train": 32, "selection": 16, "dev": 16}
-# Warn if a larger share of the train questions loses a number of its gold program to truncation.
-_LOST_NUMBERS_WARNING = 0.2
+_QUICK_POOLS = {"train": 32, "selection": 16, "dev": 16}  # of --quick_test: every step in two minutes on two cores
+_LOST_NUMBERS_WARNING = 0.2  # share of the train questions that lose a number of their gold program to truncation
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,7 @@ class Split:
 
 
 def read_splits(run: Run, tokenizer: Any) -> dict[str, Split]:
-    """Read and encode train, selection and dev, of those that exist.
-
-    Raises UserError naming a question or candidate that cannot fit, and if there is nothing to learn from or to choose
-    a checkpoint by.
-    """
+    """Those of train, selection and dev that exist; UserError without the first two, or if a question cannot fit."""
     splits = {}
     for name, quick_pools in _QUICK_POOLS.items():
         path = run.input_dir / f"{name}.jsonl"
@@ -53,9 +47,7 @@ def read_splits(run: Run, tokenizer: Any) -> dict[str, Split]:
             items = [TrainingPool(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
             splits[name] = Split(pools, items, truncation)
     if "train" not in splits or not any(pool.correct for pool in splits["train"].pools):
-        raise UserError(
-            f"{run.input_dir} has no train.jsonl with a correct candidate in it: there is nothing to learn from"
-        )
+        raise UserError(f"{run.input_dir} has no train.jsonl with a correct candidate: there is nothing to learn from")
     if "selection" not in splits:
         raise UserError(
             f"{run.input_dir} has no selection.jsonl to choose the best checkpoint by: "
@@ -65,7 +57,7 @@ def read_splits(run: Run, tokenizer: Any) -> dict[str, Split]:
 
 
 def say_splits(splits: dict[str, Split]) -> None:
-    """Print number and length of the pools, and the share of the gold programs' numbers that the model can see."""
+    """Print number and length of the pools, and the share of the gold programs' numbers that the model sees."""
     for name, split in splits.items():
         truncation = split.truncation
         lengths = sorted(item.pool.length for item in split.encoded)
@@ -103,9 +95,8 @@ class PoolMeasure:
             raise UserError("training diverged: scores are not finite any more; lower learning_rate and train again")
         result = evaluate_pools(pools, scores)
         say(f"selection: {summary_line(result)}")
-        metrics: dict[str, Any] = {
-            name: result.model.means[name] for name in ("accuracy", "reward_ratio", "average_reward")
-        }
+        names = ("accuracy", "reward_ratio", "average_reward")
+        metrics: dict[str, Any] = {name: result.model.means[name] for name in names}
         # Accuracy moves in steps of one question; the loss shows progress between them.
         losses = [_loss(scores_N, pool.correct) for scores_N, pool in zip(scores, pools, strict=True) if pool.correct]
         return {**metrics, "loss": sum(losses) / max(len(losses), 1)}

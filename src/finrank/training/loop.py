@@ -1,7 +1,7 @@
-"""The one way of training: check, read, build, announce, train, keep the best model, measure it, record everything.
+"""The steps of every training: check, read, build, announce, train, keep the best model, measure it, record everything.
 
-`train` walks through these steps; what differs between ranking (`sft.py`), reinforcement learning (`ppo/ppo.py`) and
-the generation baseline (`generator/sft.py`) is a `Recipe`.
+Ranking (`sft.py`), reinforcement learning (`ppo/ppo.py`) and the generation baseline (`generator/sft.py`) differ in
+their `Recipe`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,11 @@ QUICK_STEPS = 4  # of --quick_test
 
 @dataclass(frozen=True)
 class Plan:
-    """A job, ready to be trained, and how to go about it."""
+    """A job that is ready to be trained, its trainer and its final measurement."""
 
     job: Job
-    make_trainer: Callable[[TrainingArguments, Path | None], CheckpointTrainer]
-    """Takes Trainer's arguments and the checkpoint to resume from (None: from the beginning)."""
-    measure: Callable[[str], dict[str, Any]]
-    """Prints and returns the metrics of the job's model by split; takes the step of its weights as text."""
+    make_trainer: Callable[[TrainingArguments, Path | None], CheckpointTrainer]  # takes the checkpoint to resume from
+    measure: Callable[[str], dict[str, Any]]  # prints and returns metrics by split; takes the weights' step as text
     overrides: dict[str, Any] = field(default_factory=dict)  # Trainer arguments that replace those of the config
     facts: dict[str, Any] = field(default_factory=dict)  # further facts for the manifest
     start: Path | None = None  # a model that remains the best one unless a checkpoint is more accurate on selection
@@ -43,24 +41,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The steps of one way of training that are its own."""
+    """The steps in which one way of training differs from the others."""
 
     stage: str  # name of its folder in a run, such as 04_sft
-    memory_keys: tuple[str, ...]  # its own config keys to lower when memory runs out
-    settle: Callable[[Run], Run]
-    """Refuses a config that asks for something else, and finds the model to start from; nothing heavy."""
-    build: Callable[[Run, TrainingArguments], Plan]
-    """Reads the data, builds the model on the arguments' device and prints what will be trained."""
+    memory_keys: tuple[str, ...]  # config keys to lower first when memory runs out
+    settle: Callable[[Run], Run]  # refuses a config of another task, and finds the model to start from; nothing heavy
+    build: Callable[[Run, TrainingArguments], Plan]  # reads the data, builds the model, prints both
 
 
 def train(recipe: Recipe, run: Run) -> Path:
     """Train one model, print where it is and return its stage directory, `output_dir/run_NNN/STAGE`.
 
-    Raises UserError for faults in config, data or weights, nothing to resume, training that diverged, or memory that
-    ran out (with the config keys to lower).
+    Raises UserError for faults in config, data or weights, nothing to resume, divergence, or memory that ran out.
     """
     began = time.monotonic()
-    _refuse_several_devices()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("training on several processes is not supported yet: start one process, without torchrun")
+    if torch.cuda.device_count() > 1:
+        raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
     with explain_out_of_memory(*recipe.memory_keys):
         run = recipe.settle(run)
         arguments = training_arguments(run.config, run.output_dir)  # fail here if Trainer rejects one
@@ -82,22 +80,13 @@ def train(recipe: Recipe, run: Run) -> Path:
     return stage
 
 
-def _refuse_several_devices() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("training on several processes is not supported yet: start one process, without torchrun")
-    if torch.cuda.device_count() > 1:
-        raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
-
-
 def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
-    """Train from the beginning or the last checkpoint, write both models, and return what was measured.
+    """Train from the beginning or the last checkpoint, write both models, and return the measurements.
 
     `began` is time.monotonic() when the process began; a resumed run counts from its resume.
     """
     job: Job = plan.job
-    measured: dict[str, Any] = {}
-    if plan.start:
-        measured["sft_selection_accuracy"] = job.evaluate()["accuracy"]
+    accuracy = job.evaluate()["accuracy"] if plan.start else None
     checkpoint = last_checkpoint(stage) if run.resume else None
     quick = {"max_steps": QUICK_STEPS, "logging_steps": 1} if run.quick_test else {}
     arguments = training_arguments(job.config, stage / CHECKPOINTS, **plan.overrides, **quick)
@@ -106,10 +95,10 @@ def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     cpu_seconds = time.process_time() - cpu_began
     job.save(stage / "final_model")
-    best_step = _load_best(plan, trainer.state, stage, measured.get("sft_selection_accuracy"))
+    best_step = _load_best(plan, trainer.state, stage, accuracy)
     job.save(stage / "best_model")
     return {
-        **measured,
+        **({"sft_selection_accuracy": accuracy} if plan.start else {}),
         "best_step": best_step,
         "metrics": finite(plan.measure("last" if best_step is None else str(best_step))),
         **environment(),
@@ -124,7 +113,7 @@ def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
 def _load_best(plan: Plan, state: TrainerState, stage: Path, accuracy: float | None) -> int | None:
     """Load the best weights and return their step: 0 for those of the start, None if no checkpoint was measured.
 
-    `accuracy` is that of the start on selection. Raises UserError when the best checkpoint is gone.
+    `accuracy` is that of the start on selection.
     """
     if plan.start and accuracy is not None and state.best_metric is not None and state.best_metric <= accuracy:
         say(f"no checkpoint is more accurate on selection than the model it began with ({accuracy:.3f})")

@@ -8,10 +8,9 @@ from torch import Tensor
 def listwise_loss(scores_BN: Tensor, correct_BN: Tensor) -> Tensor:
     """Mean over pools of −log Σ softmax over the correct candidates; a scalar.
 
-    `scores_BN` [batch, candidates] is minus infinity where there is no candidate, `correct_BN` is boolean. With one
+    `scores_BN` [batch, candidates] is minus infinity past a pool's candidates, `correct_BN` is boolean. With one
     correct candidate it is the cross-entropy on its index (ListNet's top-one form, Cao et al. 2007); with several it
-    maximises their total probability, however they share it. Pools without a correct candidate are left out; a batch
-    of nothing else has loss 0.
+    maximises their total probability. Pools without a correct candidate are left out; a batch of only such has loss 0.
 
     >>> import torch
     >>> round(listwise_loss(torch.zeros(1, 4), torch.tensor([[True, True, False, False]])).item(), 4)  # log 2

@@ -17,8 +17,7 @@ from finrank.ranker.scoring import cost
 from finrank.training.batches import PoolDataset, batch_plan
 from finrank.training.config import TrainingConfig
 
-# Tokens that a batch on a GPU should hold at the least; not measured.
-_GPU_TOKENS = 4096
+_GPU_TOKENS = 4096  # that a batch on a GPU should hold at the least; not measured
 # What torch and the operating systems say when memory ran out on a CPU.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
 _MEMORY_KEYS = {
@@ -42,10 +41,7 @@ def peak_memory_mib() -> int:
 
 @contextlib.contextmanager
 def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[None]:
-    """Turn an error that means memory ran out into a UserError with the config keys to lower: these, then the others.
-
-    A command without a config passes its own `advice` instead.
-    """
+    """Turn an error of memory that ran out into a UserError with `advice`, or the config keys to lower: these first."""
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
@@ -61,29 +57,26 @@ def say_batches(
     data: PoolDataset, order: Iterable[int], config: TrainingConfig, route: RouteName, device: torch.device
 ) -> None:
     """Print the cost of a batch in this order of the pools; warn if it is too small for the GPU that computes it."""
-    size, tokens_per_pass = config.batch_size, config.tokens_per_pass
-    say(f"train batches: {batch_plan(data, order, size, tokens_per_pass, route)}")
-    advice = too_small_for_a_gpu(data, size, tokens_per_pass, route) if device.type == "cuda" else None
-    if advice:
+    size, limit = config.batch_size, config.tokens_per_pass
+    say(f"train batches: {batch_plan(data, order, size, limit, route)}")
+    if device.type == "cuda" and (advice := too_small_for_a_gpu(data, size, limit, route)):
         warn(advice)
 
 
-def batches_to_join(
-    data: PoolDataset, batch_size: int, accumulation: int, tokens_per_pass: int, route: RouteName
-) -> int:
-    """How many accumulated batches a GPU should compute as one: the fewest that keep it busy within one pass.
+def batches_to_join(data: PoolDataset, batch_size: int, accumulation: int, limit: int, route: RouteName) -> int:
+    """How many accumulated batches a GPU should compute as one: the fewest that keep it busy.
 
-    As many as fit if none do; an optimizer step's gradient is the mean over the same number of questions either way.
+    As many as fit the tokens of a pass (`limit`) if none do. A step learns from the same number of questions.
 
     >>> from finrank.ranker.attention.packed_row import EncodedPool
     >>> from finrank.training.batches import TrainingPool
     >>> pools = [TrainingPool(EncodedPool(f"q{n}", [1] * 500, [[1] * 12]), [0]) for n in range(32)]  # 512 tokens each
-    >>> batches_to_join(PoolDataset(pools, 0), 4, accumulation=6, tokens_per_pass=16384, route="mask")
+    >>> batches_to_join(PoolDataset(pools, 0), 4, accumulation=6, limit=16384, route="mask")
     2
     """
     tokens = _tokens(data, batch_size, route)
     divisors = [number for number in range(2, accumulation + 1) if accumulation % number == 0]
-    fitting = [1, *(number for number in divisors if number * tokens <= tokens_per_pass)]
+    fitting = [1, *(number for number in divisors if number * tokens <= limit)]
     return next((number for number in fitting if number * tokens >= _GPU_TOKENS), fitting[-1])
 
 

@@ -1,4 +1,4 @@
-"""Run folders: numbering them, finding one to resume, locking one, and the facts that a manifest records."""
+"""Run folders: numbers, the one to resume, locks, and the facts that a manifest records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SFT_STAGE, PPO_STAGE = "04_sft", "05_ppo"
 CHECKPOINTS = "checkpoints"
 TRAINING_MANIFEST = "training_manifest.json"
 _STARTED = "started.json"
-# A resumed run may differ in the path of its SFT model, if the run was moved; the hashes of that model's parts agree.
+# The path of its SFT model may differ in a resumed run, if it was moved; the hashes of that model's parts agree.
 _MAY_DIFFER = "sft_model"
 
 
@@ -39,11 +39,10 @@ class Run:
     quick_test: bool = False
     resume: bool = False
     join: Path | None = None  # run folder that the stage joins
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Further facts that a resumed run must share with the interrupted one."""
+    facts: dict[str, Any] = field(default_factory=dict)  # further facts that a resumed run must share
 
     def started(self) -> dict[str, Any]:
-        """The facts that a resumed run must share, for manifest and resume."""
+        """The facts that a resumed run must share with the interrupted one; the manifest has them too."""
         config, data = self.config.model_dump(mode="json"), data_hashes(self.input_dir)
         return {"config": config, "data": data, **self.facts, "quick_test": self.quick_test}
 
@@ -51,13 +50,13 @@ class Run:
         """The folder of the stage to resume, or a new one, in the run to join if that has none of this name yet."""
         if self.resume:
             return unfinished_stage(self.output_dir, stage, started)
-        join = self.join
-        if join is None or (join / stage).exists():
+        run = self.join
+        if run is None or (run / stage).exists():
             number = max(map(_number, numbered_runs(self.output_dir)), default=0) + 1
-            join = self.output_dir / f"run_{number:03d}"
-        (join / stage / CHECKPOINTS).mkdir(parents=True)
-        write_json(join / stage / CHECKPOINTS / _STARTED, started)
-        return join / stage
+            run = self.output_dir / f"run_{number:03d}"
+        (run / stage / CHECKPOINTS).mkdir(parents=True)
+        write_json(run / stage / CHECKPOINTS / _STARTED, started)
+        return run / stage
 
 
 def begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -106,12 +105,12 @@ def _number(run: Path) -> int:
 
 
 def data_hashes(input_dir: Path) -> dict[str, str]:
-    """sha256 of each split file that training can read."""
+    """sha256 by name of each split file."""
     return {path.name: sha256(path) for path in sorted(input_dir.glob("*.jsonl")) if path.name != "rejects.jsonl"}
 
 
 def environment() -> dict[str, Any]:
-    """Versions and device, for manifests."""
+    """`versions`, `device` and `threads`, as manifests hold them."""
     cuda = torch.cuda.is_available()
     return {
         "versions": versions("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"),
@@ -123,14 +122,14 @@ def environment() -> dict[str, Any]:
 def control_for(model_dir: Path, data_dir: Path, named: Path | None = None) -> Path | None:
     """The candidate-only model to compare a model with: `named`, or else the newest sibling run on the same data.
 
-    A model without a manifest counts as trained on the data in `data_dir`; a candidate-only model has no such sibling.
-    Raises UserError where the model named sees question and page.
+    A model without a manifest counts as trained on `data_dir`; a candidate-only model is compared with none. Raises
+    UserError where the named model sees question and page.
     """
     if named is not None:
         control = find_model(named)
         if not read_settings(control).prompt.candidate_only:
             raise UserError(
-                f"--candidate_only {named}: {control} was trained with question and page, so it is not a control; give "
+                f"--candidate_only {named}: {control} was trained with question and page, so it is not a control; name "
                 "a model of finrank sft --candidate_only, or use --compare for another model"
             )
         return control
@@ -141,10 +140,9 @@ def control_for(model_dir: Path, data_dir: Path, named: Path | None = None) -> P
     hashes = data_hashes(data_dir) if manifest is None else manifest["data"]
     folders = model_dir.parents  # of run_NNN/04_sft/best_model the third is the parent of all runs
     for stage in sorted(folders[2].glob(f"run_*/{SFT_STAGE}"), reverse=True) if folders[2:] else []:
-        beside, best = _manifest(stage), stage / "best_model"
-        if beside is None or beside["quick_test"] or beside["data"] != hashes:
-            continue
-        if beside["config"]["prompt"]["candidate_only"] and best.is_dir():
+        other, best = _manifest(stage), stage / "best_model"
+        comparable = other and not other["quick_test"] and other["data"] == hashes and best.is_dir()
+        if other and comparable and other["config"]["prompt"]["candidate_only"]:
             return best
     return None
 

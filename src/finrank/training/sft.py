@@ -11,7 +11,7 @@ Departures from ListNet (Cao et al. 2007) and LoRA (Hu et al. 2021):
     several correct     the loss is minus the log of their total probability, not a target distribution over them
     none correct        such pools stay out of the loss, and count as wrong in accuracy
     shuffled            candidates change places in each epoch, so that a position says nothing
-    learning rate       the score head, which starts from nothing, may have its own
+    learning rate       the score head, which starts at random, may have another one
 """
 
 from __future__ import annotations
@@ -68,18 +68,18 @@ SFT = Recipe(SFT_STAGE, ("tokens_per_pass", "batch_size"), _settle, _build)
 
 
 def new_model(settings: RankerSettings, seed: int, start: Path | None, device: torch.device) -> CandidateRankingModel:
-    """A model on the device that trains it, with fresh adapters and head or those of the model `start`."""
+    """A model on its device, which decides the attention route, with fresh adapters and head or those of `start`."""
     set_seed(seed)
     model = CandidateRankingModel.new(settings)
     if start:
         load_weights(model, start)
     if settings.quantization is None:  # a quantized base is placed when it is loaded
-        model.to(device)  # Trainer does it too late for the choice of a route
+        model.to(device)
     return model
 
 
 def ranking_job(config: TrainingConfig, tokenizer: Any, dataset: PoolDataset, measure: PoolMeasure) -> Job:
-    """The job of training the measured model, whose adapter and head are saved with the tokenizer."""
+    """The job of training the measured model; its adapter and head are saved with the tokenizer."""
     model = measure.model
     save, load = partial(save_model, model, tokenizer), partial(load_weights, model)
     return Job(config, model, tokenizer, dataset, measure.on_selection, save, load)
@@ -93,10 +93,8 @@ def announced_routes(
     bf16, why = use_bf16(config)
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     everything = sum(value.numel() for value in model.parameters())
-    say(
-        f"device: {environment()['device']}; attention route: {route.name} in training ({route.reason}), "
-        f"{scoring} in scoring"
-    )
+    device = environment()["device"]
+    say(f"device: {device}; attention route: {route.name} in training ({route.reason}), {scoring} in scoring")
     say(f"precision: {'bfloat16 autocast' if bf16 else config.dtype} in training ({why}), float32 scores")
     say(
         f"base model: {config.base_model}, {config.dtype}, pooling {model.pooling}, "
@@ -109,11 +107,11 @@ def announced_routes(
 def _filling_a_gpu(
     config: TrainingConfig, data: PoolDataset, route: RouteName, arguments: TrainingArguments
 ) -> TrainingConfig:
-    """The config; on a GPU with accumulated batches joined until one fills it, the questions of a step unchanged."""
+    """The config, for a GPU with accumulated batches joined until one fills it; the questions of a step stay."""
+    if arguments.device.type != "cuda":
+        return config
     accumulation = arguments.gradient_accumulation_steps
-    joined = 1
-    if arguments.device.type == "cuda":
-        joined = batches_to_join(data, config.batch_size, accumulation, config.tokens_per_pass, route)
+    joined = batches_to_join(data, config.batch_size, accumulation, config.tokens_per_pass, route)
     if joined == 1:
         return config
     size, times = config.batch_size * joined, accumulation // joined

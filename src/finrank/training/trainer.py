@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from finrank.training.losses import listwise_loss
 
 
 class LogAtCheckpoints(TrainerCallback):
-    """Logs whenever a checkpoint is written; a resumed run would lose the mean loss since the last log."""
+    """Logs with every checkpoint: a resumed run would lose the mean loss since the last log."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         control.should_log |= control.should_save
@@ -64,7 +65,6 @@ class CheckpointTrainer(Trainer):
         self.control: Any
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Measure the model and log its metrics."""
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.job.evaluate().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -81,10 +81,11 @@ class CheckpointTrainer(Trainer):
 class RankingTrainer(CheckpointTrainer):
     """Trains a `CandidateRankingModel` on pools (a `PoolDataset`) with the listwise loss."""
 
+    optimizer: torch.optim.Optimizer | None
+
     def __init__(self, job: Job, arguments: TrainingArguments, route: RouteName) -> None:
         super().__init__(job, arguments, collate)
         self._route: RouteName = route
-        self.optimizer: torch.optim.Optimizer | None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBucketSampler:
         return LengthBucketSampler(self.train_dataset, self.args.train_batch_size)
@@ -105,7 +106,6 @@ class RankingTrainer(CheckpointTrainer):
         return self.optimizer
 
     def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        """The listwise loss of a batch."""
         scores_BN = self.scores(model, inputs["pools"])
         loss = listwise_loss(scores_BN, inputs["correct"])
         return (loss, scores_BN) if return_outputs else loss
@@ -115,36 +115,32 @@ class RankingTrainer(CheckpointTrainer):
 
 
 def scores_in_passes(model: nn.Module, pools: Sequence[EncodedPool], route: RouteName, tokens_per_pass: int) -> Tensor:
-    """Scores [pools, candidates] with gradients, in as many passes through the model as their tokens need.
+    """Scores [pools, candidates] with the gradients of the whole batch, in as many passes as their tokens need.
 
     Several passes keep no activations and run again in the backward pass (torch's activation checkpointing, dropout
-    included), so memory is that of one pass, and gradients are those of the whole batch.
+    included), so memory is that of one pass.
     """
     passes = cut_into_passes(pools, tokens_per_pass, route)
     if len(passes) == 1:
         return pad_scores(model(passes[0], route), pools)
     # checkpoint keeps the random state of the devices of its tensor arguments, and pools are not tensors.
     on_device = torch.empty(0, device=next(model.parameters()).device)
-    scores = [
-        checkpoint(lambda parts, _: model(parts, route), parts, on_device, use_reentrant=False) for parts in passes
-    ]
-    return pad_scores(torch.cat(scores), pools)
+    run = partial(checkpoint, lambda parts, _: model(parts, route), use_reentrant=False)
+    return pad_scores(torch.cat([run(parts, on_device) for parts in passes]), pools)
 
 
 def use_bf16(config: TrainingConfig) -> tuple[bool, str]:
     """Whether training runs under bfloat16 autocast, and why."""
     if config.mixed_precision != "auto":
         return config.mixed_precision == "bf16", "the config says so"
-    native = multiplies_bfloat16()
-    device = "GPU" if torch.cuda.is_available() else "CPU"
+    native, device = multiplies_bfloat16(), "GPU" if torch.cuda.is_available() else "CPU"
     return native, f"this {device} {'multiplies' if native else 'does not multiply'} bfloat16 natively"
 
 
 def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: Any) -> TrainingArguments:
-    """Trainer's arguments from a config: finrank's defaults, then the config's `trainer:` section, then `overrides`.
+    """Trainer's arguments: finrank's defaults, then the config's `trainer:` section, then `overrides`.
 
-    Checkpoints are written when the model is evaluated, so that the best one can be kept. Raises UserError for a value
-    that Trainer rejects.
+    Every evaluation writes a checkpoint, so that the best one can be kept. Raises UserError for a rejected value.
     """
     bf16, _ = use_bf16(config)
     values: dict[str, Any] = {

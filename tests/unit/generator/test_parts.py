@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,13 @@ from finrank.pools.rewards import reward_pool
 from finrank.records import RewardedPool
 from finrank.training.config import load_config
 from finrank.training.trainer import CheckpointTrainer, Job, training_arguments
-from tests.helpers.pools import make_pool, write_pools
+from tests.helpers.pools import make_pool, write_pools, write_splits
 from tests.helpers.tiny_generator import CONFIG, SMALL, save_tiny_causal_lm
 from tests.helpers.tiny_models import save_tiny_base
+from tests.helpers.training_runs import printed
+
+Examples = list[TrainingExample]
+Read = Callable[[Path], dict[str, Examples]]
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +51,24 @@ def settings_of(base: Path, *more: str) -> GeneratorSettings:
     return generator_settings(load_config(CONFIG, [*SMALL, *more], str(base)))
 
 
-def example_of(number: int, tokenizer: Any, settings: GeneratorSettings) -> TrainingExample:
-    pool = make_pool(number)
-    assert pool.program is not None
-    assert pool.answer is not None
-    completion = write_target(pool.id, pool.program, pool.answer, tokenizer, settings)
-    return TrainingExample(pool, pool.answer, write_prompt(pool, tokenizer, settings), completion)
+@pytest.fixture(scope="module")
+def read(tokenizer: Any, settings: GeneratorSettings) -> Read:
+    return lambda data: read_examples(data, tokenizer, settings, quick_test=False)
 
 
-def test_a_prompt_is_page_and_question(settings: GeneratorSettings, tokenizer: Any) -> None:
-    prompt = write_prompt(make_pool(3), tokenizer, settings)
-    assert tokenizer.decode(prompt, skip_special_tokens=True) == (
-        "table : 2012 | 2011 ;\nitem 3 : 103 | 10 ;\nother items : 9 | 11 ;\nthe table shows our items .\n"
-        "we paid 3 in tax .\nquestion : what is the total of item 3 ?\n"
-    )
+@pytest.fixture(scope="module")
+def examples(read: Read, tmp_path_factory: pytest.TempPathFactory) -> Examples:
+    """Those of pools 0 to 30."""
+    return read(write_pools(tmp_path_factory.mktemp("data"), train=31))["train"]
 
 
-def test_no_gold_is_in_a_prompt(settings: GeneratorSettings, tokenizer: Any) -> None:
-    pool = make_pool(3)
-    prompt = write_prompt(pool, tokenizer, settings)
-    for gold in ({"program": None, "answer": None}, {"program": "add(9, 11)", "answer": 20.0}):
-        assert write_prompt(pool.model_copy(update=gold), tokenizer, settings) == prompt
-    assert "add" not in tokenizer.decode(prompt)
+def test_a_prompt_is_page_and_question_without_gold(settings: GeneratorSettings, tokenizer: Any) -> None:
+    for gold in ({}, {"program": None, "answer": None}, {"program": "add(9, 11)", "answer": 20.0}):
+        prompt = write_prompt(make_pool(3).model_copy(update=gold), tokenizer, settings)
+        assert tokenizer.decode(prompt, skip_special_tokens=True) == (
+            "table : 2012 | 2011 ;\nitem 3 : 103 | 10 ;\nother items : 9 | 11 ;\nthe table shows our items .\n"
+            "we paid 3 in tax .\nquestion : what is the total of item 3 ?\n"
+        )
 
 
 def test_a_page_that_does_not_fit_is_cut_and_the_question_is_not(base: Path, tokenizer: Any) -> None:
@@ -102,14 +103,13 @@ def gradients_by_token(trainer: CheckpointTrainer, batch: dict[str, torch.Tensor
     return logits[0].grad.abs().sum(dim=-1)
 
 
-def test_the_loss_is_of_the_completion_alone(
-    base: Path, settings: GeneratorSettings, tokenizer: Any, tmp_path: Path
-) -> None:
+def test_the_loss_is_of_the_completion_alone(base: Path, examples: Examples, tokenizer: Any) -> None:
     config = load_config(CONFIG, SMALL, str(base))
-    examples = [example_of(number, tokenizer, settings) for number in (3, 12, 30)]
+    examples = [examples[3], examples[12], examples[30]]
     rows = [example.features() for example in examples]
-    job = Job(config, new_generator(settings), tokenizer, rows, dict, lambda _: None, lambda _: None)
-    trainer = generation_trainer(job, training_arguments(config, tmp_path))
+    model = new_generator(generator_settings(config))
+    job = Job(config, model, tokenizer, rows, dict, lambda _: None, lambda _: None)
+    trainer = generation_trainer(job, training_arguments(config, base))
     batch = next(iter(trainer.get_train_dataloader()))
     lengths = batch["attention_mask"].sum(dim=1).tolist()
     assert len(set(lengths)) > 1  # some rows are padded
@@ -124,9 +124,9 @@ def test_the_loss_is_of_the_completion_alone(
     assert gradients_by_token(trainer, everything)[0, 0] > 0  # labels on the prompt would be seen
 
 
-def test_perplexity_is_that_of_each_completion_alone(settings: GeneratorSettings, tokenizer: Any) -> None:
+def test_perplexity_is_that_of_each_completion(settings: GeneratorSettings, examples: Examples, tokenizer: Any) -> None:
     model = new_generator(settings).eval()
-    examples = [example_of(number, tokenizer, settings) for number in (3, 12, 30, 5)]
+    examples = [examples[number] for number in (3, 12, 30, 5)]
     losses = []
     for example in examples:
         with torch.no_grad():
@@ -136,12 +136,9 @@ def test_perplexity_is_that_of_each_completion_alone(settings: GeneratorSettings
     expected = math.exp(sum(losses) / len(losses))
     assert perplexity_of(model, tokenizer, [examples[:3], examples[3:]]) == pytest.approx(expected, rel=1e-4)
 
-
-def test_likelihoods_that_are_not_finite_end_training_with_advice(settings: GeneratorSettings, tokenizer: Any) -> None:
-    model = new_generator(settings).eval()
     model.get_base_model().lm_head.weight.fill_(math.nan)
     with pytest.raises(UserError, match="lower learning_rate"):
-        perplexity_of(model, tokenizer, [[example_of(3, tokenizer, settings)]])
+        perplexity_of(model, tokenizer, [examples])
 
 
 @pytest.mark.parametrize(
@@ -156,17 +153,15 @@ def test_likelihoods_that_are_not_finite_end_training_with_advice(settings: Gene
         ("113", False, False, False),
     ],
 )
-def test_a_completion_is_judged_as_a_candidate(
-    settings: GeneratorSettings, tokenizer: Any, text: str, parsed: bool, executed: bool, correct: bool
-) -> None:
-    outcome = judge(text, example_of(3, tokenizer, settings))
+def test_a_completion_is_judged(examples: Examples, text: str, parsed: bool, executed: bool, correct: bool) -> None:
+    outcome = judge(text, examples[3])
     assert outcome[:3] == (parsed, executed, correct)
     assert (outcome.reward == 1.0) == correct
     assert (outcome.reward > 0) == (executed or correct)
 
 
-def test_a_wrong_completion_earns_the_reward_of_its_candidate(settings: GeneratorSettings, tokenizer: Any) -> None:
-    example = example_of(3, tokenizer, settings)
+def test_a_wrong_completion_earns_the_reward_of_its_candidate(examples: Examples) -> None:
+    example = examples[3]
     wrong = next(candidate for candidate in example.question.candidates if candidate.origin == "corrupted")
     pool = RewardedPool.model_validate(reward_pool(example.question).model_dump())
     reward = pool.rewards[example.question.candidates.index(wrong)]
@@ -174,15 +169,12 @@ def test_a_wrong_completion_earns_the_reward_of_its_candidate(settings: Generato
 
 
 def test_the_best_checkpoint_has_the_highest_reward_and_then_the_lowest_perplexity() -> None:
-    def choice(reward: float, perplexity: float) -> float:
-        return choice_of({"average_reward": reward, "perplexity": perplexity})
-
-    ordered = [choice(0.0, math.inf), choice(0.0, 50.0), choice(0.0, 2.0), choice(1e-8, 1e9), choice(0.5, 3.0)]
-    assert ordered == sorted(set(ordered))
+    ordered = [(0.0, math.inf), (0.0, 50.0), (0.0, 2.0), (1e-8, 1e9), (0.5, 3.0)]
+    choices = [choice_of({"average_reward": reward, "perplexity": perplexity}) for reward, perplexity in ordered]
+    assert choices == sorted(set(choices))
 
 
-def test_evaluation_questions_are_chosen_by_hash(settings: GeneratorSettings, tokenizer: Any) -> None:
-    examples = [example_of(number, tokenizer, settings) for number in range(12)]
+def test_evaluation_questions_are_chosen_by_hash(examples: Examples) -> None:
     few = choose_examples(examples, 5, seed=0)
     assert len(few) == 5
     assert few == [example for example in examples if example in few]
@@ -193,50 +185,44 @@ def test_evaluation_questions_are_chosen_by_hash(settings: GeneratorSettings, to
 
 
 def test_what_has_no_completion_is_left_out_and_counted(
-    settings: GeneratorSettings, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    read: Read, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_pools(tmp_path / "data", train=3)
-    updates = [
-        {"program": None},
-        {"program": "add(1, 2)"},  # does not give the gold answer
-        {"id": "again#2"},  # the question of the first line, another pool
-        {"question": "why is it so ? " * 200},
+    data = write_pools(tmp_path / "data")
+    pools = [
+        *map(make_pool, range(3)),
+        make_pool(50).model_copy(update={"program": None}),
+        make_pool(50).model_copy(update={"program": "add(1, 2)"}),  # does not compute the gold answer
+        make_pool(0).model_copy(update={"id": "again#2"}),  # the question of the first line, another pool
+        make_pool(50).model_copy(update={"question": "why is it so ? " * 200}),
     ]
-    lines = [make_pool(0 if "id" in update else 50).model_copy(update=update).model_dump_json() for update in updates]
-    with (data / "train.jsonl").open("a") as stream:
-        stream.write("\n".join(lines) + "\n")
-    splits = read_examples(data, tokenizer, settings, quick_test=False)
-    assert len(splits["train"]) == 3
-    printed = capsys.readouterr()
-    assert "left out: 1 no program; 1 the gold program does not give the answer; " in printed.out
-    assert "1 further pools of the same question; 1 too long" in printed.out
-    assert "TEST/2012/page_25.pdf-50: the question" in printed.err
+    assert len(read(write_splits(data, {"train": pools}))["train"]) == 3
+    shown = printed(capsys)
+    assert "left out: 1 no program; 1 the gold program does not give the answer; " in shown
+    assert "1 further pools of the same question; 1 too long" in shown
+    assert "TEST/2012/page_25.pdf-50: the question" in shown
 
 
 @pytest.mark.parametrize("split", ["train", "selection"])
-def test_nothing_to_learn_from_or_to_choose_by_is_an_error(
-    settings: GeneratorSettings, tokenizer: Any, tmp_path: Path, split: str
-) -> None:
+def test_nothing_to_learn_from_or_to_choose_by_is_an_error(read: Read, tmp_path: Path, split: str) -> None:
     data = write_pools(tmp_path / "data", train=2, selection=2)
-    without = make_pool(0).model_copy(update={"program": None})
-    (data / f"{split}.jsonl").write_text(without.model_dump_json() + "\n")
+    write_splits(data, {split: [make_pool(0).model_copy(update={"program": None})]})
     with pytest.raises(UserError, match=rf"{split}.jsonl holds no question with a gold program"):
-        read_examples(data, tokenizer, settings, quick_test=False)
+        read(data)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_a_base_without_a_head_that_writes_is_refused(tmp_path: Path, family: str) -> None:
     encoder = save_tiny_base(tmp_path / "base", family)
-    with pytest.raises(UserError, match=r"not a causal language model .*qwen3-0\.6b\.yaml"):
+    with pytest.raises(UserError, match=r"causal language model .*qwen3-0\.6b\.yaml"):
         new_generator(settings_of(encoder))
 
 
 def test_a_hub_models_own_way_of_generating_does_not_count(base: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(base, tmp_path / "base"))
     (folder / "generation_config.json").write_text('{"repetition_penalty": 5.0, "do_sample": true, "temperature": 9.0}')
-    own = new_generator(settings_of(folder)).get_base_model().generation_config
-    assert own.repetition_penalty in (None, 1.0)
-    assert own.temperature in (None, 1.0)
+    decoding = new_generator(settings_of(folder)).get_base_model().generation_config
+    assert decoding.repetition_penalty in (None, 1.0)
+    assert decoding.temperature in (None, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -244,13 +230,9 @@ def test_a_hub_models_own_way_of_generating_does_not_count(base: Path, tmp_path:
     [
         ("prompt.candidate_only=true", "it is the ranker's control"),
         ("generation.max_new_tokens=256", "leaves no room for a prompt"),
+        ("prompt.max_length=2048", "2048 is over the 1024 positions"),
     ],
 )
 def test_settings_that_leave_nothing_to_read_are_refused(base: Path, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        settings_of(base, override)
-
-
-def test_positions_that_do_not_suffice_are_named(base: Path) -> None:
-    with pytest.raises(UserError, match="2048 is over the 1024 positions"):
-        new_generator(settings_of(base, "prompt.max_length=2048"))
+        new_generator(settings_of(base, override))

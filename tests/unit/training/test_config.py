@@ -19,12 +19,16 @@ MINILM = REPOSITORY / "configs" / "models" / "minilm.yaml"
 def test_shipped_configs_are_valid(path: Path, tmp_path: Path) -> None:
     config = load_config(path)
     assert config.ranker_settings().base_model == config.base_model
-    assert training_arguments(config, tmp_path).per_device_train_batch_size == config.batch_size
+    arguments = training_arguments(config, tmp_path)
+    assert arguments.per_device_train_batch_size == config.batch_size
+    assert arguments.report_to == []
 
 
 def test_the_default_models_weights_are_pinned_and_intact() -> None:
     from finrank.ranker.settings import locate
 
+    other = load_config(MINILM, base_model="some/model")
+    assert (other.base_model, other.base_model_sha256) == ("some/model", None)
     config = load_config(MINILM)
     assert config.base_model_sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     assert Path(locate(config.base_model, config.base_model_sha256)).is_dir()
@@ -33,7 +37,7 @@ def test_the_default_models_weights_are_pinned_and_intact() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("overrides", "message"),
     [
         ("learning_rte=1e-3", r"unknown key learning_rte \(did you mean learning_rate\?\)"),
         ("prompt.max_lenght=128", r"unknown key prompt.max_lenght \(did you mean max_length\?\)"),
@@ -52,16 +56,12 @@ def test_the_default_models_weights_are_pinned_and_intact() -> None:
         ("learning_rate.x=1", r"learning_rate is a value, not a section"),
         ("ppo.kl_coeficient=1", r"unknown key ppo\.kl_coeficient \(did you mean kl_coefficient\?\)"),
         ("ppo.rollout_size=10", r"rollout_size 10 must be a multiple of ppo\.batch_size 8"),
+        ("ppo.kl_target=1 ppo.kl_coefficient=0", r"ppo\.kl_target .*ppo\.kl_coefficient"),
     ],
 )
-def test_faults_are_named(override: str, message: str) -> None:
+def test_faults_are_named(overrides: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        load_config(MINILM, [override])
-
-
-def test_a_penalty_of_0_cannot_be_adapted() -> None:
-    with pytest.raises(UserError, match=r"ppo\.kl_target .*ppo\.kl_coefficient"):
-        load_config(MINILM, ["ppo.kl_target=1", "ppo.kl_coefficient=0"])
+        load_config(MINILM, overrides.split())
 
 
 def test_overrides_reach_sections_and_read_numbers_as_people_write_them() -> None:
@@ -69,10 +69,10 @@ def test_overrides_reach_sections_and_read_numbers_as_people_write_them() -> Non
     assert (config.learning_rate, config.prompt.context_tokens, config.trainer["max_steps"]) == (5e-4, 7, 3)
 
 
-def test_values_that_trainer_refuses_are_user_errors(tmp_path: Path) -> None:
-    for override in ("trainer.eval_strategy=epochs", "trainer.lr_scheduler_type=foo"):
-        with pytest.raises(UserError, match="the trainer section of the config"):
-            training_arguments(load_config(MINILM, [override]), tmp_path)
+@pytest.mark.parametrize("override", ["trainer.eval_strategy=epochs", "trainer.lr_scheduler_type=foo"])
+def test_values_that_trainer_refuses_are_user_errors(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UserError, match="the trainer section of the config"):
+        training_arguments(load_config(MINILM, [override]), tmp_path)
 
 
 def test_a_bare_no_is_a_strategy(tmp_path: Path) -> None:
@@ -80,22 +80,10 @@ def test_a_bare_no_is_a_strategy(tmp_path: Path) -> None:
     assert training_arguments(config, tmp_path).logging_strategy == "no"
 
 
-def test_another_base_model_drops_the_pin() -> None:
-    config = load_config(MINILM, base_model="some/model")
-    assert (config.base_model, config.base_model_sha256) == ("some/model", None)
-
-
-def test_a_missing_config_lists_those_that_exist() -> None:
+def test_a_missing_config_lists_those_that_exist_and_broken_yaml_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"minilm\.yaml"):
         load_config(MINILM.with_name("mini.yaml"))
-
-
-def test_broken_yaml_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("base_model: [unclosed")
     with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
         load_config(broken)
-
-
-def test_nothing_is_reported_anywhere_by_default(tmp_path: Path) -> None:
-    assert training_arguments(load_config(MINILM), tmp_path).report_to == []

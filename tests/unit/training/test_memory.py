@@ -30,9 +30,7 @@ def test_a_batch_that_leaves_a_gpu_idle_gets_advice() -> None:
     ("batch_size", "accumulation", "joined"),
     [(4, 1, 1), (4, 2, 2), (4, 4, 4), (4, 6, 6), (4, 8, 8), (4, 16, 8), (10, 6, 2), (20, 4, 1), (10, 7, 7)],
 )
-def test_a_gpu_gets_as_few_accumulated_batches_at_once_as_fill_it(
-    batch_size: int, accumulation: int, joined: int
-) -> None:
+def test_a_gpu_gets_as_few_accumulated_batches_as_fill_it(batch_size: int, accumulation: int, joined: int) -> None:
     assert batches_to_join(equal_pools(), batch_size, accumulation, 16384, "mask") == joined
 
 
@@ -53,10 +51,8 @@ def test_batches_are_joined_within_the_tokens_of_a_pass() -> None:
     ids=["cuda", "cpu", "python"],
 )
 def test_memory_that_ran_out_names_the_keys_to_lower(error: Exception) -> None:
-    with (
-        pytest.raises(UserError, match=r"batch_size[\s\S]*prompt\.max_length"),
-        explain_out_of_memory("batch_size"),
-    ):
+    keys = r"batch_size[\s\S]*prompt\.max_length"
+    with pytest.raises(UserError, match=keys), explain_out_of_memory("batch_size"):
         raise error
 
 

@@ -1,7 +1,7 @@
 """Objectives of a policy that chooses among the candidates of a pool: the softmax over their scores.
 
 Shapes: B pools, N candidates, S actions drawn per pool. A pool with fewer than N candidates has log-probability minus
-infinity in the rest of its row; no sum below counts those.
+infinity in the rest of its row, which no sum below counts.
 """
 
 from __future__ import annotations

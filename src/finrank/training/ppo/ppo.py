@@ -19,13 +19,14 @@ Departures from PPO for language models:
     no second model         the SFT policy is kept as its log-probabilities, one number per candidate
     no dropout              in rollouts and updates alike: a ratio then says what the update did, and nothing else
 
-After each `1 / evaluations_per_epoch` of an epoch the model is measured on `selection`; the most accurate checkpoint
-becomes `best_model`, unless the SFT model was at least as accurate: then that one does.
+`evaluations_per_epoch` times the model is measured on `selection`; the most accurate checkpoint becomes `best_model`,
+unless the SFT model was at least as accurate: then that one does.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import CONFIG
 from finrank.training.batches import PoolDataset, TrainingPool
-from finrank.training.config import PPOSettings, TrainingConfig
+from finrank.training.config import PPOSettings
 from finrank.training.data import PoolMeasure, Split, read_splits
 from finrank.training.loop import Plan, Recipe
 from finrank.training.memory import say_batches
@@ -50,8 +51,7 @@ from finrank.training.ppo.start import run_to_join, sft_model_to_begin_with, wit
 from finrank.training.run import PPO_STAGE, Run
 from finrank.training.sft import announced_routes, new_model, ranking_job
 
-# Trainer options that break the mapping from step to rollout.
-_NOT_FOR_ROLLOUTS = ("dataloader_drop_last", "ignore_data_skip", "auto_find_batch_size")
+_NOT_FOR_ROLLOUTS = ("dataloader_drop_last", "ignore_data_skip", "auto_find_batch_size")  # they move steps in rollouts
 
 
 def _settle(run: Run) -> Run:
@@ -62,13 +62,9 @@ def _settle(run: Run) -> Run:
             raise UserError(f"trainer.{key} in the config would take rollouts apart: leave it out for stage 05")
     start = sft_model_to_begin_with(run)
     parts = json.loads((start / CONFIG).read_text(encoding="utf-8"))["parts"]
-    return replace(
-        run,
-        config=with_the_models_settings(run, start),
-        start=start,
-        join=run_to_join(start, run),
-        facts={"sft_model": str(start), "sft_parts": parts},
-    )
+    facts = {"sft_model": str(start), "sft_parts": parts}
+    config, join = with_the_models_settings(run, start), run_to_join(start, run)
+    return replace(run, config=config, start=start, join=join, facts=facts)
 
 
 def _build(run: Run, arguments: TrainingArguments) -> Plan:
@@ -83,7 +79,8 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     dataset, rewards = learnable(splits["train"], settings, run.config.seed)
     of_ppo = {"learning_rate": settings.learning_rate, "head_learning_rate": None, "batch_size": settings.batch_size}
     config = run.config.model_copy(update=of_ppo)
-    say_batches(dataset, RolloutSampler(dataset, settings), config, route, arguments.device)
+    order = RolloutSampler(dataset, settings)
+    say_batches(dataset, order, config, route, arguments.device)
     measure = PoolMeasure(model, splits, scoring)
     job = ranking_job(config, tokenizer, dataset, measure)
 
@@ -94,7 +91,10 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
         reference = log_policy(model, pools, route, tokens, bf16=arguments.bf16, description="SFT policy on train")
         return PPOTrainer(job, arguments, route, rewards, PPOState(reference, settings.kl_coefficient))
 
-    overrides = _overrides(config, len(RolloutSampler(dataset, settings)))
+    overrides: dict[str, Any] = {"num_train_epochs": settings.num_epochs, "gradient_accumulation_steps": 1}
+    if not {"eval_strategy", "eval_steps"} & config.trainer.keys():
+        steps = math.ceil(len(order) / settings.batch_size)
+        overrides |= {"eval_strategy": "steps", "eval_steps": math.ceil(steps / settings.evaluations_per_epoch)}
     return Plan(job, make_trainer, measure.of_the_best, overrides, start=run.start)
 
 
@@ -109,14 +109,13 @@ def without_dropout(model: CandidateRankingModel) -> None:
 
 
 def learnable(split: Split, settings: PPOSettings, seed: int) -> tuple[PoolDataset, PerCandidate]:
-    """The train pools with different rewards, and these by id and stored candidate; prints how many pools stay out."""
+    """The train pools whose rewards differ, and these rewards; prints how many pools stay out."""
     pools: list[TrainingPool] = []
     rewards: PerCandidate = {}
     for pool, item in zip(split.pools, split.encoded, strict=True):
         rewards_N = np.array(pool.rewards)
         if settings.reward == "correct":
-            rewards_N = np.zeros(len(pool.rewards))
-            rewards_N[pool.correct] = 1.0
+            rewards_N = np.isin(np.arange(len(rewards_N)), pool.correct).astype(np.float64)
         if np.ptp(rewards_N) > 0:
             pools.append(item)
             rewards[pool.id] = rewards_N
@@ -125,12 +124,3 @@ def learnable(split: Split, settings: PPOSettings, seed: int) -> tuple[PoolDatas
     if not pools:
         raise UserError("no train pool has candidates of different rewards: there is nothing to learn")
     return PoolDataset(pools, seed), rewards
-
-
-def _overrides(config: TrainingConfig, visits: int) -> dict[str, Any]:
-    """Trainer arguments of the section `ppo`, for an epoch of so many visits to pools."""
-    values: dict[str, Any] = {"num_train_epochs": config.ppo.num_epochs, "gradient_accumulation_steps": 1}
-    if not {"eval_strategy", "eval_steps"} & config.trainer.keys():
-        steps = -(-visits // config.batch_size)
-        values |= {"eval_strategy": "steps", "eval_steps": -(-steps // config.ppo.evaluations_per_epoch)}
-    return values

@@ -46,7 +46,7 @@ class PPOTrainer(RankingTrainer):
         self._sampler = RolloutSampler(job.dataset, job.config.ppo)
         self._logged: defaultdict[str, float] = defaultdict(float)  # sums over the pools since the last log
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> RolloutSampler:  # type: ignore[override]
+    def _get_train_sampler(self, train_dataset: Any = None) -> RolloutSampler:
         return self._sampler
 
     def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
@@ -64,7 +64,11 @@ class PPOTrainer(RankingTrainer):
         if self._settings.estimator == "sampled":
             objective_B = self._sampled_objective(logp_BN, rewards_BN, ids, orders)
         gain_B = objective_B + self._settings.entropy_coefficient * entropy_B - self._ppo.kl_coefficient * kl_B
-        self._count(kl_B, expected_reward=expected_B, entropy=entropy_B)
+        for name, values_B in {"kl": kl_B, "expected_reward": expected_B, "entropy": entropy_B}.items():
+            self._logged[name] += values_B.detach().sum().item()
+        self._logged["pools"] += len(pools)
+        self._ppo.kl_sum += kl_B.detach().sum().item()
+        self._ppo.kl_count += len(pools)
         if self._sampler.rollout_of(step + 1) != self._ppo.rollout or step + 1 == self.state.max_steps:
             self._end_rollout()
         loss = -gain_B.mean()
@@ -76,13 +80,12 @@ class PPOTrainer(RankingTrainer):
         old_BN = in_batch_order(self._ppo.old, ids, orders).to(logp_BN.device)
         actions_BS = actions_in_batch_order(self._ppo.actions, ids, orders).to(logp_BN.device)
         advantages_BS = rewards_BN.gather(1, actions_BS) - expectation(old_BN, rewards_BN)[:, None]
-        advantages_BS = advantages_BS / self._advantage_scale()
+        if self._settings.scale_advantages:
+            advantages_BS = advantages_BS / self._advantage_deviation()
         return clipped_objective(logp_BN, old_BN, actions_BS, advantages_BS, self._settings.clip_range)
 
-    def _advantage_scale(self) -> float:
-        """The divisor of advantages: their standard deviation over the rollout, or 1."""
-        if not self._settings.scale_advantages:
-            return 1.0
+    def _advantage_deviation(self) -> float:
+        """The standard deviation of the rollout's advantages, or 1 where that is 0."""
         advantages = [
             self._rewards[name][actions] - np.exp(self._ppo.old[name]) @ self._rewards[name]
             for name, actions in self._ppo.actions.items()
@@ -90,13 +93,13 @@ class PPOTrainer(RankingTrainer):
         return float(np.concatenate(advantages).std()) or 1.0
 
     def _begin_rollout(self, rollout: tuple[int, int]) -> None:
-        """On the first step of a rollout, let the policy act."""
+        """On the first step of a rollout, draw its actions."""
         state = self._ppo
         if rollout == state.rollout:
             return
         state.rollout, state.kl_sum, state.kl_count = rollout, 0.0, 0
         if self._settings.estimator == "exact":
-            return  # all actions count, under the policy of the moment: nothing is drawn
+            return
         epoch, number = rollout
         dataset, tokens = self._sampler.dataset, self.job.config.tokens_per_pass
         pools = [dataset.pools[index].pool for index in self._sampler.rollouts(epoch)[number]]
@@ -108,30 +111,20 @@ class PPOTrainer(RankingTrainer):
         state, settings = self._ppo, self._settings
         kl = state.kl_sum / max(state.kl_count, 1)  # mean over the rollout's updates, in nats
         if kl > settings.kl_stop:
-            warn(
-                f"the policy's KL divergence from the SFT policy is {kl:.2f} nats, over ppo.kl_stop "
-                f"{settings.kl_stop}: stopping"
-            )
+            divergence = f"the policy's KL divergence from the SFT policy is {kl:.2f} nats"
+            warn(f"{divergence}, over ppo.kl_stop {settings.kl_stop}: stopping")
             state.stopped = True
             self.control.should_training_stop = self.control.should_evaluate = self.control.should_save = True
         elif settings.kl_target is not None:
             state.kl_coefficient = adapted(state.kl_coefficient, kl, settings.kl_target)
 
     def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
-        """Train, unless the run to be resumed had stopped because the policy ran away."""
+        """Train, unless the run to resume had stopped because the policy ran away."""
         if resume_from_checkpoint is None or not self._ppo.stopped:
             return super().train(resume_from_checkpoint, **options)
         self._load_from_checkpoint(resume_from_checkpoint)
         self.state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
         return None
-
-    def _count(self, kl_B: Tensor, **further_B: Tensor) -> None:
-        """Add the values of a batch's pools to the sums of the rollout and of the log."""
-        self._ppo.kl_sum += kl_B.detach().sum().item()
-        self._ppo.kl_count += len(kl_B)
-        self._logged["pools"] += len(kl_B)
-        for name, values_B in {"kl": kl_B, **further_B}.items():
-            self._logged[name] += values_B.detach().sum().item()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log with the loss also the policy's mean expected reward, KL and entropy."""
@@ -155,17 +148,16 @@ def log_policy(
     bf16: bool,
     description: str = "",
 ) -> PerCandidate:
-    """Log-probabilities of the policy: pool id -> [candidates], in the precision of the updates.
+    """Log-probabilities of the policy, in the precision of the updates: in another the first ratio would not be 1.
 
-    In another precision even the first ratio of a rollout would be off by rounding. Raises UserError when the policy
-    has diverged.
+    Raises UserError when the policy has diverged.
     """
     pools = sorted(pools, key=lambda pool: pool.length)
     passes = cut_into_passes(pools, tokens_per_pass, route)
     scores = []
     with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for parts in track(passes, description, total=len(passes)) if description else passes:
-            # The class's own forward: accelerate replaces the instance's by one under its own autocast.
+            # The class's forward: accelerate replaces the instance's by one under its own autocast.
             scores.append(type(model).forward(model, parts, route).float().cpu())
     scores_N = torch.cat(scores)
     if not scores_N.isfinite().all():

@@ -1,4 +1,4 @@
-"""The state of PPO beside the model: the order of its pools, the SFT policy, and the current rollout.
+"""The state of PPO apart from the model: the order of its pools, the SFT policy, and the current rollout.
 
 Log-probabilities and actions are kept per candidate as stored, not per position: batches hold candidates shuffled.
 """
@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from torch.utils.data import Sampler
 
 from finrank.seeds import seeded_random
-from finrank.training.batches import PoolDataset, batches_by_length
+from finrank.training.batches import LengthBucketSampler, PoolDataset, batches_by_length
 from finrank.training.config import PPOSettings
 
 PerCandidate = dict[str, np.ndarray]
 """Pool id -> one number per stored candidate."""
 
 _FILE = "ppo_state.safetensors"
+_ARRAYS = ("reference", "old", "actions")
 
 
-class RolloutSampler(Sampler[int]):
+class RolloutSampler(LengthBucketSampler):
     """Indices of pools: rollout after rollout, each visited `epochs_per_rollout` times, in batches of similar length.
 
     The order depends on the dataset's (seed, epoch) alone. Two pools a rollout, one pool a batch, two passes:
@@ -36,36 +36,29 @@ class RolloutSampler(Sampler[int]):
     """
 
     def __init__(self, dataset: PoolDataset, settings: PPOSettings) -> None:
-        self.dataset = dataset
+        super().__init__(dataset, settings.batch_size)
         self.settings = settings
-
-    def set_epoch(self, epoch: int) -> None:
-        self.dataset.epoch = epoch
-
-    def _visited(self) -> int:
-        """Number of pools that an epoch visits: as many as fill whole batches."""
-        return len(self.dataset) - len(self.dataset) % self.settings.batch_size or len(self.dataset)
+        count = len(dataset)
+        self._visited = count - count % settings.batch_size or count  # pools of an epoch: those that fill whole batches
 
     def __len__(self) -> int:
-        return self._visited() * self.settings.epochs_per_rollout
+        return self._visited * self.settings.epochs_per_rollout
 
     def rollouts(self, epoch: int) -> list[list[int]]:
         """The pools of each rollout of an epoch; the last one may be shorter."""
         order = list(range(len(self.dataset)))
         seeded_random(self.dataset.seed, epoch, "rollouts").shuffle(order)
-        order = order[: self._visited()]
         size = self.settings.rollout_size
-        return [order[start : start + size] for start in range(0, self._visited(), size)]
+        return [order[start : min(start + size, self._visited)] for start in range(0, self._visited, size)]
 
     def rollout_of(self, step: int) -> tuple[int, int]:
         """Epoch and number of the rollout that the batch of this step (counted from 0) belongs to."""
-        size, passes = self.settings.batch_size, self.settings.epochs_per_rollout
-        epoch, step = divmod(step, -(-len(self) // size))
-        return epoch, step * size // (self.settings.rollout_size * passes)
+        epoch, step = divmod(step, -(-len(self) // self.batch_size))
+        return epoch, step * self.batch_size // (self.settings.rollout_size * self.settings.epochs_per_rollout)
 
     def __iter__(self) -> Iterator[int]:
         for number, pools in enumerate(self.rollouts(self.dataset.epoch)):
-            batches = batches_by_length(self.dataset, pools, self.settings.batch_size)
+            batches = batches_by_length(self.dataset, pools, self.batch_size)
             draw = seeded_random(self.dataset.seed, self.dataset.epoch, "batches", number)
             for _ in range(self.settings.epochs_per_rollout):
                 draw.shuffle(batches)
@@ -76,32 +69,27 @@ def draw_actions(old: PerCandidate, draws: int, *key: object) -> PerCandidate:
     """Actions [draws] of each pool from its log-probabilities; they depend on the key and the pool's id alone."""
     actions = {}
     for name, logp in old.items():
-        weights = np.exp(logp.astype(np.float64))
-        drawn = seeded_random(*key, name, "actions").choices(range(len(weights)), weights=weights.tolist(), k=draws)
+        weights = np.exp(logp.astype(np.float64)).tolist()
+        drawn = seeded_random(*key, name, "actions").choices(range(len(weights)), weights=weights, k=draws)
         actions[name] = np.array(drawn)
     return actions
 
 
 @dataclass
 class PPOState:
-    """What a resumed run needs to continue, beside weights, optimizer and random state."""
+    """The state that a resumed run needs in addition to weights, optimizer and random state."""
 
     reference: PerCandidate  # log-probabilities of the SFT policy, for all train pools
     kl_coefficient: float
     rollout: tuple[int, int] = (-1, -1)  # epoch and number of the current rollout
-    old: PerCandidate = field(default_factory=dict)
-    """Log-probabilities of the policy that drew the rollout's actions, for its pools."""
+    old: PerCandidate = field(default_factory=dict)  # log-probabilities of the policy that drew the rollout's actions
     actions: PerCandidate = field(default_factory=dict)
     kl_sum: float = 0.0  # sum of the KL divergences, in nats, of the `kl_count` pools in the rollout's updates so far
     kl_count: int = 0
     stopped: bool = False  # true if the KL divergence ran away: a resumed run must not continue either
 
     def save(self, directory: Path) -> None:
-        arrays = {
-            f"{name}/{pool}": values
-            for name, of_pools in {"reference": self.reference, "old": self.old, "actions": self.actions}.items()
-            for pool, values in of_pools.items()
-        }
+        arrays = {f"{name}/{pool}": array for name in _ARRAYS for pool, array in getattr(self, name).items()}
         facts = {
             "kl_coefficient": repr(self.kl_coefficient),
             "rollout": f"{self.rollout[0]} {self.rollout[1]}",
@@ -113,7 +101,7 @@ class PPOState:
 
     @classmethod
     def load(cls, directory: Path) -> PPOState:
-        arrays: dict[str, PerCandidate] = {"reference": {}, "old": {}, "actions": {}}
+        arrays: dict[str, PerCandidate] = {name: {} for name in _ARRAYS}
         with safe_open(directory / _FILE, "numpy") as stream:
             facts = stream.metadata()
             for key in stream.keys():  # noqa: SIM118 - not a mapping
@@ -131,7 +119,7 @@ class PPOState:
 
 
 def in_batch_order(values: PerCandidate, pools: Sequence[str], orders: Sequence[list[int]]) -> torch.Tensor:
-    """Rows [pools, candidates] of a batch whose candidates are shuffled; minus infinity where there is no candidate.
+    """Rows [pools, candidates] of a batch of shuffled candidates; minus infinity past a pool's candidates.
 
     >>> in_batch_order({"a": np.array([0.1, 0.2, 0.3]), "b": np.array([0.4])}, ["a", "b"], [[2, 0, 1], [0]])
     tensor([[0.3000, 0.1000, 0.2000],

@@ -12,10 +12,8 @@ from finrank.ranker.settings import RankerSettings
 from finrank.training.config import TrainingConfig
 from finrank.training.run import PPO_STAGE, SFT_STAGE, TRAINING_MANIFEST, Run, begun_stages, numbered_runs
 
-# How a model is run or fetched: a model that differs only here is the same model.
-_HOW_IT_RUNS = {"attention_route", "base_model_sha256", "quantization"}
-# Of these, the keys for which the config counts even where a saved model has others.
-_OF_THE_CONFIG = {"attention_route", "quantization"}
+_OF_THE_CONFIG = {"attention_route", "quantization"}  # the config's values count, whatever a saved model has
+_HOW_IT_RUNS = {*_OF_THE_CONFIG, "base_model_sha256"}  # a model that differs only here is the same model
 
 
 def sft_model_to_begin_with(run: Run) -> Path:
@@ -53,13 +51,11 @@ def newest_sft_model(run: Run) -> Path:
             reason = _why_not(run, folder, directory)
             if reason is None:
                 return directory
-            reasons.append(f"    {folder}{reason}")
-    lines = [
+            reasons.append(f"\n    {folder}{reason}")
+    raise UserError(
         f"No finished SFT model of this config in {run.output_dir}: train one first, with python 04_sft_train.py and "
-        "the same --config, or name one with --sft_model DIR",
-        *reasons,
-    ]
-    raise UserError("\n".join(lines))
+        f"the same --config, or name one with --sft_model DIR{''.join(reasons)}"
+    )
 
 
 def _why_not(run: Run, folder: Path, model: Path) -> str | None:

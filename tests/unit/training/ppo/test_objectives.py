@@ -41,13 +41,10 @@ def test_the_clipped_objective_is_that_of_a_table_made_by_hand(ratio: float, adv
     assert objective.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_clipped_objective_is_the_mean_over_draws() -> None:
+def test_the_clipped_objective_is_the_mean_over_draws_without_a_gradient_where_a_gain_is_clipped() -> None:
     old, new = torch.tensor([[0.4, 0.6]]).log(), torch.tensor([[0.6, 0.4]]).log()
     objective = clipped_objective(new, old, torch.tensor([[0, 0, 1]]), torch.tensor([[1.0, -1.0, 3.0]]), 0.2)
     assert objective.item() == pytest.approx((1.2 - 1.5 + 3 * 2 / 3) / 3, rel=1e-5)
-
-
-def test_where_a_gain_is_clipped_the_gradient_is_zero() -> None:
     raw = torch.tensor([[0.0, 0.0]], requires_grad=True)
     old = torch.tensor([[0.25, 0.75]]).log()  # the ratio of action 0 is 2
     clipped_objective(raw.log_softmax(1), old, torch.tensor([[0]]), torch.tensor([[1.0]]), 0.2).sum().backward()

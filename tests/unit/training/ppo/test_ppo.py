@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -28,28 +29,20 @@ from finrank.training.ppo.ppo_trainer import log_policy
 from finrank.training.ppo.rollouts import PPOState
 from finrank.training.ppo.start import newest_sft_model, sft_model_to_begin_with
 from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run
-from tests.conftest import REPOSITORY
-from tests.helpers.pools import make_pool
+from tests.helpers.pools import make_pool, write_splits
 from tests.helpers.tiny_models import save_tiny_base
-from tests.helpers.training_runs import curve, killed_at, manifest_of, weights
+from tests.helpers.training_runs import CONFIGS, SMALL, check_folder, curve, killed_at, manifest_of, printed, weights
 
-CONFIG = REPOSITORY / "configs" / "models" / "llama-3-8b.yaml"
-SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
-         "dtype=float32", "trainer.logging_steps=1", "early_stopping_patience=null", "lora.dropout=0.1",
-         "trainer.activation_checkpointing=false"]  # fmt: skip
+CONFIG = CONFIGS / "llama-3-8b.yaml"
+SFT = [*SMALL, "early_stopping_patience=null", "lora.dropout=0.1", "trainer.activation_checkpointing=false"]
 PPO = ["ppo.rollout_size=8", "ppo.batch_size=4", "ppo.learning_rate=1e-2", "ppo.kl_coefficient=0.01"]
 
 
-def write_ragged_pools(directory: Path) -> Path:
+def write_ragged_pools(directory: Path) -> None:
     """Pools of 2 to 5 candidates, some with tied rewards, one in which all rewards are equal."""
-    directory.mkdir(parents=True)
-    for split, start, count in (("train", 0, 22), ("selection", 22, 8), ("dev", 30, 8)):
-        pools = [make_pool(start + number, candidates=2 + number % 4) for number in range(count)]
-        if split == "train":
-            pools[3] = pools[3].model_copy(update={"rewards": [0.25] * len(pools[3].rewards), "correct": []})
-        lines = [pool.model_dump_json() for pool in pools]
-        (directory / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return directory
+    pools = [make_pool(number, candidates=2 + number % 4) for number in range(38)]
+    pools[3] = pools[3].model_copy(update={"rewards": [0.25] * len(pools[3].rewards), "correct": []})
+    write_splits(directory, {"train": pools[:22], "selection": pools[22:30], "dev": pools[30:]})
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +51,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ppo")
     save_tiny_base(root / "base", "llama")
     write_ragged_pools(root / "data")
-    sft(CONFIG, root / "data", root / "outputs", base_model=str(root / "base"), overrides=SMALL)
+    sft(CONFIG, root / "data", root / "outputs", base_model=str(root / "base"), overrides=SFT)
     return root
 
 
@@ -66,23 +59,26 @@ def train(root: Path, outputs: Path, *more: str, **options: Any) -> Path:
     """Stage 05 in a copy of the SFT run, so that every test has its own."""
     if not outputs.exists():
         shutil.copytree(root / "outputs", outputs)
-    overrides = [*SMALL, *PPO, f"base_model={root / 'base'}", *more]
+    overrides = [*SFT, *PPO, f"base_model={root / 'base'}", *more]
     return ppo(CONFIG, root / "data", outputs, overrides=overrides, **options)
 
 
 def run_of(root: Path, outputs: Path, *more: str, **options: Any) -> Run:
-    config = load_config(CONFIG, [*SMALL, f"base_model={root / 'base'}", *more])
+    config = load_config(CONFIG, [*SFT, f"base_model={root / 'base'}", *more])
     return Run(config, root / "data", outputs, **options)
 
 
+FURTHER = ["ppo.scale_advantages=true", "ppo.entropy_coefficient=0.01", "ppo.reward=correct"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("estimator", ["sampled", "exact"])
-def test_the_policy_learns_begins_at_kl_zero_and_is_loaded_by_all(root: Path, tmp_path: Path, estimator: str) -> None:
-    more = [f"ppo.estimator={estimator}", "ppo.num_epochs=6", "ppo.kl_coefficient=0"]
-    stage = train(root, tmp_path / "outputs", *more)
-    assert stage == tmp_path / "outputs" / "run_001" / "05_ppo"
-    assert sorted(path.name for path in stage.iterdir()) == ["best_model", "final_model", "training_manifest.json"]
-    assert not [path for path in stage.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+@pytest.mark.parametrize(("estimator", "more"), [("sampled", []), ("exact", []), ("sampled", FURTHER)])
+def test_the_policy_learns_begins_at_kl_zero_and_is_loaded_by_all(
+    root: Path, tmp_path: Path, estimator: str, more: list[str]
+) -> None:
+    how = [f"ppo.estimator={estimator}", "ppo.num_epochs=6", "ppo.kl_coefficient=0"]
+    stage = train(root, tmp_path / "outputs", *how, *more)
+    check_folder(stage, "run_001", "05_ppo")
     assert curve(stage, "kl")[0][1] == pytest.approx(0, abs=1e-6)
     rewards = [value for _, value in curve(stage, "expected_reward")]
     assert np.mean(rewards[-6:]) > np.mean(rewards[:6]) + 0.05
@@ -90,12 +86,8 @@ def test_the_policy_learns_begins_at_kl_zero_and_is_loaded_by_all(root: Path, tm
     result = evaluate(stage, root / "data", split="dev").as_json()
     assert result["accuracy"] == manifest_of(stage)["metrics"]["dev"]["accuracy"]
     assert find_model(stage.parent) == stage / "best_model"  # of a run, the last stage counts
-    pool = make_pool(3)
-    candidates = [candidate.program for candidate in pool.candidates]
-    ranked = Ranker.from_pretrained(stage).rank(
-        question=pool.question, table=pool.table, text=pool.text, candidates=candidates
-    )
-    assert len(ranked) == 4
+    page = make_pool(3).model_dump(include={"question", "table", "text"})
+    assert len(Ranker.from_pretrained(stage).rank(**page, candidates=["add(103, 10)", "subtract(103, 10)"])) == 2
 
 
 def test_an_sft_model_that_nothing_beats_stays_the_best_one(root: Path, tmp_path: Path) -> None:
@@ -112,8 +104,8 @@ def test_pools_of_equal_rewards_stay_out(root: Path) -> None:
     pools = split.pools
     assert len(dataset) == len(pools) - 1 == len(rewards)
     assert rewards[pools[0].id].tolist() == pools[0].rewards
-    _, right_or_wrong = learnable(split, PPOSettings(reward="correct"), seed=0)
-    assert sorted(set(right_or_wrong[pools[2].id])) == [0.0, 1.0]
+    _, rewards = learnable(split, PPOSettings(reward="correct"), seed=0)
+    assert rewards[pools[2].id].nonzero()[0].tolist() == pools[2].correct
 
 
 def test_nothing_is_dropped_out(root: Path) -> None:
@@ -134,28 +126,21 @@ def test_nothing_is_dropped_out(root: Path) -> None:
 
 # Checkpoints at every third of ten updates an epoch: in the middle of a rollout, which has four.
 RESUME = ["ppo.evaluations_per_epoch=4", "ppo.num_epochs=2", "ppo.kl_target=0.001", "trainer.save_total_limit=3"]
-
-
-class Interrupted(NamedTuple):
-    """An uninterrupted stage, and the output folder of the same one killed at step 8."""
-
-    settings: list[str]
-    whole: Path
-    killed: Path
+Interrupted = Callable[[str], tuple[list[str], Path, Path]]
 
 
 @pytest.fixture(scope="module")
-def interrupted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Interrupted]:
-    """By estimator; tests resume copies of the killed run."""
+def interrupted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    """By estimator: settings, a stage that ran through, and the outputs of one killed at step 8, for tests to copy."""
 
     @functools.cache
-    def of(estimator: str) -> Interrupted:
+    def of(estimator: str) -> tuple[list[str], Path, Path]:
         folder = tmp_path_factory.mktemp(estimator)
         settings = [*RESUME, f"ppo.estimator={estimator}"]
         whole = train(root, folder / "whole", *settings)
         with killed_at(8):
             train(root, folder / "killed", *settings)
-        return Interrupted(settings, whole, folder / "killed")
+        return settings, whole, folder / "killed"
 
     return of
 
@@ -163,7 +148,7 @@ def interrupted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["sampled", "exact"])
 def test_a_killed_run_resumes_to_the_same_curve(
-    root: Path, tmp_path: Path, interrupted: Callable[[str], Interrupted], estimator: str
+    root: Path, tmp_path: Path, interrupted: Interrupted, estimator: str
 ) -> None:
     settings, whole, killed = interrupted(estimator)
     outputs = Path(shutil.copytree(killed, tmp_path / "outputs"))
@@ -178,7 +163,7 @@ def test_a_killed_run_resumes_to_the_same_curve(
 
 @pytest.mark.slow
 def test_a_resume_that_forgets_the_rollout_is_seen(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: Callable[[str], Interrupted]
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: Interrupted
 ) -> None:
     settings, whole, killed = interrupted("sampled")
     load = PPOState.load
@@ -190,7 +175,7 @@ def test_a_resume_that_forgets_the_rollout_is_seen(
 
 @pytest.mark.slow
 def test_a_moved_output_folder_resumes(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: Callable[[str], Interrupted]
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: Interrupted
 ) -> None:
     settings, _, killed = interrupted("exact")
     shutil.copytree(killed, tmp_path / "moved")
@@ -199,9 +184,9 @@ def test_a_moved_output_folder_resumes(
     assert train(root, Path("moved"), *settings, resume=True).resolve() == tmp_path / "moved/run_001/05_ppo"
 
 
-def test_the_same_seed_gives_the_same_curve_and_another_one_does_not(root: Path, tmp_path: Path) -> None:
+def test_the_curve_depends_on_the_seed_alone(root: Path, tmp_path: Path) -> None:
     first, second, other = (
-        curve(train(root, tmp_path / name, "ppo.estimator=sampled", f"seed={seed}", "trainer.max_steps=4"))
+        curve(train(root, tmp_path / name, "ppo.estimator=sampled", f"seed={seed}", "trainer.max_steps=2"))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first == second != other
@@ -218,11 +203,8 @@ def test_a_policy_that_runs_away_is_stopped_also_after_a_resume(
     assert manifest_of(stopped)["best_step"] is not None
     assert curve(stopped)[-1][0] < 100
 
-    def dies(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(PoolMeasure, "of_the_best", dies)
+        patch.setattr(PoolMeasure, "of_the_best", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(root, tmp_path / "killed", *WILD)
     resumed = train(root, tmp_path / "killed", *WILD, resume=True)
@@ -259,20 +241,12 @@ def test_the_first_ratio_of_a_rollout_is_one(
 def test_the_last_rollouts_kl_counts_too(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wild = ["ppo.learning_rate=0.1", "ppo.kl_coefficient=0", "ppo.kl_stop=0.001", "ppo.rollout_size=64"]
     train(root, tmp_path / "outputs", *wild)
-    assert "over ppo.kl_stop" in " ".join(capsys.readouterr().err.split())
+    assert "over ppo.kl_stop" in printed(capsys)
 
 
 def test_a_policy_that_is_not_finite_any_more_ends_with_advice(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lower (ppo\.)?learning_rate"):
         train(root, tmp_path / "outputs", "ppo.learning_rate=1e30", "ppo.estimator=sampled")
-
-
-@pytest.mark.slow
-def test_scaled_advantages_entropy_and_plain_rewards_learn_too(root: Path, tmp_path: Path) -> None:
-    more = ["ppo.estimator=sampled", "ppo.scale_advantages=true", "ppo.entropy_coefficient=0.01", "ppo.reward=correct"]
-    stage = train(root, tmp_path / "outputs", *more, "ppo.num_epochs=6")
-    rewards = [value for _, value in curve(stage, "expected_reward")]
-    assert np.mean(rewards[-6:]) > np.mean(rewards[:6]) + 0.05
 
 
 @pytest.mark.slow
@@ -286,7 +260,7 @@ def test_pools_that_take_several_passes_give_the_same_curve(root: Path, tmp_path
 
 
 def test_the_same_base_model_flag_on_both_stages(root: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"base_model": str(root / "base"), "overrides": [*SMALL, *PPO], "quick_test": True}
+    options: dict[str, Any] = {"base_model": str(root / "base"), "overrides": [*SFT, *PPO], "quick_test": True}
     sft(CONFIG, root / "data", tmp_path, **options)
     assert ppo(CONFIG, root / "data", tmp_path, **options) == tmp_path / "run_001" / "05_ppo"
 
@@ -328,7 +302,7 @@ def test_a_named_model_keeps_its_own_settings_and_a_second_run_its_place(
     short = ["lora.rank=4", "trainer.max_steps=4"]
     stages = [train(root, outputs, *short, sft_model=outputs / "run_001") for _ in range(2)]
     assert [stage.relative_to(outputs).parts for stage in stages] == [("run_001", "05_ppo"), ("run_002", "05_ppo")]
-    assert "lora: as in" in capsys.readouterr().out
+    assert "lora: as in" in printed(capsys)
     manifest = manifest_of(stages[0])
     assert manifest["config"]["lora"]["rank"] == 16
     assert manifest["sft_model"] == str(outputs / "run_001" / "04_sft" / "best_model")
