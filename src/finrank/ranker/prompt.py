@@ -5,7 +5,7 @@
 
 A program is an expression, `#0` replaced by its step, after the common name of such a calculation. The first time a
 number occurs, it follows its label from the page (`labels.py`). With `candidate_only`, the control that measures how
-much pools give away, the prefix is empty and the candidate is its program and value without labels.
+much pools reveal, the prefix is empty and the candidate is its program and value without labels.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PromptSettings(BaseModel):
     )
     candidate_only: bool = Field(
         default=False,
-        description="hide question, page and labels: measures what the pools give away by themselves",
+        description="hide question, page and labels: measures what the pools reveal by themselves",
     )
 
     def page_budget(self, question: int, candidate: int, separators: int) -> int:

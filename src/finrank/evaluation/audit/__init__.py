@@ -1,1 +1,1 @@
-"""What pools give away to attackers that read neither question nor page."""
+"""What pools reveal to attackers that read neither question nor page."""
