@@ -27,7 +27,7 @@ from finrank.evaluation.audit.medoids import medoid_scores
 from finrank.pools import trees
 from finrank.pools.fit_likeness import FOLDS, CrossFitted, cross_fit
 from finrank.pools.likeness import Likeness
-from finrank.pools.pool import NoPool, PoolSettings, build_pool, sound_gold
+from finrank.pools.pool import NoPool, PoolSettings, build_pool, gold_program
 from finrank.records import Pool, Question
 from finrank.store import load_records
 
@@ -92,7 +92,7 @@ def _sound(path: Path, most: int | None) -> list[Question]:
     questions = []
     for question in load_records(path, Question):
         try:
-            sound_gold(question)
+            gold_program(question)
         except NoPool:
             continue
         questions.append(question)

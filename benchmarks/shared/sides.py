@@ -25,7 +25,7 @@ from finrank.generator.model import new_generator, write
 from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.completion import write_completion
-from finrank.pools.pool import NoPool, sound_gold
+from finrank.pools.pool import NoPool, gold_program
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.scoring import score_pass
@@ -98,7 +98,7 @@ def draw_questions(
         if len(pool.candidates) != N or not pool.correct:
             continue
         try:
-            program, answer = sound_gold(pool)
+            program, answer = gold_program(pool)
             prompt = write_prompt(pool, tokenizer, settings)
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
         except (NoPool, TooLong):
@@ -182,7 +182,7 @@ class Generation:
         ids_ST, mask_ST = self.sample(examples)
         self.tokenizer.batch_decode(ids_ST[:, -self.questions.completion_length :], skip_special_tokens=True)
         for example in examples:
-            program, _ = sound_gold(example.question)
+            program, _ = gold_program(example.question)
             for _ in range(N):
                 judge(write_completion(str(program), example.gold), example)
         rewards_BN = torch.rand(len(examples), N, generator=torch.Generator().manual_seed(number))

@@ -17,7 +17,7 @@ from finrank.console import Reading, say, track, warn
 from finrank.errors import UserError
 from finrank.parallel import number_of_workers, ordered_map
 from finrank.pools.fit_likeness import MOST_QUESTIONS, CrossFitted, cross_fit, fold_of
-from finrank.pools.pool import NoPool, PoolSettings, build_pool, sound_gold
+from finrank.pools.pool import NoPool, PoolSettings, build_pool, gold_program
 from finrank.records import Pool, Question
 from finrank.store import REJECTS, StageWriter, split_files
 from finrank.store.json_lines import BadLine, Line, encode, read_lines, read_record
@@ -195,7 +195,7 @@ def _sound_questions(path: Path) -> list[Question]:
         if isinstance(question, BadLine) or counts[fold_of(question.page)] == MOST_QUESTIONS:
             continue
         try:
-            _, answer = sound_gold(question)
+            _, answer = gold_program(question)
         except NoPool:
             continue
         counts[fold_of(question.page)] += 1

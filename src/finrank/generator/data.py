@@ -13,7 +13,7 @@ from finrank.console import say, track, warn
 from finrank.errors import UserError
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import TooLong, write_prompt, write_target
-from finrank.pools.pool import NoPool, sound_gold
+from finrank.pools.pool import NoPool, gold_program
 from finrank.records import Answer, RewardedPool
 from finrank.seeds import seeded_random
 from finrank.store import load_records
@@ -72,7 +72,7 @@ def _examples(
             continue
         seen.add(key)
         try:
-            program, answer = sound_gold(pool)
+            program, answer = gold_program(pool)
             prompt = write_prompt(pool, tokenizer, settings)
             completion = write_target(pool.id, str(program), answer, tokenizer, settings)
             examples.append(TrainingExample(pool, answer, prompt, completion))

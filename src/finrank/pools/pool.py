@@ -12,7 +12,7 @@ from finrank.pools.likeness import Likeness
 from finrank.pools.structure_edits import break_program
 from finrank.pools.trees import grow
 from finrank.programs import Program, ProgramError, parse
-from finrank.programs.value import same_answer, value_of
+from finrank.programs.value import value_of
 from finrank.records import Answer, Candidate, Pool, Question
 
 _FAULTS = 8  # tried before a candidate is left whole
@@ -51,10 +51,9 @@ def build_pool(question: Question, settings: PoolSettings, likeness: Likeness | 
     """The pool of a question: its candidates, fewer than asked for (2 at least) where no more can be made.
 
     Depends on the question, the settings and the likeness (None: FinQA's shapes alone) only. Raises NoPool with the
-    reason when the question has no program to start from, its program has another value than its answer, or no wrong
-    candidate can be made.
+    reason when the question has no program to start from, or no wrong candidate can be made.
     """
-    gold, answer = sound_gold(question)
+    gold, answer = gold_program(question)
     rng = random.Random(f"{settings.seed}:{question.id}")
     corruptor = Corruptor(question.table, question.text, likeness or Likeness())
     drafts = grow(corruptor, corruptor.draft(gold, answer), settings.num_candidates, settings.corruption_rate, rng)
@@ -77,20 +76,23 @@ def shuffled_pool(question: Question, candidates: Sequence[Candidate], seed: int
     return Pool.of(question, candidates=order)
 
 
-def sound_gold(question: Question) -> tuple[Program, Answer]:
-    """The gold program of a question and its value; NoPool where they cannot be trusted."""
+def gold_program(question: Question) -> tuple[Program, Answer]:
+    """The gold program of a question and its value; NoPool with the reason where there are none.
+
+    A stored answer is what stage 01 executed, and stage 03 executes it once more: here it is taken as it is.
+    """
     if question.program is None:
         raise NoPool("no program")
     try:
         program = parse(question.program)
     except ProgramError as error:
         raise NoPool("the gold program does not parse", str(error)) from None
-    answer, error_text = value_of(program, question.table)
-    if answer is None:
-        raise NoPool("the gold program does not execute", str(error_text))
-    if question.answer is not None and not same_answer(answer, question.answer):
-        raise NoPool("the gold program does not give the answer", f"{answer}, not {question.answer}")
-    return program, answer
+    if question.answer is not None:
+        return program, question.answer
+    value = value_of(program, question.table)
+    if value.answer is None:
+        raise NoPool("the gold program does not execute", str(value.error))
+    return program, value.answer
 
 
 def _broken(

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from finrank.commands.candidates import candidates
+from finrank.commands.rewards import rewards
 from finrank.errors import UserError
-from finrank.records import Pool
+from finrank.records import Pool, RewardedPool
 from finrank.store import MANIFEST, REJECTS, load_records
 from finrank.store.json_lines import encode
 from tests.helpers.questions import CHANGE, make_question
@@ -20,7 +21,7 @@ QUESTIONS = [
     make_question("change", CHANGE),
     make_question("ratio", "divide(310, 290)", answer=1.06897),
     UNKNOWN,
-    make_question("wrong", "divide(310, 290)", answer=5.0),
+    make_question("wrong", "divide(310, 290", answer=1.06897),
     make_question("greater", "greater(310, 290)", answer="yes"),
 ]
 
@@ -51,12 +52,23 @@ def test_pools_and_rejects(processed: Path, tmp_path: Path, capsys: pytest.Captu
     assert [(pool.id, len(pool.candidates)) for pool in pools] == [("change", 8), ("ratio", 8), ("greater", 8)]
     rejects = _rejects(out)
     assert rejects["unknown"] == (3, "no program")
-    assert rejects["wrong"] == (4, "the gold program does not give the answer: 1.06897, not 5.0")
+    assert rejects["wrong"][0] == 4
+    assert rejects["wrong"][1].startswith("the gold program does not parse: step 0")
     assert rejects["broken"][0] == 6
     assert "unreadable line: page: Field required" in rejects["broken"][1]
     printed = capsys.readouterr().out
-    assert "train: 3 pools, left out: 1 no program, 1 the gold program does not give the answer" in printed
+    assert "train: 3 pools, left out: 1 no program, 1 the gold program does not parse" in printed
     assert "dev: 1 pools, left out: none" in printed
+
+
+def test_an_answer_that_the_program_does_not_compute_is_refused_with_the_rewards(tmp_path: Path) -> None:
+    (tmp_path / "dev.jsonl").write_bytes(encode(QUESTIONS[0]) + encode(make_question("false", CHANGE, answer=5.0)))
+    candidates(tmp_path, tmp_path / "pools", failing_share=0.0)
+    rewards(tmp_path / "pools", tmp_path / "rewarded")
+    assert [pool.id for pool in load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)] == ["change"]
+    line, reason = _rejects(tmp_path / "rewarded")["false"]
+    assert line == 2
+    assert f"stored answer 5.0 but {CHANGE} executes to 0.01639" in reason
 
 
 def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:

@@ -191,13 +191,13 @@ def test_what_has_no_completion_is_left_out_and_counted(
     pools = [
         *map(make_pool, range(3)),
         make_pool(50).model_copy(update={"program": None}),
-        make_pool(50).model_copy(update={"program": "add(1, 2)"}),  # does not compute the gold answer
+        make_pool(50).model_copy(update={"program": "add(1"}),
         make_pool(0).model_copy(update={"id": "again#2"}),  # the question of the first line, another pool
         make_pool(50).model_copy(update={"question": "why is it so ? " * 200}),
     ]
     assert len(read(write_splits(data, {"train": pools}))["train"]) == 3
     shown = printed(capsys)
-    assert "left out: 1 no program; 1 the gold program does not give the answer; " in shown
+    assert "left out: 1 no program; 1 the gold program does not parse; " in shown
     assert "1 further pools of the same question; 1 too long" in shown
     assert "TEST/2012/page_25.pdf-50: the question" in shown
 
