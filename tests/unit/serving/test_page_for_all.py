@@ -170,7 +170,8 @@ def test_a_pasted_page_fills_table_and_sentences(page: Any, silence: None) -> No
     assert not paste(page, "<b>bold</b>", "a,b")
 
 
-def test_nothing_that_is_pasted_runs(page: Any, silence: None) -> None:
+def test_nothing_that_is_pasted_runs(visit: tuple[Any, list[str]]) -> None:
+    page, heard = visit
     assert paste(page, f"<table><tr><td>{EVIL}a</td><td>b</td></tr></table>{EVIL}", "")
     asked = {
         "Question": EVIL,
@@ -187,6 +188,7 @@ def test_nothing_that_is_pasted_runs(page: Any, silence: None) -> None:
     assert EVIL in page.get_by_role("alert").inner_text()
     assert page.evaluate("window.ran") is None
     assert page.locator("body img, body script").count() == 0
+    assert all("Content Security Policy" in message for message in heard)  # Chromium reports what it blocked
 
 
 def test_what_the_service_says_does_not_run_either(page: Any, silence: None) -> None:
