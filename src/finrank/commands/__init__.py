@@ -1,1 +1,1 @@
-"""One file per pipeline stage: each reads a directory, calls the rooms below and writes a directory."""
+"""One file per command: the signature of its function is the command line and the Python API."""
