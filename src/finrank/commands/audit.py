@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from finrank.records import Pool, RewardedPool
 from finrank.store import available_splits, load_records, split_files, write_json
 
 if TYPE_CHECKING:
+    from finrank.evaluation.audit.audit import AuditResult
     from finrank.evaluation.metrics import Metric
 
 TRAIN, SKIP = "train", "skip"
@@ -49,7 +50,7 @@ def audit(
         Path, typer.Option("--config", help="Training config of that model (--candidate_only train).")
     ] = MINILM,
     seed: Annotated[int, typer.Option("--seed", help="Seed of folds, training and bootstrap.")] = 0,
-) -> Any:  # an AuditResult; Typer evaluates annotations
+) -> AuditResult:
     """Find out what pools reveal to attackers that cannot read.
 
     Prints how often attackers that see neither question nor page find the gold program, and the cues they use.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from finrank.commands import options
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.store import write_json
+
+if TYPE_CHECKING:
+    from finrank.evaluation.result import EvaluationResult
 
 _MEMORY_ADVICE = (
     "An evaluation scores in small passes and holds every model that takes part: leave out --compare, free the device "
@@ -45,7 +48,7 @@ def evaluate(
     save_confidence: options.SaveConfidence = True,
     base_model: options.BaseModel = None,
     seed: options.EvaluationSeed = 0,
-) -> Any:  # EvaluationResult, whose module needs torch: Typer evaluates annotations
+) -> EvaluationResult:
     """Evaluate a trained model and its baselines.
 
     Prints accuracy, reward ratio and average reward with 95 % intervals, biases, breakdowns, and known failures in
