@@ -27,6 +27,10 @@ def _finite(value: float | str) -> float | str:
     return value
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 # Strict, so that a number is never read from the string "12" nor "yes" from True.
 Number = Annotated[float, Field(strict=True)]
 Answer = Annotated[Number | Literal["yes", "no"], AfterValidator(_finite)]
@@ -64,9 +68,15 @@ class Candidate(Record):
 
     program: str | None = None
     answer: Answer | None = None
-    error: str | None = Field(default=None, description="why the program has no value")
+    stated: str | None = Field(
+        default=None,
+        description="the text that states the answer, where no program computes it: it says how far it is rounded",
+        exclude_if=_is_none,
+    )
+    error: str | None = Field(default=None, description="why it has no value, or what is wrong with its program")
     origin: Origin
     edits: list[str] = Field(default_factory=list, description="names of the corruptions applied, in order")
+    model: str | None = Field(default=None, description="the system that said it", exclude_if=_is_none)
 
 
 CANDIDATE_KEYS = frozenset(Candidate.model_fields)
