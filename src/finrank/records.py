@@ -79,9 +79,6 @@ class Candidate(Record):
     model: str | None = Field(default=None, description="the system that said it", exclude_if=_is_none)
 
 
-CANDIDATE_KEYS = frozenset(Candidate.model_fields)
-
-
 class Pool(Question):
     """A question and its candidates, in the order in which they are stored (shuffled by a seeded hash)."""
 

@@ -18,15 +18,16 @@ from rich.table import Column, Table
 from finrank.commands.options import PROCESSED, Seed
 from finrank.console import Reading, console, say, track, warn
 from finrank.errors import UserError
+from finrank.pools.candidate import read_candidate
+from finrank.pools.equal_answers import is_right
 from finrank.pools.pool import shuffled_pool
-from finrank.programs.value import same_answer, value_of
 from finrank.records import Candidate, Pool, Question
 from finrank.sources.predictions import Prediction, read_predictions
 from finrank.sources.questions import read_questions
 from finrank.store import REJECTS, StageWriter, sha256, split_files
 from finrank.store.json_lines import LONGEST_LINE, BadLine, encode, shorten
 
-# Of the summary, in the order of the manifest; failed: programs without a value.
+# Of the summary, in the order of the manifest; failed: candidates without a value.
 _COUNTS: tuple[str, ...] = ("pools", "candidates", "duplicates", "failed", "answers_only", "unanswerable")
 _COUNTS += ("without_gold", "without_prediction", "unmatched")
 _Outputs = dict[str, list[Prediction]]  # by question id
@@ -46,8 +47,8 @@ def import_predictions(
 ) -> dict[str, Any]:
     """Predictions of any systems to pools, as of stage 02.
 
-    A line of a file: {"id", "program"} or {"id", "answer"}, "model" optional; or the official prediction file. Writes
-    the splits whose questions they answer, rejects.jsonl and manifest.json; stage 03 comes next.
+    A line of a file: {"id", "program"}, {"id", "answer"} or {"id", "text"}, "model" optional; or the official file.
+    Writes the splits whose questions they answer, rejects.jsonl and manifest.json; stage 03 comes next.
 
     \b
     Example:
@@ -91,7 +92,7 @@ class _Summary:
         """Count one pool: the predictions for its question, each with the candidate made of it."""
         any_correct = False
         for prediction, candidate in outputs:
-            failed, correct = candidate.answer is None, same_answer(candidate.answer, question.answer)
+            failed, correct = candidate.answer is None, is_right(candidate, question.answer, question.question)
             model = prediction.model or prediction.file
             self.models.setdefault(model, Counter(candidates=0, failed=0, correct=0))
             self.models[model].update(candidates=1, failed=failed, correct=correct)
@@ -132,8 +133,6 @@ def _gather(files: Mapping[str, Path], out: StageWriter[Pool]) -> tuple[_Outputs
         reading.total = Reading.of(path).total
         counts = {"predictions": 0, "rejected": 0}
         for prediction in track(predictions, f"reading {name}", reading=reading):
-            if isinstance(prediction, Prediction) and prediction.program is not None and not prediction.program.strip():
-                prediction = BadLine(name, prediction.place, prediction.id, "the prediction is empty: no program in it")
             if isinstance(prediction, BadLine):
                 out.reject(*prediction)
                 counts["rejected"] += 1
@@ -177,11 +176,8 @@ def _import_split(path: Path, predicted: _Outputs, summary: _Summary, out: Stage
 
 
 def _candidate(prediction: Prediction, table: list[list[str]]) -> Candidate:
-    """The prediction as a candidate: its program with the value or the error, or its answer."""
-    if prediction.program is None:
-        return Candidate(answer=prediction.answer, origin="imported")
-    text = prediction.program.strip()
-    return Candidate(program=text, **value_of(text, table)._asdict(), origin="imported")
+    """The prediction as a candidate that names its system, or else its file; without a value where it has none."""
+    return read_candidate({**prediction.said, "model": prediction.model or prediction.file}, table)
 
 
 def _print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -> None:

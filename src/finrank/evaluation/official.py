@@ -23,10 +23,10 @@ from finrank.evaluation.intervals import Interval, page_intervals
 from finrank.evaluation.metrics import Metric, checked_scores
 from finrank.programs import OPERATIONS, Program, ProgramError, equal, parse_or_none
 from finrank.programs.language import step_of_tokens
+from finrank.programs.reading.candidate_text import END
 from finrank.programs.value import same_answer, value_of
 from finrank.records import Pool, Question
 from finrank.sources import predictions
-from finrank.sources.predictions import END
 from finrank.store.json_lines import BadLine
 
 METRICS = ("execution_accuracy", "program_accuracy")

@@ -22,8 +22,9 @@ from finrank.console import console, track
 from finrank.errors import UserError
 from finrank.generator.data import IGNORED, TrainingExample
 from finrank.generator.model import write
-from finrank.pools.completion import Unparsable, as_candidate
+from finrank.pools.completion import as_candidate
 from finrank.pools.rewards import reward_pool
+from finrank.programs.reading.candidate_text import Unreadable
 from finrank.records import Pool
 
 _ROWS = ("perplexity", "parse_rate", "execution_rate", "accuracy", "average_reward")
@@ -61,7 +62,7 @@ def judge(text: str, example: TrainingExample) -> JudgedCompletion:
     """Judge a completion as an answer to an example's question."""
     try:
         candidate = as_candidate(text, example.question.table)
-    except Unparsable:
+    except Unreadable:
         return JudgedCompletion(parsed=False, executed=False, correct=False, reward=0.0)
     rewarded = reward_pool(Pool.of(example.question, answer=example.gold, candidates=[candidate]))
     executed = candidate.program is not None and candidate.answer is not None

@@ -1,4 +1,4 @@
-"""Which candidates of a pool are one answer, and which are right: exact values at 5 decimals, stated ones as rounded."""
+"""Which candidates of a pool are one answer, and which are right: by exact values, and by stated ones as rounded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def equal_answers(candidates: Sequence[Candidate], question: str) -> list[int | 
     percentage = asks_for_percentage(question)
     stated = [stated_answer(candidate) for candidate in candidates]
     keys = [
-        answer_key(candidate.answer) if said is None else said for candidate, said in zip(candidates, stated, strict=True)
+        answer_key(candidate.answer) if said is None else said
+        for candidate, said in zip(candidates, stated, strict=True)
     ]
     leaders: dict[object, int] = {}  # the most precise member of each key's group
     for index in sorted(range(len(candidates)), key=lambda index: _precision(stated[index])):

@@ -1,7 +1,7 @@
 """Rewards of candidates: 1.0 for a correct one, at most 0.5 for a wrong one, 0.0 for one without a value.
 
-A candidate is correct when its program executes to the gold answer, whatever the program looks like. A wrong one earns
-half of the weighted mean of three components, each in [0, 1]:
+A candidate is correct when its program executes to the gold answer, whatever the program looks like, or when it states
+the gold answer, as rounded as it may be. A wrong one earns half of the weighted mean of three components in [0, 1]:
 
     execution   1 if it has a value
     closeness   1 / (1 + |value - gold| / max(|gold|, 0.00001)); 0 between "yes", "no" and a number
@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from finrank.errors import UserError
+from finrank.pools.equal_answers import is_right
 from finrank.programs import Program, parse_or_none
 from finrank.programs.value import answer_key, same_answer, value_of
 from finrank.records import Answer, Candidate, Pool, RewardedPool
@@ -65,9 +66,8 @@ def load_reward_weights(path: Path) -> RewardWeights:
 def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPool:
     """The pool with rewards, components and correct indices; default weights where None.
 
-    Every program is executed again on the pool's table, so that no stored answer is trusted. Candidates without a
-    program keep their stored answer. Raises Unrewardable where the gold answer is unknown, or where a stored answer is
-    not the program's value.
+    Every program is executed again on the pool's table, so that no stored answer is trusted; stated answers stay.
+    Raises Unrewardable where the gold answer is unknown, or where a stored answer is not the program's value.
     """
     weights = weights or RewardWeights()
     if pool.answer is None:
@@ -78,13 +78,14 @@ def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPoo
     for index, candidate in enumerate(pool.candidates):
         program = parse_or_none(candidate.program)
         value = _checked_value(candidate, program, pool.table, index)
+        right = is_right(candidate.model_copy(update={"answer": value}), pool.answer, pool.question)
         parts = {
             "execution": 0.0 if value is None else 1.0,
-            "closeness": round(closeness(value, pool.answer), _DECIMALS),
+            "closeness": 1.0 if right else round(closeness(value, pool.answer), _DECIMALS),
             "operations": round(_dice(_operations(program), gold_operations), _DECIMALS),
         }
         components.append(parts)
-        if same_answer(value, pool.answer):
+        if right:
             correct.append(index)
             rewards.append(1.0)
         else:
@@ -116,6 +117,8 @@ def _checked_value(candidate: Candidate, program: Program | None, table: list[li
     if candidate.program is None:
         return stored
     executed = None if program is None else value_of(program, table).answer
+    if executed is None and candidate.stated is not None:
+        return stored
     if answer_key(stored) != answer_key(executed):
         raise Unrewardable(
             f"candidate {index}: stored answer {stored!r} but {candidate.program} executes to {executed!r}"

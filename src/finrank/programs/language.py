@@ -5,14 +5,14 @@
     table_average(net sales, none)              the row of the table labelled "net sales"; `none` is ignored
 
 The grammar is the official evaluator's, which has no escapes: the text is cut at every ", " and at every bracket, so a
-row label that holds a bracket or ", " cannot be written. One departure: the official evaluator silently drops an
-unfinished last step ("add(1, 2), divide(3"), here that is an error.
+row label that holds a bracket or ", " cannot be written. As there, a last step that is cut off is left out: the program
+"add(1, 2), divide(3" is "add(1, 2)".
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 ARITHMETIC_OPERATIONS = ("add", "subtract", "multiply", "divide", "exp", "greater")
@@ -47,6 +47,8 @@ class Program:
     """Steps in the order of execution, at least one; `parse(str(program)) == program`."""
 
     steps: tuple[Step, ...]
+    cut_off: str = field(default="", compare=False)
+    """What was written of a last step that was cut off, such as by a token limit, and left out."""
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.steps))
@@ -65,7 +67,17 @@ def parse(text: str) -> Program:
     tokens = [token for piece in text.split(", ") for token in _TOKEN.findall(piece)]
     if not tokens:
         raise ProgramError("the program is empty")
-    return Program(tuple(step_of_tokens(start // 4, tokens[start : start + 4]) for start in range(0, len(tokens), 4)))
+    cut_off = _cut_off(tokens)
+    whole = tokens[: len(tokens) - len(cut_off)]
+    steps = tuple(step_of_tokens(start // 4, whole[start : start + 4]) for start in range(0, len(whole), 4))
+    return Program(steps, " ".join(cut_off))
+
+
+def _cut_off(tokens: list[str]) -> list[str]:
+    """The tokens of a last step without an end, where a whole one stands before it."""
+    last = tokens[len(tokens) - len(tokens) % 4 :]
+    known = bool(last) and last[0].strip("(") in OPERATIONS
+    return last if known and ")" not in last and len(last) < len(tokens) else []
 
 
 def parse_or_none(text: str | None) -> Program | None:

@@ -31,12 +31,15 @@ _RISE = r"(?:increas\w*|growth|grew|ris\w*|rose|gain\w*|higher|up)"
 # At most one sign or pair of brackets. A comma must set off three digits: "1,2" may mean 1.2.
 _WRITTEN = re.compile(
     rf"(?:(?P<before>{_FALL}|{_RISE})(?: (?:of|by))? )?(?P<sign>[-+]?) ?{_CURRENCY}? ?(?P<open>\(?) ?{_CURRENCY}? ?"
-    rf"(?P<inner>[-+]?) ?{_CURRENCY}? ?(?P<digits>(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d*)?|\.\d+)(?P<power>e[-+]?\d{{1,3}})? ?"
+    rf"(?P<inner>[-+]?) ?{_CURRENCY}? ?(?P<digits>(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d*)?|\.\d+)"
+    r"(?P<power>e[-+]?\d{1,3})? ?"
     rf"(?P<percent>%|percent\b|per cent\b|pct\b)? ?(?P<scale>(?:{'|'.join(_SCALES)})\b)? ?(?P<close>\)?) ?(?P<after>%?)"
     rf" ?{_CURRENCY}? ?{_UNIT}? ?(?P<direction>{_FALL}|{_RISE})?"
 )
 _DECIMAL_COMMA = re.compile(r"\d,\d{1,2}(?!\d)|\d,\d{4,}|\d\.\d{3},\d")
-_CHARACTERS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\\": " ", "*": " "})
+_CHARACTERS = str.maketrans(
+    {"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\\": " ", "*": " "}
+)
 _ASKS_FOR_PERCENTAGE = re.compile(r"percent|%|\brate\b|growth|\broi\b|\breturn|portion|margin|basis point")
 
 
@@ -60,8 +63,8 @@ class Stated:
 def read_stated(value: float | str) -> Stated:
     """The answer that a number or a short text states; ValueError, with the reason, where there is none.
 
-    >>> [read_stated(text).answer for text in ("Yes.", "12.5%", "$ 1,200", "(32)", "≈ $ -4.5 million", "94 USD", "1.2e3")]
-    ['yes', 0.125, 1200.0, -32.0, -4.5, 94.0, 1200.0]
+    >>> [read_stated(text).answer for text in ("Yes.", "12.5%", "(1,200)", "≈ $ -4.5 million", "94 USD", "1.2e3")]
+    ['yes', 0.125, -1200.0, -4.5, 94.0, 1200.0]
     """
     if not isinstance(value, str):
         if not math.isfinite(value):
@@ -79,7 +82,9 @@ def read_stated(value: float | str) -> Stated:
         if stated is not None:
             return stated
         if _DECIMAL_COMMA.search(plain):
-            raise ValueError(f"answer: the comma in {short!r} may be a decimal point or set off thousands: write a point")
+            raise ValueError(
+                f"answer: the comma in {short!r} may be a decimal point or set off thousands: write a point"
+            )
     raise ValueError(f"answer: {short!r} is no number that can be read, nor yes or no; give the program instead")
 
 

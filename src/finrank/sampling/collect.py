@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from finrank.console import say, track, warn
 from finrank.errors import UserError
-from finrank.pools.completion import Unparsable, as_candidate
+from finrank.pools.completion import as_candidate
+from finrank.pools.equal_answers import is_right
 from finrank.pools.pool import shuffled_pool
-from finrank.programs.value import same_answer
+from finrank.programs.reading.candidate_text import Unreadable
 from finrank.records import Candidate, Pool, Question
 from finrank.sampling.journal import Completion, Journal
 from finrank.sampling.policy import QuestionFault, Sampling, Unanswered
@@ -94,7 +95,7 @@ class SampledCounts:
     def add(self, pool: Pool, num_candidates: int) -> None:
         """Count one pool."""
         candidates = pool.candidates
-        correct = sum(same_answer(candidate.answer, pool.answer) for candidate in candidates)
+        correct = sum(is_right(candidate, pool.answer, pool.question) for candidate in candidates)
         self.pools += 1
         self.smaller_pools += len(candidates) < num_candidates
         self.candidates += len(candidates)
@@ -163,7 +164,7 @@ def _read_candidates(question: Question, completions: Sequence[Completion]) -> t
     for number, (text, finish) in enumerate(completions, start=1):
         try:
             candidates.append(as_candidate(text, question.table))
-        except Unparsable as error:
+        except Unreadable as error:
             ended = "" if finish in (None, "stop") else f" (it ended by {finish!r})"
             unreadable.append(f"completion {number} of {len(completions)}: {error}{ended}")
     return candidates, unreadable

@@ -22,7 +22,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.pools.completion import INSTRUCTIONS, LONGEST_TEXT, write_messages
+from finrank.pools.completion import INSTRUCTIONS, write_messages
+from finrank.programs.reading.candidate_text import LONGEST_TEXT
 from finrank.sampling.journal import Completion, Journal
 from finrank.sampling.policy import Attempt, EndpointOptions, Forbidden, QuestionFault, Refused, Sampling, Unanswered
 from finrank.sampling.question_files import Asked

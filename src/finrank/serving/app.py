@@ -23,10 +23,10 @@ from finrank.errors import UserError
 from finrank.page.places import PagePlaces
 from finrank.serving import schemas
 from finrank.serving.batching import Batcher, Scores
-from finrank.serving.error_responses import ErrorResponses, add_error_handlers, from_ranker
+from finrank.serving.error_responses import ErrorResponses, ServiceError, add_error_handlers
 from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import LimitedRoute, Limits
-from finrank.serving.query_text import parse_query, read_document
+from finrank.serving.query_text import parse_query
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking
@@ -49,15 +49,15 @@ class Service:
         self.traffic = Traffic()
         self.batcher = Batcher(ranker.score, limits.batch_tokens)
 
-    async def rank(self, request: Mapping[str, Any], field: str) -> tuple[Prepared, Scores, Ranking]:
-        """Prepare, score and rank one request; `field` is the client's name of its candidates.
+    async def rank(self, request: Mapping[str, Any]) -> tuple[Prepared, Scores, Ranking]:
+        """Prepare, score and rank one request.
 
         Raises ServiceError for a request that cannot be ranked or is over a limit.
         """
         try:
             prepared = await self.batcher.prepare(lambda: self.ranker.prepare(request))
         except UserError as error:
-            raise from_ranker(error, field) from error
+            raise ServiceError(400, str(error)) from error
         if prepared.tokens > self.limits.tokens:
             raise self.limits.exceeded("tokens", count=prepared.tokens)
         scores = await self.batcher.score(prepared)
@@ -99,7 +99,7 @@ def _add_ranking(router: APIRouter, service: Service) -> None:
     async def rank(request: schemas.RankRequest) -> schemas.RankResponse:
         """Rank the candidate answers to a question about a report page: distinct answers, most probable first."""
         asked = request.model_dump(exclude={"id"}, exclude_none=True)
-        prepared, _, ranking = await service.rank(asked, "candidates")
+        prepared, _, ranking = await service.rank(asked)
         answers = await service.batcher.prepare(lambda: _with_evidence(ranking, request))
         confidence = service.ranker.confidence
         threshold = None if confidence is None else confidence.threshold
@@ -129,8 +129,8 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
     @router.post(path, responses=ErrorResponses, response_model_exclude_none=True)
     async def rerank(request: schemas.RerankRequest) -> schemas.RerankResponse:
         """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
-        asked = {**parse_query(request.query)._asdict(), "candidates": [*map(read_document, request.texts)]}
-        prepared, scores, ranking = await service.rank(asked, "documents")
+        asked = {**parse_query(request.query)._asdict(), "candidates": request.candidates}
+        prepared, scores, ranking = await service.rank(asked)
         # Cohere's second version leaves documents out of its results; other servers include them by default.
         wanted = version == "1" if request.return_documents is None else request.return_documents
         return schemas.RerankResponse(

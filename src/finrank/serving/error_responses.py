@@ -10,8 +10,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from finrank.errors import UserError
-from finrank.ranker.requests import CandidateError
 from finrank.serving.schemas import ErrorBody
 
 # For the OpenAPI description: what an endpoint sends instead of its result.
@@ -83,15 +81,6 @@ def add_error_handlers(app: FastAPI) -> None:
     async def broken(_: Request, error: Exception) -> JSONResponse:
         message = f"the server failed on this request ({type(error).__name__}); its log says why"
         return ServiceError(500, message).response()
-
-
-def from_ranker(error: UserError, field: str) -> ServiceError:
-    """A 400 for a request that the ranker cannot read; the fault of a candidate is named by its index in `field`."""
-    candidate = error.__cause__
-    if not isinstance(candidate, CandidateError):
-        return ServiceError(400, str(error))
-    path = f"{field}.{candidate.index}"
-    return ServiceError(400, f"{path}: {candidate.reason}", path)
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]]) -> ServiceError:

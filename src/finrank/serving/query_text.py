@@ -12,18 +12,15 @@ All three names may be left out; `table:` and `text:` are alone on their lines. 
 separated by `|` or tabs, the first row being the header; `|` inside a cell is written `\\|`. In Markdown tables, bars
 around rows and the line of dashes are ignored. Each line under `text:` is a sentence.
 
-    subtract(5829, 5735)            a document that is a program
-    94, 12.5%, $ 1,200, yes         a value
-    subtract(5829, 5735) = 94       a program and its value, which counts if the program itself has none
+Documents are candidates in any form that `pools/candidate.py` reads.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from finrank.programs.value import read_answer
 from finrank.serving.error_responses import ServiceError
 
 _BAR = re.compile(r"(?<!\\)\|")
@@ -76,19 +73,6 @@ def write_query(question: str, table: Sequence[Sequence[str]], text: Sequence[st
     if text:
         lines += ["text:", *map(_one_line, text)]
     return "\n".join(lines)
-
-
-def read_document(text: str) -> str | dict[str, Any]:
-    """A document as a candidate.
-
-    >>> read_document("add(1, 2) = 3"), read_document("12.5%"), read_document("add(1, 2) = three")
-    ({'program': 'add(1, 2)', 'answer': 3.0}, '12.5%', 'add(1, 2) = three')
-    """
-    program, _, value = text.rpartition("=")
-    try:
-        return {"program": program.strip(), "answer": read_answer(value.strip())} if program.strip() else text
-    except ValueError:
-        return text
 
 
 def _one_line(text: str) -> str:

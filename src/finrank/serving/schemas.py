@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -60,10 +61,10 @@ class RankRequest(BaseModel):
         default=[], fail_fast=True, description="rows of cells; row 0 is the header, column 0 the labels"
     )
     text: Texts = Field(default=[], description="sentences of the page")
-    candidates: list[str | Number | CandidateBody] = Field(
+    candidates: list[CandidateBody | str | float | Any] = Field(
         min_length=1,
-        fail_fast=True,
-        description="each a program, a value (94, 12.5%, yes), or an object with program, answer or both",
+        description="each a program, a value (94, 12.5%, yes), both in any wrapping, or an object with program, answer "
+        "or both; one that cannot be read is ranked last, with the reason",
     )
     id: str | None = Field(default=None, description="returned unchanged")
 
@@ -118,8 +119,8 @@ class RerankRequest(BaseModel):
 
     model: str | None = Field(default=None, description="any name: this server has one model, named in the response")
     query: str = Field(min_length=1, description="the question alone, or with table: and text: sections")
-    documents: list[str | Document] = Field(
-        min_length=1, fail_fast=True, description="candidates: a program, a value (94, 12.5%, yes), or PROGRAM = VALUE"
+    documents: list[Document | str | Any] = Field(
+        min_length=1, description="candidates: a program, a value (94, 12.5%, yes), or both in any wrapping"
     )
     top_n: int | None = Field(default=None, ge=0, strict=True, description="number of results; null or 0: all")
     return_documents: bool | None = Field(
@@ -128,8 +129,13 @@ class RerankRequest(BaseModel):
 
     @property
     def texts(self) -> list[str]:
-        """The documents as texts."""
-        return [document if isinstance(document, str) else document.text for document in self.documents]
+        """The documents as texts, those of other types as JSON."""
+        return [text if isinstance(text, str) else json.dumps(text) for text in self.candidates]
+
+    @property
+    def candidates(self) -> list[Any]:
+        """The documents as candidates: their texts, or values of other types as they are."""
+        return [document.text if isinstance(document, Document) else document for document in self.documents]
 
 
 class RerankResult(BaseModel):

@@ -4,15 +4,16 @@ A file holds one JSON object per line, or a JSON list of objects (the official p
 
     {"id": "V/2008/page_17.pdf-1", "program": "divide(637, const_5)", "model": "my-llm"}
     {"id": "V/2008/page_17.pdf-1", "answer": "$ 127.40"}
+    {"id": "V/2008/page_17.pdf-1", "text": "The share is about $ 127.40 in 2008."}
     [{"id": "V/2008/page_17.pdf-1", "predicted": ["divide(", "637", "const_5", ")", "EOF"]}]
 
-`model` may be left out, other keys are ignored. With both an answer and a program, the program counts.
+`model` may be left out, other keys are ignored. What an output says is read by `pools/candidate.py`.
 """
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,22 +21,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finrank.console import Reading
 from finrank.errors import UserError
-from finrank.programs.value import read_answer
-from finrank.records import Answer
 from finrank.sources.finqa import Filled, Text, read_elements
 from finrank.store.json_lines import BadLine, describe, id_of, read_lines, read_value
 
-END = "EOF"  # the last token of every official prediction
+_SAID = ("program", "answer", "text")
 
 
 class Prediction(NamedTuple):
-    """A system's output for one question: a program's text (blank: no output), or else an answer."""
+    """A system's output for one question, as it was given."""
 
     file: str
     place: int  # line of the file, from 1; in a list the index, from 0
     id: str
-    program: str | None
-    answer: Answer | None
+    said: dict[str, Any]  # its program, answer and text, as far as they were given
     model: str | None
     tokens: list[str] | None  # of the program, in an official prediction file
 
@@ -44,8 +42,6 @@ class _Fields(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
     id: Filled
-    program: Text | None = None
-    answer: float | Text | None = None
     model: Text | None = None
     predicted: list[Text] | None = Field(default=None, description="tokens of a program, EOF last")
 
@@ -67,19 +63,6 @@ def read_predictions(
     return _read_lines(path, name, reading)
 
 
-def text_of_tokens(tokens: Sequence[str]) -> str:
-    """The text of a program, complete or not, from its official tokens, without a final EOF.
-
-    >>> text_of_tokens(["subtract(", "5829", "5735", ")", "divide(", "#0", "5735", ")", "EOF"])
-    'subtract(5829, 5735), divide(#0, 5735)'
-    """
-    text = ""
-    for token in tokens[:-1] if tokens and tokens[-1] == END else tokens:
-        joined = not text or text.endswith("(") or token == ")"
-        text += token if joined else f", {token}"
-    return text
-
-
 def _is_list(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(4096)
@@ -99,15 +82,14 @@ def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Pred
 def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
     try:
         fields = _Fields.model_validate(value)
-        program = fields.program
+        said = {name: value[name] for name in _SAID if name in value}
         if fields.predicted is not None:
-            if program is not None:
+            if said.get("program") is not None:
                 raise ValueError("both program and predicted are given: leave one out")
-            program = text_of_tokens(fields.predicted)
-        if program is None and fields.answer is None:
-            raise ValueError("no program, answer or predicted: one of them is needed")
-        answer = read_answer(fields.answer) if program is None and fields.answer is not None else None
+            said["program"] = fields.predicted
+        if not said:
+            raise ValueError("no program, answer, text or predicted: one of them is needed")
     except ValueError as error:  # pydantic's ValidationError is one
         reason = describe(error) if isinstance(error, ValidationError) else str(error)
         return BadLine(name, place, id_of(value), reason)
-    return Prediction(name, place, fields.id, program, answer, fields.model, fields.predicted)
+    return Prediction(name, place, fields.id, said, fields.model, fields.predicted)

@@ -123,10 +123,13 @@ def _count_keys(record: Record) -> int:
 
 
 class KeyCheckingDecoder(json.JSONDecoder):
-    """A JSON decoder whose `fault` names a key that one object has twice; the standard one takes the last."""
+    """A JSON decoder whose `fault` names a key that one object has twice; the standard one takes the last.
 
-    def __init__(self) -> None:
-        super().__init__(object_pairs_hook=self._object, parse_int=_integer)
+    `strict=False` allows raw line breaks and tabs inside strings.
+    """
+
+    def __init__(self, *, strict: bool = True) -> None:
+        super().__init__(object_pairs_hook=self._object, parse_int=_integer, strict=strict)
         self.fault: str | None = None
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""THE reader of candidates: whatever people and systems give as one becomes a `Candidate`, if need be without a value.
+
+"subtract(5829, 5735)"                                a program
+94.0, "94.0", "12.5%", "yes"                          an answer
+"Program: subtract(5829, 5735) = 94"                  either or both in any wrapping (`programs/reading.py`)
+["subtract(", "5829", "5735", ")", "EOF"]             a program as the official files hold it
+{"program": "subtract(5829, 5735)", "answer": 94}     by name; the answer counts where the program has no value
+{"text": "the answer is 94"}                          what a system wrote; beside a number, how precisely it says it
+{"program": …, "model": "my-llm", "origin": …}        with the system that said it, and where it comes from
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from finrank.programs.reading.candidate_text import read_text, read_tokens
+from finrank.programs.stated import read_stated
+from finrank.programs.value import LONGEST_PROGRAM, value_of
+from finrank.records import Candidate, Origin
+from finrank.store.json_lines import shorten, shown_json
+
+_WRITTEN = ("text", "content", "completion", "response", "output")  # names of what a system wrote
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_NAME = 200  # characters of a system's name
+
+
+def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "imported") -> Candidate:
+    """The candidate in any of the forms of this file, with the value of its program on `table`; never raises.
+
+    One that cannot be read has no answer, and the reason as its `error`. `origin` is that of items which name none.
+
+    >>> read_candidate("12.5 percent", []).answer, read_candidate({"error": "timeout"}, []).error
+    (0.125, 'no program and no answer: \\'{"error": "timeout"}\\'')
+    """
+    fields = item if isinstance(item, Mapping) else {"text": item}
+    named: dict[str, Any] = {"origin": fields["origin"] if fields.get("origin") in get_args(Origin) else origin}
+    if model := _storable(fields.get("model")).strip():
+        named["model"] = shorten(model, _LONGEST_NAME)
+    program: str | None = None
+    stated: str | float | None = None
+    unreadable = fault = ""
+    for name in _names_of_parts(fields):
+        try:
+            its_program, its_stated = _read(fields[name])
+        except ValueError as why:
+            fault = fault or str(why)
+            unreadable = unreadable or ("" if name == "answer" else _storable(fields[name]))
+            continue
+        program, stated = program or its_program, its_stated if stated is None else stated
+    if isinstance(stated, float):
+        stated = _as_written(stated, fields)
+    if program is not None:
+        value, error = value_of(program, table)
+        if value is not None:
+            return Candidate(program=program, answer=value, error=error, **named)
+        fault = str(error)
+    program = program or unreadable or None  # kept: it shows what the fault is about
+    if stated is None:
+        return Candidate(program=program, error=fault or f"no program and no answer: {_shown(item)}", **named)
+    text = str(stated) if isinstance(stated, str) or program else None
+    fault_of_program = fault if program else None
+    return Candidate(program=program, answer=read_stated(stated).answer, stated=text, error=fault_of_program, **named)
+
+
+def _names_of_parts(fields: Mapping[str, Any]) -> list[str]:
+    """The keys that hold the program and the answer of a candidate, or else what a system wrote."""
+    answer = "answer" if fields.get("stated") is None else "stated"  # in our own files: the text of the answer
+    given = [name for name in ("program", answer) if fields.get(name) is not None]
+    return given or [name for name in _WRITTEN if fields.get(name) is not None][:1]
+
+
+def _as_written(number: float, fields: Mapping[str, Any]) -> str | float:
+    """The text that states a number, which says how precisely, where what the system wrote is there and states it."""
+    for name in _WRITTEN:
+        if not isinstance(text := fields.get(name), str):
+            continue
+        try:
+            written = read_text(text).stated
+        except ValueError:
+            continue
+        if written is not None and number in (read_stated(written).answer, read_stated(written).written):
+            return written
+    return number
+
+
+def _read(value: Any) -> tuple[str | None, str | float | None]:
+    """The program and the stated answer in a value of any type; ValueError, with the reason, where it has neither."""
+    if isinstance(value, str):
+        if _HALF_SURROGATE.search(value):
+            raise ValueError("the text holds half a surrogate pair, which is not text")
+        program, stated = read_text(value)
+        if program is not None and len(program) > LONGEST_PROGRAM:
+            raise ValueError(f"a program of {len(program)} characters: at most {LONGEST_PROGRAM} are read")
+        return program, stated
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return None, float(read_stated(float(value)).answer)
+        except OverflowError:
+            raise ValueError("answer: the number is too large") from None
+    if isinstance(value, list | tuple) and value and all(isinstance(token, str) for token in value):
+        return read_tokens(value)
+    raise ValueError(f"expected a program, a number or a text, got {_shown(value)}")
+
+
+def _storable(value: Any) -> str:
+    """A text that records can hold; "" for other values, for half a surrogate pair, and for one that is too long."""
+    if not isinstance(value, str) or len(value) > LONGEST_PROGRAM:
+        return ""
+    return "" if _HALF_SURROGATE.search(value) else value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return shown_json(value)
+    except TypeError:
+        return f"a value of type {type(value).__name__}"

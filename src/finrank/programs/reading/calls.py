@@ -1,0 +1,122 @@
+"""Calls of the language's operations in a text, written with small faults of form, as programs.
+
+Subtract(5829,5735)                     capitals, no blank behind a comma
+subtract( 5829 5735 ) EOF               the official tokens, joined by blanks
+subtract(5829, 5735)                    steps on lines of their own
+divide(#0, 5735)
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import NamedTuple
+
+from finrank.programs.language import OPERATIONS, TABLE_OPERATIONS, ProgramError, is_constant, is_reference, parse
+from finrank.programs.numbers import literal
+
+_NAMES = "|".join(OPERATIONS)
+_CALL = re.compile(rf"\b({_NAMES})\s*\(([^()]*)\)", re.IGNORECASE)
+_ANY_CALL = re.compile(r"\b([a-z_]+)\s?\((?=[^()]*,)", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\s,;|.]*(?:(?:then|and|step)\s+)?(?:#?\d+\s*[.):]\s*)?(?:#\d+\s*=\s*)?", re.IGNORECASE)
+_CUT_OFF = re.compile(rf"[\s,;]*(?:{_NAMES})\s*\(?[^()]*", re.IGNORECASE)
+
+
+class _Call(NamedTuple):
+    text: str
+    start: int
+    end: int
+
+
+def lenient_program(text: str) -> str | None:
+    """The program that a whole text is, in the language's own form; None for other texts.
+
+    >>> lenient_program("Subtract(5829,5735), divide( #0 5735 )"), lenient_program("subtract(1,234,567)")
+    ('subtract(5829, 5735), divide(#0, 5735)', None)
+    """
+    calls = _calls(text)
+    if not calls or calls[0].start > 0:
+        return None
+    for call, later in pairwise(calls):
+        if not _BETWEEN.fullmatch(text[call.end : later.start]):
+            return None
+    rest = text[calls[-1].end :]
+    cut_off = rest if rest.strip() and _CUT_OFF.fullmatch(rest) else ""
+    if rest.strip() and not cut_off:
+        return None
+    if len(calls) > 1 and not _is_one(calls, text):
+        return None
+    program = ", ".join(call.text for call in calls)
+    return program + (f", {cut_off.strip(' ,;')}" if cut_off else "")
+
+
+def find_programs(text: str) -> list[str]:
+    """The programs inside a text, in order; calls that stand together and refer to one another are one program.
+
+    >>> find_programs("First add(1, 2), divide(#0, 3) and not add(4, 5).")
+    ['add(1, 2), divide(#0, 3)', 'add(4, 5)']
+    """
+    programs: list[list[_Call]] = []
+    for call in _calls(text):
+        together = bool(programs) and _BETWEEN.fullmatch(text[programs[-1][-1].end : call.start])
+        if together and ("#" in call.text or text[programs[-1][-1].end : call.start] == ", "):
+            programs[-1].append(call)
+        else:
+            programs.append([call])
+    return [", ".join(call.text for call in calls) for calls in programs]
+
+
+def has_call(text: str, *, known: bool = True) -> bool:
+    """True if a text calls an operation of the language, or (`known` false) something else that is not one."""
+    names = {match[1].lower() for match in _ANY_CALL.finditer(text)}
+    return bool(names & set(OPERATIONS)) if known else bool(names - set(OPERATIONS))
+
+
+def _is_one(calls: list[_Call], text: str) -> bool:
+    """True if several calls are one program: one refers to another, or they are written as the language does."""
+    as_written = all(text[call.end : later.start] == ", " for call, later in pairwise(calls))
+    return as_written or any("#" in call.text for call in calls[1:])
+
+
+def _calls(text: str) -> list[_Call]:
+    calls = []
+    for match in _CALL.finditer(text):
+        operation = match[1].lower()
+        arguments = _two_arguments(operation, match[2])
+        if arguments is None:
+            continue
+        step = f"{operation}({arguments[0]}, {arguments[1]})"
+        try:
+            parse(step)
+        except ProgramError:
+            continue
+        calls.append(_Call(step, *match.span()))
+    return calls
+
+
+def _two_arguments(operation: str, inner: str) -> tuple[str, str] | None:
+    """The two arguments between a call's brackets, however they are set apart; None where that is not certain."""
+    parts = inner.split(", ")
+    if len(parts) == 2:
+        return parts[0].strip(), parts[1].strip()
+    if operation in TABLE_OPERATIONS:
+        if len(parts) == 1:
+            label, comma, last = inner.rpartition(",")
+            if not comma:
+                label, _, last = inner.strip().rpartition(" ")
+            return (label.strip(), "none") if last.strip() == "none" and label.strip() else (inner.strip(), "none")
+        return None
+    pieces = inner.split(",")
+    ways = [(",".join(pieces[:cut]).strip(), ",".join(pieces[cut:]).strip()) for cut in range(1, len(pieces))]
+    ways = [way for way in ways if all(map(_is_argument, way))]
+    if len(ways) == 1:
+        return ways[0]
+    words = inner.split()
+    return (words[0], words[1]) if len(words) == 2 and not ways and all(map(_is_argument, words)) else None
+
+
+def _is_argument(text: str) -> bool:
+    plain = text.replace("$", "").strip()
+    if "," in plain and not re.fullmatch(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?", plain):
+        return False
+    return is_reference(plain) or is_constant(plain) or literal(plain) is not None
