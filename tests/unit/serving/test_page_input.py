@@ -1,4 +1,4 @@
-"""How the page reads what people paste: tables from spreadsheets, CSV and HTML, and candidates, line by line."""
+"""How the page reads tables that people paste: from spreadsheets, CSV, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -133,43 +133,6 @@ def test_nothing_of_the_pasted_html_runs_or_loads(page: Any) -> None:
     page.wait_for_timeout(200)
     assert page.evaluate("window.ran") is None
     assert [url for url in asked if "gone" in url] == []
-
-
-@pytest.mark.parametrize(
-    ("texts", "value"),
-    [
-        (["94"], 94),
-        (["-94.5"], -94.5),
-        (["−94"], -94),
-        (["$ 1,637.50"], 1637.5),
-        (["-$5", "$ -5"], -5),
-        (["(32)", "$ (32)"], -32),
-        (["12%"], 0.12),
-        (["12.3 %"], 0.123),
-        (["(5 %)"], -0.05),
-        (["1e-3"], 0.001),
-        ([".5"], 0.5),
-        (["0"], 0),
-        (["Yes"], "yes"),
-        (["no"], "no"),
-        (["", "(-32)", "1e999", "94 million", "add(1, 2)", "const_100"], None),
-    ],
-)
-def test_values_are_read_as_reports_write_them(page: Any, texts: list[str], value: float | str | None) -> None:
-    for text in texts:
-        assert call(page, "candidates_input.js", "readValue", text) == value, text
-
-
-def test_a_candidate_per_line_and_a_value_that_cannot_be_read_is_a_fault_of_its_line(page: Any) -> None:
-    text = "add(1, 2)\n\n  12% \r\nadd(1, 2) = 3\ntable_sum(net = (a), none)=(5)\nwhat ?"
-    sums = {"program": "add(1, 2)", "answer": 3}, {"program": "table_sum(net = (a), none)", "answer": -5}
-    assert call(page, "candidates_input.js", "readCandidates", text) == {
-        "candidates": ["add(1, 2)", {"answer": 0.12}, *sums, "what ?"],
-        "lines": [1, 3, 4, 5, 6],
-        "faults": [],
-    }
-    read = call(page, "candidates_input.js", "readCandidates", "add(1, 2)\nadd(1, 2) = three")
-    assert read["faults"] == [{"line": 2, "message": "Line 2: after “=” comes a number, yes or no; found “three”."}]
 
 
 @pytest.mark.parametrize(
