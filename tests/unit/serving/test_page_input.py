@@ -136,6 +136,56 @@ def test_nothing_of_the_pasted_html_runs_or_loads(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("5,829<sup>3</sup>", "5,829"),
+        ("5,829 <sup>(3)</sup>", "5,829"),
+        ("5,829<sub>3</sub>", "5,829"),
+        ("5,829<sup>1, 2</sup>", "5,829"),
+        ("5,829<sup>[1]</sup><sup>[note 2]</sup>", "5,829"),
+        ("5,829<sup>[1][2]</sup> million", "5,829 million"),
+        ("$ (32)<sup>a</sup>", "$ (32)"),
+        ("22<sup>*</sup>%", "22%"),
+        ("<sup>1</sup>5,829", "5,829"),
+        ("5<sup>a</sup>8", "5 8"),
+        ("Revenue<sup>(iv)</sup>, net<sup>†‡</sup>", "Revenue, net"),
+        ("revenue <span style='position: relative; top: -3.15pt'>(1)</span>", "revenue"),
+        ("5,829<span style='vertical-align:super;font-size:6pt'>3</span>", "5,829"),
+        ("£m<sup>2</sup>", "£m"),
+        ("EBITDA<sup>2</sup>", "EBITDA"),
+        ("5,829<a href='#fn1'>[1]</a>", "5,829"),
+        ("5,829 <a href='http://report.test/10-k#fn1'>(a)</a>", "5,829"),
+        ("5,829<a href='#fn1'>1</a>", "5,829"),
+        ("1,000 m<sup>2</sup>", "1,000 m2"),
+        ("tonnes of CO<sub>2</sub>e", "tonnes of CO2e"),
+        ("volume in 10<sup>6</sup> barrels", "volume in 10^6 barrels"),
+        ("5.2 × 10<sup>-3</sup>", "5.2 × 10^-3"),
+        ("$ 10<sup>6</sup>", "$ 10"),
+        ("5,829<sup>123</sup>", "5,829 123"),
+        ("7<sup>3</sup>/<sub>8</sub>%", "7 3/8%"),
+        ("1<sup>st</sup> quarter, 10<sup>th</sup> year", "1st quarter, 10th year"),
+        ("<span style='color:red'>3</span>", "3"),
+        ("-32 (32)", "-32 (32)"),
+        ("5,829 (1)", "5,829 (1)"),
+        ("see note <a href='#n5'>5</a>", "see note 5"),
+        ("US$ <a href='#net'>(32)</a>", "US$ (32)"),
+        ("<a href='#n5'>5</a>", "5"),
+    ],
+)
+def test_footnote_marks_go_and_join_no_number(page: Any, html: str, text: str) -> None:
+    table = f"<table><tr><td>label</td><td>2009</td></tr><tr><td>{html}</td><td>{html}</td></tr></table>"
+    read = read_table(page, f"<p>Of {html} .</p>{table}")
+    assert read["rows"][1] == [text, text]
+    assert read["around"] == [f"Of {text} ."]
+
+
+def test_a_column_of_footnote_marks_goes(page: Any) -> None:
+    html = """<tr><td></td><td colspan=2>2009</td><td colspan=2>2008</td></tr>
+      <tr><td>revenue</td><td>5,829</td><td><sup>(1)</sup></td><td>5,735</td><td><sup>2</sup></td></tr>"""
+    assert read_table(page, html)["rows"] == [["", "2009", "2008"], ["revenue", "5,829", "5,735"]]
+
+
+@pytest.mark.parametrize(
     ("probability", "text"),
     [(0.7124, "71.2 %"), (0, "0.0 %"), (1, "100.0 %"), (1e-9, "under 0.1 %"), (0.99999, "over 99.9 %")],
 )

@@ -1,5 +1,6 @@
 /** Tables out of HTML, the clipboard's or pasted source, read in an inert document: nothing runs or loads. */
 
+import { dropFootnoteMarks } from "./footnote_marks.js";
 import { oneLine, sameLength } from "./rows.js";
 
 const MOST_SPAN = 200; // Browsers allow 1000; no report needs it, and a table is copied into every column it spans.
@@ -19,6 +20,7 @@ export function readHtmlTable(html) {
   // Line ends in the source only wrap it; those of the page are made from its elements.
   while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/\s+/g, " ");
   page.querySelectorAll("br").forEach((one) => one.replaceWith("\n"));
+  dropFootnoteMarks(page);
   const tables = [...page.querySelectorAll("table")].filter((one) => !one.querySelector("table"));
   const size = (table) => table.querySelectorAll("td, th").length;
   const largest = tables.reduce((best, one) => (best === null || size(one) > size(best) ? one : best), null);
