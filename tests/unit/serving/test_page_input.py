@@ -52,6 +52,11 @@ REVENUE = [["", "2009", "2008"], ["revenue", "$ 5,829", "(5,735)"]]
         (',2009,2008\nrevenue,"$ 5,829","(5,735)"', "CSV"),
         (', 2009 , 2008\r\n "revenue" , "$ 5,829" , "(5,735)"\r\n', "CSV"),
         (";2009;2008\nrevenue;$ 5,829;(5,735)", "CSV with semicolons"),
+        ("|  | 2009 | 2008 |\n| --- | :---: | ---: |\n| revenue | $ 5,829 | (5,735) |\n", "Markdown"),
+        ("| | 2009 | 2008\r\n|-|-|-\r\n| revenue | $ 5,829 | (5,735)", "Markdown"),
+        (" | 2009 | 2008\n---|---|---\nrevenue | $ 5,829 | (5,735)", "Markdown"),
+        ("\n | 2009 | 2008\nrevenue | $ 5,829 | (5,735)\n", "Markdown"),
+        ("| | **2009** | 2008[^1] |\n|---|---|---|\n| `revenue` | \\$ 5,829<sup>3</sup> | (5,735) |", "Markdown"),
         (
             "<table><tr><td></td><td>2009</td><td>2008</td></tr>"
             "<tr><td>revenue</td><td>$ 5,829</td><td>(5,735)</td></tr></table>",
@@ -60,7 +65,7 @@ REVENUE = [["", "2009", "2008"], ["revenue", "$ 5,829", "(5,735)"]]
         ("<tr><th><th>2009<th>2008<tr><th scope=row>revenue</th><td><b>$&nbsp;5,829</b><td>\n (5,735) ", "HTML"),
     ],
 )
-def test_one_table_in_its_three_forms(page: Any, text: str, form: str) -> None:
+def test_one_table_in_all_its_forms(page: Any, text: str, form: str) -> None:
     assert read_table(page, text) == {"rows": REVENUE, "form": form, "notes": []} | (
         {"around": []} if form == "HTML" else {}
     )
@@ -71,6 +76,20 @@ def test_quotes_hold_separators_line_ends_and_quotes(page: Any) -> None:
     assert read_table(page, call(page, "table_input.js", "asTabSeparated", rows))["rows"] == rows
     assert read_table(page, 'a,"b\nc","d ""e"""\n"1,000",,2')["rows"] == [["a", "b c", 'd "e"'], ["1,000", "", "2"]]
     assert read_table(page, 'pipes\tsize\n5" pipes\t"wide')["rows"] == [["pipes", "size"], ['5" pipes', '"wide']]
+
+
+def test_markdown_tables_among_other_lines(page: Any) -> None:
+    table = "| (in millions) | 2009 |\n|---|---|\n| a \\| b | 1,000 |\n|  | 5 |\n| fees |"
+    rows = [["(in millions)", "2009"], ["a | b", "1,000"], ["", "5"], ["fees", ""]]
+    assert read_table(page, table) == {"rows": rows, "form": "Markdown", "notes": []}
+    second = "| other | table |\n|---|---|\n| c | 2 |"
+    among = read_table(page, f"# Results\n\n{table}\n\n{second}\nSource: us")
+    assert among == {"rows": rows, "form": "Markdown", "notes": ["Left out: 5 lines around the table."]}
+    uneven = read_table(page, "| x | 2009 |\n|---|---|\n| a | b | 1 |")
+    assert "Row 2 has 3 cells" in uneven["notes"][0]
+    assert "\\|" in uneven["notes"][0]
+    assert read_table(page, "a|b\t2009\nc|d\t5")["form"] == "tab-separated"
+    assert read_table(page, "a|b,2009\nc,5")["form"] == "CSV"
 
 
 def test_what_looks_wrong_is_said(page: Any) -> None:

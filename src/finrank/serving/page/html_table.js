@@ -13,14 +13,7 @@ const BLOCKS = "p, div, li, h1, h2, h3, h4, h5, h6, section, article, blockquote
  * from its "$" or ")" become one.
  */
 export function readHtmlTable(html) {
-  const whole = /<table[\s>]/i.test(html) ? html : `<table>${html}</table>`;
-  const page = new DOMParser().parseFromString(whole, "text/html");
-  page.querySelectorAll("script, style, template, noscript, head").forEach((one) => one.remove());
-  const texts = page.createTreeWalker(page, NodeFilter.SHOW_TEXT);
-  // Line ends in the source only wrap it; those of the page are made from its elements.
-  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/\s+/g, " ");
-  page.querySelectorAll("br").forEach((one) => one.replaceWith("\n"));
-  dropFootnoteMarks(page);
+  const page = inertPage(/<table[\s>]/i.test(html) ? html : `<table>${html}</table>`);
   const tables = [...page.querySelectorAll("table")].filter((one) => !one.querySelector("table"));
   const size = (table) => table.querySelectorAll("td, th").length;
   const largest = tables.reduce((best, one) => (best === null || size(one) > size(best) ? one : best), null);
@@ -28,6 +21,23 @@ export function readHtmlTable(html) {
   if (tables.length > 1) notes.push(`The largest of ${tables.length} tables was taken.`);
   if (rows.length === 0) notes.push("No cells were found in this HTML.");
   return { rows, notes, around: linesAround(page) };
+}
+
+/** The text of a piece of HTML on one line: "<b>5,829</b><sup>3</sup>" is "5,829". */
+export function plainText(html) {
+  return oneLine(inertPage(html).body.textContent);
+}
+
+/** The page of an HTML text, with its line ends as text and without footnote marks. */
+function inertPage(html) {
+  const page = new DOMParser().parseFromString(html, "text/html");
+  page.querySelectorAll("script, style, template, noscript, head").forEach((one) => one.remove());
+  const texts = page.createTreeWalker(page, NodeFilter.SHOW_TEXT);
+  // Line ends in the source only wrap it; those of the page are made from its elements.
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/\s+/g, " ");
+  page.querySelectorAll("br").forEach((one) => one.replaceWith("\n"));
+  dropFootnoteMarks(page);
+  return page;
 }
 
 /** Rows of {text, heading} with spans spread out: headings over all their columns, other cells in the first. */
