@@ -134,6 +134,50 @@ def test_cells_over_several_rows_are_in_each_and_endless_spans_end(page: Any) ->
     assert read_table(page, endless)["rows"] == [["a", "b"], ["c", "d"]]
 
 
+def html_table(rows: list[list[str]], tag: str = "td") -> str:
+    """Rows as HTML; a text that ends in > brings its own tags."""
+    lines = ("".join(text if text.endswith(">") else f"<{tag}>{text}</{tag}>" for text in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+ENDED = "<td colspan=2>Year ended December 31,</td>"
+YEARS = ["Year ended December 31, 2009", "Year ended December 31, 2008"]
+# A subtotal, a row, and a total, of which two have no label.
+BODY = [["", "1,234", "(56)"], ["revenue", "$ 5,829", "$ 5,735"], ["", "5,829 million", "22%"]]
+
+
+@pytest.mark.parametrize(
+    ("top", "header"),
+    [
+        ([["(in millions)", "2009", "2008"]], ["(in millions)", "2009", "2008"]),
+        ([["", "2009", "2008"]], ["", "2009", "2008"]),
+        ([["", ENDED], ["(in millions)", "2009", "2008"]], ["(in millions)", *YEARS]),
+        ([["(in millions)", ENDED], ["", "2009", "2008"]], ["(in millions)", *YEARS]),
+        ([["<td rowspan=2>(in millions)</td>", ENDED], ["2009", "2008"]], ["(in millions)", *YEARS]),
+        ([["<td rowspan=2>Segment</td>", ENDED], ["2009", "2008"]], ["Segment", *YEARS]),
+        ([["", ENDED], ["In thousands, except per share", "2009", "2008"]], ["In thousands, except per share", *YEARS]),
+        (
+            [["", "Reported", "(restated)"], ["Years ended", "6/30/2009", "30.6.2008"]],
+            ["Years ended", "Reported 6/30/2009", "(restated) 30.6.2008"],
+        ),
+    ],
+)
+def test_header_rows_with_a_unit_and_rows_without_a_label(page: Any, top: list[list[str]], header: list[str]) -> None:
+    for tag in ("td", "th"):  # some pages write every cell as a heading
+        assert read_table(page, html_table(top + BODY, tag))["rows"] == [header, *BODY]
+
+
+def test_a_row_of_years_with_a_label_of_its_own_stays_below_the_header(page: Any) -> None:
+    rows = [["(in millions)", "north", "south"], ["opened in", "1999", "2005"], ["", "—", "n/a"]]
+    assert read_table(page, html_table(rows))["rows"] == rows
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", ";", " | "])
+def test_units_and_rows_without_a_label_in_separated_cells(page: Any, separator: str) -> None:
+    rows = [["(in millions)", "2009", "2008"], ["", "1234", "(56)"], ["revenue", "5829", "2005"], ["", "2004", "2005"]]
+    assert read_table(page, "\n".join(separator.join(row) for row in rows))["rows"] == rows
+
+
 def test_the_largest_of_several_tables_is_taken(page: Any) -> None:
     small = "<table><tr><td>menu</td></tr></table>"
     large = "<table><tr><td></td><td>2009</td></tr><tr><td>revenue</td><td>1</td></tr></table>"

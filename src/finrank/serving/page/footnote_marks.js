@@ -49,5 +49,5 @@ function textBeside(one, step) {
     const { data } = walker.currentNode;
     if (!one.contains(walker.currentNode)) text = step === "nextNode" ? text + data : data + text;
   }
-  return text;
+  return step === "nextNode" ? text.slice(0, NEAR) : text.slice(-NEAR);
 }

@@ -5,6 +5,10 @@ import { oneLine, sameLength } from "./rows.js";
 
 const MOST_SPAN = 200; // Browsers allow 1000; no report needs it, and a table is copied into every column it spans.
 const BLOCKS = "p, div, li, h1, h2, h3, h4, h5, h6, section, article, blockquote, dt, dd, pre";
+const AMOUNT = /^[\d\s$€£¥%(),.+−–—-]+(?:[mk]|bn|thousand|million|billion)?\)?$/i;
+const YEAR_OR_DATE = /^(?:\d\d?[./-]\d\d?[./-])?(?:19|20)\d\d(?:[–/-]\d{2,4}){0,2}\s*(?:\(\w\)|\*+)?$/;
+// Labels that stand beside headings: "", "(in millions)", "In thousands, except per share data", "Year ended".
+const HEADER_LABEL = /^$|^\(.*\)$|\bin (?:\S+ )?(?:thousands|millions|billions)\b|\bended\b|\bas of\b/i;
 
 /**
  * The largest table of an HTML text as rows, header rows joined into one, and the lines of text around the tables.
@@ -46,7 +50,8 @@ function spreadOut(table) {
   [...table.rows].forEach((row, place) => {
     const line = (grid[place] ??= []);
     const cells = [...row.cells];
-    const heading = row.parentElement.tagName === "THEAD" || cells.every((cell) => cell.tagName === "TH");
+    const bold = cells.every((cell) => cell.tagName === "TH") && !cells.slice(1).some((cell) => isAmount(cell.textContent));
+    const heading = bold || row.parentElement.tagName === "THEAD";
     for (const cell of cells) {
       let column = 0;
       while (line[column]) column += 1;
@@ -81,10 +86,23 @@ function isTitle(line) {
   return start.text !== "" && rest.length > 0 && rest.every((cell) => !cell.first && cell.text === start.text);
 }
 
-/** How many rows at the top are header: marked as such, or without a label. The first always is. */
+/** How many rows at the top are header: marked as such, or headings beside no label. The first always is. */
 function headerRows(lines) {
-  const found = lines.findIndex((line) => !line.every((cell) => cell.heading) && line[0].text !== "");
-  return Math.max(found, 1);
+  const texts = lines.map((line) => line.map((cell) => cell.text));
+  const isHeader = (line, place) => line.every((cell) => cell.heading) || areHeadings(texts[place], texts[place - 1][0]);
+  const body = lines.findIndex((line, place) => place > 0 && !isHeader(line, place));
+  return Math.max(body, 1);
+}
+
+/** True for ["(in millions)", "2009", "2008"]; false for amounts: a row of them without a label is a subtotal. */
+function areHeadings([label, ...texts], labelAbove) {
+  if (!HEADER_LABEL.test(label) && label !== labelAbove) return false;
+  const filled = texts.filter((text) => text !== "");
+  return filled.length > 0 && filled.every((text) => /[\p{L}\d]/u.test(text) && !isAmount(text));
+}
+
+function isAmount(text) {
+  return AMOUNT.test(text.trim()) && !YEAR_OR_DATE.test(text.trim());
 }
 
 /** One header row out of several: "Year ended" above "2009" is "Year ended 2009". */
