@@ -3,22 +3,26 @@
 const RAISED_BY_STYLE = /vertical-align:\s*super|(?:^|[;\s])top:\s*-/;
 const MARK = /^(?:\[.{1,20}\]|\(?(?:\d{1,2}|[a-z]|[ivx]{2,4}|[*†‡§¶#]{1,3})\)?)$/i;
 const BETWEEN_MARKS = /[\s,]+|(?<=[\])])(?=[[(])/;
-const UNIT = /(?<![a-z$£€¥])(?:m|km|cm|mm|ft|CO)$/;
+// Behind these a raised 2 or 3 is a square or a cube; not behind "£m" and "£100m".
+const UNIT = /(?<![a-z$€£¥]|[$€£¥]\s?[\d.,]+)(?:m|km|cm|mm|ft|CO)$/;
 const POWER_OF_TEN = /[a-z×·*] ?\(?10$/i;
+const FRACTION = /^\s*[/⁄]\s*(?:$|(?:[248]|16|32)(?![\d.,]))/;
 const NEAR = 40; // Characters that are looked at before and behind a mark.
 
 /** Takes footnote marks out of a page. Units, ordinals, fractions and powers stay, as 10^6; no digits are joined. */
 export function dropFootnoteMarks(page) {
   for (const one of page.querySelectorAll("sup, sub, span, font")) {
-    if (!one.matches("sup, sub") && !RAISED_BY_STYLE.test(one.getAttribute("style"))) continue;
-    const text = one.textContent.trim();
     const before = textBeside(one, "previousNode");
-    const after = textBeside(one, "nextNode");
-    const power = /^[-−]?\d{1,2}$/.test(text) && POWER_OF_TEN.test(before);
+    const raised = one.matches("sup, sub") || (RAISED_BY_STYLE.test(one.getAttribute("style")) && before.trim() !== "");
+    if (!raised) continue;
+    const text = one.textContent.trim();
+    const power = /^\d{1,2}$/.test(text) ? POWER_OF_TEN.test(before) : /^[-−]\d+$/.test(text) && /\w$/.test(before);
     const unit = one.matches("sub") ? /[A-Z]$/.test(before) : /^[23]$/.test(text) && UNIT.test(before);
-    const fraction = /^\s*[/⁄]/.test(after) || /[/⁄]\s*$/.test(before);
-    if (isMark(text) && !power && !unit && !fraction) one.replaceWith(separator(before, after));
-    else one.before(power ? "^" : /\d$/.test(before) && /^\d/.test(text) ? " " : "");
+    const beside = [one.nextSibling, one.previousSibling].map((node) => node?.textContent ?? "");
+    const fraction = FRACTION.test(beside[0]) || /^\s*[/⁄]\s*$/.test(beside[1]);
+    if (power) one.before("^");
+    else if (!isMark(text) || unit || fraction) one.before(/\d$/.test(before) && /^\d/.test(text) ? " " : "");
+    else one.replaceWith(separator(before, textBeside(one, "nextNode")));
   }
   for (const link of page.querySelectorAll("a[href*='#']")) {
     const text = link.textContent.trim();

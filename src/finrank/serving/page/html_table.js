@@ -50,8 +50,9 @@ function spreadOut(table) {
   [...table.rows].forEach((row, place) => {
     const line = (grid[place] ??= []);
     const cells = [...row.cells];
-    const bold = cells.every((cell) => cell.tagName === "TH") && !cells.slice(1).some((cell) => isAmount(cell.textContent));
-    const heading = bold || row.parentElement.tagName === "THEAD";
+    const amounts = cells.slice(1).some((cell) => isAmount(cell.textContent));
+    const bold = cells.every((cell) => cell.tagName === "TH");
+    const heading = row.parentElement.tagName === "THEAD" || (bold && !amounts);
     for (const cell of cells) {
       let column = 0;
       while (line[column]) column += 1;
@@ -89,7 +90,8 @@ function isTitle(line) {
 /** How many rows at the top are header: marked as such, or headings beside no label. The first always is. */
 function headerRows(lines) {
   const texts = lines.map((line) => line.map((cell) => cell.text));
-  const isHeader = (line, place) => line.every((cell) => cell.heading) || areHeadings(texts[place], texts[place - 1][0]);
+  const isHeader = (line, place) =>
+    line.every((cell) => cell.heading) || areHeadings(texts[place], texts[place - 1][0]);
   const body = lines.findIndex((line, place) => place > 0 && !isHeader(line, place));
   return Math.max(body, 1);
 }

@@ -127,6 +127,7 @@ function support({ answer, programs, index, indices, error, score }, { candidate
   const places = indices.map((each) => each + 1);
   const scored = score === null ? "not scored" : `score ${score.toFixed(2)}`;
   const from = `${places.length === 1 ? "Candidate" : "Candidates"} ${places.join(", ")} · ${scored}`;
+  const fault = answer === null ? "No value:" : "Does not execute:";
   const codes = programs.length === 0 && answer === null ? [candidates[index]] : programs;
   return element(
     "div",
@@ -134,7 +135,7 @@ function support({ answer, programs, index, indices, error, score }, { candidate
     codes.length > 0
       ? element("ul", {}, ...codes.map((code) => element("li", {}, element("code", {}, code))))
       : element("p", {}, "A value without a program."),
-    error && element("p", { class: "fails" }, element("strong", {}, answer === null ? "No value:" : "Does not execute:"), ` ${error}`),
+    error && element("p", { class: "fails" }, element("strong", {}, fault), ` ${error}`),
     element("p", { class: "note" }, from),
   );
 }

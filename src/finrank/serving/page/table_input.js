@@ -20,7 +20,8 @@ export function readTable(text) {
   if (barred) return readMarkdownTable(barred);
   const separator = separatorOf(text);
   const rows = separatedRows(text, separator).filter((row) => row.some((cell) => cell !== ""));
-  return { rows: sameLength(rows), form: FORMS[separator], notes: unevenRows(rows, "a number with commas needs quotes in CSV") };
+  const notes = unevenRows(rows, "a number with commas needs quotes in CSV");
+  return { rows: sameLength(rows), form: FORMS[separator], notes };
 }
 
 /** Rows as tab-separated text that readTable reads back as the same rows. */
