@@ -43,7 +43,7 @@ def test_what_is_typed_is_ranked(page: Any, silence: None) -> None:
     assert set(text) == {"94", "-94", "23", "no value"}
     assert "subtract(5829, 5735)" in text["94"]
     assert "Candidates 1, 2" in text["94"]
-    assert "Does not execute: " in text["no value"]
+    assert "No value: " in text["no value"]
     assert "divide(1, 0)" in text["no value"]
     shares = [float(card.locator(".probability").inner_text().split()[-2]) for card in cards]
     assert shares == sorted(shares, reverse=True)
@@ -147,11 +147,52 @@ def test_what_is_missing_is_said_at_its_field(page: Any, silence: None) -> None:
     assert alert.count() == page.locator("[aria-invalid=true]").count() == 0
 
 
-def test_a_line_that_cannot_be_read_is_selected(page: Any, silence: None) -> None:
-    fill(page, ASKED | {"Candidates": "add(1, 2)\nadd(1, 2) = three\n4"})
-    press_rank(page)
-    assert "Line 2: after “=” comes a number" in page.get_by_role("alert").inner_text()
-    assert page.evaluate("String(getSelection())") == "add(1, 2) = three"
+def test_candidates_are_sent_as_they_are_written_a_line_each(page: Any, silence: None) -> None:
+    sent: list[Any] = []
+
+    def answer(route: Any) -> None:
+        sent.append(route.request.post_data_json["candidates"])
+        route.continue_()
+
+    page.route("**/v1/rank", answer)
+    lines = ["Answer: 12%", "1,2", "(32)", "yes", "add(1, 2) = 3", "$ 1.2 million"]
+    rank(page, ASKED | {"Candidates": "\n\n".join(lines) + "\n \n"})
+    assert sent == [lines]
+
+
+def test_a_candidate_without_a_value_has_its_reason_at_its_line(page: Any, silence: None) -> None:
+    rank(page, ASKED | {"Candidates": "\nadd(1, 2)\n\nwhat ?\ndivide(1, 0)\nwhat ?"})
+    first, second, third = page.locator("#candidates-fault").inner_text().split("\n")
+    assert first.startswith("Line 4: ")
+    assert second.startswith("Line 5: ")
+    assert second.endswith("division by zero")
+    assert third == first.replace("Line 4", "Line 6")
+    assert focused(page) == "result-heading"
+    assert page.get_by_role("alert").count() == page.locator("[aria-invalid=true]").count() == 0
+    assert page.get_by_role("status").inner_text().endswith(" 3 candidates without a value.")
+    rank(page, {"Candidates": "add(1, 2)"})
+    assert page.locator("#candidates-fault").text_content() == ""
+
+
+def test_an_unread_candidate_without_a_score_is_shown_behind_the_others(page: Any, silence: None) -> None:
+    answers = [
+        {"answer": 3.0, "probability": 1.0, "score": 1.0, "index": 0, "indices": [0], "error": None}
+        | {"programs": ["add(1, 2)"]},
+        {"answer": None, "probability": 0.0, "score": None, "index": 1, "indices": [1], "error": "not a number"}
+        | {"programs": []},
+    ]
+    evidence = {"cells": [], "sentences": []}
+    response = {"answers": [answer | {"evidence": evidence} for answer in answers], "model": "tiny", "abstain": False}
+    response |= {"calibrated": False, "threshold": None, "warnings": ["1 candidate could not be read"]}
+    page.route("**/v1/rank", lambda route: route.fulfill(json=response))
+    _, unread = rank(page, ASKED | {"Candidates": "add(1, 2)\n16,7%"})
+    text = " ".join(unread.inner_text().split())
+    assert text == "2. no value , probability 0.0 % 16,7% No value: not a number Candidate 2 · not scored"
+    assert page.locator("#candidates-fault").inner_text() == "Line 2: not a number"
+    assert page.locator("#answers .message li").all_text_contents() == ["1 candidate could not be read"]
+    response["answers"] = response["answers"][1:]
+    rank(page)
+    assert page.locator("#answers .message").first.inner_text().startswith("No answer")
 
 
 def test_what_the_service_refuses_is_said_at_its_field(browser: Any, url: str) -> None:
@@ -163,13 +204,14 @@ def test_what_the_service_refuses_is_said_at_its_field(browser: Any, url: str) -
     assert [message for message in heard if not REFUSED.match(message)] == []
 
 
-def test_a_candidate_at_fault_is_selected(page: Any) -> None:
-    long = "add(1, 2), " * 2000
-    rank(page, ASKED | {"Candidates": f"yes\n\n{long}\nno"})
-    assert "candidates.1: a program of" in page.get_by_role("alert").inner_text()
+def test_a_candidate_that_the_service_refuses_is_selected(page: Any) -> None:
+    error = {"type": "invalid_request", "message": "candidates.1: a number too large", "field": "candidates.1"}
+    page.route("**/v1/rank", lambda route: route.fulfill(status=400, json={"error": error}))
+    rank(page, ASKED | {"Candidates": "yes\n\n1e999\nno"})
+    assert page.locator("#candidates-fault").inner_text() == "Line 3: a number too large"
+    assert "Candidates: Line 3: a number too large" in page.get_by_role("alert").inner_text()
     assert focused(page) == "candidates"
-    start, end = page.locator("#candidates").evaluate("area => [area.selectionStart, area.selectionEnd]")
-    assert (start, end - start) == (5, len(long))
+    assert page.evaluate("String(getSelection())") == "1e999"
 
 
 def test_the_page_says_that_the_service_shuts_down(page: Any) -> None:

@@ -1,4 +1,4 @@
-"""How the page reads what people paste: tables from spreadsheets, CSV and HTML, and candidates, line by line."""
+"""How the page reads tables that people paste: from spreadsheets, CSV, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ REVENUE = [["", "2009", "2008"], ["revenue", "$ 5,829", "(5,735)"]]
         (',2009,2008\nrevenue,"$ 5,829","(5,735)"', "CSV"),
         (', 2009 , 2008\r\n "revenue" , "$ 5,829" , "(5,735)"\r\n', "CSV"),
         (";2009;2008\nrevenue;$ 5,829;(5,735)", "CSV with semicolons"),
+        ("|  | 2009 | 2008 |\n| --- | :---: | ---: |\n| revenue | $ 5,829 | (5,735) |\n", "Markdown"),
+        ("| | 2009 | 2008\r\n|-|-|-\r\n| revenue | $ 5,829 | (5,735)", "Markdown"),
+        (" | 2009 | 2008\n---|---|---\nrevenue | $ 5,829 | (5,735)", "Markdown"),
+        ("\n | 2009 | 2008\nrevenue | $ 5,829 | (5,735)\n", "Markdown"),
+        ("| | **2009** | 2008[^1] |\n|---|---|---|\n| `revenue` | \\$ 5,829<sup>3</sup> | (5,735) |", "Markdown"),
         (
             "<table><tr><td></td><td>2009</td><td>2008</td></tr>"
             "<tr><td>revenue</td><td>$ 5,829</td><td>(5,735)</td></tr></table>",
@@ -60,7 +65,7 @@ REVENUE = [["", "2009", "2008"], ["revenue", "$ 5,829", "(5,735)"]]
         ("<tr><th><th>2009<th>2008<tr><th scope=row>revenue</th><td><b>$&nbsp;5,829</b><td>\n (5,735) ", "HTML"),
     ],
 )
-def test_one_table_in_its_three_forms(page: Any, text: str, form: str) -> None:
+def test_one_table_in_all_its_forms(page: Any, text: str, form: str) -> None:
     assert read_table(page, text) == {"rows": REVENUE, "form": form, "notes": []} | (
         {"around": []} if form == "HTML" else {}
     )
@@ -71,6 +76,20 @@ def test_quotes_hold_separators_line_ends_and_quotes(page: Any) -> None:
     assert read_table(page, call(page, "table_input.js", "asTabSeparated", rows))["rows"] == rows
     assert read_table(page, 'a,"b\nc","d ""e"""\n"1,000",,2')["rows"] == [["a", "b c", 'd "e"'], ["1,000", "", "2"]]
     assert read_table(page, 'pipes\tsize\n5" pipes\t"wide')["rows"] == [["pipes", "size"], ['5" pipes', '"wide']]
+
+
+def test_markdown_tables_among_other_lines(page: Any) -> None:
+    table = "| (in millions) | 2009 |\n|---|---|\n| a \\| b | 1,000 |\n|  | 5 |\n| fees |"
+    rows = [["(in millions)", "2009"], ["a | b", "1,000"], ["", "5"], ["fees", ""]]
+    assert read_table(page, table) == {"rows": rows, "form": "Markdown", "notes": []}
+    second = "| other | table |\n|---|---|\n| c | 2 |"
+    among = read_table(page, f"# Results\n\n{table}\n\n{second}\nSource: us")
+    assert among == {"rows": rows, "form": "Markdown", "notes": ["Left out: 5 lines around the table."]}
+    uneven = read_table(page, "| x | 2009 |\n|---|---|\n| a | b | 1 |")
+    assert "Row 2 has 3 cells" in uneven["notes"][0]
+    assert "\\|" in uneven["notes"][0]
+    assert read_table(page, "a|b\t2009\nc|d\t5")["form"] == "tab-separated"
+    assert read_table(page, "a|b,2009\nc,5")["form"] == "CSV"
 
 
 def test_what_looks_wrong_is_said(page: Any) -> None:
@@ -115,6 +134,50 @@ def test_cells_over_several_rows_are_in_each_and_endless_spans_end(page: Any) ->
     assert read_table(page, endless)["rows"] == [["a", "b"], ["c", "d"]]
 
 
+def html_table(rows: list[list[str]], tag: str = "td") -> str:
+    """Rows as HTML; a text that ends in > brings its own tags."""
+    lines = ("".join(text if text.endswith(">") else f"<{tag}>{text}</{tag}>" for text in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+ENDED = "<td colspan=2>Year ended December 31,</td>"
+YEARS = ["Year ended December 31, 2009", "Year ended December 31, 2008"]
+# A subtotal, a row, and a total, of which two have no label.
+BODY = [["", "1,234", "(56)"], ["revenue", "$ 5,829", "$ 5,735"], ["", "5,829 million", "22%"]]
+
+
+@pytest.mark.parametrize(
+    ("top", "header"),
+    [
+        ([["(in millions)", "2009", "2008"]], ["(in millions)", "2009", "2008"]),
+        ([["", "2009", "2008"]], ["", "2009", "2008"]),
+        ([["", ENDED], ["(in millions)", "2009", "2008"]], ["(in millions)", *YEARS]),
+        ([["(in millions)", ENDED], ["", "2009", "2008"]], ["(in millions)", *YEARS]),
+        ([["<td rowspan=2>(in millions)</td>", ENDED], ["2009", "2008"]], ["(in millions)", *YEARS]),
+        ([["<td rowspan=2>Segment</td>", ENDED], ["2009", "2008"]], ["Segment", *YEARS]),
+        ([["", ENDED], ["In thousands, except per share", "2009", "2008"]], ["In thousands, except per share", *YEARS]),
+        (
+            [["", "Reported", "(restated)"], ["Years ended", "6/30/2009", "30.6.2008"]],
+            ["Years ended", "Reported 6/30/2009", "(restated) 30.6.2008"],
+        ),
+    ],
+)
+def test_header_rows_with_a_unit_and_rows_without_a_label(page: Any, top: list[list[str]], header: list[str]) -> None:
+    for tag in ("td", "th"):  # some pages write every cell as a heading
+        assert read_table(page, html_table(top + BODY, tag))["rows"] == [header, *BODY]
+
+
+def test_a_row_of_years_with_a_label_of_its_own_stays_below_the_header(page: Any) -> None:
+    rows = [["(in millions)", "north", "south"], ["opened in", "1999", "2005"], ["", "—", "n/a"]]
+    assert read_table(page, html_table(rows))["rows"] == rows
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", ";", " | "])
+def test_units_and_rows_without_a_label_in_separated_cells(page: Any, separator: str) -> None:
+    rows = [["(in millions)", "2009", "2008"], ["", "1234", "(56)"], ["revenue", "5829", "2005"], ["", "2004", "2005"]]
+    assert read_table(page, "\n".join(separator.join(row) for row in rows))["rows"] == rows
+
+
 def test_the_largest_of_several_tables_is_taken(page: Any) -> None:
     small = "<table><tr><td>menu</td></tr></table>"
     large = "<table><tr><td></td><td>2009</td></tr><tr><td>revenue</td><td>1</td></tr></table>"
@@ -136,40 +199,59 @@ def test_nothing_of_the_pasted_html_runs_or_loads(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "value"),
+    ("html", "text"),
     [
-        (["94"], 94),
-        (["-94.5"], -94.5),
-        (["−94"], -94),
-        (["$ 1,637.50"], 1637.5),
-        (["-$5", "$ -5"], -5),
-        (["(32)", "$ (32)"], -32),
-        (["12%"], 0.12),
-        (["12.3 %"], 0.123),
-        (["(5 %)"], -0.05),
-        (["1e-3"], 0.001),
-        ([".5"], 0.5),
-        (["0"], 0),
-        (["Yes"], "yes"),
-        (["no"], "no"),
-        (["", "(-32)", "1e999", "94 million", "add(1, 2)", "const_100"], None),
+        ("5,829<sup>3</sup>", "5,829"),
+        ("5,829 <sup>(3)</sup>", "5,829"),
+        ("5,829<sub>3</sub>", "5,829"),
+        ("5,829<sup>1, 2</sup>", "5,829"),
+        ("5,829<sup>[1]</sup><sup>[note 2]</sup>", "5,829"),
+        ("5,829<sup>[1][2]</sup> million", "5,829 million"),
+        ("$ (32)<sup>a</sup>", "$ (32)"),
+        ("22<sup>*</sup>%", "22%"),
+        ("<sup>1</sup>5,829", "5,829"),
+        ("5<sup>a</sup>8", "5 8"),
+        ("Revenue<sup>(iv)</sup>, net<sup>†‡</sup>", "Revenue, net"),
+        ("revenue <span style='position: relative; top: -3.15pt'>(1)</span>", "revenue"),
+        ("5,829<span style='vertical-align:super;font-size:6pt'>3</span>", "5,829"),
+        ("£m<sup>2</sup>", "£m"),
+        ("EBITDA<sup>2</sup>", "EBITDA"),
+        ("5,829<a href='#fn1'>[1]</a>", "5,829"),
+        ("5,829 <a href='http://report.test/10-k#fn1'>(a)</a>", "5,829"),
+        ("5,829<a href='#fn1'>1</a>", "5,829"),
+        ("1,000 m<sup>2</sup>", "1,000 m2"),
+        ("tonnes of CO<sub>2</sub>e", "tonnes of CO2e"),
+        ("volume in 10<sup>6</sup> barrels", "volume in 10^6 barrels"),
+        ("5.2 × 10<sup>-3</sup>", "5.2 × 10^-3"),
+        ("$ 10<sup>6</sup>", "$ 10"),
+        ("5,829<sup>123</sup>", "5,829 123"),
+        ("7<sup>3</sup>/<sub>8</sub>%", "7 3/8%"),
+        ("7<sup>3</sup>/8 % notes", "7 3/8 % notes"),
+        ("sales<sup>1</sup>/assets", "sales/assets"),
+        ("10<sup>-6</sup>", "10^-6"),
+        ("£ 100m<sup>2</sup>", "£ 100m"),
+        ("100m<sup>2</sup>", "100m2"),
+        ("1<sup>st</sup> quarter, 10<sup>th</sup> year", "1st quarter, 10th year"),
+        ("<span style='color:red'>3</span>", "3"),
+        ("5 <span style='margin-top:-1px'>3</span>", "5 3"),
+        ("-32 (32)", "-32 (32)"),
+        ("5,829 (1)", "5,829 (1)"),
+        ("see note <a href='#n5'>5</a>", "see note 5"),
+        ("US$ <a href='#net'>(32)</a>", "US$ (32)"),
+        ("<a href='#n5'>5</a>", "5"),
     ],
 )
-def test_values_are_read_as_reports_write_them(page: Any, texts: list[str], value: float | str | None) -> None:
-    for text in texts:
-        assert call(page, "candidates_input.js", "readValue", text) == value, text
+def test_footnote_marks_go_and_join_no_number(page: Any, html: str, text: str) -> None:
+    table = f"<table><tr><td>label</td><td>2009</td></tr><tr><td>{html}</td><td>{html}</td></tr></table>"
+    read = read_table(page, f"<p>Of {html} .</p>{table}")
+    assert read["rows"][1] == [text, text]
+    assert read["around"] == [f"Of {text} ."]
 
 
-def test_a_candidate_per_line_and_a_value_that_cannot_be_read_is_a_fault_of_its_line(page: Any) -> None:
-    text = "add(1, 2)\n\n  12% \r\nadd(1, 2) = 3\ntable_sum(net = (a), none)=(5)\nwhat ?"
-    sums = {"program": "add(1, 2)", "answer": 3}, {"program": "table_sum(net = (a), none)", "answer": -5}
-    assert call(page, "candidates_input.js", "readCandidates", text) == {
-        "candidates": ["add(1, 2)", {"answer": 0.12}, *sums, "what ?"],
-        "lines": [1, 3, 4, 5, 6],
-        "faults": [],
-    }
-    read = call(page, "candidates_input.js", "readCandidates", "add(1, 2)\nadd(1, 2) = three")
-    assert read["faults"] == [{"line": 2, "message": "Line 2: after “=” comes a number, yes or no; found “three”."}]
+def test_a_column_of_footnote_marks_goes(page: Any) -> None:
+    html = """<tr><td></td><td colspan=2>2009</td><td colspan=2>2008</td></tr>
+      <tr><td>revenue</td><td>5,829</td><td><sup>(1)</sup></td><td>5,735</td><td><sup>2</sup></td></tr>"""
+    assert read_table(page, html)["rows"] == [["", "2009", "2008"], ["revenue", "5,829", "5,735"]]
 
 
 @pytest.mark.parametrize(

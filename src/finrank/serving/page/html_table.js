@@ -1,9 +1,14 @@
 /** Tables out of HTML, the clipboard's or pasted source, read in an inert document: nothing runs or loads. */
 
+import { dropFootnoteMarks } from "./footnote_marks.js";
 import { oneLine, sameLength } from "./rows.js";
 
 const MOST_SPAN = 200; // Browsers allow 1000; no report needs it, and a table is copied into every column it spans.
 const BLOCKS = "p, div, li, h1, h2, h3, h4, h5, h6, section, article, blockquote, dt, dd, pre";
+const AMOUNT = /^[\d\s$€£¥%(),.+−–—-]+(?:[mk]|bn|thousand|million|billion)?\)?$/i;
+const YEAR_OR_DATE = /^(?:\d\d?[./-]\d\d?[./-])?(?:19|20)\d\d(?:[–/-]\d{2,4}){0,2}\s*(?:\(\w\)|\*+)?$/;
+// Labels that stand beside headings: "", "(in millions)", "In thousands, except per share data", "Year ended".
+const HEADER_LABEL = /^$|^\(.*\)$|\bin (?:\S+ )?(?:thousands|millions|billions)\b|\bended\b|\bas of\b/i;
 
 /**
  * The largest table of an HTML text as rows, header rows joined into one, and the lines of text around the tables.
@@ -12,13 +17,7 @@ const BLOCKS = "p, div, li, h1, h2, h3, h4, h5, h6, section, article, blockquote
  * from its "$" or ")" become one.
  */
 export function readHtmlTable(html) {
-  const whole = /<table[\s>]/i.test(html) ? html : `<table>${html}</table>`;
-  const page = new DOMParser().parseFromString(whole, "text/html");
-  page.querySelectorAll("script, style, template, noscript, head").forEach((one) => one.remove());
-  const texts = page.createTreeWalker(page, NodeFilter.SHOW_TEXT);
-  // Line ends in the source only wrap it; those of the page are made from its elements.
-  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/\s+/g, " ");
-  page.querySelectorAll("br").forEach((one) => one.replaceWith("\n"));
+  const page = inertPage(/<table[\s>]/i.test(html) ? html : `<table>${html}</table>`);
   const tables = [...page.querySelectorAll("table")].filter((one) => !one.querySelector("table"));
   const size = (table) => table.querySelectorAll("td, th").length;
   const largest = tables.reduce((best, one) => (best === null || size(one) > size(best) ? one : best), null);
@@ -28,13 +27,32 @@ export function readHtmlTable(html) {
   return { rows, notes, around: linesAround(page) };
 }
 
+/** The text of a piece of HTML on one line: "<b>5,829</b><sup>3</sup>" is "5,829". */
+export function plainText(html) {
+  return oneLine(inertPage(html).body.textContent);
+}
+
+/** The page of an HTML text, with its line ends as text and without footnote marks. */
+function inertPage(html) {
+  const page = new DOMParser().parseFromString(html, "text/html");
+  page.querySelectorAll("script, style, template, noscript, head").forEach((one) => one.remove());
+  const texts = page.createTreeWalker(page, NodeFilter.SHOW_TEXT);
+  // Line ends in the source only wrap it; those of the page are made from its elements.
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/\s+/g, " ");
+  page.querySelectorAll("br").forEach((one) => one.replaceWith("\n"));
+  dropFootnoteMarks(page);
+  return page;
+}
+
 /** Rows of {text, heading} with spans spread out: headings over all their columns, other cells in the first. */
 function spreadOut(table) {
   const grid = [];
   [...table.rows].forEach((row, place) => {
     const line = (grid[place] ??= []);
     const cells = [...row.cells];
-    const heading = row.parentElement.tagName === "THEAD" || cells.every((cell) => cell.tagName === "TH");
+    const amounts = cells.slice(1).some((cell) => isAmount(cell.textContent));
+    const bold = cells.every((cell) => cell.tagName === "TH");
+    const heading = row.parentElement.tagName === "THEAD" || (bold && !amounts);
     for (const cell of cells) {
       let column = 0;
       while (line[column]) column += 1;
@@ -69,10 +87,24 @@ function isTitle(line) {
   return start.text !== "" && rest.length > 0 && rest.every((cell) => !cell.first && cell.text === start.text);
 }
 
-/** How many rows at the top are header: marked as such, or without a label. The first always is. */
+/** How many rows at the top are header: marked as such, or headings beside no label. The first always is. */
 function headerRows(lines) {
-  const found = lines.findIndex((line) => !line.every((cell) => cell.heading) && line[0].text !== "");
-  return Math.max(found, 1);
+  const texts = lines.map((line) => line.map((cell) => cell.text));
+  const isHeader = (line, place) =>
+    line.every((cell) => cell.heading) || areHeadings(texts[place], texts[place - 1][0]);
+  const body = lines.findIndex((line, place) => place > 0 && !isHeader(line, place));
+  return Math.max(body, 1);
+}
+
+/** True for ["(in millions)", "2009", "2008"]; false for amounts: a row of them without a label is a subtotal. */
+function areHeadings([label, ...texts], labelAbove) {
+  if (!HEADER_LABEL.test(label) && label !== labelAbove) return false;
+  const filled = texts.filter((text) => text !== "");
+  return filled.length > 0 && filled.every((text) => /[\p{L}\d]/u.test(text) && !isAmount(text));
+}
+
+function isAmount(text) {
+  return AMOUNT.test(text.trim()) && !YEAR_OR_DATE.test(text.trim());
 }
 
 /** One header row out of several: "Year ended" above "2009" is "Year ended 2009". */

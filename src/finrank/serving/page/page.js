@@ -1,8 +1,7 @@
 /** The page: reads the form, asks the service, shows the ranking or what is wrong. */
 
-import { readCandidates } from "./candidates_input.js";
 import { counted, element, tableBox } from "./elements.js";
-import { rankingSummary, rankingView } from "./ranking_view.js";
+import { rankingSummary, rankingView, valueless } from "./ranking_view.js";
 import { curlCommand, health, rank } from "./service.js";
 import { asTabSeparated, readTable } from "./table_input.js";
 
@@ -21,8 +20,10 @@ function announce(sentence) {
 
 // Reading the form
 
+/** The request, the line of each candidate (from 1), and what keeps it from being sent. */
 function readForm() {
-  const read = readCandidates(candidates.value);
+  const written = candidates.value.split("\n").map((line) => line.trim());
+  const lines = written.flatMap((line, place) => (line === "" ? [] : [place + 1]));
   const sentences = text.value.split("\n").map((line) => line.trim()).filter((line) => line !== "");
   const faults = [];
   // Anything else cannot stand in a header of HTTP.
@@ -30,14 +31,14 @@ function readForm() {
     faults.push({ field: "key", message: "A key holds only letters, digits and signs of ASCII, without spaces." });
   }
   if (question.value.trim() === "") faults.push({ field: "question", message: "Write the question to be answered." });
-  if (read.faults.length > 0) faults.push({ field: "candidates", ...read.faults[0] });
-  else if (read.candidates.length === 0) {
+  if (lines.length === 0) {
     const message = "Write at least one candidate: a program such as subtract(5829, 5735), or a value.";
     faults.push({ field: "candidates", message });
   }
   const rows = readTable(table.value).rows;
-  const request = { question: question.value.trim(), table: rows, text: sentences, candidates: read.candidates };
-  return { request, lines: read.lines, faults };
+  const asked = lines.map((line) => written[line - 1]);
+  const request = { question: question.value.trim(), table: rows, text: sentences, candidates: asked };
+  return { request, lines, faults };
 }
 
 function previewTable(extra = []) {
@@ -144,7 +145,8 @@ function faultOf({ message, field, status }, lines) {
     return { field: "key", message: refused ? "The service refuses this key." : "The service asks for an API key." };
   }
   const [, name, index] = /^(\w+)(?:\D*(\d+))?/.exec(field ?? "") ?? [];
-  return { field: name ?? null, message, line: name === "candidates" && index ? lines[Number(index)] : undefined };
+  const line = name === "candidates" && index ? lines[Number(index)] : undefined;
+  return { field: name ?? null, message: line ? `Line ${line}: ${message.replace(`${field}: `, "")}` : message, line };
 }
 
 // Ranking
@@ -160,7 +162,7 @@ async function submit(event) {
   }
   setRanking(true);
   try {
-    showRanking(await rank(request, key.value.trim()), request);
+    showRanking(await rank(request, key.value.trim()), request, lines);
   } catch (fault) {
     announce("");
     showFaults([faultOf(fault, lines)]);
@@ -177,7 +179,7 @@ function setRanking(now) {
   if (now) announce("Ranking…");
 }
 
-function showRanking(response, request) {
+function showRanking(response, request, lines) {
   byId("empty").hidden = true;
   byId("outdated").hidden = true;
   byId("answers").replaceChildren(rankingView(response, request, announce));
@@ -185,6 +187,8 @@ function showRanking(response, request) {
   byId("curl-part").hidden = false;
   const tokens = response.usage ? ` · ${counted(response.usage.prompt_tokens, "token")} read` : "";
   byId("made-by").textContent = `Ranked by ${response.model}${tokens}`;
+  const failed = valueless(response).map(({ index, error }) => `Line ${lines[index]}: ${error}`);
+  byId("candidates-fault").textContent = failed.join("\n");
   announce(rankingSummary(response));
   byId("result-heading").focus();
 }

@@ -12,7 +12,7 @@ const UNIT = "\u00a0%"; // Never on a line of its own.
 export function rankingView(response, request, announce) {
   const { answers, warnings = [] } = response;
   const evidence = element("div", { class: "evidence" });
-  const cards = answers.map((answer, place) => answerCard(answer, place));
+  const cards = answers.map((answer, place) => answerCard(answer, place, request));
   const show = (place) => {
     evidence.replaceChildren(...evidenceView(answers[place], request));
     cards[place].append(evidence);
@@ -38,11 +38,21 @@ export function rankingView(response, request, announce) {
 }
 
 /** The ranking in a sentence, for the status line and screen readers. */
-export function rankingSummary({ answers, abstain }) {
+export function rankingSummary(response) {
+  const { answers, abstain } = response;
   if (answers.length === 0) return "No answers.";
   const [best] = answers;
   const first = `${counted(answers.length, "answer")}. First: ${valueText(best)}, ${percent(best.probability)}.`;
-  return abstain ? `${first} Too unsure to be relied on.` : first;
+  const failed = valueless(response).length;
+  const rest = failed > 0 ? ` ${counted(failed, "candidate")} without a value.` : "";
+  return first + (abstain ? " Too unsure to be relied on." : "") + rest;
+}
+
+/** The candidates without a value in the order of the request, each as {index, error}. */
+export function valueless({ answers }) {
+  const failed = answers.filter(({ answer, error }) => answer === null && error);
+  const each = failed.flatMap(({ indices, error }) => indices.map((index) => ({ index, error })));
+  return each.sort((one, other) => one.index - other.index);
 }
 
 /** A probability for people: 0.7124 is "71.2 %". Never 0 % or 100 % of what is only close to it. */
@@ -63,6 +73,9 @@ function number(value, digits = 5) {
 }
 
 function confidenceBox({ answers, abstain, calibrated, threshold }) {
+  if (answers[0]?.answer === null) {
+    return messageBox("warning", "No answer", "What ranks first has no value; the reason is below.");
+  }
   const first = `The first answer has a probability of ${percent(answers[0]?.probability ?? 0)}`;
   const limit = threshold === null ? "" : `this model's threshold of ${percent(threshold)}`;
   if (abstain) {
@@ -87,7 +100,7 @@ function warningBox(warnings) {
   return element("div", { class: "message warning" }, element("strong", {}, "Please note"), list);
 }
 
-function answerCard(answer, place) {
+function answerCard(answer, place, request) {
   const choice = element("input", { type: "radio", name: "answer", value: String(place), checked: place === 0 });
   const bar = element("span", { class: "bar", "aria-hidden": "true" }, element("span", { class: "filled" }));
   bar.firstChild.style.setProperty("--share", `${100 * answer.probability}%`);
@@ -101,7 +114,7 @@ function answerCard(answer, place) {
     element("span", { class: "probability" }, spoken(", probability "), percent(answer.probability)),
     bar,
   );
-  return element("div", { class: "answer" }, label, support(answer));
+  return element("div", { class: "answer" }, label, support(answer, request));
 }
 
 /** " = 1.639 %" behind 0.01639: percentages come out as fractions. */
@@ -110,16 +123,19 @@ function asPercentage({ answer }) {
   return shown && element("span", { class: "percentage" }, ` = ${number(100 * answer, 3)}${UNIT}`);
 }
 
-function support({ programs, indices, error, score }) {
-  const places = indices.map((index) => index + 1);
-  const from = `${places.length === 1 ? "Candidate" : "Candidates"} ${places.join(", ")} · score ${score.toFixed(2)}`;
+function support({ answer, programs, index, indices, error, score }, { candidates }) {
+  const places = indices.map((each) => each + 1);
+  const scored = score === null ? "not scored" : `score ${score.toFixed(2)}`;
+  const from = `${places.length === 1 ? "Candidate" : "Candidates"} ${places.join(", ")} · ${scored}`;
+  const fault = answer === null ? "No value:" : "Does not execute:";
+  const codes = programs.length === 0 && answer === null ? [candidates[index]] : programs;
   return element(
     "div",
     { class: "support" },
-    programs.length > 0
-      ? element("ul", {}, ...programs.map((program) => element("li", {}, element("code", {}, program))))
+    codes.length > 0
+      ? element("ul", {}, ...codes.map((code) => element("li", {}, element("code", {}, code))))
       : element("p", {}, "A value without a program."),
-    error && element("p", { class: "fails" }, element("strong", {}, "Does not execute:"), ` ${error}`),
+    error && element("p", { class: "fails" }, element("strong", {}, fault), ` ${error}`),
     element("p", { class: "note" }, from),
   );
 }
