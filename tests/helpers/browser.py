@@ -23,7 +23,7 @@ ASKED = {
     "Question": "what is the change in revenue ?",
     "Table": "\t2009\t2008\nrevenue\t$ 5829\t$ 5735\ncosts\t11\t12",
     "Sentences": "revenue grew to 5829 .\n\nnothing else .",
-    "Candidates": "subtract(5829, 5735)\n94\ntable_sum(costs, none)\ndivide(1, 0)\nsubtract(5735, 5829)",
+    "Candidates": "subtract(5829, 5735)\n94\ntable_sum(costs, none)\ndivide(1, 0)\nsubtract(5735, 5829) = -94",
 }
 PHONE = {"viewport": {"width": 390, "height": 844}}
 # What Chromium itself writes for any answer that is an error, whatever the page does with it.
