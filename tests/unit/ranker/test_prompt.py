@@ -134,6 +134,17 @@ def test_truncation_takes_the_page_and_never_a_candidate() -> None:
         encode(pool, [*pool.candidates, long], tokenizer, PromptSettings(max_length=128))
 
 
+def test_an_over_long_question_is_named_and_no_candidate_is_blamed() -> None:
+    pool = make_pool(5).model_copy(update={"question": "why ? " * 100})
+    tokenizer = tiny_tokenizer([pool.question], "bert")
+    with pytest.raises(
+        UserError, match=r"page_2\.pdf-5: the question \(202 tokens\) alone does not fit max_length 204"
+    ):
+        encode(pool, [Candidate(answer=5.0, origin="imported")], tokenizer, PromptSettings(max_length=204))
+    with pytest.raises(UserError, match=r"its candidate 0 .* max_length 205"):
+        encode(pool, [Candidate(answer=5.0, origin="imported")], tokenizer, PromptSettings(max_length=205))
+
+
 def test_the_control_hides_question_and_page() -> None:
     pool = make_pool(5)
     tokenizer = tiny_tokenizer([pool.question], "bert")

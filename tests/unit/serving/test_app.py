@@ -38,6 +38,16 @@ def test_evidence_is_where_the_best_program_reads(client: TestClient) -> None:
     assert (alone["programs"], alone["evidence"]) == ([], {"cells": [], "sentences": []})
 
 
+def test_cells_may_be_numbers_or_null(client: TestClient) -> None:
+    tables = [[None, 2009], ["revenue", 5829], ["costs", 0.5]], [["", "2009"], ["revenue", "5829"], ["costs", "0.5"]]
+    asked = {"question": "how much ?", "candidates": ["add(5829, 0.5)", "table_max(costs, none)", "yes"]}
+    numbers, texts = (client.post("/v1/rank", json={**asked, "table": table}).json()["answers"] for table in tables)
+    assert numbers == texts
+    assert {one["answer"]: one["evidence"]["cells"] for one in numbers} == {
+        5829.5: [[1, 1], [2, 1]], 0.5: [[2, 0], [2, 1]], "yes": []
+    }  # fmt: skip
+
+
 def test_every_form_of_candidate(client: TestClient) -> None:
     candidates = [5, "12.5%", "yes", {"answer": "no"}, {"program": "add(1, 2)", "answer": 9}, "divide(1, 0)", "what ?"]
     body = client.post("/v1/rank", json={"question": "how ?", "candidates": candidates}).json()

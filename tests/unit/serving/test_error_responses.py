@@ -30,7 +30,7 @@ RANK_FAULTS = [
     ({"question": 5}, "question", "valid string"),
     ({"question": "\ud800"}, "question", "unicode"),
     ({"table": "a | b"}, "table", "valid list"),
-    ({"table": [["a", 5]]}, "table.0.1", "valid string"),
+    ({"table": [["a", True]]}, "table.0.1", "valid string"),
     ({"text": "a sentence ."}, "text", "valid list"),
     ({"candidates": []}, "candidates", "at least 1 item"),
     ({"candidates": [True]}, "candidates.0", "expected a program, a value"),
