@@ -76,6 +76,22 @@ def test_rerank_returns_one_result_per_document(client: TestClient, ranker: Rank
     assert body["meta"]["api_version"]["version"] == ("2" if path.startswith("/v2") else "1")
 
 
+@pytest.mark.parametrize("path", RERANK)
+def test_a_page_in_another_form_ranks_alike_and_what_is_unclear_is_named(client: TestClient, path: str) -> None:
+    def asked(query: str) -> tuple[Any, Any]:
+        body = client.post(path, json={"query": query, "documents": DOCUMENTS}).json()
+        return body["results"], body["meta"].get("warnings")
+
+    markdown = "| | 2009 | 2008 |\n|---|---|---|\n| revenue | $ 5829 | $ 5735 |\n| costs | 11 | 12 |"
+    page = f"**Context:**\nrevenue grew to 5829 .\n{markdown}\nnothing else .\n\n**Question:** {ASKED['question']}"
+    results, warnings = asked(QUERY)
+    assert asked(page) == (results, warnings)
+    assert warnings is None
+    results_of_unclear, (warning,) = asked(f"{ASKED['question']}\n{markdown}\nrevenue grew to 5829 .\nnothing else .")
+    assert results_of_unclear == results
+    assert "query, lines 6, 7" in warning
+
+
 def test_documents_come_back_as_each_client_expects_it(client: TestClient) -> None:
     asked = {"query": QUERY, "documents": [{"text": "add(1, 2)", "title": "mine"}, "yes"]}
     for path, default in zip(RERANK, (True, True, False), strict=True):

@@ -48,7 +48,7 @@ RANK_FAULTS = [
 RERANK_FAULTS = [
     ({"query": None}, "query", "valid string"),
     ({"query": "table:\na | b"}, "query", "no question"),
-    ({"query": "how ?\ntable:\na | b\nc"}, "query", "line 4"),
+    ({"query": " | 2009\nrevenue | 5"}, "query", "no question"),
     ({"documents": [{"title": "x"}]}, "documents.0", 'an object {"text": …}'),
     ({"documents": "yes"}, "documents", "valid list"),
     ({"documents": []}, "documents", "at least 1 item"),
