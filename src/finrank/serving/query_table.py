@@ -17,7 +17,8 @@ Separator = Literal["\t", "|", ",", ""]
 _BAR = re.compile(r"(?<!\\)\|")
 _OUTER_BAR = re.compile(r"\A\s*\||(?<!\\)\|\s*\Z")
 _RULE = frozenset("-=+|: \t")
-_CELL_COMMA = re.compile(r"(?<!\d),|,(?!\d{3}(?!\d))")  # not that of thousands, as in 5,829
+_CELL_COMMA = re.compile(r"(?<!\d),|(?<=\d{4}),|(?<=\.\d\d),|,(?!\d{3}(?!\d))")  # not that of thousands, as in 5,829
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 class QueryLine(NamedTuple):
@@ -69,8 +70,15 @@ def tables_among(lines: Sequence[QueryLine], warnings: list[str]) -> tuple[list[
     """The tables among the lines of a page or question, each of two rows or more in succession, and the other lines."""
     tables: list[list[Row]] = []
     others: list[QueryLine] = []
-    for separator, run in groupby(lines, key=lambda line: _separator_of_prose(line.text)):
-        block = list(run)
+
+    def run_of(place: tuple[int, QueryLine]) -> tuple[Separator, int]:
+        index, line = place
+        separator = _separator_of_prose(line.text)
+        # Blank lines, which are left out, end CSV rows: prose has commas too.
+        return separator, line.number - index if separator == "," else 0
+
+    for (separator, _), run in groupby(enumerate(lines), key=run_of):
+        block = [line for _, line in run]
         if _is_table(block, separator):
             tables.append(_rows(block, separator, warnings))
         else:
@@ -116,7 +124,7 @@ def _separator_of_prose(text: str) -> Separator:
     is_sentence = len(last.split()) > 3 and last.rstrip().endswith(".")
     if (before and not is_sentence) or _is_rule(text):
         return "|"
-    return "," if _CELL_COMMA.search(text) and not text.rstrip().endswith((".", "!", ":", ";")) else ""
+    return "," if "," in text and not text.rstrip().endswith((".", "!", ":", ";")) else ""
 
 
 def _is_table(lines: Sequence[QueryLine], separator: Separator) -> bool:
@@ -124,10 +132,12 @@ def _is_table(lines: Sequence[QueryLine], separator: Separator) -> bool:
         return False
     if separator != ",":
         return any(has_cells(line.text) for line in lines)  # else an indented paragraph, or rules
+    if sum(_CELL_COMMA.search(line.text) is not None for line in lines) < 2:
+        return False
     rows = [_csv_cells(line.text) for line in lines]
     values = [cell for row in rows[1:] for cell in row[1:]]
     are_values = min(map(len, rows)) > 2 and not any(map(str.isalpha, "".join(values)))
-    return are_values or not any(re.search(r",\s", line.text) for line in lines)
+    return are_values or not any(re.search(r",\s", _QUOTED.sub("", line.text)) for line in lines)
 
 
 def _rows(lines: Sequence[QueryLine], separator: Separator, warnings: list[str]) -> list[Row]:

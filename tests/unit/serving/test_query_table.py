@@ -55,11 +55,17 @@ def test_prose_is_no_table(text: str) -> None:
 
 
 def test_tables_among_prose() -> None:
-    text = "first , this .\nItem, FY09, FY08\nrevenue, 5829, (3)\n\nthen that .\n | 2009\nx | 1\n---\nwhat is x | y ?"
-    (first, second), prose = tables_among([line for line in lines_of(text) if line.text], [])
-    assert [(row.line, row.cells) for row in first] == [(2, ["Item", "FY09", "FY08"]), (3, ["revenue", "5829", "(3)"])]
+    text = (
+        "first , this\n\nItem, FY09, FY08\nrevenue, 5829, (3)\n\nthen, that .\n | 2009\n\nx | 1\n---\nwhat is x | y ?\n"
+        'of,"december 31, 2009",2008\ns&p 500,100,102\n2010,100.00,101.00'
+    )
+    (first, second, third), prose = tables_among([line for line in lines_of(text) if line.text], [])
+    assert [(row.line, row.cells) for row in first] == [(3, ["Item", "FY09", "FY08"]), (4, ["revenue", "5829", "(3)"])]
     assert [row.cells for row in second] == [["", "2009"], ["x", "1"]]
-    assert [line.number for line in prose] == [1, 5, 9]
+    assert [row.cells for row in third] == [
+        ["of", "december 31, 2009", "2008"], ["s&p 500", "100", "102"], ["2010", "100.00", "101.00"]
+    ]  # fmt: skip
+    assert [line.number for line in prose] == [1, 6, 11]
 
 
 def test_lines_are_named_shortly() -> None:
