@@ -57,13 +57,14 @@ def named_table(lines: Sequence[QueryLine], warnings: list[str]) -> tuple[list[l
         is_row = _separates(separator, line.text) and not (separator == "," and is_sentence and ", " in line.text)
         # Behind the first row, a line without cells may be the label of a group of rows.
         (others if separator and not is_row and (is_sentence or not rows) else rows).append(line)
-    if not lines:
+    table = _rows(rows, separator, warnings)
+    if not table:
         warnings.append("query: there are no rows under table:")
     elif not separator:
         warnings.append(f"{at(line.number for line in rows)}: rows of one cell; separate cells by |")
-    elif others:
+    if others:
         warnings.append(f"{at(line.number for line in others)}: no row of the table: read as text of the page")
-    return [_rows(rows, separator, warnings)] if rows else [], others
+    return [table] if table else [], others
 
 
 def tables_among(lines: Sequence[QueryLine], warnings: list[str]) -> tuple[list[list[Row]], list[QueryLine]]:
@@ -79,8 +80,9 @@ def tables_among(lines: Sequence[QueryLine], warnings: list[str]) -> tuple[list[
 
     for (separator, _), run in groupby(enumerate(lines), key=run_of):
         block = [line for _, line in run]
-        if _is_table(block, separator):
-            tables.append(_rows(block, separator, warnings))
+        table = _rows(block, separator, warnings) if _is_table(block, separator) else []
+        if table:  # else prose, or rules alone
+            tables.append(table)
         else:
             others += block
     return tables, [line for line in others if not _is_rule(line.text)] or others

@@ -6,7 +6,7 @@ import contextlib
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finrank.serving.error_responses import ServiceError
@@ -83,6 +83,8 @@ UNCLEAR: list[tuple[str, str, list[list[str]], list[str], list[str]]] = [
     ("context: it grew .\nhow ?", "how ?", [], GREW, ["line 2: read as the question"]),
     (f"Be brief.\ntable:\n{BARS}\nhow ?", "Be brief. how ?", TABLE, [], ["line 5: no row", "line 5: read as the q"]),
     ("how ?\ntable:\n", "how ?", [], [], ["no rows under table:"]),
+    ("how ?\ntable:\nit grew, by far .", "how ?", [], ["it grew, by far ."], ["no rows under table:", "line 3: no r"]),
+    (f"how ?\ntable:\n{BARS}\ntable:\n|---|", "how ?", TABLE, [], ["no rows under table:"]),
     ("how ?\ntable:\n | 2009", "how ?", [["", "2009"]], [], ["line 3: the table is a header without rows"]),
     ("how ?\ntable:\na  1\nb  2", "how ?", [["a  1"], ["b  2"]], [], ["lines 3, 4: rows of one cell"]),
     (f"how ?\ntable:\n(in $)\n{BARS}\nit grew .", "how ?", TABLE, ["(in $)", *GREW], ["lines 3, 6: no row"]),
@@ -131,6 +133,7 @@ def test_without_a_question_there_is_an_error(query: str) -> None:
 
 WORDS = st.text("abz019 $%|\\.,-()", min_size=0, max_size=12).map(lambda text: " ".join(text.split()))
 HEADS = st.sampled_from(["table:", "Text: a", "## Question", "\\table:", "context : b", "```", "table 98 : c"])
+ROWS = st.sampled_from(["|---|", "+===+", "a|b", "|a|b|", "a\tb", "a,1", "how ?", "Question: how ?", "- Table:"])
 CELLS = (WORDS | HEADS).filter(lambda text: "\\" not in text)
 
 
@@ -146,7 +149,8 @@ def test_what_is_written_is_read_back(question: str, table: list[list[str]], tex
     assert parse_query(write_query(question, [], text))[:3] == (question, [], text)
 
 
-@given(st.text('a1 |\t,\n\r?.:-#*`"\\', max_size=60) | st.lists(HEADS | WORDS, max_size=8).map("\n".join))
+@settings(max_examples=400)
+@given(st.text('a1 |\t,\n\r?.:-#*`"\\', max_size=60) | st.lists(HEADS | ROWS | WORDS, max_size=9).map("\n".join))
 def test_every_query_is_read_or_has_no_question(query: str) -> None:
     with contextlib.suppress(ServiceError):
         found = parse_query(query)
