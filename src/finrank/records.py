@@ -1,7 +1,7 @@
 """The three records that flow through the pipeline, each a superset of the one before.
 
 `Question` is made by the prepare stage, `Pool` by the candidates stage, `RewardedPool` by the rewards stage. On disk
-each is one JSON object per line; reading validates it, and unknown or missing fields are errors.
+each is one JSON object per line; reading validates it and ignores unknown keys. In code an unknown field is an error.
 
 >>> pool = Pool(id="V/2008/page_17.pdf-1", page="V/2008/page_17.pdf", question="what is ... ?",
 ...             table=[["", "2008"], ["revenue", "$ 637"]], text=["a sentence ."],

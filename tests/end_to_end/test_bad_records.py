@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 
+from finrank.commands.audit import audit
 from finrank.commands.candidates import candidates
+from finrank.commands.import_predictions import import_predictions
 from finrank.commands.prepare import prepare
 from finrank.commands.rewards import rewards
 from finrank.evaluation.audit.features import features_of
+from finrank.evaluation.evaluate import load_pools
 from finrank.ranker.prompt import PromptSettings, choose_context, write_candidates
 from finrank.records import Candidate, Pool, Question, RewardedPool
 from finrank.sources.finqa import Example, to_question
+from finrank.sources.questions import read_questions
 from finrank.store import load_records
 from finrank.store.json_lines import LONGEST_LINE
 from tests.helpers.raw_files import raw_example, rejects_of, write_raw
@@ -155,3 +159,30 @@ def test_stages_02_and_03_reject_bad_lines(tmp_path: Path, stage: Callable[..., 
     ids = _checked_ids(tmp_path / "out", places, [reason for _, reason in bad.values()])
     named = {name for name, identifier in zip(bad, ids, strict=True) if identifier == "bad"}
     assert named >= {"huge cell", "truncated", "NaN answer"}
+
+
+def _as_saved_elsewhere(directory: Path) -> Path:
+    """The folder, its records as another program saves them: with a byte order mark, more columns and a bad line."""
+    path = directory / "dev.jsonl"
+    rows = [json.loads(line) | {"notes": {"seen": 1}} for line in path.read_bytes().splitlines()]
+    path.write_text("\n".join([*map(json.dumps, rows), '{"id": "torn']), encoding="utf-8-sig")
+    return directory
+
+
+def test_files_saved_by_another_program_lose_no_record_in_any_stage(tmp_path: Path) -> None:
+    examples = [EXAMPLE | {"id": f"{page}-{n}", "filename": page} for page in "ab" for n in range(2)]
+    raw = write_raw(tmp_path / "raw", dev=b"\xef\xbb\xbf" + json.dumps(examples).encode())
+    prepare(raw, tmp_path / "questions")
+    candidates(_as_saved_elsewhere(tmp_path / "questions"), tmp_path / "pools", num_candidates=4)
+    rewards(_as_saved_elsewhere(tmp_path / "pools"), tmp_path / "rewarded")
+    rewarded = _as_saved_elsewhere(tmp_path / "rewarded")
+    names = [example["id"] for example in examples]
+    assert [pool.id for pool in load_pools(rewarded, "dev")] == names
+    assert audit(rewarded, split="dev", candidate_only="skip").n == 4
+    for folder in ("questions", "pools", "rewarded"):
+        asked = [question for _, question in read_questions(tmp_path / folder / "dev.jsonl")]
+        assert [question.id for question in asked] == [*names, None]
+    predictions = tmp_path / "predictions.jsonl"
+    predictions.write_text("\n".join(json.dumps({"id": n, "answer": 94}) for n in names), encoding="utf-8-sig")
+    import_predictions([predictions], tmp_path / "imported", data=rewarded, split="dev")
+    assert [pool.id for pool in load_records(tmp_path / "imported" / "dev.jsonl", Pool)] == names

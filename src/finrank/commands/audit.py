@@ -19,6 +19,7 @@ from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.records import Pool, RewardedPool
 from finrank.store import available_splits, load_records, split_files, write_json
+from finrank.store.json_lines import read_lines
 
 if TYPE_CHECKING:
     from finrank.evaluation.audit.audit import AuditResult
@@ -86,8 +87,7 @@ def _load_pools(path: Path) -> Sequence[Pool]:
 
 
 def _is_rewarded(path: Path) -> bool:
-    with path.open("rb") as stream:
-        first = next((line for line in stream if line.strip()), b"{}")
+    first = next((line.content for line in read_lines(path)), b"{}")
     try:
         return "rewards" in json.loads(first)
     except (ValueError, TypeError):

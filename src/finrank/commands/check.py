@@ -102,13 +102,13 @@ def _read_config(path: Path) -> RankerSettings:
     from finrank.ranker.settings import RankerSettings
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_bytes())
         if not isinstance(values, dict):
             raise UserError(f"{path} must hold keys and values, such as base_model: ...")
         return RankerSettings(**{key: values[key] for key in ("base_model", "prompt") if key in values})
     except OSError as error:
         raise UserError(f"No config {path} ({error.strerror}): expected a model's YAML, such as {MINILM}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error)}") from error

@@ -29,6 +29,11 @@ def used_by(program: str | None) -> Used:
     return Used(frozenset(key for key in keys if key), frozenset(table_rows(parsed)))
 
 
+def rows_by_label(table: Sequence[Sequence[str]]) -> dict[str, int]:
+    """The index of the row that a program reads whole by its label: the last of equal labels, header left out."""
+    return {row[0]: index for index, row in enumerate(table) if index and row}
+
+
 @dataclass(frozen=True)
 class Places:
     """Cells as (row, column), row 0 being the header, and indices of sentences; both ascending."""
@@ -49,14 +54,15 @@ class PagePlaces:
 
     def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
         self._cells: dict[str, list[tuple[int, int]]] = {}
-        self._rows: dict[str, list[tuple[int, int]]] = {}
+        self._rows = {
+            label: [(row, column) for column in range(len(table[row]))] for label, row in rows_by_label(table).items()
+        }
         self._sentences: dict[str, list[int]] = {}
         for row, cells in enumerate(table[1:], start=1):
             for column, cell in enumerate(cells):
                 key = number_key(cell)
                 if column and key is not None:  # column 0 holds labels
                     self._cells.setdefault(key, []).append((row, column))
-                self._rows.setdefault(cells[0], []).append((row, column))
         for index, sentence in enumerate(text):
             for key in dict.fromkeys(number_keys(sentence)):
                 self._sentences.setdefault(key, []).append(index)

@@ -48,7 +48,7 @@ class Evidence:
     place: int
     kind: Literal["header", "row", "sentence"]
     label: str = ""
-    """A row's first cell, as programs name the row."""
+    """The name by which programs read the row: its first cell, "" for a row before another one of that name."""
 
 
 def shorten(text: str) -> str:
@@ -84,9 +84,12 @@ def page_evidence(table: Sequence[Sequence[str]], text: Sequence[str]) -> list[E
     evidence: list[Evidence] = []
     if any(name.strip() for name in columns):
         evidence.append(Evidence(_write_row([columns[0].strip() or "table", *columns[1:]]), 0, "header"))
-    for row in table[1:] or table[:1]:
+    rows = table[1:] or table[:1]
+    last = {row[0]: row for row in rows if row}
+    for row in rows:
         if any(cell.strip() for cell in row):
-            evidence.append(Evidence(_write_row(row), len(evidence), "row", row[0]))
+            label = row[0] if last[row[0]] is row else ""
+            evidence.append(Evidence(_write_row(row), len(evidence), "row", label))
     for sentence in text:
         if any(character.isalnum() for character in sentence):
             evidence.append(Evidence(shorten(sentence), len(evidence), "sentence"))

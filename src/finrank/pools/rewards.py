@@ -56,7 +56,7 @@ class RewardWeights(BaseModel):
 def load_reward_weights(path: Path) -> RewardWeights:
     """Read the weights from a YAML file; UserError with the file's name where it is missing or wrong."""
     try:
-        return RewardWeights.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return RewardWeights.model_validate(yaml.safe_load(path.read_bytes()))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {error}") from error
     except ValidationError as error:

@@ -18,7 +18,7 @@ def encode(
     """Token ids of a question with its page (the prefix) and of its candidates, by a transformers tokenizer.
 
     Rows and sentences of the page are left out where prefix and longest candidate exceed `settings.max_length`. Raises
-    UserError naming question and candidate when those two alone do.
+    UserError naming question and candidate when those two alone do, or the question where it alone does.
     """
     return encode_with_page(question, candidates, tokenizer, settings)[0]
 
@@ -29,6 +29,11 @@ def encode_with_page(
     """As `encode`, and the rows and sentences of the page that are in the prefix."""
     begin, end = special_tokens(tokenizer)
     asked = [] if settings.candidate_only else [*tokenize([question.question], tokenizer)[0], *end]
+    if settings.page_budget(len(asked), 0, len(begin) + len(end)) <= 0:
+        raise UserError(
+            f"{question.id}: the question ({len(asked)} tokens) alone does not fit max_length {settings.max_length}: "
+            "raise max_length in the config, or shorten the question"
+        )
     answers = [[*tokens, *end] for tokens in tokenize(write_candidates(question, candidates, settings), tokenizer)]
     longest = max(range(len(answers)), key=lambda index: len(answers[index]))
     budget = settings.page_budget(len(asked), len(answers[longest]), len(begin) + len(end))  # `end`: the page's own

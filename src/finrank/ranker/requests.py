@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,7 +28,7 @@ def read_request(request: Mapping[str, Any], name: str) -> tuple[Question, list[
                 f"no {', '.join(missing)}: expected question, candidates and, unless the page is empty, table and text"
             )
         rows = enumerate(_listed(request.get("table", ()), "table"))
-        table = [_listed(row, f"row {number} of the table") for number, row in rows]
+        table = [[*map(cell_text, _listed(row, f"row {number} of the table"))] for number, row in rows]
         text = _listed(request.get("text", ()), "text")
         question = Question(id=name, page=name, question=request["question"], table=table, text=text)
         _check_unicode("".join(cell for row in [*table, text] for cell in row), "table or text")
@@ -38,6 +40,25 @@ def read_request(request: Mapping[str, Any], name: str) -> tuple[Question, list[
         raise UserError(f"{name}: {describe(error)}") from error
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def cell_text(cell: Any) -> Any:
+    """The text of a cell that is a number, null or nan (a missing value in pandas); any other cell unchanged.
+
+    >>> [cell_text(cell) for cell in (5829, 0.5, 1200.0, None, "$ 5829")]
+    ['5829', '0.5', '1200.0', '', '$ 5829']
+    """
+    if cell is None:
+        return ""
+    if isinstance(cell, bool) or not isinstance(cell, Real):
+        return cell
+    try:
+        number = float(cell)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        return "" if math.isnan(number) else cell
+    return str(int(cell)) if isinstance(cell, Integral) else repr(number)
 
 
 def _listed(value: Any, what: str) -> list[Any]:

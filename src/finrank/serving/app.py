@@ -129,8 +129,9 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
     @router.post(path, responses=ErrorResponses, response_model_exclude_none=True)
     async def rerank(request: schemas.RerankRequest) -> schemas.RerankResponse:
         """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
-        asked = {**parse_query(request.query)._asdict(), "candidates": request.candidates}
-        prepared, scores, ranking = await service.rank(asked)
+        query = await service.batcher.prepare(lambda: parse_query(request.query))
+        page = {"question": query.question, "table": query.table, "text": query.text}
+        prepared, scores, ranking = await service.rank({**page, "candidates": request.candidates})
         # Cohere's second version leaves documents out of its results; other servers include them by default.
         wanted = version == "1" if request.return_documents is None else request.return_documents
         return schemas.RerankResponse(
@@ -141,7 +142,7 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
             meta=schemas.Meta(
                 api_version=schemas.ApiVersion(version=version),
                 tokens=schemas.Tokens(input_tokens=prepared.tokens),
-                warnings=service.ranker.unlike_fitted(prepared) or None,
+                warnings=[*query.warnings, *service.ranker.unlike_fitted(prepared)] or None,
             ),
         )
 

@@ -8,9 +8,15 @@
     revenue grew in 2009 .
     costs fell .
 
-All three names may be left out; `table:` and `text:` are alone on their lines. A row of the table is a line of cells
-separated by `|` or tabs, the first row being the header; `|` inside a cell is written `\\|`. In Markdown tables, bars
-around rows and the line of dashes are ignored. Each line under `text:` is a sentence.
+That is the form to send. Sections may come in any order. Their heads may be written as in Markdown ("**Table:**",
+"## Text") and be followed by their first line. Under `table:` each line is a row (`query_table.py`), the first one the
+header; under `text:` each line is a sentence. What else is read:
+
+    query:                            the same as question:
+    context:, passage:, document:     a page: tables of two rows or more, and sentences
+    lines before any head             a page where a question: comes later, else the question, and its tables
+
+What is not clear is read all the same, and named in `Query.warnings`.
 
 Documents are candidates in any form that `pools/candidate.py` reads.
 """
@@ -18,60 +24,94 @@ Documents are candidates in any form that `pools/candidate.py` reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from finrank.programs.numbers import NUMBER
 from finrank.serving.error_responses import ServiceError
+from finrank.serving.query_table import QueryLine, Row, at, has_cells, named_table, one_table, tables_among
 
-_BAR = re.compile(r"(?<!\\)\|")
-_DASHES = re.compile(r"[\s|:]*-[\s|:-]*")
-_SECTIONS = ("table:", "text:")
+_LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also cuts at U+2028, U+000B and others, inside a row
+_FENCE = re.compile(r"\s*+(?:```|~~~)\s*+\w*\s*")  # of a Markdown block
+# A name with a colon behind it, or alone as a Markdown heading or in bold; "Document 2:" and "Passage [1]:" too.
+_HEAD = re.compile(
+    r"(?P<mark>[\s\ufeff\u200b>#*_+-]*+)"
+    r"(?P<name>question|query|table|(?:(?:pre|post)[-_ ]?)?text|context|passage|document)s?"
+    r"(?P<number>(?: ?\[?\d++\]?)?)[*_]*+ *+(?P<colon>:?)[*_]*+ ?(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_SECTION_OF = {"query": "question", "context": "page", "passage": "page", "document": "page"}
+_HEADING = re.compile(r"#.*|[^.?!]{1,60}:[\s*_]*", re.DOTALL)
+_NUMBER = re.compile(NUMBER)
+_HOW = "put rows of the table under a line table: and sentences of the page under a line text:"
 
 
 class Query(NamedTuple):
-    """A question with its page."""
+    """A question with its page, and a sentence about each part of the query that was not clear."""
 
     question: str
     table: list[list[str]]
     text: list[str]
+    warnings: list[str]
+
+
+class _Section(NamedTuple):
+    name: str  # question, table, text or page; "" before the first head
+    lines: list[QueryLine]
 
 
 def parse_query(query: str) -> Query:
-    r"""The question, table and text of a query; ServiceError (400) with the line's number if it cannot be read.
+    r"""The question, table and text of a query; ServiceError (400) if it has no question.
 
     >>> parse_query("question: growth ?\ntable:\n | 2009\nrevenue | 12\ntext:\nit grew .")
-    Query(question='growth ?', table=[['', '2009'], ['revenue', '12']], text=['it grew .'])
-    >>> parse_query("what is the growth ?")
-    Query(question='what is the growth ?', table=[], text=[])
+    Query(question='growth ?', table=[['', '2009'], ['revenue', '12']], text=['it grew .'], warnings=[])
+    >>> parse_query("how much ?\nit grew .").warnings
+    ['query, line 2: behind the question: read as text of the page']
     """
-    lines: list[tuple[int, str]] = []
-    sections = {"question:": lines}
-    for number, line in enumerate(query.splitlines(), start=1):
-        name = line.strip().lower()
-        if name in _SECTIONS:
-            if name in sections:
-                raise _fault(number, f"a second line {name!r}: each part occurs once")
-            sections[name] = lines = []
-        elif name:
-            lines.append((number, line))
-    return Query(
-        _question(" ".join(line for _, line in sections["question:"])),
-        _table(sections["table:"]) if "table:" in sections else [],
-        [line.strip() for _, line in sections.get("text:", [])],
-    )
+    warnings: list[str] = []
+    sections = _sections(query, warnings)
+    has_question = any(section.name == "question" and section.lines for section in sections)
+    question: list[QueryLine] = []
+    sentences: list[QueryLine] = []
+    tables: list[list[Row]] = []
+    for name, lines in sections:
+        if name == "table":
+            found, others = named_table(lines, warnings)
+        elif name == "text":
+            found, others = [], lines
+            if rows := tables_among(lines, [])[0]:
+                warnings.append(f"{at(row.line for row in rows[0])}: rows under text: were read as sentences; {_HOW}")
+        else:
+            found, others = tables_among(lines, warnings)
+        tables += found
+        if name == "question" or not (name or has_question):
+            asked, others = _split_question(others, {row.line for table in found for row in table}, warnings)
+            question += asked
+        sentences += others
+    asks = has_question or any("?" in line.text for line in question)
+    if not asks and sentences and sentences[-1].text.rstrip().endswith("?"):
+        question.append(sentences.pop())
+        warnings.append(f"{at([question[-1].number])}: read as the question; write question: before it")
+    if not question:
+        raise ServiceError(400, "query: no question: write it behind question:", "query")
+    if unclear := _unclear(question):
+        warnings.append(f"{at(unclear)}: read as part of the question, but may belong to the page; {_HOW}")
+    text = [line.text.strip() for line in sentences]
+    return Query(_one_line(" ".join(line.text for line in question)), one_table(tables, warnings), text, warnings)
 
 
 def write_query(question: str, table: Sequence[Sequence[str]], text: Sequence[str]) -> str:
-    r"""The text form of a question and its page, which `parse_query` reads back, except for blanks and line breaks.
+    r"""The text form of a question and its page; `parse_query` reads it back but for blanks, line ends and rules.
 
     >>> write_query("growth ?", [["", "2009"], ["revenue", "12"]], ["it grew ."])
     'question: growth ?\ntable:\n | 2009\nrevenue | 12\ntext:\nit grew .'
     """
     lines = [f"question: {_one_line(question)}"]
     if table:
-        lines += ["table:", *(" | ".join(_one_line(cell).replace("|", "\\|") for cell in row) for row in table)]
+        rows = (" | ".join(_one_line(cell).replace("|", "\\|") for cell in row) for row in table)
+        lines += ["table:", *map(_escaped, rows)]
     if text:
-        lines += ["text:", *map(_one_line, text)]
+        lines += ["text:", *map(_escaped, map(_one_line, text))]
     return "\n".join(lines)
 
 
@@ -79,32 +119,72 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _question(text: str) -> str:
-    question = _one_line(text)
-    if question.lower().startswith("question:"):
-        question = question[len("question:") :].strip()
-    if not question:
-        raise ServiceError(400, "query: no question: it comes first, before the lines table: and text:", "query")
-    return question
+def _is_special(line: str) -> bool:
+    """True for a line that parses as something else than a row or sentence, unless it follows a backslash."""
+    return _head(line) is not None or _FENCE.fullmatch(line) is not None
 
 
-def _table(lines: list[tuple[int, str]]) -> list[list[str]]:
-    if not lines:
-        raise ServiceError(400, "query: no rows under table: leave that line out for a page without a table", "query")
-    tabs = any("\t" in line for _, line in lines)
-    if not tabs and all(line.strip().startswith("|") and line.strip().endswith("|") for _, line in lines):
-        lines = [(number, line.strip()[1:-1]) for number, line in lines]
-        if len(lines) > 1 and _DASHES.fullmatch(lines[1][1]):
-            del lines[1]
-    rows = []
-    for number, line in lines:
-        cells = line.split("\t") if tabs else _BAR.split(line)
-        rows.append([cell.strip().replace("\\|", "|") for cell in cells])
-        if len(rows[-1]) != len(rows[0]):
-            counts = f"{len(rows[-1])} cells, but the header has {len(rows[0])}"
-            raise _fault(number, f"{counts}: separate cells by | and leave empty ones empty")
-    return rows
+def _escaped(line: str) -> str:
+    return f"\\{line}" if _is_special(line.lstrip("\\")) else line
 
 
-def _fault(line: int, fault: str) -> ServiceError:
-    return ServiceError(400, f"query, line {line}: {fault}", "query")
+def _head(line: str) -> re.Match[str] | None:
+    head = _HEAD.fullmatch(line)
+    if head is None or not head["rest"].strip():
+        return head if head and (head["colon"] or any(mark in head["mark"] for mark in ("#", "**", "__"))) else None
+    # "table 98 : commitments to extend credit ." is a sentence of a page.
+    caption = head["number"] and head["name"].lower() in ("table", "text")
+    return head if head["colon"] and not caption else None
+
+
+def _sections(query: str, warnings: list[str]) -> list[_Section]:
+    """The sections of a query in their order, without blank lines; the first is what comes before any head."""
+    sections = [_Section("", [])]
+    heads: set[str] = set()
+    for number, line in enumerate(_LINE_END.split(query), start=1):
+        if head := _head(line):
+            name, line = head["name"].lower(), head["rest"]
+            sections.append(_Section(_SECTION_OF.get(name, "text" if name.endswith("text") else name), []))
+            if name + head["number"] in heads and name != "table":  # `one_table` says so
+                warnings.append(f"{at([number])}: a second {name}: section; it was added to the first")
+            heads.add(name + head["number"])
+        elif _FENCE.fullmatch(line):
+            continue
+        elif line.startswith("\\") and _is_special(line.lstrip("\\")):
+            line = line[1:]
+        if line.strip():
+            sections[-1].lines.append(QueryLine(number, line))
+    return sections
+
+
+def _split_question(
+    lines: Sequence[QueryLine], rows: Collection[int], warnings: list[str]
+) -> tuple[list[QueryLine], list[QueryLine]]:
+    """The question, and what follows behind a question mark at a line's end or behind `rows`, a table.
+
+    Lines that end with a question mark themselves belong to the question, wherever they are.
+    """
+    question: list[QueryLine] = []
+    behind: list[QueryLine] = []
+    asked, previous = False, lines[0].number if lines else 0
+    for line in lines:
+        asked = asked or any(row in rows for row in range(previous, line.number))
+        asks = line.text.rstrip().endswith("?")
+        (behind if asked and not asks else question).append(line)
+        asked, previous = asked or asks, line.number
+    if behind:
+        warnings.append(f"{at(line.number for line in behind)}: behind the question: read as text of the page")
+    return question, behind
+
+
+def _unclear(question: Sequence[QueryLine]) -> list[int]:
+    """The lines of a question that look like part of the page: with cells, a heading, or three numbers or more.
+
+    Numbers count behind the question mark; a question of one line may have any number of them before it.
+    """
+    unclear = []
+    for number, text in ((line.number, line.text.strip()) for line in question):
+        statement = text.rpartition("?")[2] if len(question) > 1 or "?" in text else ""
+        if has_cells(text) or _HEADING.fullmatch(text) or len(_NUMBER.findall(statement)) > 2:
+            unclear.append(number)
+    return unclear

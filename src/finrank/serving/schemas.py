@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from finrank.page.places import Places
+from finrank.ranker.requests import cell_text
 from finrank.records import Answer, Origin
 
 
@@ -22,6 +23,8 @@ def _not_blank(text: str) -> str:
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 # Lists stop at their first fault: reporting a body full of faults would cost more than a good request.
 Texts = Annotated[list[str], Field(fail_fast=True)]
+_Cell = Annotated[str, BeforeValidator(cell_text, json_schema_input_type=str | int | float | None)]
+Row = Annotated[list[_Cell], Field(fail_fast=True)]
 
 _RANK_EXAMPLE: JsonDict = {
     "question": "what is the change in revenue ?",
@@ -57,8 +60,10 @@ class RankRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _RANK_EXAMPLE})
 
     question: Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
-    table: list[Texts] = Field(
-        default=[], fail_fast=True, description="rows of cells; row 0 is the header, column 0 the labels"
+    table: list[Row] = Field(
+        default=[],
+        fail_fast=True,
+        description="rows of cells, each a text, a number or null; row 0 is the header, column 0 the labels",
     )
     text: Texts = Field(default=[], description="sentences of the page")
     candidates: list[CandidateBody | str | float | Any] = Field(

@@ -73,8 +73,6 @@ def _is_list(path: Path) -> bool:
 
 def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Prediction | BadLine]:
     for line in read_lines(path, reading):
-        if line.content.strip() == codecs.BOM_UTF8:
-            continue
         value = read_value(line, "prediction")
         yield value._replace(file=name) if isinstance(value, BadLine) else _prediction(name, line.number, value)
 

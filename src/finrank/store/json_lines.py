@@ -1,11 +1,13 @@
 """Files of one JSON record per line, read line by line, with the reason where a line is not a record.
 
 No content of a line stops the reading: wrong types, missing fields, NaN answers, bytes that are not UTF-8, broken JSON,
-repeated keys, deep nesting and endless lines all become a `BadLine` with the reason.
+repeated keys, deep nesting and endless lines all become a `BadLine` with the reason. Unknown keys are ignored, with one
+warning per file.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections import Counter
@@ -15,7 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from finrank.console import Reading
+from finrank.console import Reading, warn
+from finrank.errors import UserError
 from finrank.records import Record
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -27,6 +30,8 @@ _LONGEST_QUOTE = 60  # characters of a key or a text in a reason
 # The end of a key in JSON; inside a text too, where the quote is escaped.
 _KEY_END = re.compile(rb'"[ \t\r]*:')
 _ID_AT_START = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_files_with_unknown_keys: set[str] = set()  # that were warned of
 
 
 class Line(NamedTuple):
@@ -50,48 +55,53 @@ class BadLine(NamedTuple):
 def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:
     """Stream the lines of a file, blank ones left out; `reading` is kept up to date for a progress bar.
 
-    A line of any length takes no more memory than `LONGEST_LINE`.
+    A line of any length takes no more memory than `LONGEST_LINE`. A byte order mark is left out, also where files that
+    begin with one were joined. Raises UserError for a file in UTF-16.
     """
     with path.open("rb") as stream:
         number = 0
         while content := stream.readline(LONGEST_LINE + 1):
             number += 1
+            if number == 1 and content.startswith(_UTF16):
+                raise UserError(f"{path} is not JSON in UTF-8 but text in UTF-16: save it as UTF-8")
             size, end = len(content), content[-1:]
             while size > LONGEST_LINE and end != b"\n" and (more := stream.readline(LONGEST_LINE)):
                 size, end = size + len(more), more[-1:]
             if reading is not None:
                 reading.done += size
+            content = content.removeprefix(codecs.BOM_UTF8)
             if content.strip():
                 yield Line(str(path), number, content, size)
 
 
 def read_record(line: Line, model: type[RecordT]) -> RecordT | BadLine:
-    """The record of a line, or why it has none; never raises."""
+    """The record of a line, or why it has none; never raises. Unknown keys are left out."""
     if line.size > LONGEST_LINE:
         return BadLine(line.file, line.number, _id_at_start(line.content), _too_long(line, "record"))
     try:
-        record = model.model_validate_json(line.content)
+        record = model.model_validate_json(line.content, extra="ignore")
     except ValidationError as error:
         return BadLine(line.file, line.number, _id_of(line.content), describe(error))
     # pydantic takes the last of equal keys; a count finds them without parsing twice.
     if len(_KEY_END.findall(line.content)) != _count_keys(record):
         decoder = KeyCheckingDecoder()
-        decoder.decode(line.content.decode())
+        value = decoder.decode(line.content.decode())
         if decoder.fault is not None:
             return BadLine(line.file, line.number, _id_of(line.content), decoder.fault)
+        _warn_of_unknown_keys(line, _unknown_keys(value, record))
     return record
 
 
 def read_value(line: Line, kind: str) -> Any | BadLine:
     """The JSON value of a line that is not one of our records, or why it has none; never raises.
 
-    `kind` names the expected value in the message. A byte order mark is left out.
+    `kind` names the expected value in the message.
     """
     if line.size > LONGEST_LINE:
         return BadLine(line.file, line.number, None, _too_long(line, kind))
     decoder = KeyCheckingDecoder()
     try:
-        value = decoder.decode(line.content.decode("utf-8-sig"))
+        value = decoder.decode(line.content.decode())
     except RecursionError:
         return BadLine(line.file, line.number, None, "not JSON: values nested too deeply")
     except ValueError as error:
@@ -120,6 +130,24 @@ def _count_keys(record: Record) -> int:
         if isinstance(value, list) and value and isinstance(value[0], Record | dict):
             count += sum(_count_keys(item) if isinstance(item, Record) else len(item) for item in value)
     return count
+
+
+def _unknown_keys(value: dict[str, Any], record: Record) -> list[str]:
+    """The keys of a record's JSON, and of the records in its lists, that name no field."""
+    unknown = [key for key in value if key not in record.model_fields_set]
+    for name in record.model_fields_set:
+        items = getattr(record, name)
+        if isinstance(items, list) and items and isinstance(items[0], Record):
+            unknown += [key for pair in zip(value[name], items, strict=True) for key in _unknown_keys(*pair)]
+    return list(dict.fromkeys(unknown))
+
+
+def _warn_of_unknown_keys(line: Line, keys: list[str]) -> None:
+    """One warning per file (and worker process); a misspelt optional key would be lost silently."""
+    if keys and line.file not in _files_with_unknown_keys:
+        _files_with_unknown_keys.add(line.file)
+        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+        warn(f"{line.file}: unknown keys are ignored: {', '.join(map(shown, keys[:5]))}{more} (line {line.number})")
 
 
 class KeyCheckingDecoder(json.JSONDecoder):

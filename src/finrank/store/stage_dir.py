@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Generic, TypeVar
 
+from finrank.console import warn
 from finrank.errors import UserError, missing_data
 from finrank.records import Record
 from finrank.store.json_lines import BadLine, encode, encode_reject, read_lines, read_record
@@ -60,15 +61,22 @@ def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine
 
 
 def load_records(path: Path, model: type[RecordT]) -> list[RecordT]:
-    """All records of a JSONL file, for readers that cannot leave any out.
+    """The records of a JSONL file; bad lines are left out, with a warning that counts them and names the first.
 
-    The first bad line raises UserError with file, line, id and reason.
+    Raises UserError with file, line, id and reason where no line is right.
     """
     records: list[RecordT] = []
+    bad: list[BadLine] = []
     for record in read_records(path, model):
         if isinstance(record, BadLine):
-            raise UserError(f"{record.file}:{record.line} (id {record.id}): {record.reason}")
-        records.append(record)
+            bad.append(record)
+        else:
+            records.append(record)
+    if bad:
+        first = f"{path}:{bad[0].line} (id {bad[0].id}): {bad[0].reason}"
+        if not records:
+            raise UserError(f"no line of {path} can be used: {first}")
+        warn(f"{len(bad)} of {len(bad) + len(records)} lines of {path} are left out: {first}")
     return records
 
 

@@ -120,7 +120,7 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
         configs = sorted(map(str, path.parent.glob("*.yaml"))) or ["configs/models/minilm.yaml"]
         raise UserError(f"No config {path}; there are: {', '.join(configs)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):

@@ -81,6 +81,16 @@ def test_every_pool_gets_the_line_that_the_ranker_would_give(model: str, tmp_pat
     assert [found["indices"] for found in written[0]["answers"] if found["answer"] == 94.0] == [[0, 1]]
 
 
+def test_a_byte_order_mark_and_cells_that_are_numbers_cost_no_line(model: str, tmp_path: Path) -> None:
+    numbers = {**REQUEST, "table": [[None, 2009, 2008], ["revenue", 5829, 5735]]}
+    texts = {**REQUEST, "table": [["", "2009", "2008"], ["revenue", "5829", "5735"]]}
+    source = write_lines(tmp_path / "pools.jsonl", numbers, texts)
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    assert rank(model, source, tmp_path / "ranked.jsonl")["ranked"] == 2
+    first, second = read(tmp_path / "ranked.jsonl")
+    assert first["answers"] == second["answers"]
+
+
 def test_the_model_abstains_and_judges_pools_by_their_real_origins(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,7 +129,9 @@ def test_bad_lines_are_rejected_with_their_number_and_reason(
         json.dumps({**REQUEST, "id": "\ud800"}).encode(): "id: half a surrogate pair",
         json.dumps({**REQUEST, "id": "x", "candidates": []}).encode(): "no candidates",
         json.dumps({**REQUEST, "id": "x", "candidates": [{"answer": float("nan")}]}).encode(): "no finite number",
-        json.dumps({**REQUEST, "id": "x", "question": "what is revenue ? " * 400}).encode(): "do not fit max_length",
+        json.dumps(
+            {**REQUEST, "id": "x", "question": "what is revenue ? " * 400}
+        ).encode(): "alone does not fit max_length",
         json.dumps({"id": "x", "question": "what ?"}).encode(): "no candidates: expected question",
         b'{"question": "' + b"a" * 1_100_000 + b'"}': "1100017 bytes, more than the 1000000",
     }

@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 
 from finrank.page.places import PagePlaces, Places
+from finrank.programs.value import value_of
 
 PAGE = PagePlaces(
     [["", "2009", "2008"], ["revenue", "$ 5829", "$ 5,735.0"], ["costs", "-11 ( 11 )"], [], ["7", "7"]],
     ["revenue rose to 5829 in 2009 .", "costs were 11 , then 5735 ."],
 )
+
+
+def test_of_rows_with_one_label_the_last_is_read_whole_as_the_program_reads_it() -> None:
+    table = [["total", "1"], ["total", "2", "3"], ["costs", "9"], ["total", "4", "5"]]
+    program = "table_sum(total, none)"
+    assert value_of(program, table).answer == 9.0
+    assert PagePlaces(table, []).of(program) == Places([(3, 0), (3, 1), (3, 2)], [])
+    assert PagePlaces(table, []).of("add(2, 4)") == Places([(1, 1), (3, 1)], [])
 
 
 @pytest.mark.parametrize(

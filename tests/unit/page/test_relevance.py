@@ -45,6 +45,15 @@ def test_tables_without_header_rows_or_cells() -> None:
     assert page_evidence([], []) == []
 
 
+def test_of_rows_with_one_label_programs_read_the_last() -> None:
+    page = page_evidence([["", "a"], ["total", "1"], ["total", ""], ["total", "2"]], [])
+    assert [(item.text, item.label) for item in page[1:]] == [
+        ("total : 1 ;", ""),
+        ("total :  ;", ""),
+        ("total : 2 ;", "total"),
+    ]
+
+
 def test_the_relevant_stays_in_reading_order() -> None:
     text = ["our staff grew .", "revenue rose in all regions ."]
     kept = kept_texts(QUESTION, TABLE, text, 21)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -83,7 +84,10 @@ def test_a_program_that_fails_is_ranked_by_its_text_and_says_so(ranker: Ranker) 
         ({"candidates": ["\ud800"]}, "candidate 0: its program holds half a surrogate pair"),
         ({"table": [["a", "\udc00"]], "candidates": ["add(1, 2)"]}, "table or text holds half a surrogate pair"),
         ({"question": "\ud800", "candidates": ["add(1, 2)"]}, "question: .* unicode"),
-        ({"table": [[1, 2]], "candidates": ["add(1, 2)"]}, "table.0.0"),
+        ({"table": [[True, 2]], "candidates": ["add(1, 2)"]}, "table.0.0"),
+        ({"table": [[1, 10**400]], "candidates": ["add(1, 2)"]}, "table.0.1"),
+        ({"table": [[1, float("inf")]], "candidates": ["add(1, 2)"]}, "table.0.1"),
+        ({"table": [[1, [2]]], "candidates": ["add(1, 2)"]}, "table.0.1"),
         ({"table": "revenue 5829", "candidates": ["add(1, 2)"]}, "table must be a list, not str"),
         ({"candidates": "add(1, 2)"}, "candidates must be a list, not str"),
         ({"table": [["a"], "bc"], "candidates": ["add(1, 2)"]}, "row 1 of the table must be a list, not str"),
@@ -117,6 +121,14 @@ def test_a_value_is_read_in_any_of_its_forms(ranker: Ranker, candidate: Any, val
     (answer,) = ranker.rank(**ASKED, candidates=[candidate])
     assert answer.answer == value
     assert (answer.error is None) == (value is not None and value != 5.0)
+
+
+def test_cells_may_be_numbers_or_missing(ranker: Ranker) -> None:
+    numbers = [[None, 2009, np.int64(2008)], ["revenue", 5829, np.float64(0.5)], ["tax", 1200.0, float("nan")]]
+    texts = [["", "2009", "2008"], ["revenue", "5829", "0.5"], ["tax", "1200.0", ""]]
+    asked = {"question": "how much ?", "candidates": ["table_sum(revenue, none)", "add(1200.0, 1)", "2008"]}
+    assert ranker.rank(**asked, table=numbers) == ranker.rank(**asked, table=texts)
+    assert ranker.prepare({**asked, "table": numbers}).candidates[0].answer == 5829.5
 
 
 def test_a_pool_of_our_own_files_is_a_request(ranker: Ranker) -> None:

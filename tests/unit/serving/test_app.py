@@ -38,6 +38,16 @@ def test_evidence_is_where_the_best_program_reads(client: TestClient) -> None:
     assert (alone["programs"], alone["evidence"]) == ([], {"cells": [], "sentences": []})
 
 
+def test_cells_may_be_numbers_or_null(client: TestClient) -> None:
+    tables = [[None, 2009], ["revenue", 5829], ["costs", 0.5]], [["", "2009"], ["revenue", "5829"], ["costs", "0.5"]]
+    asked = {"question": "how much ?", "candidates": ["add(5829, 0.5)", "table_max(costs, none)", "yes"]}
+    numbers, texts = (client.post("/v1/rank", json={**asked, "table": table}).json()["answers"] for table in tables)
+    assert numbers == texts
+    assert {one["answer"]: one["evidence"]["cells"] for one in numbers} == {
+        5829.5: [[1, 1], [2, 1]], 0.5: [[2, 0], [2, 1]], "yes": []
+    }  # fmt: skip
+
+
 def test_every_form_of_candidate(client: TestClient) -> None:
     candidates = [5, "12.5%", "yes", {"answer": "no"}, {"program": "add(1, 2)", "answer": 9}, "divide(1, 0)", "what ?"]
     body = client.post("/v1/rank", json={"question": "how ?", "candidates": candidates}).json()
@@ -64,6 +74,22 @@ def test_rerank_returns_one_result_per_document(client: TestClient, ranker: Rank
     assert body["id"]
     assert body["usage"]["total_tokens"] == body["meta"]["tokens"]["input_tokens"] > 10
     assert body["meta"]["api_version"]["version"] == ("2" if path.startswith("/v2") else "1")
+
+
+@pytest.mark.parametrize("path", RERANK)
+def test_a_page_in_another_form_ranks_alike_and_what_is_unclear_is_named(client: TestClient, path: str) -> None:
+    def asked(query: str) -> tuple[Any, Any]:
+        body = client.post(path, json={"query": query, "documents": DOCUMENTS}).json()
+        return body["results"], body["meta"].get("warnings")
+
+    markdown = "| | 2009 | 2008 |\n|---|---|---|\n| revenue | $ 5829 | $ 5735 |\n| costs | 11 | 12 |"
+    page = f"**Context:**\nrevenue grew to 5829 .\n{markdown}\nnothing else .\n\n**Question:** {ASKED['question']}"
+    results, warnings = asked(QUERY)
+    assert asked(page) == (results, warnings)
+    assert warnings is None
+    results_of_unclear, (warning,) = asked(f"{ASKED['question']}\n{markdown}\nrevenue grew to 5829 .\nnothing else .")
+    assert results_of_unclear == results
+    assert "query, lines 6, 7" in warning
 
 
 def test_documents_come_back_as_each_client_expects_it(client: TestClient) -> None:

@@ -92,7 +92,7 @@ BAD_LINES = {
     b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "answer": NaN}': "answer",
     b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "answer": "12"}': "answer",
     b'{"id": "a", "page": "p", "question": "q", "table": [[1]], "text": []}': "table.0.0: Input should",
-    b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "more": 1}': "more: Extra inputs",
+    b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "more": 1, "more": 2}': "the key 'more'",
     b'{"id": "a", "page": "p", "question": "\xff", "table": [["x"]], "text": []}': "record: Invalid JSON",
     b"[]": "record: Input should be an object",
     b'{"id": "a", "page": "p", "question": "q", "table": [["x"]], "text": [], "page": "q"}': "the key 'page' occurs",
@@ -101,7 +101,9 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD_LINES.items())
-def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_a_bad_line_is_named_and_the_others_are_read(
+    tmp_path: Path, line: bytes, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "train.jsonl"
     good = QUESTION.model_dump_json().encode()
     path.write_bytes(good + b"\n\n" + line + b"\n" + good + b"\n")
@@ -110,7 +112,12 @@ def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes
     assert isinstance(bad, BadLine)
     assert (bad.file, bad.line) == (str(path), 3)
     assert reason in bad.reason
-    with pytest.raises(UserError, match=r"train\.jsonl:3"):
+    assert load_records(path, Question) == [QUESTION, QUESTION]
+    warned = capsys.readouterr().err
+    assert "1 of 3 lines" in warned
+    assert all(part in warned for part in (f"{path}:3", reason))
+    path.write_bytes(line + b"\n" + line)
+    with pytest.raises(UserError, match=r"no line .*train\.jsonl:1"):
         load_records(path, Question)
 
 

@@ -87,3 +87,12 @@ def test_a_missing_config_lists_those_that_exist_and_broken_yaml_is_named(tmp_pa
     broken.write_text("base_model: [unclosed")
     with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
         load_config(broken)
+    broken.write_bytes(b"base_model: \xff")
+    with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
+        load_config(broken)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "mine.yaml").write_text(MINILM.read_text(encoding="utf-8"), encoding=encoding)
+    assert load_config(tmp_path / "mine.yaml") == load_config(MINILM)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from finrank.page.labels import number_key
-from finrank.page.places import Used, used_by
+from finrank.page.places import Used, rows_by_label, used_by
 
 Mark = Literal["", "right", "picked", "both"]
 
@@ -36,7 +36,8 @@ def mark_page(
     With right = picked = "subtract(5829, 5735)" the cells "$ 5829" and "$ 5735" are marked "both".
     """
     used = used_by(right), used_by(picked)
-    rows = [_marked_row(row, *used) for row in table[1:]]
+    named = rows_by_label(table).values()
+    rows = [_marked_row(row, *used, is_named=index in named) for index, row in enumerate(table[1:], start=1)]
     shown = [row for row in rows if any(_is_marked(cell) for cell in row)]
     marked = [_marked_text(sentence, *used) for sentence in sentences]
     return MarkedPage(
@@ -47,9 +48,10 @@ def mark_page(
     )
 
 
-def _marked_row(row: Sequence[str], right: Used, picked: Used) -> list[list[Part]]:
+def _marked_row(row: Sequence[str], right: Used, picked: Used, *, is_named: bool) -> list[list[Part]]:
+    """A row's cells; `is_named`: programs that name its label read it, not a later row of that label."""
     label, cells = (row[0], row[1:]) if row else ("", [])
-    if whole := _mark(label in right.rows, label in picked.rows):
+    if is_named and (whole := _mark(label in right.rows, label in picked.rows)):
         return [[Part(cell, whole)] for cell in row]
     return [[Part(label)], *([Part(cell, _mark_of_number(cell, right, picked))] for cell in cells)]
 

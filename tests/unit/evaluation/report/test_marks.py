@@ -35,6 +35,11 @@ def test_a_row_that_is_read_whole_is_marked_whole() -> None:
     assert found.sentences == []
 
 
+def test_of_rows_with_one_label_the_last_is_marked() -> None:
+    found = mark_page([["", "2009"], ["tax", "1"], ["costs", "7"], ["tax", "2"]], [], "table_max(tax, none)", None)
+    assert found.rows == [[[Part("tax", "right")], [Part("2", "right")]]]
+
+
 @pytest.mark.parametrize("program", [None, "no program", "divide(const_2, const_1)", "add(7777, 8888)"])
 def test_a_program_without_numbers_of_the_page_marks_nothing(program: str | None) -> None:
     found = mark_page(TABLE, TEXT, program, program)
