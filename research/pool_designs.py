@@ -25,8 +25,8 @@ from finrank.console import track
 from finrank.evaluation.audit.attackers import accuracies, combined_scores, linear_scores, medoid_accuracies
 from finrank.evaluation.audit.medoids import medoid_scores
 from finrank.pools import trees
-from finrank.pools.fit_likeness import FOLDS, CrossFitted, cross_fit
-from finrank.pools.likeness import Likeness
+from finrank.pools.corruption.fit_likeness import FOLDS, CrossFitted, cross_fit
+from finrank.pools.corruption.likeness import Likeness
 from finrank.pools.pool import NoPool, PoolSettings, build_pool, gold_program
 from finrank.records import Pool, Question
 from finrank.store import load_records

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from finrank.page.page import Page
-from finrank.pools.corrupt import Corruptor, Draft
-from finrank.pools.likeness import Likeness
+from finrank.pools.corruption.corrupt import Corruptor, Draft
+from finrank.pools.corruption.likeness import Likeness
 from finrank.programs import Program, parse
 from finrank.programs.value import answer_key, value_of
 from finrank.records import Candidate, Pool, Question

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from finrank.evaluation.audit import attackers
-from finrank.pools.fit_likeness import CrossFitted, cross_fit
-from finrank.pools.likeness import Likeness
+from finrank.pools.corruption.fit_likeness import CrossFitted, cross_fit
+from finrank.pools.corruption.likeness import Likeness
 from finrank.pools.pool import PoolSettings, build_pool
 from finrank.records import Pool, Question
 from tests.helpers.evaluated_pools import linear_accuracy, medoid_accuracies

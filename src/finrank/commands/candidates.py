@@ -16,7 +16,7 @@ from finrank.commands.options import CANDIDATES, PROCESSED, Seed, Workers
 from finrank.console import Reading, say, track, warn
 from finrank.errors import UserError
 from finrank.parallel import number_of_workers, ordered_map
-from finrank.pools.fit_likeness import MOST_QUESTIONS, CrossFitted, cross_fit, fold_of
+from finrank.pools.corruption.fit_likeness import MOST_QUESTIONS, CrossFitted, cross_fit, fold_of
 from finrank.pools.pool import NoPool, PoolSettings, build_pool, gold_program
 from finrank.records import Pool, Question
 from finrank.store import REJECTS, StageWriter, split_files

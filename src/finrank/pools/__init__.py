@@ -1,1 +1,1 @@
-"""Candidate pools: wrong programs made from the gold one, and the pools assembled of them."""
+"""Candidate pools: reading candidates, assembling pools, which answers are equal, rewards."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finrank.errors import UserError
-from finrank.pools.corrupt import Corruptor, Draft
-from finrank.pools.likeness import Likeness
-from finrank.pools.structure_edits import break_program
-from finrank.pools.trees import grow
+from finrank.pools.corruption.corrupt import Corruptor, Draft
+from finrank.pools.corruption.likeness import Likeness
+from finrank.pools.corruption.structure_edits import break_program
+from finrank.pools.corruption.trees import grow
 from finrank.programs import Program, ProgramError, parse
 from finrank.programs.value import value_of
 from finrank.records import Answer, Candidate, Pool, Question

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from finrank.pools.corrupt import EDITS
-from finrank.pools.fit_likeness import fit
-from finrank.pools.likeness import Likeness
+from finrank.pools.corruption.corrupt import EDITS
+from finrank.pools.corruption.fit_likeness import fit
+from finrank.pools.corruption.likeness import Likeness
 from finrank.pools.pool import NoPool, PoolSettings, build_pool, gold_program
 from finrank.programs import parse
 from finrank.programs.value import answer_key, value_of

@@ -51,7 +51,7 @@ def lenient_program(text: str) -> str | None:
 
 
 def find_programs(text: str) -> list[str]:
-    """The programs inside a text, in order; calls that stand together and refer to one another are one program.
+    """The programs inside a text, in order; calls side by side that refer to one another are one program.
 
     >>> find_programs("First add(1, 2), divide(#0, 3) and not add(4, 5).")
     ['add(1, 2), divide(#0, 3)', 'add(4, 5)']

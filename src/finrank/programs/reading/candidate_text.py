@@ -50,7 +50,7 @@ _YEAR = re.compile(r"(?:19|20)\d\d")
 _FALLS = re.compile(r"\b(?:decreas\w*|declin\w*|reduction|reduced|drop(?:ped)?|fell|fall|loss|lower)\b", re.IGNORECASE)
 
 
-class Reading(NamedTuple):
+class Content(NamedTuple):
     """What a text says: a program, a stated answer, or both; never neither."""
 
     program: str | None
@@ -63,13 +63,13 @@ class Unreadable(ValueError):
     """A text that says neither a program nor an answer, or may say several; the message is the reason."""
 
 
-def read_text(text: str) -> Reading:
+def read_text(text: str) -> Content:
     """The program and the stated answer of a candidate's text; Unreadable, with the reason, where it has neither.
 
-    Reading is idempotent: a program or stated answer that was read is read as itself.
+    Content is idempotent: a program or stated answer that was read is read as itself.
 
     >>> read_text("Program: subtract(5829, 5735);"), read_text("So the change is 94.").stated
-    (Reading(program='subtract(5829, 5735)', stated=None), '94')
+    (Content(program='subtract(5829, 5735)', stated=None), '94')
     """
     if len(text) > LONGEST_TEXT:
         raise Unreadable(f"a text of {len(text)} characters: at most {LONGEST_TEXT} are read")
@@ -82,14 +82,14 @@ def read_text(text: str) -> Reading:
     if json_object:
         return _read_object(json_object)
     if json_object is not None:
-        plain = plain[: plain.index("{")]  # the objects answer nothing, what stands before them may
+        plain = plain[: plain.index("{")]  # the objects answer nothing, what is before them may
     reading = _read(plain, 0)
     if reading is None:
         raise Unreadable(_why_unreadable(plain if plain.strip() else text))
     return reading
 
 
-def _read_object(fields: dict[str, object]) -> Reading:
+def _read_object(fields: dict[str, object]) -> Content:
     """The reading of a JSON object's program and answer, each a text that may be wrapped itself."""
     program = stated = None
     reasons = []
@@ -105,10 +105,10 @@ def _read_object(fields: dict[str, object]) -> Reading:
         program, stated = program or reading.program, reading.stated or stated
     if program is None and stated is None:
         raise Unreadable("; ".join(reasons) or "no program and no answer in its JSON, or both are empty")
-    return Reading(program, stated)
+    return Content(program, stated)
 
 
-def read_tokens(tokens: Sequence[object]) -> Reading:
+def read_tokens(tokens: Sequence[object]) -> Content:
     """The program of an official token list: ["subtract(", "5829", "5735", ")", "EOF"]."""
     return read_text(text_of_tokens([str(token) for token in tokens]))
 
@@ -126,7 +126,7 @@ def text_of_tokens(tokens: Sequence[str]) -> str:
     return text
 
 
-def _read(text: str, depth: int) -> Reading | None:
+def _read(text: str, depth: int) -> Content | None:
     """The reading of a text without JSON and reasoning; None where it has none."""
     if depth > MOST_LAYERS:
         return None
@@ -139,18 +139,18 @@ def _read(text: str, depth: int) -> Reading | None:
     return reading or (None if calls else _prose(text))
 
 
-def _whole(text: str) -> Reading | None:
+def _whole(text: str) -> Content | None:
     """The reading of a text that is nothing but a program, an answer, or a program and its value."""
     if len(text) <= 2 * LONGEST_STATED:
         try:
             read_stated(text)
-            return Reading(None, text.strip())
+            return Content(None, text.strip())
         except ValueError:
             pass
     stripped = text.strip()
     program = _program(stripped)
     if program is not None:
-        return Reading(program, None)
+        return Content(program, None)
     return None
 
 
@@ -174,7 +174,7 @@ def _arithmetic_program(text: str) -> str | None:
         return None
 
 
-def _marked(text: str, depth: int) -> Reading | None:
+def _marked(text: str, depth: int) -> Content | None:
     """The reading of what a text marks as its answer: in a box, a tag, a fence, or behind a label."""
     boxed = BOXED.findall(text)
     tagged = [content for tag in _TAGS if (content := in_tag(text, tag)) is not None]
@@ -194,10 +194,10 @@ def _marked(text: str, depth: int) -> Reading | None:
         reading = None if rest == text.strip() else _read(rest, depth + 1)
         if reading is not None:
             program, stated = reading.program or program, reading.stated or stated
-    return None if program is None and stated is None else Reading(program, stated)
+    return None if program is None and stated is None else Content(program, stated)
 
 
-def _equation(text: str) -> Reading | None:
+def _equation(text: str) -> Content | None:
     """The reading of PROGRAM = VALUE, or of the end of a chain of equations: growth = (12 - 10) / 10 = 20 %."""
     *_, line = text.strip().splitlines() or [""]
     *before, last = map(unwrapped, _EQUALS.split(line))
@@ -208,13 +208,13 @@ def _equation(text: str) -> Reading | None:
         stated = read_stated(last)
     except ValueError:
         program = _program(last)
-        return None if program is None else Reading(program, None)
+        return None if program is None else Content(program, None)
     for part in reversed(before):
         if (program := _language_program(part)) is not None:
-            return Reading(program, last)
+            return Content(program, last)
         if (program := _arithmetic_program(part)) is not None:
-            return Reading(_as_fraction(program) if stated.percent else program, last)
-    return Reading(None, last)
+            return Content(_as_fraction(program) if stated.percent else program, last)
+    return Content(None, last)
 
 
 def _as_fraction(program: str) -> str | None:
@@ -225,16 +225,16 @@ def _as_fraction(program: str) -> str | None:
     return str(Program(tuple(steps))) if arguments[0] == f"#{len(steps) - 1}" else None
 
 
-def _with_program(text: str) -> Reading | None:
+def _with_program(text: str) -> Content | None:
     """The one program inside a text."""
     programs = set(find_programs(text))
-    return Reading(programs.pop(), None) if len(programs) == 1 and not has_call(text, known=False) else None
+    return Content(programs.pop(), None) if len(programs) == 1 and not has_call(text, known=False) else None
 
 
-def _first_part(text: str) -> Reading | None:
+def _first_part(text: str) -> Content | None:
     """The reading of an answer with its explanation behind it: "Yes, it did", "94 (5829 - 5735)"."""
     if (match := _YES_NO.match(text)) is not None:
-        return Reading(None, match[1].lower())
+        return Content(None, match[1].lower())
     for end in ("\n", " | ", " ("):
         first, found, _ = text.strip().partition(end)
         if found and first.strip():
@@ -244,7 +244,7 @@ def _first_part(text: str) -> Reading | None:
     return None
 
 
-def _prose(text: str) -> Reading | None:
+def _prose(text: str) -> Content | None:
     """The one number, or the one approximate number, of the last sentence that has any, years and dates left out."""
     if _REFUSAL.search(text):
         return None
@@ -262,7 +262,7 @@ def _prose(text: str) -> Reading | None:
     return None
 
 
-def _stated_in(sentence: str, number: str) -> Reading | None:
+def _stated_in(sentence: str, number: str) -> Content | None:
     if number.count("(") != number.count(")"):
         number = number.strip("()")
     try:
@@ -270,7 +270,7 @@ def _stated_in(sentence: str, number: str) -> Reading | None:
     except ValueError:
         return None
     falls = _FALLS.search(sentence) and number[0] not in "-\u2212("
-    return Reading(None, f"decrease of {number}" if falls else number)
+    return Content(None, f"decrease of {number}" if falls else number)
 
 
 def _why_unreadable(text: str) -> str:

@@ -40,7 +40,7 @@ _LATEX = (
 
 
 def without_thoughts(text: str) -> str:
-    """What stands behind a model's reasoning, or else before it.
+    """What is behind a model's reasoning, or else before it.
 
     >>> without_thoughts("<think>94 or 95?</think> 94"), without_thoughts("94 <think>or is it")
     (' 94', '94 ')
@@ -76,7 +76,7 @@ def unwrapped(text: str) -> str:
 
 
 def in_tag(text: str, tag: str) -> str | None:
-    """What stands in the last <tag>…</tag> of a text."""
+    """What is in the last <tag>…</tag> of a text."""
     before, closed, _ = text.rpartition(f"</{tag}>")
     return before.rpartition(f"<{tag}>")[2] if closed and f"<{tag}>" in before else None
 

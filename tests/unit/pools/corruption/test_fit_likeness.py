@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from finrank.pools.fit_likeness import FOLDS, CrossFitted, cross_fit, fit, fold_of
-from finrank.pools.gold_shapes import count_shapes
-from finrank.pools.likeness import Feature, Likeness
-from finrank.pools.trees import grow
+from finrank.pools.corruption.fit_likeness import FOLDS, CrossFitted, cross_fit, fit, fold_of
+from finrank.pools.corruption.gold_shapes import count_shapes
+from finrank.pools.corruption.likeness import Feature, Likeness
+from finrank.pools.corruption.trees import grow
 from finrank.programs import parse
 from finrank.records import Question
 from tests.helpers.questions import RATE, N, Questions, gold_draft

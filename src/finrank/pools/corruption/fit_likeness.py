@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finrank.console import track
-from finrank.pools.corrupt import Corruptor
-from finrank.pools.gold_shapes import count_shapes
-from finrank.pools.likeness import Feature, Likeness
-from finrank.pools.trees import grow
+from finrank.pools.corruption.corrupt import Corruptor
+from finrank.pools.corruption.gold_shapes import count_shapes
+from finrank.pools.corruption.likeness import Feature, Likeness
+from finrank.pools.corruption.trees import grow
 from finrank.programs import parse
 from finrank.records import Question
 

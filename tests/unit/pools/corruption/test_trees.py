@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.pools.corrupt import Corruptor
-from finrank.pools.likeness import Likeness
-from finrank.pools.trees import grow, random_tree
+from finrank.pools.corruption.corrupt import Corruptor
+from finrank.pools.corruption.likeness import Likeness
+from finrank.pools.corruption.trees import grow, random_tree
 from finrank.programs.value import answer_key
 from tests.helpers.questions import CHANGE, CHI_SQUARE_7, N, Questions, draft_of, gold_draft, small_corruptor
 

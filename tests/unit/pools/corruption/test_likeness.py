@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 
 from finrank.page.page import Page
-from finrank.pools.corrupt import Draft
-from finrank.pools.gold_shapes import FINQA_SHAPES, count_shapes
-from finrank.pools.likeness import Feature, Likeness, PageLikeness, shape_features
-from finrank.pools.trees import grow
+from finrank.pools.corruption.corrupt import Draft
+from finrank.pools.corruption.gold_shapes import FINQA_SHAPES, count_shapes
+from finrank.pools.corruption.likeness import Feature, Likeness, PageLikeness, shape_features
+from finrank.pools.corruption.trees import grow
 from finrank.programs import operands, parse
 from finrank.programs.shape import shape_of
 from finrank.records import Question

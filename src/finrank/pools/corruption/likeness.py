@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from finrank.page.page import Cell, Page
-from finrank.pools.gold_shapes import FINQA_SHAPES
+from finrank.pools.corruption.gold_shapes import FINQA_SHAPES
 from finrank.programs import TABLE_OPERATIONS, Program, is_constant
 from finrank.programs.shape import numbers_of, shape_of
 from finrank.records import Answer

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 
-from finrank.pools.corrupt import Corruptor, Draft
+from finrank.pools.corruption.corrupt import Corruptor, Draft
 from finrank.programs.value import answer_key
 
 # Corruptions tried for each node before a smaller pool is accepted; the second half start from any node.
