@@ -75,7 +75,7 @@ def test_every_pool_gets_the_line_that_the_ranker_would_give(model: str, tmp_pat
         for found, answer in zip(line["answers"], ranking, strict=True):
             assert list(found)[:6] == ["answer", "probability", "score", "index", "indices", "programs"]
             rounded = {name: pytest.approx(vars(answer)[name], abs=1e-5) for name in ("probability", "score")}
-            assert {"error": None, **found} == {**vars(answer), **rounded}
+            assert {"error": None, "models": [], **found} == {**vars(answer), **rounded}
     failed = [found for found in written[0]["answers"] if "error" in found]
     assert [found["index"] for found in failed] == [2]
     assert [found["indices"] for found in written[0]["answers"] if found["answer"] == 94.0] == [[0, 1]]
@@ -119,7 +119,7 @@ def test_bad_lines_are_rejected_with_their_number_and_reason(
         json.dumps({**REQUEST, "id": "\ud800"}).encode(): "id: half a surrogate pair",
         json.dumps({**REQUEST, "id": "x", "candidates": []}).encode(): "no candidates",
         json.dumps({**REQUEST, "id": "x", "candidates": [{"answer": float("nan")}]}).encode(): "no finite number",
-        json.dumps({**REQUEST, "id": "x", "question": "what is revenue ? " * 400}).encode(): "do not fit max_length",
+        json.dumps({**REQUEST, "id": "x", "question": "what is revenue ? " * 400}).encode(): "alone does not fit",
         json.dumps({"id": "x", "question": "what ?"}).encode(): "no candidates: expected question",
         b'{"question": "' + b"a" * 1_100_000 + b'"}': "1100017 bytes, more than the 1000000",
     }

@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from finrank.errors import UserError
 from finrank.evaluation.survival import GoldOperand, gold_operands
 from finrank.page.labels import PageLabels, number_key
 from finrank.page.relevance import page_evidence, shorten
@@ -128,10 +127,6 @@ def test_truncation_takes_the_page_and_never_a_candidate() -> None:
     blind = pool.model_copy(update={"program": None, "answer": None})
     assert encode(blind, pool.candidates, tokenizer, tight) == short  # nothing depends on the gold
     assert len(short.prefix) + max(map(len, short.candidates)) <= tight.max_length
-    steps = ["add(1, 2)", *(f"add(#{step}, {step})" for step in range(200))]
-    long = Candidate(program=", ".join(steps), origin="imported")
-    with pytest.raises(UserError, match=r"page_2\.pdf-5: the question .* its candidate 4 .* max_length 128"):
-        encode(pool, [*pool.candidates, long], tokenizer, PromptSettings(max_length=128))
 
 
 def test_the_control_hides_question_and_page() -> None:
