@@ -108,7 +108,7 @@ def requests_of(pools: Sequence[RewardedPool], model_dir: Path) -> tuple[Work, l
     for pool in pools:
         encoded = encode(pool, pool.candidates, tokenizer, settings.prompt)
         page = {"question": pool.question, "table": pool.table, "text": pool.text}
-        ours.append({**page, "candidates": [candidate.program for candidate in pool.candidates]})
+        ours.append({**page, "candidates": [pool.candidates[index].program for index in encoded.scored]})
         # The peer adds [CLS] and the last [SEP] itself.
         documents = [tokenizer.decode(tokens[:-1]) for tokens in encoded.candidates]
         peer.append({"query": tokenizer.decode(encoded.prefix[1:-1]), "documents": documents})

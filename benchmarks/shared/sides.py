@@ -95,7 +95,7 @@ def draw_questions(
     for pool in random.Random(seed).sample(pools, len(pools)):
         if len(questions.pools) == count:
             break
-        if len(pool.candidates) != N or not pool.correct:
+        if len(pool.candidates) != N or not pool.correct or any(one.answer is None for one in pool.candidates):
             continue
         try:
             program, answer = gold_program(pool)

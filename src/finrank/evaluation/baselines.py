@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from finrank.evaluation.metrics import FloatArray, Metric, pool_metrics
-from finrank.programs.value import answer_key
+from finrank.pools.equal_answers import equal_answers
 from finrank.records import Answer, Candidate, Pool, RewardedPool
 
 # Distances lie in [0, 1]; a failed candidate scores below every mean distance.
@@ -27,8 +27,8 @@ def chance(pools: Sequence[RewardedPool]) -> dict[str, Metric]:
 
 
 def constant(pool: Pool) -> FloatArray:
-    """The same score for all candidates, as from a model that ignores its input."""
-    return np.zeros(len(pool.candidates))
+    """The same score for all candidates that have a value, as from a model that ignores its input; others are last."""
+    return np.array([-np.inf if candidate.answer is None else 0.0 for candidate in pool.candidates])
 
 
 def oracle(pool: RewardedPool) -> FloatArray:
@@ -100,10 +100,10 @@ def answer_distance(first: Answer | None, second: Answer | None) -> float:
 
 
 def majority_vote(pools: Sequence[RewardedPool]) -> list[FloatArray] | None:
-    """The number of candidates with the same value, 0 for failures; None where no pool has a repeated value."""
+    """The number of candidates with the same answer, 0 for failures; None where no pool has a repeated answer."""
     votes = []
     for pool in pools:
-        keys = [answer_key(candidate.answer) for candidate in pool.candidates]
-        counts = Counter(keys)
-        votes.append(np.array([0.0 if key is None else float(counts[key]) for key in keys]))
+        labels = equal_answers(pool.candidates, pool.question)
+        counts = Counter(labels)
+        votes.append(np.array([0.0 if label is None else float(counts[label]) for label in labels]))
     return votes if any((counts > 1).any() for counts in votes) else None

@@ -101,16 +101,18 @@ def _tried(shipped: Confidence, answers: Answers, right: FloatArray) -> ShippedC
 
 
 def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> Answers:
-    """The distinct answers of each pool as `Ranker` ranks them; those of correct candidates are right."""
+    """The distinct answers of each pool as `Ranker` ranks them; those of correct, scored candidates are right."""
     grouped = [
-        group_equal_answers(pool.candidates, checked_scores(pool, pool_scores))
+        group_equal_answers(pool.candidates, checked_scores(pool, pool_scores), pool.question)
         for pool, pool_scores in zip(pools, scores, strict=True)
     ]
     shape = (len(pools), max(len(groups) for groups in grouped))
     log_probabilities, right = np.full(shape, -np.inf), np.zeros(shape, dtype=bool)
     for row, (pool, groups) in enumerate(zip(pools, grouped, strict=True)):
         log_probabilities[row, : len(groups)] = [group.log_probability for group in groups]
-        right[row, : len(groups)] = [not set(pool.correct).isdisjoint(group.indices) for group in groups]
+        right[row, : len(groups)] = [
+            group.source in pool.correct and group.log_probability > -math.inf for group in groups
+        ]
     return Answers(log_probabilities, right)
 
 

@@ -16,10 +16,11 @@ from finrank.evaluation import baselines, explain
 from finrank.evaluation.calibration import calibration_figures
 from finrank.evaluation.diagnose import diagnose
 from finrank.evaluation.intervals import page_intervals, paired_sign_flip
-from finrank.evaluation.metrics import Metric, pool_metrics, pooled_accuracy
+from finrank.evaluation.metrics import FloatArray, Metric, pick_probabilities, pool_metrics, pooled_accuracy
 from finrank.evaluation.result import Comparison, EvaluationResult, Figures, ScorerFigures, Source, Ties
 from finrank.evaluation.survival import Truncation, encode_and_measure
 from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
+from finrank.ranker.encoding import LeftOut
 from finrank.ranker.saving import LoadedModel, load_model, read_settings
 from finrank.ranker.scoring import score_pools, score_records
 from finrank.records import Answer, Candidate, RewardedPool
@@ -41,8 +42,9 @@ def evaluate_pools(
 ) -> Figures:
     """The metrics of a scorer and of all baselines on these pools.
 
-    `scores` holds an array [candidates] per pool, `candidate_only` those of a model that saw neither question nor page;
-    scores that differ by at most `rounding` tie. Raises UserError without pools, ValueError for bad scores.
+    `scores` holds an array [candidates] per pool, minus infinity where one is not scored, `candidate_only` those of a
+    model that saw neither question nor page; scores that differ by at most `rounding` tie. Raises UserError without
+    pools, ValueError for bad scores.
     """
     if not pools:
         raise UserError("no pools to evaluate: the split is empty; choose another --split or run steps 01 to 03 again")
@@ -62,7 +64,6 @@ def evaluate_pools(
         if row is not None
     }
     distinct = [_copies(pool.candidates) != [0] * len(pool.candidates) for pool in pools]
-    one_score = [float(np.ptp(array)) <= rounding for array in arrays]
     return Figures(
         n=len(pools),
         pages=len(set(pages)),
@@ -72,8 +73,8 @@ def evaluate_pools(
         baselines={name: figures.get(name) for name in rows if name != "model"},
         positions=explain.picked_positions(pools, arrays),
         ties=Ties(
-            top=sum(int((array == array.max()).sum() > 1) for array in arrays),
-            all=sum(np.logical_and(distinct, one_score).tolist()),
+            top=sum(int(np.count_nonzero(pick_probabilities(array)) > 1) for array in arrays),
+            all=sum(_look_the_same(*each, rounding) for each in zip(pools, arrays, strict=True)),
         ),
     )
 
@@ -82,6 +83,13 @@ def _copies(candidates: Sequence[Candidate]) -> list[int]:
     """The index of the first candidate with the same program and answer, for each candidate."""
     first: dict[tuple[str | None, Answer | None], int] = {}
     return [first.setdefault((one.program, one.answer), index) for index, one in enumerate(candidates)]
+
+
+def _look_the_same(pool: RewardedPool, scores: FloatArray, rounding: float) -> bool:
+    """True if candidates that are not copies of each other are scored, and all scores are equal."""
+    scored = np.flatnonzero(scores > -np.inf)
+    distinct = set(np.take(_copies(pool.candidates), scored).tolist())
+    return len(distinct) > 1 and float(np.ptp(scores[scored])) <= rounding
 
 
 def _rewards_equal(pool: RewardedPool) -> bool:
@@ -168,6 +176,8 @@ def score_model(
         warn(sentence)
     settings = loaded.model.settings
     encoded, truncation = encode_and_measure(pools, loaded.tokenizer, settings.prompt, "encoding")
+    if left_out := str(LeftOut.of(pools, encoded)):
+        warn(left_out)
     scores = _copies_tied(pools, score_pools(loaded.model, encoded, route=loaded.route, description=description))
     tolerance = _ORDER_TOLERANCE[settings.dtype]
     return ScoredPools(scores, lambda others: _score(loaded, others, ""), tolerance, truncation, shipped)

@@ -53,6 +53,11 @@ def _by_position(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) ->
     return picks, correct
 
 
+def _at_random(scores: FloatArray) -> FloatArray:
+    """Equal scores for the candidates that are scored."""
+    return np.where(scores > -np.inf, 0.0, -np.inf)
+
+
 def picked_positions(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> PickedPositions:
     """The number of picks at each position; a warning where one has most picks of at least 20 large pools."""
     picks, correct = _by_position(pools, scores)
@@ -76,8 +81,7 @@ def position_bias(
 ) -> PositionBias:
     """Accuracy by the position of the correct candidate, and a test of the picks against no preference."""
     picks, correct = _by_position(pools, scores)
-    sizes = np.array([[len(pool.candidates)] for pool in pools])
-    even = np.where(np.arange(picks.shape[1]) < sizes, 1 / sizes, 0.0)
+    even, _ = _by_position(pools, [_at_random(pool_scores) for pool_scores in scores])
     weights = correct / np.maximum(correct.sum(axis=1, keepdims=True), 1)
     metrics = {position: Metric(accuracy.values, row) for position, row in enumerate(weights.T) if row.any()}
     intervals = subset_intervals(metrics, [pool.page for pool in pools], seed=seed)
@@ -103,10 +107,11 @@ def order_invariance(
         stored = list(range(len(pools[index].candidates)))
         orders += [(index, stored[::-1]), (index, rng.sample(stored, len(stored)))]
     again = score([reordered(pools[index], order) for index, order in orders])
-    differences = [
-        float(np.abs(np.asarray(new_scores) - np.asarray(scores[index])[order]).max())
-        for (index, order), new_scores in zip(orders, again, strict=True)
-    ]
+    differences = [0.0]
+    for (index, order), new_scores in zip(orders, again, strict=True):
+        before, after = np.asarray(scores[index])[order], np.asarray(new_scores)
+        scored = before > -np.inf
+        differences.append(float(np.abs(after[scored] - before[scored]).max(initial=0.0)))
     return OrderInvariance(len(sample), max(differences), tolerance)
 
 
@@ -191,15 +196,15 @@ def fooled_by(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> li
     """Wrong candidates by each of their edits, else by origin: how often they were picked, highest share first."""
     offered: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # shares of the pick: its own, at random
     for pool, pool_scores in zip(pools, scores, strict=True):
-        shares = pick_probabilities(pool_scores).tolist()
+        shares, at_random = (pick_probabilities(row).tolist() for row in (pool_scores, _at_random(pool_scores)))
         for index, candidate in enumerate(pool.candidates):
             if index not in pool.correct:
                 for name in set(candidate.edits) or {candidate.origin}:
-                    offered[name].append((shares[index], 1 / len(shares)))
+                    offered[name].append((shares[index], at_random[index]))
     rows = []
     for name, pairs in offered.items():
-        picked, at_random = (sum(column) for column in zip(*pairs, strict=True))
-        figures = (picked / len(pairs), at_random / len(pairs))
+        picked, expected = (sum(column) for column in zip(*pairs, strict=True))
+        figures = (picked / len(pairs), expected / len(pairs))
         rows.append(WrongKind(name, round(picked, _DECIMALS), len(pairs), *(round(x, _DECIMALS) for x in figures)))
     return sorted(rows, key=lambda row: (-row.share, row.name))
 
@@ -226,16 +231,20 @@ def examples(
 
 def rank_pool(pool: RewardedPool, scores: FloatArray, temperature: float = 1.0) -> RankedPool:
     """One pool ranked by its scores [candidates]; over distinct answers the probabilities sum to 1."""
-    groups = group_equal_answers(pool.candidates, scores)
+    groups = group_equal_answers(pool.candidates, scores, pool.question)
     tempered = np.exp(temper(np.array([group.log_probability for group in groups]), temperature)).round(_DECIMALS)
     probabilities = np.empty(len(scores))
     for group, probability in zip(groups, tempered.tolist(), strict=True):
         probabilities[group.indices] = probability
     shown = zip(pool.candidates, scores.tolist(), probabilities.tolist(), pool.rewards, strict=True)
     candidates = [
-        RankedCandidate(one.program, one.answer, round(score, _DECIMALS), probability, reward, one.origin, one.edits)
+        RankedCandidate(one.program, one.answer, _shown(score), probability, reward, one.origin, one.edits)
         for one, score, probability, reward in shown
     ]
     picked = int(scores.argmax())
     page = (pool.id, pool.page, pool.question, pool.table, pool.text, pool.program, pool.answer)
     return RankedPool(*page, candidates, picked, float(probabilities[picked]))
+
+
+def _shown(score: float) -> float | None:
+    return None if score == -np.inf else round(score, _DECIMALS)

@@ -4,6 +4,7 @@ A scorer picks a candidate with the highest score. Where several share it, each 
 candidates with scores [2, 2, 1, 0] the first two are picked with probability 1/2 each. A constant scorer is thus at
 chance. The expectation of a measure of the whole ranking over all orders of tied candidates has a closed form (McSherry
 & Najork, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied Scores", ECIR 2008).
+A candidate that is not scored has the score minus infinity; a pool in which none is scored has 0 in every metric.
 
     accuracy            probability that the pick is correct, over all pools (none correct: it is wrong)
     accuracy_max        the same for *answers*, equal answers being one with the score of its best candidate
@@ -29,9 +30,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from finrank.pools.equal_answers import is_right
 from finrank.programs import equal
-from finrank.programs.value import answer_key, same_answer
-from finrank.ranker.answers import group_equal_answers
+from finrank.ranker.answers import answer_labels, group_equal_answers, most_precise
 from finrank.records import Pool, RewardedPool
 
 FloatArray = NDArray[np.float64]
@@ -57,12 +58,12 @@ class Metric(NamedTuple):
 def pick_probabilities(scores: ArrayLike) -> FloatArray:
     """Probability of each candidate [candidates] to be picked: the highest score, ties in equal shares.
 
-    >>> pick_probabilities([2.0, 2.0, 1.0, 0.0]).tolist()
-    [0.5, 0.5, 0.0, 0.0]
+    >>> pick_probabilities([2.0, 2.0, 1.0, 0.0]).tolist(), pick_probabilities([-math.inf]).tolist()
+    ([0.5, 0.5, 0.0, 0.0], [0.0])
     """
     array = np.asarray(scores, dtype=np.float64)
-    tied = array == array.max()
-    return tied / tied.sum()
+    tied = (array == array.max()) & (array > -np.inf)
+    return tied / max(int(tied.sum()), 1)
 
 
 def outcome(pool: RewardedPool, scores: ArrayLike) -> dict[str, float]:
@@ -70,7 +71,8 @@ def outcome(pool: RewardedPool, scores: ArrayLike) -> dict[str, float]:
 
     Raises ValueError for bad scores, and when a pool has correct candidates and no reward above 0.
     """
-    groups = tie_groups(checked_scores(pool, scores).tolist())
+    checked = checked_scores(pool, scores)
+    groups = tie_groups(checked.tolist())
     if pool.correct and max(pool.rewards) <= 0:
         raise ValueError(f"pool {pool.id}: candidates {pool.correct} are correct, but no reward is above 0")
     top = groups[0]
@@ -79,7 +81,7 @@ def outcome(pool: RewardedPool, scores: ArrayLike) -> dict[str, float]:
     def share(wanted: Sequence[int]) -> float:
         return len(set(top).intersection(wanted)) / len(top)
 
-    return {
+    values = {
         "accuracy": share(pool.correct),
         "accuracy_max": share_of_answers(pool, top),
         "reward_ratio": reward / max(pool.rewards) if pool.correct else 0.0,
@@ -89,18 +91,22 @@ def outcome(pool: RewardedPool, scores: ArrayLike) -> dict[str, float]:
         "execution_accuracy": share(executing_candidates(pool)),
         "program_accuracy": share(same_programs(pool)),
     }
+    return values if checked.max() > -np.inf else dict.fromkeys(values, 0.0)
 
 
 def share_of_answers(pool: RewardedPool, picked: Sequence[int]) -> float:
     """The share of the picked candidates' distinct answers that are correct; each failed program is one of them."""
-    answers = [(answer_key(one.answer), one.program if one.answer is None else "") for one in pool.candidates]
-    right, distinct = ({answers[index] for index in indices} for indices in (pool.correct, picked))
-    return len(distinct & right) / len(distinct)
+    members: dict[int, list[int]] = {}
+    labels = answer_labels(pool.candidates, pool.question)
+    for index, label in enumerate(labels):
+        members.setdefault(label, []).append(index)
+    distinct = {labels[index] for index in picked}
+    return sum(most_precise(pool.candidates, members[label]) in pool.correct for label in distinct) / len(distinct)
 
 
 def executing_candidates(pool: Pool) -> list[int]:
-    """Indices of the candidates whose value is the gold answer at 5 decimals; none without a gold answer."""
-    return [index for index, one in enumerate(pool.candidates) if same_answer(one.answer, pool.answer)]
+    """Indices of the candidates that have the gold answer, by value or as stated; none without a gold answer."""
+    return [index for index, one in enumerate(pool.candidates) if is_right(one, pool.answer, pool.question)]
 
 
 def same_programs(pool: RewardedPool) -> list[int]:
@@ -141,9 +147,10 @@ def pooled_accuracy(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) 
     """Probability that the most probable distinct answer is correct, per pool; ties in equal shares."""
     values = []
     for pool, pool_scores in zip(pools, scores, strict=True):
-        groups = group_equal_answers(pool.candidates, checked_scores(pool, pool_scores))
-        top = [group.indices[0] for group in groups if group.log_probability == groups[0].log_probability]
-        values.append(share_of_answers(pool, top))
+        groups = group_equal_answers(pool.candidates, checked_scores(pool, pool_scores), pool.question)
+        best = groups[0].log_probability
+        top = [group.indices[0] for group in groups if group.log_probability == best > -math.inf]
+        values.append(share_of_answers(pool, top) if top else 0.0)
     return Metric(np.array(values, dtype=np.float64), np.ones(len(pools)))
 
 
@@ -206,11 +213,12 @@ def _discounts(size: int) -> tuple[float, ...]:
 
 
 def checked_scores(pool: Pool, scores: ArrayLike) -> FloatArray:
-    """Scores as float64 [candidates]; ValueError naming the pool for a wrong number and for NaN and infinity."""
+    """Scores as float64 [candidates]; ValueError naming the pool for a wrong number, for NaN and for infinity."""
     array, n = np.asarray(scores, dtype=np.float64), len(pool.candidates)
     if array.shape != (n,):
         raise ValueError(f"pool {pool.id}: {n} candidates but scores of shape {array.shape}")
-    if not np.isfinite(array).all():
-        first = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise ValueError(f"pool {pool.id}: the score of candidate {first} is {array[first]}, expected a finite number")
+    bad = np.flatnonzero(~(array < np.inf))  # minus infinity: not scored
+    if bad.size:
+        value = array[bad[0]]
+        raise ValueError(f"pool {pool.id}: the score of candidate {bad[0]} is {value}, expected a finite number")
     return array

@@ -74,15 +74,16 @@ def program_of_tokens(tokens: Sequence[str]) -> Program:
 def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayLike]) -> int:
     """Write the official prediction file, whole or not at all: the best candidate of each pool, the first of a tie.
 
-    A missing or unreadable program is written as `NO_PROGRAM`. Returns, and warns of, the number of picks that have an
-    answer but no program. Raises ValueError as `metrics.outcome` does.
+    A missing or unreadable program, and a pool without a pick, is written as `NO_PROGRAM`. Returns, and warns of, the
+    number of picks that have an answer but no program. Raises ValueError as `metrics.outcome` does.
     """
     lines, lost = [], 0
     for pool, pool_scores in zip(pools, scores, strict=True):
-        pick = pool.candidates[int(np.argmax(checked_scores(pool, pool_scores)))]
-        program = parse_or_none(pick.program)
+        checked = checked_scores(pool, pool_scores)
+        pick = pool.candidates[int(np.argmax(checked))] if checked.max() > -np.inf else None
+        program = None if pick is None else parse_or_none(pick.program)
         predicted = program_tokens(program) if program else NO_PROGRAM
-        lost += program is None and pick.answer is not None
+        lost += pick is not None and program is None and pick.answer is not None
         lines.append(json.dumps({"id": pool.id, "predicted": predicted}, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

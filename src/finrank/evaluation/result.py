@@ -5,6 +5,7 @@ Fields are named and ordered as in the JSON of `finrank evaluate --json`. Figure
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +155,7 @@ class RankedCandidate:
 
     program: str | None
     answer: Answer | None
-    score: float
+    score: float | None  # None where it is not scored
     probability: float
     reward: float
     origin: str
@@ -180,6 +181,11 @@ class RankedPool:
     def pick(self) -> RankedCandidate:
         """The picked candidate."""
         return self.candidates[self.picked]
+
+    @property
+    def best_first(self) -> list[RankedCandidate]:
+        """The candidates by score, those that are not scored last."""
+        return sorted(self.candidates, key=lambda one: -math.inf if one.score is None else one.score, reverse=True)
 
     @property
     def right_program(self) -> str | None:

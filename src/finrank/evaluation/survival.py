@@ -128,12 +128,12 @@ def _share(part: int, whole: int, decimals: int | None = None) -> float | None:
 def encode_and_measure(
     pools: Sequence[RewardedPool], tokenizer: Any, settings: PromptSettings, description: str
 ) -> tuple[list[EncodedPool], Truncation]:
-    """Encode a split under a progress bar and measure the truncation; UserError where a candidate cannot fit."""
-    from finrank.ranker.encoding import encode_with_page  # imports torch, without which `finrank check` measures
+    """Encode a split under a progress bar and measure the truncation; what cannot be scored is left out."""
+    from finrank.ranker.encoding import encode_or_leave_out  # imports torch, without which `finrank check` measures
 
     encoded, counts = [], Operands()
     for pool in track(pools, description, total=len(pools)):
-        tokens, kept = encode_with_page(pool, pool.candidates, tokenizer, settings)
+        tokens, kept = encode_or_leave_out(pool, pool.candidates, tokenizer, settings)
         encoded.append(tokens)
         counts.add(pool.id, gold_operands(pool, kept, settings))
     return encoded, counts.truncation()

@@ -1,19 +1,21 @@
 """From candidates and scores to ranked answers: candidates of equal value are one answer and pool their probability.
 
 Exact duplicates (same program text and same value) count once in a softmax over the scores; the probabilities of
-candidates whose values are equal at 5 decimals are added up. Candidates without a value stay alone.
+candidates with equal answers (`pools/equal_answers.py`) are added up. A candidate that is not scored, its score being
+minus infinity, comes last: alone, but for its copies, and with probability 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finrank.pools.equal_answers import equal_answers, stated_answer
 from finrank.programs.value import answer_key
 from finrank.records import Answer, Candidate
 
@@ -26,12 +28,12 @@ class RankedAnswer:
     """One distinct answer to a question, with every candidate that has it."""
 
     answer: Answer | None
-    """Value, "yes" or "no"; None for a candidate that has no value (see `error`)."""
+    """Value, "yes" or "no": the exact one, or the most precisely stated; None for a candidate without (see `error`)."""
     probability: float
     """Its candidates' share of the softmax over the pool, calibrated where the model folder has a `confidence.json`;
     the answers' probabilities add up to 1."""
-    score: float
-    """Score of its best candidate, in logits; comparable within one question only."""
+    score: float | None
+    """Score of its best candidate, in logits, comparable within one question only; None without a value."""
     index: int
     """Index of its best candidate in the list that was ranked."""
     indices: list[int]
@@ -40,17 +42,20 @@ class RankedAnswer:
     """Programs that compute it, the best one first."""
     error: str | None = None
     """Reason why the best candidate's program has no value (`answer` is then the one that came with it, or None)."""
+    models: list[str] = field(default_factory=list)
+    """Systems that gave it, where candidates name theirs, that of the best candidate first."""
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as JSON values, in their order, without `error` where it is None."""
-        return {name: value for name, value in asdict(self).items() if name != "error" or value is not None}
+        """The fields as JSON values, in their order, without `error` and `models` where there is none."""
+        return {name: value for name, value in asdict(self).items() if name not in ("error", "models") or value}
 
 
 class Ranking(list[RankedAnswer]):
     """The distinct answers to one question, most probable first: a list that also says whether to trust the top one."""
 
     abstain: bool
-    """True when even the top answer is less probable than the model's threshold; False where none was fitted."""
+    """True when even the top answer is less probable than the model's threshold (False where none was fitted), and
+    where no candidate has a value."""
 
     def __init__(self, answers: Iterable[RankedAnswer] = (), *, abstain: bool = False) -> None:
         super().__init__(answers)
@@ -62,61 +67,107 @@ class Ranking(list[RankedAnswer]):
 
 
 def rank_answers(
-    candidates: Sequence[Candidate], scores: NDArray[np.float64], confidence: Confidence | None = None
+    candidates: Sequence[Candidate],
+    scores: NDArray[np.float64],
+    question: str,
+    confidence: Confidence | None = None,
 ) -> Ranking:
-    """The ranking of a pool from scores [candidates] in logits, with the confidence's temperature and threshold."""
-    groups = group_equal_answers(candidates, scores)
+    """The ranking of a pool from scores [candidates] in logits, with the confidence's temperature and threshold.
+
+    Candidates with score minus infinity come last, in their order; the ranking abstains where there are no others.
+    """
+    groups = group_equal_answers(candidates, scores, question)
     log_probabilities = np.array([group.log_probability for group in groups])
     if confidence is not None:
         log_probabilities = temper(log_probabilities, confidence.temperature)
     answers = []
     for group, log_probability in zip(groups, log_probabilities.tolist(), strict=True):
         by_score = sorted(group.indices, key=lambda index: -scores[index])
-        programs = [program for index in by_score if (program := candidates[index].program) is not None]
+        best_first = [candidates[index] for index in by_score]
+        score = float(scores[by_score[0]])
         answers.append(
             RankedAnswer(
-                answer=group.answer,
+                answer=None if score == -math.inf else candidates[group.source].answer,
                 probability=math.exp(log_probability),
-                score=float(scores[by_score[0]]),
+                score=None if score == -math.inf else score,
                 index=by_score[0],
                 indices=group.indices,
-                programs=list(dict.fromkeys(programs)),
-                error=candidates[by_score[0]].error,
+                programs=list(dict.fromkeys(one.program for one in best_first if one.program is not None)),
+                error=best_first[0].error,
+                models=list(dict.fromkeys(one.model for one in best_first if one.model is not None)),
             )
         )
-    threshold = None if confidence is None else confidence.threshold
-    return Ranking(answers, abstain=threshold is not None and answers[0].probability < threshold.value)
+    threshold = 0.0 if confidence is None or confidence.threshold is None else confidence.threshold.value
+    return Ranking(answers, abstain=answers[0].score is None or answers[0].probability < threshold)
 
 
 @dataclass(frozen=True)
 class AnswerGroup:
-    """One distinct answer, the indices of its candidates (duplicates among them), and its log-probability."""
+    """One distinct answer with its log-probability."""
 
-    answer: Answer | None
+    source: int
+    """Index of the candidate whose answer it is: the first exact one, else the one that states it most precisely."""
     indices: list[int]
+    """Indices of all its candidates, duplicates among them."""
     log_probability: float
 
 
-def group_equal_answers(candidates: Sequence[Candidate], scores: NDArray[np.float64]) -> list[AnswerGroup]:
+def group_equal_answers(
+    candidates: Sequence[Candidate], scores: NDArray[np.float64], question: str
+) -> list[AnswerGroup]:
     """The distinct answers of a pool, most probable first (ties: the first in the pool).
 
-    Scores [candidates] are finite. With scores [0, 0, 0] for values 5.0 (from two programs) and 7.0, the groups are
-    5.0 with log(2/3) and 7.0 with log(1/3).
+    With scores [0, 0, 0] for values 5.0 (from two programs) and 7.0, the groups are 5.0 with log(2/3) and 7.0 with
+    log(1/3). A score of minus infinity takes a candidate's value away: it is an answer of its own, with log(0).
     """
     assert len(candidates) == len(scores) > 0, "one score per candidate, and at least one candidate"
-    copies = [(candidate.program, answer_key(candidate.answer)) for candidate in candidates]
-    best_copy: dict[tuple[str | None, object], float] = {}
-    members: dict[object, list[int]] = {}
-    for index, (copy, score) in enumerate(zip(copies, scores.tolist(), strict=True)):
-        best_copy[copy] = max(score, best_copy.get(copy, -np.inf))
-        group = copy if copy[1] is None else copy[1]  # a failure is grouped with its own copies only
-        members.setdefault(group, []).append(index)
+    is_scored = (scores > -np.inf).tolist()
+    candidates = [one if scored else without_value(one) for one, scored in zip(candidates, is_scored, strict=True)]
+    copies = [(one.program, answer_key(one.answer), one.error if one.answer is None else None) for one in candidates]
+    best_copy: dict[tuple[object, ...], float] = {}
+    members: dict[int, list[int]] = {}
+    for index, label in enumerate(answer_labels(candidates, question)):
+        members.setdefault(label, []).append(index)
+        if is_scored[index]:
+            best_copy[copies[index]] = max(float(scores[index]), best_copy.get(copies[index], -np.inf))
     total = _log_sum_exp(best_copy.values())
     groups = []
     for indices in members.values():
-        log_probability = _log_sum_exp(best_copy[copy] for copy in {copies[index] for index in indices}) - total
-        groups.append(AnswerGroup(candidates[indices[0]].answer, indices, log_probability))
+        own = {copies[index] for index in indices if is_scored[index]}
+        log_probability = _log_sum_exp(best_copy[copy] for copy in own) - total if own else -math.inf
+        groups.append(AnswerGroup(most_precise(candidates, indices), indices, log_probability))
     return sorted(groups, key=lambda group: (-group.log_probability, group.indices[0]))
+
+
+def answer_labels(candidates: Sequence[Candidate], question: str) -> list[int]:
+    """For each candidate the index of the first one that is the same answer: without a value, of its first copy.
+
+    >>> failed = Candidate(program="divide(1, 0)", error="division by zero", origin="imported")
+    >>> answer_labels([failed, Candidate(program="add(1, 2)", answer=3.0, origin="imported"), failed], "how many ?")
+    [0, 1, 0]
+    """
+    first_copy: dict[tuple[str | None, str | None], int] = {}
+    return [
+        first_copy.setdefault((one.program, one.error), index) if label is None else label
+        for index, (one, label) in enumerate(zip(candidates, equal_answers(candidates, question), strict=True))
+    ]
+
+
+def without_value(candidate: Candidate, reason: str | None = None) -> Candidate:
+    """The candidate without its value, for this reason (None: the one that it has)."""
+    return candidate.model_copy(update={"answer": None, "stated": None, "error": reason or candidate.error})
+
+
+def most_precise(candidates: Sequence[Candidate], indices: Sequence[int]) -> int:
+    """Of the indices of one answer's candidates, that of the first exact one, else of the most precisely stated."""
+    if len(indices) == 1:
+        return indices[0]
+
+    def decimals(index: int) -> float:
+        stated = stated_answer(candidates[index])
+        return math.inf if stated is None else stated.decimals + 2 * stated.percent
+
+    return max(indices, key=decimals)
 
 
 def temper(log_probabilities: NDArray[np.float64], temperature: float | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -126,10 +177,13 @@ def temper(log_probabilities: NDArray[np.float64], temperature: float | NDArray[
     answer. Equal answers pool their probability before, at temperature 1, so that it never changes which answer wins.
     """
     scaled = log_probabilities / temperature
-    return scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+    total = np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+    return scaled - np.where(total == -np.inf, 0.0, total)  # nothing has a probability where nothing was scored
 
 
 def _log_sum_exp(scores: Iterable[float]) -> float:
     # Sorted, so that the order of the candidates changes no bit of the sum and ties stay ties.
     ordered = np.array(sorted(scores))
+    if not ordered.size:
+        return -math.inf
     return float(ordered[-1] + np.log(np.exp(ordered - ordered[-1]).sum()))

@@ -1,15 +1,24 @@
-"""From a pool of records to token ids: the prefix with as much of the page as fits, and every candidate whole."""
+"""From a pool of records to token ids: the prefix with as much of the page as fits, and every candidate whole.
+
+A candidate without a value, or too long for `max_length` beside the question, is left out with the reason: the others
+are encoded as if it were not there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from finrank.errors import UserError
 from finrank.page.relevance import Evidence
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.prompt import PromptSettings, choose_context, write_candidates
-from finrank.records import Candidate, Question
+from finrank.records import Candidate, Pool, Question
+
+
+class QuestionTooLong(UserError):
+    """A question that leaves no room for any candidate."""
 
 
 def encode(
@@ -18,7 +27,7 @@ def encode(
     """Token ids of a question with its page (the prefix) and of its candidates, by a transformers tokenizer.
 
     Rows and sentences of the page are left out where prefix and longest candidate exceed `settings.max_length`. Raises
-    UserError naming question and candidate when those two alone do, or the question where it alone does.
+    QuestionTooLong, naming the question, when it alone does.
     """
     return encode_with_page(question, candidates, tokenizer, settings)[0]
 
@@ -29,24 +38,79 @@ def encode_with_page(
     """As `encode`, and the rows and sentences of the page that are in the prefix."""
     begin, end = special_tokens(tokenizer)
     asked = [] if settings.candidate_only else [*tokenize([question.question], tokenizer)[0], *end]
-    if settings.page_budget(len(asked), 0, len(begin) + len(end)) <= 0:
-        raise UserError(
+    separators = len(begin) + len(end)  # `end`: the page's own
+    room = settings.page_budget(len(asked), 0, separators)
+    if room <= 0:
+        raise QuestionTooLong(
             f"{question.id}: the question ({len(asked)} tokens) alone does not fit max_length {settings.max_length}: "
             "raise max_length in the config, or shorten the question"
         )
-    answers = [[*tokens, *end] for tokens in tokenize(write_candidates(question, candidates, settings), tokenizer)]
-    longest = max(range(len(answers)), key=lambda index: len(answers[index]))
-    budget = settings.page_budget(len(asked), len(answers[longest]), len(begin) + len(end))  # `end`: the page's own
-    if budget < 0:
-        raise UserError(
-            f"{question.id}: the question ({len(asked)} tokens) and its candidate {longest} ({len(answers[longest])} "
-            f"tokens) do not fit max_length {settings.max_length}: raise max_length in the config, or leave the "
-            "candidate out"
-        )
+    left_out = {index: why_no_value(one) for index, one in enumerate(candidates) if one.answer is None}
+    valued = [index for index in range(len(candidates)) if index not in left_out]
+    texts = write_candidates(question, [candidates[index] for index in valued], settings)
+    answers = []
+    for index, tokens in zip(valued, tokenize(texts, tokenizer), strict=True):
+        answer = [*tokens, *end]
+        if len(answer) > room:
+            left_out[index] = f"{len(answer)} tokens, at most {room} fit beside the question"
+        else:
+            answers.append(answer)
+    budget = settings.page_budget(len(asked), max(map(len, answers), default=0), separators)
     context = choose_context(question, budget, settings, lambda texts: list(map(len, tokenize(texts, tokenizer))))
     page = [token for tokens in tokenize([item.text for item in context], tokenizer) for token in tokens]
     prefix = [*begin, *asked, *page, *(end if page else [])]
-    return EncodedPool(question.id, prefix, answers), context
+    return EncodedPool(question.id, prefix, answers, left_out), context
+
+
+def encode_or_leave_out(
+    question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings
+) -> tuple[EncodedPool, list[Evidence]]:
+    """As `encode_with_page`; where the question is too long, a pool with every candidate left out, and no page."""
+    try:
+        return encode_with_page(question, candidates, tokenizer, settings)
+    except QuestionTooLong as error:
+        begin, _ = special_tokens(tokenizer)
+        reason = str(error).removeprefix(f"{question.id}: ")
+        return EncodedPool(question.id, begin, [], dict.fromkeys(range(len(candidates)), reason)), []
+
+
+def why_no_value(candidate: Candidate) -> str:
+    """The reason why a candidate has no value."""
+    return candidate.error or "no program and no answer"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Candidates of some pools that are not scored, and pools in which none is."""
+
+    without_value: int
+    too_long: int
+    pools: int
+    example: str | None = None
+    """The first of these pools, and why its first candidate is left out."""
+
+    @classmethod
+    def of(cls, pools: Sequence[Pool], encoded: Sequence[EncodedPool]) -> LeftOut:
+        """The counts of pools and their encoded forms."""
+        has_value = [
+            pool.candidates[index].answer is not None
+            for pool, tokens in zip(pools, encoded, strict=True)
+            for index in tokens.left_out
+        ]
+        empty = [f"{tokens.id}: {tokens.left_out[0]}" for tokens in encoded if not tokens.candidates]
+        return cls(has_value.count(False), sum(has_value), len(empty), next(iter(empty), None))
+
+    def __str__(self) -> str:
+        """A sentence, empty where nothing is left out.
+
+        >>> str(LeftOut(3, 0, 0)), str(LeftOut(0, 0, 0))
+        ('candidates that are not scored: 3 without a value, 0 too long for max_length', '')
+        """
+        if not self.without_value + self.too_long:
+            return ""
+        pools = f"; {self.pools} pools have no other, first {self.example}" if self.pools else ""
+        counts = f"{self.without_value} without a value, {self.too_long} too long for max_length"
+        return f"candidates that are not scored: {counts}{pools}"
 
 
 def tokenize(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

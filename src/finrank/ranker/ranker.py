@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from finrank.console import warn
 from finrank.ranker import hub
-from finrank.ranker.answers import Ranking, rank_answers
+from finrank.ranker.answers import Ranking, rank_answers, without_value
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence, unlike_fitted
 from finrank.ranker.encoding import encode
@@ -36,13 +36,13 @@ class Prepared:
 
     question: Question
     candidates: list[Candidate]
-    """Candidates, each with the value of its program or why it has none."""
+    """Candidates, each with its value or, in `error`, why it has none; one that is too long for the model has none."""
     pool: EncodedPool
 
     @property
     def tokens(self) -> int:
-        """Tokens of the packed row, where the prefix counts once."""
-        return self.pool.length
+        """Tokens of the packed row, where the prefix counts once; 0 where no candidate is scored."""
+        return self.pool.length if self.pool.candidates else 0
 
 
 class Ranker:
@@ -144,8 +144,8 @@ class Ranker:
         with `program`, `answer` or both, and its `origin` where it is known.
 
         Returns the distinct answers, most probable first; its `abstain` is true when even the top answer is too
-        uncertain. A program that fails to execute is ranked by its text, with the reason in `error`. Raises UserError
-        for malformed input.
+        uncertain. A candidate without a value, or too long for the model, comes after all others, with score None,
+        probability 0 and the reason in `error`. Raises UserError for malformed input.
         """
         request = {"question": question, "table": table, "text": text, "candidates": candidates}
         return self.rank_many([request])[0]
@@ -180,17 +180,19 @@ class Ranker:
         """
         question, candidates = read_request(request, name)
         encoded = encode(question, candidates, self._loaded.tokenizer, self._loaded.model.settings.prompt)
+        for index, reason in encoded.left_out.items():
+            candidates[index] = without_value(candidates[index], reason)
         return Prepared(question, candidates, encoded)
 
     def score(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
-        """Scores [candidates] of each request in logits, batched by tokens, in the order given."""
+        """Scores [candidates] of each request in logits, batched by tokens, in the order given; -inf: left out."""
         pools = [request.pool for request in prepared]
         scores = score_pools(self._loaded.model, pools, route=self._loaded.route)
         return [of_pool.astype(np.float64) for of_pool in scores]
 
     def ranking(self, prepared: Prepared, scores: NDArray[np.float64]) -> Ranking:
         """The answers of one request, most probable first, from the scores [candidates] in logits."""
-        return rank_answers(prepared.candidates, scores, self.confidence)
+        return rank_answers(prepared.candidates, scores, prepared.question.question, self.confidence)
 
     def unlike_fitted(self, prepared: Prepared) -> list[str]:
         """Sentences on how this request differs from the pools on which its probabilities were calibrated."""

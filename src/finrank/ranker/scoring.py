@@ -11,17 +11,18 @@ import torch
 from finrank.console import track
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.encoding import encode
+from finrank.ranker.encoding import encode_or_leave_out
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import LoadedModel
 from finrank.records import Pool
 
 
 def score_records(loaded: LoadedModel, pools: Sequence[Pool], description: str) -> list[np.ndarray]:
-    """Encode and score pools of records, as `score_pools` does; UserError for a question over `max_length`."""
+    """Encode and score pools of records, as `score_pools` does."""
     settings = loaded.model.settings.prompt
     encoded = [
-        encode(pool, pool.candidates, loaded.tokenizer, settings) for pool in track(pools, "encoding", total=len(pools))
+        encode_or_leave_out(pool, pool.candidates, loaded.tokenizer, settings)[0]
+        for pool in track(pools, "encoding", total=len(pools))
     ]
     return score_pools(loaded.model, encoded, route=loaded.route, description=description)
 
@@ -29,15 +30,28 @@ def score_records(loaded: LoadedModel, pools: Sequence[Pool], description: str) 
 def score_pools(
     model: CandidateRankingModel, pools: Sequence[EncodedPool], *, route: RouteName, description: str = ""
 ) -> list[np.ndarray]:
-    """Scores [candidates] of each pool in logits, float32, for inference, with a progress bar under `description`."""
-    by_length = sorted(range(len(pools)), key=lambda index: pools[index].length)  # similar ones share a pass
+    """Scores [all candidates] of each pool in logits, float32, for inference, with a progress bar under `description`.
+
+    Those of candidates that are left out are minus infinity.
+    """
+    scorable = [index for index, pool in enumerate(pools) if pool.candidates]
+    by_length = sorted(scorable, key=lambda index: pools[index].length)  # similar ones share a pass
     passes = cut_into_passes([pools[index] for index in by_length], model.backbone.tuning.tokens_per_pass, route)
     parts: list[np.ndarray] = [np.empty(0, np.float32)]
     for one_pass in track(passes, description, total=len(passes)) if description else passes:
         parts += score_pass(model, one_pass, route)
     ends = np.cumsum([len(pools[index].candidates) for index in by_length])
     scores = dict(zip(by_length, np.split(np.concatenate(parts), ends[:-1]), strict=False))
-    return [scores[index] for index in range(len(pools))]
+    return [_of_all(pool, scores.get(index, parts[0])) for index, pool in enumerate(pools)]
+
+
+def _of_all(pool: EncodedPool, scores_N: np.ndarray) -> np.ndarray:
+    """Scores [all candidates] from those of the encoded ones: minus infinity for a candidate that is left out."""
+    if not pool.left_out:
+        return scores_N
+    scores = np.full(len(pool.candidates) + len(pool.left_out), -np.inf, dtype=scores_N.dtype)
+    scores[pool.scored] = scores_N
+    return scores
 
 
 def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route: RouteName) -> list[np.ndarray]:

@@ -142,9 +142,15 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
             meta=schemas.Meta(
                 api_version=schemas.ApiVersion(version=version),
                 tokens=schemas.Tokens(input_tokens=prepared.tokens),
-                warnings=[*query.warnings, *service.ranker.unlike_fitted(prepared)] or None,
+                warnings=[*query.warnings, *service.ranker.unlike_fitted(prepared), *_without_value(ranking)] or None,
             ),
         )
+
+
+def _without_value(ranking: Ranking) -> list[str]:
+    """A sentence for each document that is last because it has no value."""
+    reasons = {index: answer.error for answer in ranking if answer.score is None for index in answer.indices}
+    return [f"document {index}: {reason}" for index, reason in sorted(reasons.items())]
 
 
 def _rerank_results(
@@ -159,7 +165,10 @@ def _rerank_results(
     results = []
     for answer in ranking:
         for index in sorted(answer.indices, key=lambda index: (-scores[index], index)):
-            document = schemas.Document(text=request.texts[index]) if with_documents else None
+            text = (
+                request.texts[index].encode(errors="backslashreplace").decode()
+            )  # JSON cannot hold half a surrogate pair
+            document = schemas.Document(text=text) if with_documents else None
             result = schemas.RerankResult(index=index, relevance_score=answer.probability, document=document)
             results.append(result)
     return results[: request.top_n or None]

@@ -52,6 +52,7 @@ class CandidateBody(BaseModel):
         description="where it comes from: calibrated models warn of pools with other origins than those they were "
         "calibrated on; default: imported",
     )
+    model: str | None = Field(default=None, description="the system that said it, named again with its answer")
 
 
 class RankRequest(BaseModel):
@@ -79,11 +80,18 @@ class AnswerBody(BaseModel):
 
     answer: Answer | None = Field(description="null for a candidate without a value, see error")
     probability: float = Field(description="share of the answers' total, 1; calibrated where the model is")
-    score: float = Field(description="the best candidate's, in logits; comparable within this request only")
+    score: float | None = Field(
+        description="the best candidate's, in logits; comparable within this request only; null without a value"
+    )
     index: int = Field(description="the best candidate's index in the request")
     indices: list[int] = Field(description="indices of all its candidates")
     programs: list[str] = Field(description="programs that compute it, the best first")
     error: str | None = Field(description="why the best candidate's program has no value")
+    models: list[str] = Field(
+        default=[],
+        exclude_if=lambda models: not models,
+        description="systems that gave it, where candidates name theirs, the best candidate's first",
+    )
     evidence: Places = Field(
         description="where the page has the numbers of its best program: cells [row, column] and indices into text"
     )
@@ -148,7 +156,7 @@ class RerankResult(BaseModel):
 
     index: int = Field(description="its index in the request")
     relevance_score: float = Field(
-        description="probability of the document's answer, which documents of equal answers share"
+        description="probability of the document's answer, which documents of equal answers share; 0 without a value"
     )
     document: Document | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +18,23 @@ from finrank.seeds import seeded_random
 
 @dataclass(frozen=True)
 class TrainingPool:
-    """An encoded pool, the indices of its correct candidates, and the order of its candidates."""
+    """An encoded pool, the positions of its correct candidates, and the order of its candidates.
+
+    Positions and orders are among the encoded candidates; those that the pool leaves out are in neither.
+    """
 
     pool: EncodedPool
     correct: list[int]
-    order: list[int] | None = None  # position k holds the stored candidate order[k]; None: as stored
+    order: list[int] | None = None  # position k holds the encoded candidate order[k]; None: as encoded
+
+    @classmethod
+    def of(cls, pool: EncodedPool, correct: Collection[int]) -> TrainingPool:
+        """An encoded pool and the indices in the pool, left out or not, of its correct candidates.
+
+        >>> TrainingPool.of(EncodedPool("q", [7, 8], [[1, 2], [3]], left_out={0: "no value"}), [0, 2]).correct
+        [1]
+        """
+        return cls(pool, [position for position, index in enumerate(pool.scored) if index in correct])
 
 
 class PoolDataset(Dataset[TrainingPool]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from finrank.evaluation.evaluate import evaluate_pools
 from finrank.evaluation.report.screen import print_table, summary_line
 from finrank.evaluation.survival import Truncation, encode_and_measure
 from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.encoding import LeftOut
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
@@ -34,19 +35,20 @@ class Split:
     pools: list[RewardedPool]
     encoded: list[TrainingPool]
     truncation: Truncation
+    left_out: LeftOut
 
 
 def read_splits(run: Run, tokenizer: Any) -> dict[str, Split]:
-    """Those of train, selection and dev that exist; UserError without the first two, or if a question cannot fit."""
+    """Those of train, selection and dev that exist; UserError without the first two."""
     splits = {}
     for name, quick_pools in _QUICK_POOLS.items():
         path = run.input_dir / f"{name}.jsonl"
         if path.is_file():
             pools = load_records(path, RewardedPool)[: quick_pools if run.quick_test else None]
             encoded, truncation = encode_and_measure(pools, tokenizer, run.config.prompt, f"encoding {name}")
-            items = [TrainingPool(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
-            splits[name] = Split(pools, items, truncation)
-    if "train" not in splits or not any(pool.correct for pool in splits["train"].pools):
+            items = [TrainingPool.of(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
+            splits[name] = Split(pools, items, truncation, LeftOut.of(pools, encoded))
+    if "train" not in splits or not any(item.correct for item in splits["train"].encoded):
         raise UserError(f"{run.input_dir} has no train.jsonl with a correct candidate: there is nothing to learn from")
     if "selection" not in splits:
         raise UserError(
@@ -56,12 +58,19 @@ def read_splits(run: Run, tokenizer: Any) -> dict[str, Split]:
     return splits
 
 
+def left_out_facts(splits: dict[str, Split]) -> dict[str, Any]:
+    """For the manifest: {"left_out": {"train": {"without_value", "too_long", "pools", "example"}, …}}."""
+    return {"left_out": {name: asdict(split.left_out) for name, split in splits.items()}}
+
+
 def say_splits(splits: dict[str, Split]) -> None:
     """Print number and length of the pools, and the share of the gold programs' numbers that the model sees."""
     for name, split in splits.items():
         truncation = split.truncation
         lengths = sorted(item.pool.length for item in split.encoded)
         say(f"{name}: {len(split.pools)} pools, median packed length {lengths[len(lengths) // 2]} tokens")
+        if left_out := str(split.left_out):
+            say(f"    {left_out}")
         if truncation.numbers_in_prefix is not None:
             say(
                 f"    of the gold programs' numbers on the page {truncation.numbers_in_prefix:.1%} are in the prefix, "
@@ -90,15 +99,17 @@ class PoolMeasure:
 
     def on_selection(self) -> dict[str, float]:
         """accuracy, reward_ratio, average_reward and loss, also printed; UserError if scores are no longer finite."""
-        pools, scores = self.splits["selection"].pools, self.scores("selection")
-        if not all(np.isfinite(scores_N).all() for scores_N in scores):
+        split, scores = self.splits["selection"], self.scores("selection")
+        of_encoded = [scores_N[item.pool.scored] for scores_N, item in zip(scores, split.encoded, strict=True)]
+        if not all(np.isfinite(scores_N).all() for scores_N in of_encoded):
             raise UserError("training diverged: scores are not finite any more; lower learning_rate and train again")
-        result = evaluate_pools(pools, scores)
+        result = evaluate_pools(split.pools, scores)
         say(f"selection: {summary_line(result)}")
         names = ("accuracy", "reward_ratio", "average_reward")
         metrics: dict[str, Any] = {name: result.model.means[name] for name in names}
         # Accuracy moves in steps of one question; the loss shows progress between them.
-        losses = [_loss(scores_N, pool.correct) for scores_N, pool in zip(scores, pools, strict=True) if pool.correct]
+        pairs = zip(of_encoded, split.encoded, strict=True)
+        losses = [_loss(scores_N, item.correct) for scores_N, item in pairs if item.correct]
         return {**metrics, "loss": sum(losses) / max(len(losses), 1)}
 
     def of_the_best(self, step: str) -> dict[str, Any]:

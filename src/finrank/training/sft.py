@@ -10,6 +10,7 @@ the best accuracy becomes `best_model`, the last state `final_model`.
 Departures from ListNet (Cao et al. 2007) and LoRA (Hu et al. 2021):
     several correct     the loss is minus the log of their total probability, not a target distribution over them
     none correct        such pools stay out of the loss, and count as wrong in accuracy
+    not scored          candidates without a value, or too long, stay out of the loss; the manifest counts them
     shuffled            candidates change places in each epoch, so that a position says nothing
     learning rate       the score head, which starts at random, may have another one
 """
@@ -33,7 +34,7 @@ from finrank.ranker.saving import find_model, load_weights, save_model
 from finrank.ranker.settings import RankerSettings, locate
 from finrank.training.batches import LengthBucketSampler, PoolDataset
 from finrank.training.config import TrainingConfig
-from finrank.training.data import PoolMeasure, Split, read_splits, say_splits
+from finrank.training.data import PoolMeasure, Split, left_out_facts, read_splits, say_splits
 from finrank.training.loop import Plan, Recipe
 from finrank.training.memory import batches_to_join, say_batches
 from finrank.training.run import SFT_STAGE, Run, environment
@@ -60,7 +61,7 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     say_batches(dataset, LengthBucketSampler(dataset, config.batch_size), config, route, arguments.device)
     measure = PoolMeasure(model, splits, scoring)
     job = ranking_job(config, tokenizer, dataset, measure)
-    facts = {"batch_size_on_device": config.batch_size}
+    facts = {"batch_size_on_device": config.batch_size, **left_out_facts(splits)}
     return Plan(job, lambda arguments, _: RankingTrainer(job, arguments, route), measure.of_the_best, facts=facts)
 
 

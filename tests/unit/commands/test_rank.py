@@ -75,7 +75,7 @@ def test_every_pool_gets_the_line_that_the_ranker_would_give(model: str, tmp_pat
         for found, answer in zip(line["answers"], ranking, strict=True):
             assert list(found)[:6] == ["answer", "probability", "score", "index", "indices", "programs"]
             rounded = {name: pytest.approx(vars(answer)[name], abs=1e-5) for name in ("probability", "score")}
-            assert {"error": None, **found} == {**vars(answer), **rounded}
+            assert {"error": None, "models": [], **found} == {**vars(answer), **rounded}
     failed = [found for found in written[0]["answers"] if "error" in found]
     assert [found["index"] for found in failed] == [2]
     assert [found["indices"] for found in written[0]["answers"] if found["answer"] == 94.0] == [[0, 1]]

@@ -29,14 +29,15 @@ def mixed_pools() -> list[RewardedPool]:
 
 def test_chance_by_hand(mixed_pools: list[RewardedPool]) -> None:
     means = {name: metric.mean() for name, metric in baselines.chance(mixed_pools).items()}
-    assert means["accuracy"] == pytest.approx((1 / 4 + 2 / 3 + 0) / 3)
-    assert means["reward_ratio"] == pytest.approx((1.8 / 4 + 2.2 / 3) / 2)
-    assert means["average_reward"] == pytest.approx((1.8 / 4 + 2.2 / 3 + 0.3) / 3)
-    assert means["accuracy_max"] == means["accuracy_pooled"] == pytest.approx((1 / 4 + 1 / 2 + 0) / 3)
-    assert means["execution_accuracy"] == pytest.approx((1 / 4 + 2 / 3) / 2)
-    assert means["program_accuracy"] == pytest.approx((1 / 4 + 1 / 3) / 2)
-    # First of four: (1 + 1/2 + 1/3 + 1/4) / 4; first of two among three: 1 with 2/3, 1/2 with 1/3.
-    assert means["mrr"] == pytest.approx(((25 / 12) / 4 + (2 / 3 + 1 / 6) + 0) / 3)
+    # The candidate without a value is behind the others for every scorer, so that it is no choice.
+    assert means["accuracy"] == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
+    assert means["reward_ratio"] == pytest.approx((1.8 / 3 + 2.2 / 3) / 2)
+    assert means["average_reward"] == pytest.approx((1.8 / 3 + 2.2 / 3 + 0.3) / 3)
+    assert means["accuracy_max"] == means["accuracy_pooled"] == pytest.approx((1 / 3 + 1 / 2 + 0) / 3)
+    assert means["execution_accuracy"] == pytest.approx((1 / 3 + 2 / 3) / 2)
+    assert means["program_accuracy"] == pytest.approx((1 / 3 + 1 / 3) / 2)
+    # First of three: (1 + 1/2 + 1/3) / 3; first of two among three: 1 with 2/3, 1/2 with 1/3.
+    assert means["mrr"] == pytest.approx(((11 / 6) / 3 + (2 / 3 + 1 / 6) + 0) / 3)
 
 
 def test_a_constant_scorer_is_at_chance(mixed_pools: list[RewardedPool]) -> None:
@@ -78,3 +79,13 @@ def test_the_majority_has_the_votes() -> None:
     assert votes is not None
     assert [counts.tolist() for counts in votes] == [[2, 1, 2, 0, 0, 0], [1, 1]]
     assert baselines.majority_vote([make_pool([1.0, 2.0, None, None])]) is None
+
+
+def test_a_stated_answer_votes_for_the_value_that_it_rounds() -> None:
+    pool = make_pool([0.24958, 0.2496, 0.31])
+    stated = pool.candidates[1].model_copy(update={"program": None, "stated": "24.96 %"})
+    votes = baselines.majority_vote(
+        [pool.model_copy(update={"candidates": [pool.candidates[0], stated, *pool.candidates[2:]]})]
+    )
+    assert votes is not None
+    assert votes[0].tolist() == [2, 2, 1]

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from finrank.evaluation import calibration
-from finrank.evaluation.calibration import Answers, abstention_threshold, calibration_figures, distinct_answers
+from finrank.evaluation.calibration import (
+    Answers,
+    abstention_threshold,
+    calibration_figures,
+    distinct_answers,
+    fit_temperature,
+)
 from finrank.evaluation.metrics import FloatArray, pooled_accuracy
 from finrank.evaluation.result import ReliabilityBin
 from finrank.records import RewardedPool
@@ -276,3 +282,14 @@ def test_the_search_ends_at_the_first_threshold_that_fails() -> None:
     assert 0.3 <= (coverage_of(confidence, right) or 0) < 0.33
     right[:30] = 0.0  # the surest ones are wrong
     assert coverage_of(confidence, right) is None
+
+
+def test_a_pool_in_which_nothing_is_scored_is_wrong_with_confidence_0() -> None:
+    scored, unscored = make_pool([1.0, 2.0], [0], page="a"), make_pool([1.0, 2.0], [0], page="b")
+    with np.errstate(all="raise"):
+        answers = distinct_answers([scored, unscored], [np.array([1.0, 0.0]), np.full(2, -np.inf)])
+        assert answers.top_is_right().tolist() == [1.0, 0.0]
+        assert answers.confidence(1.0).tolist() == [pytest.approx(1 / (1 + np.exp(-1))), 0.0]
+        assert fit_temperature(answers) == fit_temperature(distinct_answers([scored], [np.array([1.0, 0.0])]))
+    figures = calibration_figures([scored, unscored] * 20, [np.array([1.0, 0.0]), np.full(2, -np.inf)] * 20)
+    assert np.isfinite([figures.ece, figures.ece_uncalibrated, figures.temperature]).all()

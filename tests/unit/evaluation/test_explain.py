@@ -210,3 +210,34 @@ def test_equal_answers_pool_their_probability_and_temperature_comes_after() -> N
 def test_examples_are_spread_over_the_split_and_never_twice(n: int, ids: list[str]) -> None:
     pools = [make_pool([1.0, 2.0], identifier=f"q{number}") for number in range(n)]
     assert [ranked.id for ranked in explain.examples(pools, [np.zeros(2)] * n)] == ids
+
+
+def test_what_is_not_scored_is_no_choice_and_has_no_score() -> None:
+    answers, programs = [1.0, 2.0, None, 4.0], ["add(0, 1)", "add(1, 1)", "divide(1, 0)", "add(1, 3)"]
+    pools = [make_pool(answers, [0], programs=programs, page=f"page {number}") for number in range(80)]
+    scores = [np.array([1.0, 0.0, -np.inf, -np.inf])] * 40 + [np.array([0.0, 1.0, -np.inf, -np.inf])] * 40
+    bias = bias_of(pools, scores)
+    assert (bias.picked, bias.p_value) == ([0.5, 0.5, 0.0, 0.0], 1.0)
+    (kind,) = explain.fooled_by(pools, scores)
+    assert (kind.picked, kind.offered, kind.chance) == (40.0, 240, round(80 * 0.5 / 240, 6))
+    ranked = explain.rank_pool(pools[0], scores[0])
+    assert [one.score for one in ranked.candidates] == [1.0, 0.0, None, None]
+    assert [one.probability for one in ranked.candidates[2:]] == [0.0, 0.0]
+    assert ranked.best_first == ranked.candidates
+    nothing = explain.rank_pool(pools[0], np.full(4, -np.inf))
+    assert (nothing.confidence, nothing.pick.score) == (0.0, None)
+    assert explain.confident_mistakes(pools[:1], [np.full(4, -np.inf)]) == []
+
+
+def test_the_order_of_what_is_not_scored_is_no_difference() -> None:
+    pool = make_pool([1.0, None, 2.0])
+    scores = [np.array([0.5, -np.inf, 0.25])]
+    by_answer = {1.0: 0.5, None: -np.inf, 2.0: 0.25}
+    order = order_invariance(
+        [pool],
+        scores,
+        lambda others: [np.array([by_answer[one.answer] for one in other.candidates]) for other in others],
+        tolerance=0.1,
+        seed=0,
+    )
+    assert order.max_difference == 0.0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from finrank.evaluation.evaluate import evaluate_pools
 from finrank.evaluation.metrics import outcome, pool_metrics, pooled_accuracy, reciprocal_rank, same_programs
 from finrank.ranker.answers import group_equal_answers
-from finrank.records import Answer, RewardedPool
+from finrank.records import Answer, Candidate, RewardedPool
 from tests.helpers.evaluated_pools import make_pool
 
 
@@ -60,7 +60,7 @@ def test_pools_without_gold_are_left_out_of_the_official_accuracies() -> None:
 
 
 @pytest.mark.parametrize("score", [outcome, pooled])
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_scores_that_are_not_finite_name_the_pool(score: Callable[..., object], bad: float) -> None:
     with pytest.raises(ValueError, match=r"pool V/2008-3: the score of candidate 1"):
         score(make_pool([1.0, 2.0], identifier="V/2008-3"), [0.0, bad])
@@ -85,12 +85,12 @@ def test_equal_answers_pool_their_probability_and_copies_count_once() -> None:
     # Each copy of 5.0 is less probable than 7.0, together they are more probable.
     pool, scores = make_pool([5.0, 7.0, 5.0], [0, 2]), np.log([0.3, 0.4, 0.3])
     assert (outcome(pool, scores)["accuracy"], pooled(pool, scores)) == (0.0, 1.0)
-    groups = group_equal_answers(pool.candidates, scores)
-    assert [(group.answer, group.indices) for group in groups] == [(5.0, [0, 2]), (7.0, [1])]
+    groups = group_equal_answers(pool.candidates, scores, pool.question)
+    assert [(group.source, group.indices) for group in groups] == [(0, [0, 2]), (1, [1])]
     assert np.exp([group.log_probability for group in groups]) == pytest.approx([0.6, 0.4])
     copies = make_pool([5.0, 7.0, 5.0], [0, 2], programs=["a", "b", "a"])
-    groups = group_equal_answers(copies.candidates, scores)
-    assert [(group.answer, group.indices) for group in groups] == [(7.0, [1]), (5.0, [0, 2])]
+    groups = group_equal_answers(copies.candidates, scores, copies.question)
+    assert [(group.source, group.indices) for group in groups] == [(1, [1]), (0, [0, 2])]
     assert np.exp(groups[0].log_probability) == pytest.approx(0.4 / 0.7)
 
 
@@ -226,3 +226,27 @@ def _flat(value: object, name: str = "") -> dict[str, float]:
     if isinstance(value, list):
         return {path: x for i, inner in enumerate(value) for path, x in _flat(inner, f"{name}/{i}").items()}
     return {name: -1.0 if value is None else float(value)}  # type: ignore[arg-type]
+
+
+def test_what_is_not_scored_is_behind_and_a_pool_without_scores_is_wrong() -> None:
+    pool = make_pool([1.0, 2.0, None, 1.0], [0, 3], rewards=[1.0, 0.4, 0.0, 1.0], answer=1.0)
+    figures = outcome(pool, [-math.inf, 3.0, -math.inf, 2.0])
+    assert (figures["accuracy"], figures["average_reward"], figures["mrr"]) == (0.0, 0.4, 0.5)
+    assert pooled(pool, [-math.inf, 3.0, -math.inf, 4.0]) == 1.0
+    assert set(outcome(pool, [-math.inf] * 4).values()) == {0.0}
+    assert pooled(pool, [-math.inf] * 4) == 0.0
+
+
+def test_a_stated_answer_is_right_and_one_with_the_value_that_it_rounds() -> None:
+    exact = Candidate(program="divide(15000, 60100)", answer=0.24958, origin="imported")
+    stated = Candidate(answer=0.25, stated="25%", origin="imported")
+    other = Candidate(answer=0.26, stated="26%", origin="imported")
+    pool = make_pool([1.0, 1.0, 1.0], [0, 1], question="what is the share ?", answer=0.24958)
+    pool = pool.model_copy(update={"candidates": [exact, stated, other]})
+    # Alone each is less probable than 26 %, together they are more probable.
+    assert (outcome(pool, [1.0, 1.0, 1.5])["accuracy"], pooled(pool, [1.0, 1.0, 1.5])) == (0.0, 1.0)
+    assert outcome(pool, [0.0, 0.0, 0.0])["accuracy_max"] == 0.5
+    assert [outcome(pool, np.eye(3)[index])["execution_accuracy"] for index in range(3)] == [1.0, 1.0, 0.0]
+    # An answer is right by its most precise candidate: 25 % would round 0.25312 too, and nobody asked for 25 %.
+    wrong = pool.model_copy(update={"candidates": [exact.model_copy(update={"answer": 0.25312}), stated, other]})
+    assert pooled(wrong.model_copy(update={"correct": [1]}), [1.0, 1.0, 1.5]) == 0.0

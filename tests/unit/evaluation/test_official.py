@@ -203,3 +203,11 @@ def test_the_official_evaluators_cases(finqa_dir: Path) -> None:
             wrong.append((case, judged))
     assert len(cases) > 4000
     assert wrong == []
+
+
+def test_a_pool_without_a_scored_candidate_has_no_prediction(tmp_path: Path) -> None:
+    candidates = [Candidate(program="add(1, 2)", answer=3.0, origin="imported")]
+    pools = [Pool.of(question(name, None, None), candidates=candidates) for name in ("a", "b")]
+    assert official.write_predictions(tmp_path / "p.json", pools, [[-np.inf], [0.5]]) == 0
+    predicted = {one["id"]: one["predicted"] for one in json.loads((tmp_path / "p.json").read_text())}
+    assert predicted == {"a": ["EOF"], "b": tokens("add(1, 2)")}

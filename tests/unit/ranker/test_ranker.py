@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from finrank import Ranker
 from finrank.errors import UserError
 from tests.helpers.pools import make_pool
 from tests.helpers.saved_ranker import ASKED, POOL, save_tiny_ranker
+from tests.helpers.valueless import LOOPED
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +62,44 @@ def test_a_page_may_be_left_out(ranker: Ranker) -> None:
     assert ranker.rank_many([request]) == [ranker.rank(**request)]
 
 
-def test_a_program_that_fails_is_ranked_by_its_text_and_says_so(ranker: Ranker) -> None:
-    answers = ranker.rank(**ASKED, candidates=["divide(1, 0)", "what ?", "add(1, 2)"])
-    failed = {answer.index: answer for answer in answers if answer.answer is None}
-    assert set(failed) == {0, 1}
-    assert all(answer.error and answer.as_json()["error"] == answer.error for answer in failed.values())
-    assert next(answer for answer in answers if answer.index == 2).error is None
+def test_a_candidate_without_a_value_or_too_long_is_last_and_says_why(ranker: Ranker) -> None:
+    answers = ranker.rank(**ASKED, candidates=["divide(1, 0)", LOOPED, "what ?", "add(1, 2)"])
+    assert [answer.index for answer in answers] == [3, 0, 1, 2]
+    assert (answers[0].probability, answers[0].error) == (pytest.approx(1.0), None)
+    for answer in answers[1:]:
+        assert (answer.answer, answer.score, answer.probability) == (None, None, 0.0)
+        assert answer.error
+        assert answer.as_json()["error"] == answer.error
+    assert "tokens, at most" in (answers[2].error or "")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(added=st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["divide(1, 0)", "what ?", LOOPED])), max_size=3))
+def test_candidates_without_a_value_change_nothing_for_the_others(ranker: Ranker, added: list[tuple[int, str]]) -> None:
+    candidates = list(POOL["candidates"])
+    for place, candidate in added:
+        candidates.insert(place, candidate)
+    place_of = [candidates.index(candidate) for candidate in POOL["candidates"]]
+    expected = ranker.rank(**POOL)
+    ranking = ranker.rank(**ASKED, candidates=candidates)
+    for answer, before in zip(ranking, expected, strict=False):
+        moved = [place_of[index] for index in before.indices]
+        assert answer == replace(before, index=place_of[before.index], indices=moved)
+    assert all(answer.score is None for answer in ranking[len(expected) :])
+
+
+def test_where_no_candidate_has_a_value_the_ranking_abstains(ranker: Ranker) -> None:
+    requests = [{**ASKED, "candidates": ["what ?", "divide(1, 0)"]}, POOL]
+    nothing, other = ranker.rank_many(requests)
+    assert [(answer.index, answer.score) for answer in nothing] == [(0, None), (1, None)]
+    assert (nothing.abstain, other.abstain) == (True, False)
+    assert other == ranker.rank(**POOL)
+    assert ranker.prepare(requests[0]).tokens == 0
+
+
+def test_a_question_that_does_not_fit_is_named(ranker: Ranker) -> None:
+    with pytest.raises(UserError, match=r"^request 0: the question \(\d+ tokens\) alone does not fit max_length 384"):
+        ranker.rank(**{**POOL, "question": "what is revenue ? " * 400})
 
 
 @pytest.mark.parametrize(
@@ -195,7 +229,9 @@ _REQUESTS = st.fixed_dictionaries(
 def test_whatever_is_asked_gives_a_ranking_or_a_user_error(ranker: Ranker, request: dict[str, Any]) -> None:
     with contextlib.suppress(UserError):
         prepared = ranker.prepare(request)
-        assert sum(a.probability for a in ranker.ranking(prepared, ranker.score([prepared])[0])) == pytest.approx(1)
+        ranking = ranker.ranking(prepared, ranker.score([prepared])[0])
+        some_value = any(answer.answer is not None for answer in ranking)
+        assert sum(answer.probability for answer in ranking) == pytest.approx(float(some_value))
 
 
 def test_saving_keeps_a_card_that_is_there_and_leaves_none_of_pefts(ranker: Ranker, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 from finrank import Ranker
 from finrank.serving.app import make_app
 from tests.helpers.serving_model import ASKED, CANDIDATES, DOCUMENTS, QUERY
+from tests.helpers.valueless import LOOPED
 
 RERANK = ["/v1/rerank", "/rerank", "/v2/rerank"]
 
@@ -112,6 +114,29 @@ def test_a_program_counts_by_its_value_and_fields_of_other_servers_are_ignored(c
     extra = {"max_tokens_per_doc": 4096, "priority": 0, "rank_fields": ["text"], "truncation": True, "user": None}
     body = client.post("/v1/rerank", json={"query": "how ?", "documents": documents, **extra}).json()
     assert len({one["relevance_score"] for one in body["results"]}) == 1, "all three have the value 3"
+
+
+def test_what_has_no_value_is_answered_last_with_its_reason(client: TestClient) -> None:
+    candidates = ["divide(1, 0)", "add(1, 2)", LOOPED]
+    body = client.post("/v1/rank", json={"question": "how ?", "candidates": candidates}).json()
+    assert [(one["index"], one["answer"]) for one in body["answers"]] == [(1, 3.0), (0, None), (2, None)]
+    assert [(one["probability"], one["score"]) for one in body["answers"][1:]] == [(0.0, None)] * 2
+    assert "division by zero" in body["answers"][1]["error"]
+    alone = client.post("/v1/rank", json={"question": "how ?", "candidates": candidates[:1]}).json()
+    assert (alone["abstain"], alone["usage"]["total_tokens"]) == (True, 0)
+
+
+@pytest.mark.parametrize("path", RERANK)
+def test_documents_without_a_value_are_last_and_named_in_a_warning(client: TestClient, path: str) -> None:
+    documents = ["divide(1, 0)", *DOCUMENTS, LOOPED]
+    body = client.post(path, json={"query": QUERY, "documents": documents}).json()
+    alone = client.post(path, json={"query": QUERY, "documents": DOCUMENTS}).json()
+    pairs = [(one["index"], one["relevance_score"]) for one in body["results"]]
+    assert pairs == [*((one["index"] + 1, one["relevance_score"]) for one in alone["results"]), (0, 0.0), (5, 0.0)]
+    first, second = body["meta"]["warnings"]
+    assert first.startswith("document 0: step 0: ")
+    assert re.fullmatch(r"document 5: \d+ tokens, at most \d+ fit beside the question", second)
+    assert "warnings" not in alone["meta"]
 
 
 def test_health_and_the_description(client: TestClient) -> None:

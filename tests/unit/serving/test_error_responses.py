@@ -41,7 +41,7 @@ RANK_FAULTS = [
     ({"candidates": ["yes", "no", {"answer": "many"}]}, "candidates.2", "many"),
     ({"candidates": [{"program": "add(1, 2)", "origin": "mine"}]}, "candidates.0", "origin (gold"),
     ({"candidates": [{"origin": "gold"}]}, "candidates.0", "the keys origin"),
-    ({"candidates": ["add(1, 2) " * 300]}, None, "do not fit max_length"),
+    ({"question": "how ? " * 1000}, None, "alone does not fit max_length"),
     ({"id": 5}, "id", "valid string"),
     ({"candidate": "yes"}, "candidate", "Extra inputs"),
 ]

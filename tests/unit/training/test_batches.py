@@ -87,3 +87,14 @@ def test_batches_of_similar_length_have_little_padding(route: RouteName) -> None
 
     for sampler in (LengthBucketSampler(data, 4), RolloutSampler(data, PPOSettings(batch_size=4))):
         assert 0 < padding(sampler) < 10 < padding(range(400))
+
+
+def test_what_a_pool_leaves_out_has_no_position() -> None:
+    pool = EncodedPool("q", [1], [[10], [20], [30]], left_out={0: "no value", 3: "no value", 4: "too long"})
+    item = TrainingPool.of(pool, [1, 3, 5])  # of six candidates, the encoded ones are 1, 2 and 5
+    assert item.correct == [0, 2]
+    (shuffled,) = PoolDataset([item], 0)
+    assert sorted(shuffled.order or []) == [0, 1, 2]
+    assert [shuffled.pool.candidates[position] for position in shuffled.correct] == [
+        tokens for tokens in shuffled.pool.candidates if tokens != [20]
+    ]

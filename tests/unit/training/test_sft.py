@@ -251,7 +251,7 @@ def step_of(stage: Path) -> int:
 
 
 def test_scores_that_are_not_finite_end_training_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PoolMeasure, "scores", lambda *_: [np.full(4, np.nan)])
+    monkeypatch.setattr(PoolMeasure, "scores", lambda *_: [np.full(4, np.nan)] * 8)
     with pytest.raises(UserError, match="lower learning_rate"):
         train(tmp_path, "bert")
 

@@ -14,7 +14,7 @@ Legend of shape suffixes: B questions, N candidates, T packed tokens, R pooled t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -27,15 +27,28 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class EncodedPool:
-    """One question as token ids: the shared prefix and the tokens of each candidate."""
+    """One question as token ids: the shared prefix, and the tokens of each candidate that is scored.
+
+    >>> pool = EncodedPool("q", [7, 8], [[1, 2], [3]], left_out={1: "no value"})
+    >>> pool.scored, pool.length
+    ([0, 2], 5)
+    """
 
     id: str
     prefix: list[int]
     candidates: list[list[int]]
+    left_out: dict[int, str] = field(default_factory=dict)
+    """Candidates that are not scored, by their index in the pool, and why."""
 
     def __post_init__(self) -> None:
         if not self.prefix or not all(self.candidates):
             raise ValueError(f"{self.id}: the prefix and every candidate must hold a token")
+
+    @property
+    def scored(self) -> list[int]:
+        """Indices in the pool of the candidates that are scored, in the order of `candidates`."""
+        size = len(self.candidates) + len(self.left_out)
+        return [index for index in range(size) if index not in self.left_out]
 
     @property
     def length(self) -> int:

@@ -42,7 +42,7 @@ from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import CONFIG
 from finrank.training.batches import PoolDataset, TrainingPool
 from finrank.training.config import PPOSettings
-from finrank.training.data import PoolMeasure, Split, read_splits
+from finrank.training.data import PoolMeasure, Split, left_out_facts, read_splits
 from finrank.training.loop import Plan, Recipe
 from finrank.training.memory import say_batches
 from finrank.training.ppo.ppo_trainer import PPOTrainer, log_policy
@@ -95,7 +95,8 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     if not {"eval_strategy", "eval_steps"} & config.trainer.keys():
         steps = math.ceil(len(order) / settings.batch_size)
         overrides |= {"eval_strategy": "steps", "eval_steps": math.ceil(steps / settings.evaluations_per_epoch)}
-    return Plan(job, make_trainer, measure.of_the_best, overrides, start=run.start)
+    facts = left_out_facts(splits)
+    return Plan(job, make_trainer, measure.of_the_best, overrides, facts, start=run.start)
 
 
 PPO = Recipe(PPO_STAGE, ("tokens_per_pass", "ppo.batch_size"), _settle, _build)
@@ -109,14 +110,18 @@ def without_dropout(model: CandidateRankingModel) -> None:
 
 
 def learnable(split: Split, settings: PPOSettings, seed: int) -> tuple[PoolDataset, PerCandidate]:
-    """The train pools whose rewards differ, and these rewards; prints how many pools stay out."""
+    """The train pools whose rewards differ, and these rewards; prints how many pools stay out.
+
+    Candidates that are not scored stay out: nothing chooses them.
+    """
     pools: list[TrainingPool] = []
     rewards: PerCandidate = {}
     for pool, item in zip(split.pools, split.encoded, strict=True):
         rewards_N = np.array(pool.rewards)
         if settings.reward == "correct":
             rewards_N = np.isin(np.arange(len(rewards_N)), pool.correct).astype(np.float64)
-        if np.ptp(rewards_N) > 0:
+        rewards_N = rewards_N[item.pool.scored]
+        if len(rewards_N) > 1 and np.ptp(rewards_N) > 0:
             pools.append(item)
             rewards[pool.id] = rewards_N
     if left_out := len(split.pools) - len(pools):

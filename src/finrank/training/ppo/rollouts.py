@@ -1,6 +1,6 @@
 """The state of PPO apart from the model: the order of its pools, the SFT policy, and the current rollout.
 
-Log-probabilities and actions are kept per candidate as stored, not per position: batches hold candidates shuffled.
+Log-probabilities and actions are kept per candidate as encoded, not per position: batches hold candidates shuffled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from finrank.training.batches import LengthBucketSampler, PoolDataset, batches_b
 from finrank.training.config import PPOSettings
 
 PerCandidate = dict[str, np.ndarray]
-"""Pool id -> one number per stored candidate."""
+"""Pool id -> one number per encoded candidate, in the order of the pool."""
 
 _FILE = "ppo_state.safetensors"
 _ARRAYS = ("reference", "old", "actions")
@@ -130,7 +130,7 @@ def in_batch_order(values: PerCandidate, pools: Sequence[str], orders: Sequence[
 
 
 def actions_in_batch_order(actions: PerCandidate, pools: Sequence[str], orders: Sequence[list[int]]) -> torch.Tensor:
-    """Positions [pools, draws] in a shuffled batch of actions that name stored candidates.
+    """Positions [pools, draws] in a shuffled batch of actions that name encoded candidates.
 
     >>> actions_in_batch_order({"a": np.array([2, 2, 0])}, ["a"], [[2, 0, 1]])
     tensor([[0, 0, 1]])

@@ -19,10 +19,13 @@ from finrank.commands.evaluate import evaluate
 from finrank.commands.ppo import ppo
 from finrank.commands.sft import sft
 from finrank.errors import UserError
-from finrank.ranker.encoding import encode
+from finrank.evaluation.survival import Truncation
+from finrank.ranker.attention.packed_row import EncodedPool
+from finrank.ranker.encoding import LeftOut, encode
 from finrank.ranker.saving import find_model, load_model
+from finrank.training.batches import TrainingPool
 from finrank.training.config import PPOSettings, load_config
-from finrank.training.data import PoolMeasure, read_splits
+from finrank.training.data import PoolMeasure, Split, read_splits
 from finrank.training.ppo import ppo_trainer
 from finrank.training.ppo.ppo import learnable, without_dropout
 from finrank.training.ppo.ppo_trainer import log_policy
@@ -313,3 +316,20 @@ def test_a_named_model_keeps_its_own_settings_and_a_second_run_its_place(
 def test_trainer_arguments_that_take_rollouts_apart_are_refused(root: Path, tmp_path: Path, key: str) -> None:
     with pytest.raises(UserError, match=f"trainer.{key}"):
         train(root, tmp_path / "outputs", f"trainer.{key}=true")
+
+
+def test_candidates_that_are_not_scored_are_no_actions() -> None:
+    pools = [make_pool(number, candidates=3) for number in range(3)]
+    tokens = [[1], [2], [3]]
+    encoded = [
+        EncodedPool(pools[0].id, [9], tokens),
+        EncodedPool(pools[1].id, [9], tokens[:2], left_out={1: "too long"}),  # the correct one
+        EncodedPool(pools[2].id, [9], [], left_out=dict.fromkeys(range(3), "no value")),
+    ]
+    items = [TrainingPool.of(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
+    dataset, rewards = learnable(Split(pools, items, Truncation(None, None, None), LeftOut(3, 1, 1)), PPOSettings(), 0)
+    assert {name: row.tolist() for name, row in rewards.items()} == {pools[0].id: [1.0, 0.3, 0.3]}
+    graded = pools[1].model_copy(update={"rewards": [0.1, 1.0, 0.3]})
+    split = Split([graded], items[1:2], Truncation(None, None, None), LeftOut(0, 1, 0))
+    dataset, rewards = learnable(split, PPOSettings(), 0)
+    assert (rewards[graded.id].tolist(), dataset.pools[0].correct) == ([0.1, 0.3], [])
