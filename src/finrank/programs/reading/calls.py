@@ -18,6 +18,7 @@ from finrank.programs.numbers import literal
 _NAMES = "|".join(OPERATIONS)
 _CALL = re.compile(rf"\b({_NAMES})\s*\(([^()]*)\)", re.IGNORECASE)
 _ANY_CALL = re.compile(r"\b([a-z_]+)\s?\((?=[^()]*,)", re.IGNORECASE)
+_OPENING = re.compile(r"\b[a-z_]+\((?=\s*[\d#$])", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;|.]*(?:(?:then|and|step)\s+)?(?:#?\d+\s*[.):]\s*)?(?:#\d+\s*=\s*)?", re.IGNORECASE)
 _CUT_OFF = re.compile(rf"[\s,;]*(?:{_NAMES})\s*\(?[^()]*", re.IGNORECASE)
 
@@ -72,6 +73,12 @@ def has_call(text: str, *, known: bool = True) -> bool:
     return bool(names & set(OPERATIONS)) if known else bool(names - set(OPERATIONS))
 
 
+def has_broken_call(text: str) -> bool:
+    """True if a text holds something written as a call that is no step of a program, such as "divide(3)"."""
+    starts = {call.start for call in _calls(text)}
+    return any(match.start() not in starts for match in _OPENING.finditer(text))
+
+
 def _is_one(calls: list[_Call], text: str) -> bool:
     """True if several calls are one program: one refers to another, or they are written as the language does."""
     as_written = all(text[call.end : later.start] == ", " for call, later in pairwise(calls))
@@ -117,6 +124,6 @@ def _two_arguments(operation: str, inner: str) -> tuple[str, str] | None:
 
 def _is_argument(text: str) -> bool:
     plain = text.replace("$", "").strip()
-    if "," in plain and not re.fullmatch(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?", plain):
+    if "," in plain and not re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?%?", plain):
         return False
     return is_reference(plain) or is_constant(plain) or literal(plain) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-MOST_LAYERS = 12
+_MOST_LAYERS = 12
 _LONGEST_MARK = 60  # characters at the end, in which an end mark is looked for
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad\u202a-\u202e]")
@@ -18,13 +18,23 @@ value formula calculation expression equation operation"""
 LABEL = re.compile(
     rf"[\s*_`#>]*(?:(?:{'|'.join(_BEFORE_LABEL.split())})\W+)*"
     rf"(?:{'|'.join(_LABELS.split())}|operations needed)s?(?:\s*\(?#?\d{{1,2}}\)?)?"
-    r"[\s*_`]*(?::|=|\bis\b:?|\bare\b:?)[\s*_`]*",
+    r"[\s*_`]*(?::|=|\bis\b:?|\bare\b:?)(?:[*_`]+(?=\s|$))?\s*",
     re.IGNORECASE,
 )
 """The name of a program or an answer at the beginning of a line: "Program:", "**Final answer:**", "The answer is"."""
 _CALCULATE = re.compile(r"(?:calculate|compute|calc|evaluate|eval|print|solve|result|answer)\s*\((.*)\)", re.I | re.S)
 _QUOTES = (
-    *(("```", "```"), ("`", "`"), ('"', '"'), ("'", "'"), ("“", "”"), ("**", "**"), ("$$", "$$"), ("[", "]")),
+    *(
+        ("```", "```"),
+        ("`", "`"),
+        ('"', '"'),
+        ("'", "'"),
+        ("“", "”"),
+        ("**", "**"),
+        ("$$", "$$"),
+        ("$", "$"),
+        ("[", "]"),
+    ),
     *(("\\(", "\\)"), ("\\[", "\\]"), ("<answer>", "</answer>"), ("<program>", "</program>")),
 )
 BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -60,7 +70,7 @@ def layers(text: str) -> Iterator[str]:
     >>> list(layers("Program: `add(1, 2)`;"))
     ['Program: `add(1, 2)`;', '`add(1, 2)`;', '`add(1, 2)`', 'add(1, 2)']
     """
-    for _ in range(MOST_LAYERS):
+    for _ in range(_MOST_LAYERS):
         yield text
         before, text = text, _INVISIBLE.sub("", text).strip()
         if text == before:
@@ -77,8 +87,9 @@ def unwrapped(text: str) -> str:
 
 def in_tag(text: str, tag: str) -> str | None:
     """What stands in the last <tag>…</tag> of a text."""
-    before, closed, _ = text.rpartition(f"</{tag}>")
-    return before.rpartition(f"<{tag}>")[2] if closed and f"<{tag}>" in before else None
+    end = text.lower().rfind(f"</{tag}>")
+    start = text.lower().rfind(f"<{tag}>", 0, max(end, 0))
+    return None if start < 0 else text[start + len(tag) + 2 : end]
 
 
 def _without_one_layer(text: str) -> str:
