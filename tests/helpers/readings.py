@@ -44,7 +44,7 @@ WRAPPED = [
 ]  # fmt: skip
 MISWRITTEN = [
     "Subtract(5829,5735)", "subtract( 5829 5735 )", "subtract (5829 , 5735)", "SUBTRACT(5829, 5735)",
-    "subtract($5829,$5735)", "subtract($5829, $ 5735)",
+    "subtract($5829,$5735)",
 ]  # fmt: skip
 WITH_VALUE = [f"{DIFFERENCE} = 94", f"{DIFFERENCE} = 95", f"{DIFFERENCE} -> 94.0", f"{DIFFERENCE} ≈ $94 million"]
 STEPS = [
@@ -76,13 +76,15 @@ STATED: list[tuple[Any, float | str]] = [
     (94, 94.0), ("94.0", 94.0), ("1,234,567.8", 1234567.8), ("$ 1.2 million", 1.2), ("12.5 percent", 0.125),
     ("(1,234)", -1234.0), ("\u2212 5", -5.0), ("94 USD", 94.0), ("1.2M", 1.2), ("≈ 1.6 %", 0.016), ("1.2e3", 1200.0),
     ("minus 5", -5.0), ("5 percent decrease", -0.05), ("5 percentage points", 0.05), ("94 basis points", 94.0),
-    ("\\boxed{-92}", -92.0), ("Answer: 94", 94.0), ("<think>5 or 6?</think>So it is 94.", 94.0), ("94 (5829 - 5735)", 94.0),
+    ("\\boxed{-92}", -92.0), ("Answer: 94", 94.0), ("<think>5 or 6?</think>So it is 94.", 94.0),
+    ("94 (5829 - 5735)", 94.0),
     ("x = 94", 94.0), ("Revenue rose by 1.6% in 2009.", 0.016), ("It fell from 100 to about 94.", -94.0),
     ("The change was a decline of 5 %.", -0.05), ("yes", "yes"), ("Yes, it did", "yes"), ({"answer": "12.5%"}, 0.125),
     ({"text": "the answer is 94"}, 94.0), ({"content": "94"}, 94.0), ('{"answer": "12.5%"}', 0.125), ("**94**", 94.0),
     ("€ 94", 94.0), ("-$5", -5.0), ("$(5)", -5.0), ("(-5)", -5.0), ("-(5)", -5.0), ("negative 5%", -0.05), ("+5", 5.0),
     (".5", 0.5), ("5.", 5.0), ("94 EOF", 94.0), ("94</s>", 94.0), ("The answer is: **94**.", 94.0), ("94 bps", 94.0),
-    ("share = 1 / 3 or 33.33%", 0.3333), ("94 | because 5829 - 5735 = 94", 94.0), ("94\nas revenue rose", 94.0), ("No.", "no"),
+    ("share = 1 / 3 or 33.33%", 0.3333), ("94 | because 5829 - 5735 = 94", 94.0), ("94\nas revenue rose", 94.0),
+    ("No.", "no"),
     ("Final Answer: No", "no"), ("true", "yes"), (True, "yes"), ("<answer>94</answer>", 94.0), ("\\(5\\)", 5.0),
     ("<ANSWER>It is 94.</ANSWER>", 94.0), ("```\n94\n```", 94.0), ("1. 94", 94.0), ("'94'", 94.0), ("$94$", 94.0),
     ("{'answer': 94}", 94.0), ('{"answer": 94', 94.0), ('["94"]', 94.0), ("94 million dollars", 94.0), ("5x", 5.0),
@@ -92,22 +94,26 @@ STATED: list[tuple[Any, float | str]] = [
     ({"program": None, "answer": None, "text": "94"}, 94.0), ({"program": "", "answer": 94}, 94.0),
     ({"program": "divide(1, 0)", "answer": "about 94"}, 94.0), ({"program": "divide(94", "answer": 94}, 94.0),
 ]  # fmt: skip
-_IN_DOCS_STATED = 26
+_STATED_IN_DOCS = 26
 REFUSED: list[tuple[Any, str]] = [
     ("16,7%", "comma"), ("5 or 6", "2 numbers"), ("94\n95", "several answers"), ("5-6%", "2 numbers"),
     (f"{DIFFERENCE} or subtract(5735, 5829)", "2 programs"), ("subtract(1,234,567)", "expected operation"),
     ("I cannot say, perhaps 94", "no program, number"), ("<think>94 or", "unfinished reasoning"),
-    ("more than 94", "no program, number"), ("page 17", "no program, number"), ({"error": "timeout"}, "no program and no"),
+    ("more than 94", "no program, number"), ("page 17", "no program, number"),
+    ({"error": "timeout"}, "no program and no"),
     (None, "no program and no answer"), ("divide(3", "expected operation"), ("N/A", "no program, number"),
     ("1,2", "comma"), ("0,123", "comma"), ("1.234,5", "comma"), ("1 234,5", "comma"), ("It is 16,7%.", "comma"),
     ('{"answer": "16,7%"}', "comma"), ("1'234", "no program"), ("1.234.567", "no program"), ("1 000", "2 numbers"),
-    ("between 5 and 6", "2 numbers"), ("$1.2 to $1.5 million", "2 numbers"), ("5% - 6%", "2 numbers"), ("5 – 6", "2 numbers"),
-    ("100 - 5%", "2 numbers"), ("1. 94\n2. 95", "several answers"), ("94 | 95", "several answers"), ("94 95", "2 numbers"),
+    ("between 5 and 6", "2 numbers"), ("$1.2 to $1.5 million", "2 numbers"), ("5% - 6%", "2 numbers"),
+    ("5 – 6", "2 numbers"),
+    ("100 - 5%", "2 numbers"), ("1. 94\n2. 95", "several answers"), ("94 | 95", "several answers"),
+    ("94 95", "2 numbers"),
     ("94, 95", "2 numbers"), ('["94", "95"]', "2 numbers"), ("Revenue = 5829, cost = 5735", "2 numbers"),
-    ("5829 (2009) - 5735 (2008)", "2 numbers"), ("Revenue rose from 5,735 to 5,829.", "2 numbers"),
+    ("5829 (2009) - 5735 (2008)", "expected operation"), ("Revenue rose from 5,735 to 5,829.", "2 numbers"),
     (f"{DIFFERENCE}\nsubtract(5735, 5829)", "2 programs"), ("subtract(5829, 5735, 3)", "expected operation"),
     (f"not {DIFFERENCE}", "no program"), (f"The wrong program is {DIFFERENCE}", "no program"),
-    ("sqrt(4)", "expected operation"), ("subtract(a, b)", "number"), ("foo(1, 2)", "no operation"), ("add(1, 2), foo(3", "foo("),
+    ("sqrt(4)", "expected operation"), ("subtract(a, b)", "number"), ("foo(1, 2)", "no operation"),
+    ("add(1, 2), foo(3", "foo("),
     ("10-K", "no program"), ("Form 10-K", "no program"), ("see page 17", "no program"), ("page 17 of 94", "2 numbers"),
     ("Note 7", "no program"), ("31 December 2009", "2 numbers"), ("June 5", "no program"), ("2009-12-31", "3 numbers"),
     ("12/31/2009", "3 numbers"), ("2008 - 2009", "2 numbers"), ("555-1234", "2 numbers"), ("Q3 2009", "no program"),
@@ -117,12 +123,15 @@ REFUSED: list[tuple[Any, str]] = [
     ("No. 5", "no program"), ("No data", "no program"), ("", "empty"), (" \n", "empty"), ("nan", "no program"),
     ("1e400", "no program"), ("#0", "no program"), ("const_100", "no program"), ("[]", "no program"),
     ("Error 429: too many requests", "no program"), ("I'm sorry, the page gives no data for 2009.", "no program"),
-    ({"answer": None}, "no program and no answer"), ({"programme": "add(1, 2)"}, "no program and no answer"), ([], "expected"),
+    ({"answer": None}, "no program and no answer"), ({"programme": "add(1, 2)"}, "no program and no answer"),
+    ([], "expected"),
     ({"program": "add(1, 2"}, "expected operation"), ({"answer": [94]}, "expected a program, a number or a text"),
     ({"program": "divide(1, 0)"}, "division by zero"), ("table_sum(costs, none)", "costs"), ("x" * 100_001, "100000"),
-    ("add(1, 2), divide(3)", "expected operation"),
+    ("add(1, 2), divide(3)", "expected operation"), ("subtract($ 5829, 5735)", "no number"),
+    ("table_sum(revenue ( 1 ), none)", "no argument"),
+    ("add(1, 2), divide(, 3)", "expected operation"), ("subtract(( $ 4 ), 2)", "no argument"),
 ]  # fmt: skip
-_IN_DOCS_REFUSED = 11
+_REFUSED_IN_DOCS = 11
 
 READINGS: list[Reading] = [
     *_all("program", WRAPPED, DIFFERENCE, 94.0, in_docs=8),
@@ -132,11 +141,11 @@ READINGS: list[Reading] = [
     *_all("steps on lines", STEPS, GROWTH, 0.01639),
     *_all("JSON", JSON, GROWTH, 0.01639, in_docs=4),
     *_all("official tokens", [TOKENS, str(TOKENS)], DIFFERENCE, 94.0),
-    *(Reading("arithmetic", text, program, answer, in_docs=index < 3) for index, (text, program, answer) in enumerate(ARITHMETIC)),
+    *(Reading("arithmetic", *case, in_docs=index < 3) for index, case in enumerate(ARITHMETIC)),
     Reading("arithmetic", "subtract(5,829,5,735)", "subtract(5,829, 5,735)", 94.0),
-    Reading("cut-off step", "add(1, 2), divide(3", "add(1, 2), divide(3", 3.0, "its last step is cut off", in_docs=True),
-    *(Reading("answer", item, None, answer, in_docs=index < _IN_DOCS_STATED) for index, (item, answer) in enumerate(STATED)),
-    *(Reading("refused", item, None, None, why, in_docs=index < _IN_DOCS_REFUSED) for index, (item, why) in enumerate(REFUSED)),
+    Reading("cut-off step", "add(1, 2), divide(3", "add(1, 2), divide(3", 3.0, "its last step is cut off", True),
+    *(Reading("answer", given, None, answer, None, i < _STATED_IN_DOCS) for i, (given, answer) in enumerate(STATED)),
+    *(Reading("refused", given, None, None, why, i < _REFUSED_IN_DOCS) for i, (given, why) in enumerate(REFUSED)),
 ]  # fmt: skip
 
 

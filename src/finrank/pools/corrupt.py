@@ -16,9 +16,9 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from finrank.page.page import Page
-from finrank.pools import number_edits, structure_edits
+from finrank.pools.edits import number_edits, structure_edits
+from finrank.pools.edits.refill import refill
 from finrank.pools.likeness import Feature, Likeness, PageLikeness, draw_weighted, shape_features
-from finrank.pools.refill import refill
 from finrank.programs import Program, Step
 from finrank.programs.value import Value, value_of
 from finrank.records import Answer, Candidate

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from finrank.errors import UserError
 from finrank.pools.corrupt import Corruptor, Draft
+from finrank.pools.edits.structure_edits import break_program
 from finrank.pools.likeness import Likeness
-from finrank.pools.structure_edits import break_program
 from finrank.pools.trees import grow
 from finrank.programs import Program, ProgramError, parse
 from finrank.programs.value import value_of

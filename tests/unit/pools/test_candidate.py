@@ -75,7 +75,7 @@ def test_system_and_origin_are_kept_where_they_can_be_stored() -> None:
         (-math.inf, "no finite number"),
         (10**400, "the number is too large"),
         ("9" * 5000, "no program, number"),
-        ("add(" + "9" * 20_000 + ", 1)", "a program of 20007 characters"),
+        ("add(" + "9" * 20_000 + ", 1)", "a program of 20008 characters"),
         ("add(1, \ud800)", "half a surrogate pair"),
         ({"program": "\ud800", "answer": "\ud800"}, "half a surrogate pair"),
         ({"program": ["add(", 1]}, "expected a program, a number or a text"),

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finrank.pools.corrupt import EDITS, Corruptor
+from finrank.pools.edits.number_edits import operand
 from finrank.pools.likeness import Likeness
-from finrank.pools.number_edits import operand
 from finrank.programs import Program, operands, parse
 from finrank.programs.value import value_of
 from tests.helpers.mutations import random_programs

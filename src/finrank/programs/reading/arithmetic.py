@@ -127,9 +127,9 @@ class _Reader:
         name = token.lower()
         if name in ARITHMETIC_OPERATIONS:
             self.expect("(")
-            first = self.sum()
+            first = self.argument()
             self.expect(",")
-            second = self.sum()
+            second = self.argument()
             self.expect(")")
             return self.add(Step(name, (first, second)))
         if name.startswith("table_"):
@@ -139,6 +139,11 @@ class _Reader:
         if token in _OPERATIONS or token in ("<", ")", ",") or token.isalpha():
             raise ProgramError("not arithmetic")
         return token.lstrip("$€£ ").replace(",", "").replace(" ", "")
+
+    def argument(self) -> str:
+        if self.next_is("(") and self.tokens[self.at + 2 : self.at + 3] == [")"]:
+            raise ProgramError("not arithmetic: a number in brackets may be negative")
+        return self.sum()
 
     def step(self, sign: str, first: str, second: str) -> str:
         return self.add(Step(_OPERATIONS[sign], (first, second)))

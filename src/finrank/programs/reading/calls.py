@@ -17,6 +17,7 @@ from finrank.programs.numbers import literal
 
 _NAMES = "|".join(OPERATIONS)
 _CALL = re.compile(rf"\b({_NAMES})\s*\(([^()]*)\)", re.IGNORECASE)
+_OPERATION = re.compile(rf"\b(?:{_NAMES})\s*\(", re.IGNORECASE)
 _ANY_CALL = re.compile(r"\b([a-z_]+)\s?\((?=[^()]*,)", re.IGNORECASE)
 _OPENING = re.compile(r"\b[a-z_]+\((?=\s*[\d#$])", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;|.]*(?:(?:then|and|step)\s+)?(?:#?\d+\s*[.):]\s*)?(?:#\d+\s*=\s*)?", re.IGNORECASE)
@@ -67,16 +68,20 @@ def find_programs(text: str) -> list[str]:
     return [", ".join(call.text for call in calls) for calls in programs]
 
 
-def has_call(text: str, *, known: bool = True) -> bool:
-    """True if a text calls an operation of the language, or (`known` false) something else that is not one."""
-    names = {match[1].lower() for match in _ANY_CALL.finditer(text)}
-    return bool(names & set(OPERATIONS)) if known else bool(names - set(OPERATIONS))
+def has_call(text: str) -> bool:
+    """True if a text holds a call of one of the language's operations, whole or not."""
+    return _OPERATION.search(text) is not None
+
+
+def has_other_call(text: str) -> bool:
+    """True if a text calls something that is not an operation of the language."""
+    return any(match[1].lower() not in OPERATIONS for match in _ANY_CALL.finditer(text))
 
 
 def has_broken_call(text: str) -> bool:
     """True if a text holds something written as a call that is no step of a program, such as "divide(3)"."""
     starts = {call.start for call in _calls(text)}
-    return any(match.start() not in starts for match in _OPENING.finditer(text))
+    return any(match.start() not in starts for opening in (_OPERATION, _OPENING) for match in opening.finditer(text))
 
 
 def _is_one(calls: list[_Call], text: str) -> bool:
@@ -113,17 +118,17 @@ def _two_arguments(operation: str, inner: str) -> tuple[str, str] | None:
                 label, _, last = inner.strip().rpartition(" ")
             return (label.strip(), "none") if last.strip() == "none" and label.strip() else (inner.strip(), "none")
         return None
-    pieces = inner.split(",")
+    pieces = inner.replace("$", "").split(",")
     ways = [(",".join(pieces[:cut]).strip(), ",".join(pieces[cut:]).strip()) for cut in range(1, len(pieces))]
     ways = [way for way in ways if all(map(_is_argument, way))]
     if len(ways) == 1:
         return ways[0]
-    words = inner.split()
+    words = inner.replace("$", "").split()
     return (words[0], words[1]) if len(words) == 2 and not ways and all(map(_is_argument, words)) else None
 
 
 def _is_argument(text: str) -> bool:
-    plain = text.replace("$", "").strip()
+    plain = text.strip()
     if "," in plain and not re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?%?", plain):
         return False
     return is_reference(plain) or is_constant(plain) or literal(plain) is not None

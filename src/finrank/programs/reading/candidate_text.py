@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from finrank.programs.language import Program, ProgramError, parse
 from finrank.programs.reading.arithmetic import read_arithmetic
-from finrank.programs.reading.calls import find_programs, has_broken_call, has_call, lenient_program
+from finrank.programs.reading.calls import find_programs, has_broken_call, has_call, has_other_call, lenient_program
 from finrank.programs.reading.json_answers import answering_object, text_list
 from finrank.programs.reading.prose import NUMBER, stated_in_prose
 from finrank.programs.reading.wrapping import BOXED, LABEL, in_tag, layers, unwrapped, without_thoughts
@@ -33,7 +33,6 @@ _TAGS = ("answer", "final_answer", "program")
 _EQUALS = re.compile(r"\s*(?:=>|->|→|⇒|(?<![<>!])==?|≈|:=)\s*")
 _YES_NO = re.compile(r"[\s*_\"']*(yes|no)\b[\s*_\"']*[,.;:!(|\n-](?!\s*\d)", re.IGNORECASE)
 _BRACKETED = re.compile(r"[^()]*(?:\([^()]*\)[^()]*)*\)\W*")
-_DOLLAR = re.compile(r"\$\s?(?=[\d.])")
 _OR = re.compile(r"\s*,?\s+or\s+(?:approximately\s+|about\s+)?", re.IGNORECASE)
 _DENIES = re.compile(r"\b(?:not|never|wrong|incorrect|instead|rather)\b|n't\b", re.IGNORECASE)
 _LIST = re.compile(r"[,;]\s|\b(?:and|or)\b", re.IGNORECASE)
@@ -42,7 +41,7 @@ _MOST_MARKS = 4  # marked answers inside one another: a label in a fence in a ta
 _MOST_LABELS = 50  # lines with a label that are read, from the end
 
 
-class Reading(NamedTuple):
+class Said(NamedTuple):
     """What a text says: a program, a stated answer, or both; never neither."""
 
     program: str | None
@@ -55,13 +54,13 @@ class Unreadable(ValueError):
     """A text that says neither a program nor an answer, or may say several; the message is the reason."""
 
 
-def read_text(text: str) -> Reading:
+def read_text(text: str) -> Said:
     """The program and the stated answer of a candidate's text; Unreadable, with the reason, where it has neither.
 
     Reading is idempotent: a program or stated answer that was read is read as itself.
 
     >>> read_text("Program: subtract(5829, 5735);"), read_text("So the change is 94.").stated
-    (Reading(program='subtract(5829, 5735)', stated=None), '94')
+    (Said(program='subtract(5829, 5735)', stated=None), '94')
     """
     if len(text) > LONGEST_TEXT:
         raise Unreadable(f"a text of {len(text)} characters: at most {LONGEST_TEXT} are read")
@@ -81,7 +80,7 @@ def read_text(text: str) -> Reading:
     return reading
 
 
-def _read_object(fields: dict[str, object]) -> Reading:
+def _read_object(fields: dict[str, object]) -> Said:
     """The reading of a JSON object's program and answer, each a text that may be wrapped itself."""
     program = stated = None
     reasons = []
@@ -97,10 +96,10 @@ def _read_object(fields: dict[str, object]) -> Reading:
         program, stated = program or reading.program, reading.stated or stated
     if program is None and stated is None:
         raise Unreadable("; ".join(reasons) or "no program and no answer in its JSON, or both are empty")
-    return Reading(program, stated)
+    return Said(program, stated)
 
 
-def read_tokens(tokens: Sequence[object]) -> Reading:
+def read_tokens(tokens: Sequence[object]) -> Said:
     """The program of an official token list: ["subtract(", "5829", "5735", ")", "EOF"]."""
     return read_text(text_of_tokens([str(token) for token in tokens]))
 
@@ -118,7 +117,7 @@ def text_of_tokens(tokens: Sequence[str]) -> str:
     return text
 
 
-def _read(text: str, depth: int) -> Reading | None:
+def _read(text: str, depth: int) -> Said | None:
     """The reading of a text without JSON and reasoning; None where it has none."""
     if depth > _MOST_MARKS:
         return None
@@ -128,22 +127,22 @@ def _read(text: str, depth: int) -> Reading | None:
     calls = has_call(text)
     reading = _marked(text, depth) or (None if calls else _first_part(text)) or _equation(text) or _with_program(text)
     if reading is None and not calls and (stated := stated_in_prose(text)) is not None:
-        return Reading(None, stated)
+        return Said(None, stated)
     return reading
 
 
-def _whole(text: str) -> Reading | None:
+def _whole(text: str) -> Said | None:
     """The reading of a text that is nothing but a program, an answer, or a program and its value."""
     if len(text) <= 2 * LONGEST_STATED:
         try:
             read_stated(text)
-            return Reading(None, text.strip())
+            return Said(None, text.strip())
         except ValueError:
             pass
     stripped = text.strip()
     program = _program(stripped)
     if program is not None:
-        return Reading(program, None)
+        return Said(program, None)
     return None
 
 
@@ -155,12 +154,9 @@ def _program(text: str) -> str | None:
 def _language_program(text: str) -> str | None:
     try:
         parse(text)
-        program: str | None = text
+        return text
     except ProgramError:
-        program = lenient_program(text)
-    if program is not None and "$" in program and "table_" not in program:
-        return _DOLLAR.sub("", program)
-    return program
+        return lenient_program(text)
 
 
 def _arithmetic_program(text: str) -> str | None:
@@ -170,7 +166,7 @@ def _arithmetic_program(text: str) -> str | None:
         return None
 
 
-def _marked(text: str, depth: int) -> Reading | None:
+def _marked(text: str, depth: int) -> Said | None:
     """The reading of what a text marks as its answer: in a box, a tag, a fence, or behind a label."""
     boxed = BOXED.findall(text)
     tagged = [content for tag in _TAGS if (content := in_tag(text, tag)) is not None]
@@ -189,10 +185,10 @@ def _marked(text: str, depth: int) -> Reading | None:
         reading = None if rest == text.strip() else _read(rest, depth + 1)
         if reading is not None:
             program, stated = reading.program or program, reading.stated or stated
-    return None if program is None and stated is None else Reading(program, stated)
+    return None if program is None and stated is None else Said(program, stated)
 
 
-def _equation(text: str) -> Reading | None:
+def _equation(text: str) -> Said | None:
     """The reading of PROGRAM = VALUE, or of the end of a chain of equations: growth = (12 - 10) / 10 = 20 %."""
     *_, line = text.strip().splitlines() or [""]
     *before, last = map(unwrapped, _EQUALS.split(line))
@@ -203,13 +199,13 @@ def _equation(text: str) -> Reading | None:
         stated = read_stated(last)
     except ValueError:
         program = _program(last)
-        return None if program is None else Reading(program, None)
+        return None if program is None else Said(program, None)
     for part in reversed(before):
         if (program := _language_program(part)) is not None:
-            return Reading(program, last)
+            return Said(program, last)
         if (program := _arithmetic_program(part)) is not None:
-            return Reading(_as_fraction(program) if stated.percent else program, last)
-    return Reading(None, last)
+            return Said(_as_fraction(program) if stated.percent else program, last)
+    return Said(None, last)
 
 
 def _as_fraction(program: str) -> str | None:
@@ -223,18 +219,18 @@ def _as_fraction(program: str) -> str | None:
     return program
 
 
-def _with_program(text: str) -> Reading | None:
+def _with_program(text: str) -> Said | None:
     """The one program inside a text."""
     programs = set(find_programs(text))
-    if len(programs) != 1 or has_call(text, known=False) or has_broken_call(text) or _DENIES.search(text):
+    if len(programs) != 1 or has_other_call(text) or has_broken_call(text) or _DENIES.search(text):
         return None
-    return Reading(programs.pop(), None)
+    return Said(programs.pop(), None)
 
 
-def _first_part(text: str) -> Reading | None:
+def _first_part(text: str) -> Said | None:
     """The reading of an answer with its explanation behind it: "Yes, it did", "94 (5829 - 5735)"."""
     if (match := _YES_NO.match(text)) is not None:
-        return Reading(None, match[1].lower())
+        return Said(None, match[1].lower())
     for end in ("\n", " | ", " ("):
         first, found, rest = text.strip().partition(end)
         if not found or (reading := _whole_in(first)) is None:
@@ -249,7 +245,7 @@ def _first_part(text: str) -> Reading | None:
     return None
 
 
-def _whole_in(text: str) -> Reading | None:
+def _whole_in(text: str) -> Said | None:
     """The reading of a text that is nothing but an answer or program in wrapping."""
     readings = (_whole(layer) for layer in layers(text) if layer.strip())
     return next((reading for reading in readings if reading is not None), None)

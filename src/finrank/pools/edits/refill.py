@@ -6,7 +6,7 @@ import random
 from functools import lru_cache
 
 from finrank.page.page import Page
-from finrank.pools.number_edits import number_near
+from finrank.pools.edits.number_edits import number_near
 from finrank.programs import TABLE_OPERATIONS, Program, Step, parse, parse_or_none
 from finrank.programs.shape import numbers_of
 

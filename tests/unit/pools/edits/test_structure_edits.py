@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finrank.page.page import Page
+from finrank.pools.edits.structure_edits import break_program
 from finrank.pools.pool import PoolSettings, build_pool
-from finrank.pools.structure_edits import break_program
 from finrank.programs import Program
 from finrank.programs.value import value_of
 from tests.helpers.mutations import random_programs

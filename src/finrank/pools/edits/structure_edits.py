@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from finrank.page.page import Page
-from finrank.pools.number_edits import number_near, replace_operands, with_arguments
+from finrank.pools.edits.number_edits import number_near, replace_operands, with_arguments
 from finrank.programs import (
     TABLE_OPERATIONS,
     Program,

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from finrank.page.page import Page
+from finrank.pools.edits.refill import refill
 from finrank.pools.gold_shapes import FINQA_SHAPES
-from finrank.pools.refill import refill
 from finrank.programs import operands, parse
 from finrank.programs.shape import shape_of
 from tests.helpers.questions import CHANGE, PAGE, made_by
