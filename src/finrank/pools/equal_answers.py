@@ -52,7 +52,8 @@ def equal_answers(candidates: Sequence[Candidate], question: str) -> list[int | 
         for candidate, said in zip(candidates, stated, strict=True)
     ]
     leaders: dict[object, int] = {}  # the most precise member of each key's group
-    for index in sorted(range(len(candidates)), key=lambda index: _precision(stated[index])):
+    # Whatever the order of the candidates: equally precise ones are ordered by what they say.
+    for index in sorted(range(len(candidates)), key=lambda index: (*_precision(stated[index]), str(keys[index]))):
         key, said = keys[index], stated[index]
         if key is None or key in leaders:
             continue
@@ -71,6 +72,8 @@ def equal_answers(candidates: Sequence[Candidate], question: str) -> list[int | 
     return [None if group is None else first[group] for group in groups]
 
 
-def _precision(stated: Stated | None) -> float:
-    """A sort key: exact values first, then stated answers from the most precise on."""
-    return -math.inf if stated is None else -float(stated.decimals + (2 if stated.percent else 0))
+def _precision(stated: Stated | None) -> tuple[float, bool]:
+    """A sort key: exact values first, then stated answers from the most precise on, those with a sign in words last."""
+    if stated is None:
+        return -math.inf, False
+    return -float(stated.decimals + (2 if stated.percent else 0)), stated.signed_by_word

@@ -49,7 +49,7 @@ _WRITTEN = re.compile(
     rf"(?P<scale>(?:{'|'.join(_SCALES)})\b)? ?(?P<close>\)?) ?(?P<after>%?)"
     rf" ?{_CURRENCY}? ?{_UNIT}? ?(?P<direction>{_FALL}|{_RISE})?"
 )
-_DECIMAL_COMMA = re.compile(r"(?<![\d.,])0,\d|\d,\d{1,2}(?!\d)|\d,\d{4,}|\d\.\d{3},\d")
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,])0,\d|\d,\d{1,2}(?!\d)|\d,\d{4,}|\d{4,},\d|\d\.\d{3},\d")
 _CHARACTERS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
 _ESCAPE = re.compile(r"\\(?=[$%,;! ])")
 _MINUS = re.compile(r"\A(?:minus|negative) (?=\S)")
