@@ -29,7 +29,7 @@ _DATE = re.compile(
     r"(?:19|20)\d\d\s?[-/]\s?(?:(?:19|20)?\d\d)|\d{1,2}\s?[-/]\s?\d{1,2}\s?[-/]\s?\d{2,4}"
     r"|(?:19|20)\d\d\s?[-/]\s?\d{1,2}\s?[-/]\s?\d{1,2}|(?:\+?\d-)?\(?\d{3}\)?[- ]\d{3}-\d{4}"
 )
-_BULLET = re.compile(r"\s*[-–]\s+[a-z]", re.IGNORECASE)
+_BULLET = re.compile(r"\s*[-–]\s+[a-z]|\s*\(?\d{1,2}[.)]\s+[-−–+][\d$.(]", re.IGNORECASE)
 # "5-6" and "5% - 6%" are ranges where the first number is the smaller one; "4210 - 4302" is a difference.
 _RANGE = re.compile(rf"({_NUMBER})(?:-| ?[–—] ?|(?<=%)\s*-\s*|\s*-\s*(?=[\d.,]+\s?%))({_NUMBER})")
 

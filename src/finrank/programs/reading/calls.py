@@ -12,7 +12,7 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
-from finrank.programs.language import OPERATIONS, TABLE_OPERATIONS, ProgramError, is_constant, is_reference, parse
+from finrank.programs.language import OPERATIONS, TABLE_OPERATIONS, ProgramError, parse
 from finrank.programs.numbers import literal
 
 _NAMES = "|".join(OPERATIONS)
@@ -97,7 +97,8 @@ def _calls(text: str) -> list[_Call]:
         arguments = _two_arguments(operation, match[2])
         if arguments is None:
             continue
-        step = f"{operation}({arguments[0]}, {arguments[1]})"
+        first, second = (text.lower() if text[:6].lower() == "const_" else text for text in arguments)
+        step = f"{operation}({first}, {second})"
         try:
             parse(step)
         except ProgramError:
@@ -131,4 +132,4 @@ def _is_argument(text: str) -> bool:
     plain = text.strip()
     if "," in plain and not re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?%?", plain):
         return False
-    return is_reference(plain) or is_constant(plain) or literal(plain) is not None
+    return re.fullmatch(r"#\d+|const_\w+", plain, re.IGNORECASE) is not None or literal(plain) is not None

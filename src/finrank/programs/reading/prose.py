@@ -31,8 +31,8 @@ _NO_ANSWER = re.compile(
     r"|part|phase|option|candidate|number|no\.)\s#?\d+\b(?!,\d|\.\d|\s?%)(?:\s?(?:of|/)\s?\d+)?",
     re.IGNORECASE,
 )
-# A decimal comma, "1.234.567", "1'234", "sqrt(4)": nobody can say which number is meant.
-_DOUBTFUL = re.compile(r"\d,\d{1,2}(?!\d)|(?<![\d.,])0,\d|\d[.']\d+[.,']\d|\w\([\d$]")
+# A decimal comma, "1.234.567", "1'234", "sqrt(4)", a footnote or loss "(2)": nobody can say which number is meant.
+_DOUBTFUL = re.compile(r"\d,\d{1,2}(?!\d)|(?<![\d.,])0,\d|\d[.']\d+[.,']\d|\w\([\d$]|\(\d{1,2}\)")
 _BOUND_BEFORE = re.compile(
     r"(?:[<>≤≥]=?|\b(?:at least|at most|(?:more|less|fewer|greater) than|(?<!sums )(?<!adds )up to))\s*$", re.IGNORECASE
 )
