@@ -53,7 +53,7 @@ def lenient_program(text: str) -> str | None:
 
 
 def find_programs(text: str) -> list[str]:
-    """The programs inside a text, in order; calls that stand together and refer to one another are one program.
+    """The programs inside a text, in order; neighbouring calls that refer to one another are one program.
 
     >>> find_programs("First add(1, 2), divide(#0, 3) and not add(4, 5).")
     ['add(1, 2), divide(#0, 3)', 'add(4, 5)']
@@ -79,7 +79,7 @@ def has_other_call(text: str) -> bool:
 
 
 def has_broken_call(text: str) -> bool:
-    """True if a text holds something written as a call that is no step of a program, such as "divide(3)"."""
+    """True if a text holds something written as a call that is not a step of a program, such as "divide(3)"."""
     starts = {call.start for call in _calls(text)}
     return any(match.start() not in starts for opening in (_OPERATION, _OPENING) for match in opening.finditer(text))
 

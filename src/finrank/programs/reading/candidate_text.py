@@ -73,7 +73,7 @@ def read_text(text: str) -> Said:
     if json_object:
         return _read_object(json_object)
     if json_object is not None:
-        plain = plain[: plain.index("{")]  # the objects answer nothing, what stands before them may
+        plain = plain[: plain.index("{")]  # the objects answer nothing, what is before them may
     reading = _whole(plain) or _read(_LONG_BLANKS.sub(r"\1", plain), 0)
     if reading is None:
         raise Unreadable(_why_unreadable(plain if plain.strip() else text))

@@ -50,7 +50,7 @@ _LATEX = (
 
 
 def without_thoughts(text: str) -> str:
-    """What stands behind a model's reasoning, or else before it.
+    """What is behind a model's reasoning, or else before it.
 
     >>> without_thoughts("<think>94 or 95?</think> 94"), without_thoughts("94 <think>or is it")
     (' 94', '94 ')
@@ -68,7 +68,7 @@ def layers(text: str) -> Iterator[str]:
     """The text, and the text without its outer wrapping, one layer after the other.
 
     >>> list(layers("Program: `add(1, 2)`;"))
-    ['Program: `add(1, 2)`;', '`add(1, 2)`;', '`add(1, 2)`', 'add(1, 2)']
+    ['Program: `add(1, 2)`;', 'Program: `add(1, 2)`', '`add(1, 2)`', 'add(1, 2)']
     """
     for _ in range(_MOST_LAYERS):
         yield text
@@ -86,7 +86,7 @@ def unwrapped(text: str) -> str:
 
 
 def in_tag(text: str, tag: str) -> str | None:
-    """What stands in the last <tag>…</tag> of a text."""
+    """What is in the last <tag>…</tag> of a text."""
     end = text.lower().rfind(f"</{tag}>")
     start = text.lower().rfind(f"<{tag}>", 0, max(end, 0))
     return None if start < 0 else text[start + len(tag) + 2 : end]
@@ -102,11 +102,12 @@ def _without_one_layer(text: str) -> str:
                 return inner
     if (match := BOXED.fullmatch(text) or _CALCULATE.fullmatch(text)) is not None:
         return match[1]
+    head, tail = text[:-_LONGEST_MARK], text[-_LONGEST_MARK:]
+    if (unmarked := _END_MARK.sub("", tail)) != tail:
+        return head + unmarked
     for pattern in (LABEL, _LIST_NUMBER):
         if (match := pattern.match(text)) is not None and match.end() < len(text):
             return text[match.end() :]
-    plain = text
     for latex, meaning in _LATEX if "\\" in text else ():
-        plain = latex.sub(meaning, plain)
-    head, tail = plain[:-_LONGEST_MARK], plain[-_LONGEST_MARK:]
-    return plain if plain != text else head + _END_MARK.sub("", tail)
+        text = latex.sub(meaning, text)
+    return text
