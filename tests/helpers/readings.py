@@ -85,6 +85,9 @@ STATED: list[tuple[Any, float | str]] = [
     ("€ 94", 94.0), ("-$5", -5.0), ("$(5)", -5.0), ("(-5)", -5.0), ("-(5)", -5.0), ("negative 5%", -0.05), ("+5", 5.0),
     (".5", 0.5), ("5.", 5.0), ("94 EOF", 94.0), ("94</s>", 94.0), ("The answer is: **94**.", 94.0), ("94 bps", 94.0),
     ("share = 1 / 3 or 33.33%", 0.3333), ("94 | because 5829 - 5735 = 94", 94.0), ("94\nas revenue rose", 94.0),
+    ("\uff0d94", -94.0), ("\u201194", -94.0), ("94&nbsp;%", 0.94), ("<b>94</b><sup>3</sup>", 94.0),
+    ("about 5% to $6", 0.05),
+    ("During 2008-2009 it rose by 94.", 94.0),
     ("No.", "no"),
     ("Final Answer: No", "no"), ("true", "yes"), (True, "yes"), ("<answer>94</answer>", 94.0), ("\\(5\\)", 5.0),
     ("<ANSWER>It is 94.</ANSWER>", 94.0), ("```\n94\n```", 94.0), ("1. 94", 94.0), ("'94'", 94.0), ("$94$", 94.0),
@@ -130,6 +133,13 @@ REFUSED: list[tuple[Any, str]] = [
     ({"program": "divide(1, 0)"}, "division by zero"), ("table_sum(costs, none)", "costs"), ("x" * 100_001, "100000"),
     ("add(1, 2), divide(3)", "expected operation"), ("subtract($ 5829, 5735)", "no number"),
     ("table_sum(revenue ( 1 ), none)", "no argument"),
+    ("3-for-1", "no program"), ("COVID-19", "no program"), ("2020-21", "2 numbers"), ("401(k)", "expected"),
+    ("S&P 500", "no program"), ("HTTP 500", "no program"), ("approximately 5 to 6", "2 numbers"), ("±5", "no program"),
+    ("about 5 or 6", "2 numbers"),
+    ("It is 94. It could also be 95.", "2 numbers"), ("The answer is 5. Or 6.", "2 numbers"),
+    (f"abs({DIFFERENCE})", "expected operation"), (f"{DIFFERENCE} divided by 5735", "expected operation"),
+    (f"{DIFFERENCE} and 94/5735", "expected operation"), (f"{DIFFERENCE}, div", "expected operation"),
+    ("Sorry, 5 documents were not enough", "no program"), ("—94", "no program"),
     ("add(1, 2), divide(, 3)", "expected operation"), ("subtract(( $ 4 ), 2)", "no argument"),
 ]  # fmt: skip
 _REFUSED_IN_DOCS = 11

@@ -50,7 +50,10 @@ _WRITTEN = re.compile(
     rf" ?{_CURRENCY}? ?{_UNIT}? ?(?P<direction>{_FALL}|{_RISE})?"
 )
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])0,\d|\d,\d{1,2}(?!\d)|\d,\d{4,}|\d{4,},\d|\d\.\d{3},\d")
-_CHARACTERS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
+MINUS = "-\u2010-\u2013\u2212\ufe63\uff0d"
+"""The characters that are written as a minus sign, for a set in a regular expression."""
+_MINUS_SIGN = re.compile(f"[{MINUS}]")
+_CHARACTERS = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " "})
 _ESCAPE = re.compile(r"\\(?=[$%,;! ])")
 _MINUS = re.compile(r"\A(?:minus|negative) (?=\S)")
 _ASKS_FOR_PERCENTAGE = re.compile(r"percent|%|\brate\b|growth|\broi\b|\breturn|portion|margin|basis point")
@@ -85,7 +88,7 @@ def read_stated(value: float | str) -> Stated:
         # JSON numbers have lost their trailing zeros: 0.7 may have been 70.0 %, hardly 0.65 to 0.75.
         decimals = max(_decimals_of(value), 2 if abs(value) < 10 else 0)
         return Stated(float(value), float(value), decimals)
-    plain = _ESCAPE.sub(" ", value.lower().translate(_CHARACTERS))
+    plain = _ESCAPE.sub(" ", _MINUS_SIGN.sub("-", value.lower().translate(_CHARACTERS)))
     if plain.count("*") % 2 == 0:  # "**94**", not "100 *"
         plain = plain.replace("*", " ")
     plain = _MINUS.sub("-", " ".join(plain.split()).removesuffix(".").strip())

@@ -20,8 +20,18 @@ _CALL = re.compile(rf"\b({_NAMES})\s*\(([^()]*)\)", re.IGNORECASE)
 _OPERATION = re.compile(rf"\b(?:{_NAMES})\s*\(", re.IGNORECASE)
 _ANY_CALL = re.compile(r"\b([a-z_]+)\s?\((?=[^()]*,)", re.IGNORECASE)
 _OPENING = re.compile(r"\b[a-z_]+\((?=\s*[\d#$])", re.IGNORECASE)
+_FUNCTION = re.compile(r"(\w+)\s?\(\s*$")
+_HARMLESS = ("round", "print", "calculate", "compute", "calc", "eval", "float", "str", "answer", "result")
+# What is behind a program that is not the whole calculation; the beginning of another step.
+_GOES_ON = re.compile(
+    r"\s*\)?\s*(?:[-+*/^×÷−]\s*[\d(#]|(?:divided|times|multiplied|plus|minus|over|squared)\b"
+    r"|(?:and|or|then)\s+(?:then\s+)?(?:[\d(#]|divid|multipl|add|subtract|tak))",
+    re.IGNORECASE,
+)
+_STUB = re.compile(r"\s*,\s*([a-z_]+)\s*", re.IGNORECASE)
+_LONGEST_NAME = 40
 _BETWEEN = re.compile(r"[\s,;|.]*(?:(?:then|and|step)\s+)?(?:#?\d+\s*[.):]\s*)?(?:#\d+\s*=\s*)?", re.IGNORECASE)
-_CUT_OFF = re.compile(rf"[\s,;]*(?:{_NAMES})\s*\(?[^()]*", re.IGNORECASE)
+_CUT_OFF = re.compile(rf"[\s,;]*(?:{_NAMES})\b\s*\(?[^()]*", re.IGNORECASE)
 
 
 class _Call(NamedTuple):
@@ -58,6 +68,30 @@ def find_programs(text: str) -> list[str]:
     >>> find_programs("First add(1, 2), divide(#0, 3) and not add(4, 5).")
     ['add(1, 2), divide(#0, 3)', 'add(4, 5)']
     """
+    return [", ".join(call.text for call in calls) for calls in _neighbours(text)]
+
+
+def only_program(text: str) -> str | None:
+    """The one program inside a text; None if there are others, or if the text computes more with its value.
+
+    >>> only_program("so it is add(1, 2)."), only_program("abs(add(1, 2))"), only_program("add(1, 2) divided by 5")
+    ('add(1, 2)', None, None)
+    """
+    programs = set(find_programs(text))
+    if len(programs) != 1 or _has_other_call(text) or _has_broken_call(text):
+        return None
+    for calls in _neighbours(text):
+        before, behind = text[: calls[0].start], text[calls[-1].end :]
+        function = _FUNCTION.search(before[-_LONGEST_NAME:])
+        if _GOES_ON.match(behind) or (function and function[1].lower() not in _HARMLESS):
+            return None
+        stub = _STUB.fullmatch(behind[:_LONGEST_NAME])
+        if stub and any(operation.startswith(stub[1].lower()) for operation in OPERATIONS):
+            return None
+    return programs.pop()
+
+
+def _neighbours(text: str) -> list[list[_Call]]:
     programs: list[list[_Call]] = []
     for call in _calls(text):
         together = bool(programs) and _BETWEEN.fullmatch(text[programs[-1][-1].end : call.start])
@@ -65,7 +99,7 @@ def find_programs(text: str) -> list[str]:
             programs[-1].append(call)
         else:
             programs.append([call])
-    return [", ".join(call.text for call in calls) for calls in programs]
+    return programs
 
 
 def has_call(text: str) -> bool:
@@ -73,12 +107,12 @@ def has_call(text: str) -> bool:
     return _OPERATION.search(text) is not None
 
 
-def has_other_call(text: str) -> bool:
+def _has_other_call(text: str) -> bool:
     """True if a text calls something that is not an operation of the language."""
     return any(match[1].lower() not in OPERATIONS for match in _ANY_CALL.finditer(text))
 
 
-def has_broken_call(text: str) -> bool:
+def _has_broken_call(text: str) -> bool:
     """True if a text holds something written as a call that is not a step of a program, such as "divide(3)"."""
     starts = {call.start for call in _calls(text)}
     return any(match.start() not in starts for opening in (_OPERATION, _OPENING) for match in opening.finditer(text))

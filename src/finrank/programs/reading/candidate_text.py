@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from finrank.programs.language import Program, ProgramError, parse
 from finrank.programs.reading.arithmetic import read_arithmetic
-from finrank.programs.reading.calls import find_programs, has_broken_call, has_call, has_other_call, lenient_program
+from finrank.programs.reading.calls import find_programs, has_call, lenient_program, only_program
 from finrank.programs.reading.json_answers import answering_object, text_list
 from finrank.programs.reading.prose import NUMBER, stated_in_prose
-from finrank.programs.reading.wrapping import BOXED, LABEL, in_tag, layers, unwrapped, without_thoughts
+from finrank.programs.reading.wrapping import BOXED, LABEL, in_tag, layers, unwrapped, without_html, without_thoughts
 from finrank.programs.stated import LONGEST_STATED, read_stated
 from finrank.store.json_lines import shown
 
@@ -74,7 +74,7 @@ def read_text(text: str) -> Said:
         return _read_object(json_object)
     if json_object is not None:
         plain = plain[: plain.index("{")]  # the objects answer nothing, what is before them may
-    reading = _whole(plain) or _read(_LONG_BLANKS.sub(r"\1", plain), 0)
+    reading = _whole(plain) or _read(_LONG_BLANKS.sub(r"\1", without_html(plain)), 0)
     if reading is None:
         raise Unreadable(_why_unreadable(plain if plain.strip() else text))
     return reading
@@ -221,10 +221,8 @@ def _as_fraction(program: str) -> str | None:
 
 def _with_program(text: str) -> Said | None:
     """The one program inside a text."""
-    programs = set(find_programs(text))
-    if len(programs) != 1 or has_other_call(text) or has_broken_call(text) or _DENIES.search(text):
-        return None
-    return Said(programs.pop(), None)
+    program = None if _DENIES.search(text) else only_program(text)
+    return None if program is None else Said(program, None)
 
 
 def _first_part(text: str) -> Said | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ _MOST_LAYERS = 12
 _LONGEST_MARK = 60  # characters at the end, in which an end mark is looked for
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad\u202a-\u202e]")
+_FOOTNOTE = re.compile(r"<sup>[^<]{0,5}</sup>", re.IGNORECASE)
+_HTML_TAG = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|pre)\s?/?>", re.IGNORECASE)
 _THOUGHTS = ("think", "thinking", "reasoning")
 _END_MARK = re.compile(r"\s*(?:</?s>|<\|[\w-]+\|>|<eos>|<end_of_turn>|\[/?INST\]|\[EOS\]|\bEOF\b|[;.,])\s*$")
 _LIST_NUMBER = re.compile(r"\s*(?:\(?\d{1,2}[.):]|\(?[a-hA-H][.)]|[-*•–])\s+(?=\S)")
@@ -62,6 +65,17 @@ def without_thoughts(text: str) -> str:
     if starts and (not ends or not behind.strip()):
         return text[: min(starts)]
     return behind
+
+
+def without_html(text: str) -> str:
+    """The text without footnote marks, tags and entities of HTML.
+
+    >>> without_html("<b>5,829</b><sup>3</sup>&nbsp;%")
+    ' 5,829 \\xa0%'
+    """
+    if "<" in text:
+        text = _HTML_TAG.sub(" ", _FOOTNOTE.sub("", text))
+    return html.unescape(text) if "&" in text else text
 
 
 def layers(text: str) -> Iterator[str]:
