@@ -3,7 +3,7 @@
 #   make demo   stages 00 to 04 on the embedded data, with a results table (about 5 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
-#   make map    docs/map.md from the docstrings
+#   make map    docs/map.md from the docstrings, the table of docs/ranking.md from its test cases
 #   make bench  inference_cpu, training_cpu, growth, service: tables into docs/benchmarks.md, figures into
 #               benchmarks/results/ (80 minutes on 2 cores); not the benchmarks that need pools, FinQA or a GPU
 #   make finqa FINQA=DIR   the commands behind the README's results, on the official files in DIR (2 cores: about 20
@@ -40,6 +40,7 @@ lint: $(READY)
 
 map: $(READY)
 	$(BIN)/python scripts/write_map.py
+	$(BIN)/python scripts/write_readings.py
 
 # Two worker processes with one thread each are as fast as two threads, without tests waiting for each other's threads.
 test: lint

@@ -96,7 +96,7 @@ class _Summary:
             model = prediction.model or prediction.file
             self.models.setdefault(model, Counter(candidates=0, failed=0, correct=0))
             self.models[model].update(candidates=1, failed=failed, correct=correct)
-            self.counts.update(candidates=1, failed=failed, answers_only=candidate.program is None)
+            self.counts.update(candidates=1, failed=failed, answers_only=not failed and candidate.program is None)
             any_correct |= correct
         known = question.answer is not None
         self.counts.update(pools=1, without_gold=not known, unanswerable=known and not any_correct)

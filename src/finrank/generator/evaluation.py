@@ -65,7 +65,7 @@ def judge(text: str, example: TrainingExample) -> JudgedCompletion:
     except Unreadable:
         return JudgedCompletion(parsed=False, executed=False, correct=False, reward=0.0)
     rewarded = reward_pool(Pool.of(example.question, answer=example.gold, candidates=[candidate]))
-    executed = candidate.program is not None and candidate.answer is not None
+    executed = candidate.program is not None and candidate.answer is not None and candidate.stated is None
     return JudgedCompletion(True, executed, bool(rewarded.correct), rewarded.rewards[0])
 
 

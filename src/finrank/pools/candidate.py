@@ -67,7 +67,7 @@ def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "
 def _names_of_parts(fields: Mapping[str, Any]) -> list[str]:
     """The keys that hold the program and the answer of a candidate, or else what a system wrote."""
     answer = "answer" if fields.get("stated") is None else "stated"  # in our own files: the text of the answer
-    given = [name for name in ("program", answer) if fields.get(name) is not None]
+    given = [name for name in ("program", answer) if fields.get(name) not in (None, "")]
     return given or [name for name in _WRITTEN if fields.get(name) is not None][:1]
 
 
@@ -94,7 +94,9 @@ def _read(value: Any) -> tuple[str | None, str | float | None]:
         if program is not None and len(program) > LONGEST_PROGRAM:
             raise ValueError(f"a program of {len(program)} characters: at most {LONGEST_PROGRAM} are read")
         return program, stated
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return None, "yes" if value else "no"
+    if isinstance(value, int | float):
         try:
             return None, float(read_stated(float(value)).answer)
         except OverflowError:

@@ -45,32 +45,46 @@ def equal_answers(candidates: Sequence[Candidate], question: str) -> list[int | 
     >>> equal_answers(pool, "what is the share ?")
     [0, 0, None]
     """
-    percentage = asks_for_percentage(question)
     stated = [stated_answer(candidate) for candidate in candidates]
-    keys = [
-        answer_key(candidate.answer) if said is None else said
-        for candidate, said in zip(candidates, stated, strict=True)
-    ]
-    leaders: dict[object, int] = {}  # the most precise member of each key's group
-    for index in sorted(range(len(candidates)), key=lambda index: _precision(stated[index])):
+    pairs = zip(candidates, stated, strict=True)
+    keys: list[object] = [answer_key(candidate.answer) if said is None else said for candidate, said in pairs]
+    leaders: dict[object, int] = {}  # the most precise member of each key's answer
+    if any(said is not None for said in stated):
+        leaders = _leaders(candidates, stated, keys, percentage=asks_for_percentage(question))
+    first: dict[object, int] = {None: -1}
+    named = [first.setdefault(leaders.get(key, key), index) for index, key in enumerate(keys)]
+    return [None if key is None else name for key, name in zip(keys, named, strict=True)]
+
+
+def _leaders(
+    candidates: Sequence[Candidate], stated: Sequence[Stated | None], keys: Sequence[object], *, percentage: bool
+) -> dict[object, int]:
+    leaders: dict[object, int] = {None: -1}
+    # Whatever the order of the candidates: equally precise ones are ordered by what they say.
+    for index in sorted(range(len(keys)), key=lambda index: (*_imprecision(stated[index]), str(keys[index]))):
         key, said = keys[index], stated[index]
-        if key is None or key in leaders:
+        if key in leaders:
             continue
         agreeing: set[int] = set()
-        if said is not None:
-            agreeing = {
-                leader
-                for leader in set(leaders.values())
-                if (answer := candidates[leader].answer) is not None and agrees(said, answer, percentage=percentage)
-            }
+        for leader in set(leaders.values()) - {-1} if said is not None else ():
+            answer = candidates[leader].answer
+            if answer is not None and said is not None and agrees(said, answer, percentage=percentage):
+                agreeing.add(leader)
         exact = {leader for leader in agreeing if stated[leader] is None}
         joined = exact if len(exact) == 1 else agreeing - exact
         leaders[key] = joined.pop() if len(joined) == 1 else index
-    groups = [None if key is None else leaders[key] for key in keys]
-    first = {group: groups.index(group) for group in set(groups)}
-    return [None if group is None else first[group] for group in groups]
+    return leaders
 
 
-def _precision(stated: Stated | None) -> float:
-    """A sort key: exact values first, then stated answers from the most precise on."""
-    return -math.inf if stated is None else -float(stated.decimals + (2 if stated.percent else 0))
+def most_precise(candidates: Sequence[Candidate], indices: Sequence[int]) -> int:
+    """Of the indices of one answer's candidates, that of the first exact one, else of the most precisely stated."""
+    if len(indices) == 1:
+        return indices[0]
+    return min(indices, key=lambda index: _imprecision(stated_answer(candidates[index])))
+
+
+def _imprecision(stated: Stated | None) -> tuple[float, bool]:
+    """A sort key: exact values first, then stated answers from the most precise on, those with a sign in words last."""
+    if stated is None:
+        return -math.inf, False
+    return -float(stated.decimals + 2 * stated.percent), stated.signed_by_word

@@ -74,7 +74,7 @@ def parse(text: str) -> Program:
 
 
 def _cut_off(tokens: list[str]) -> list[str]:
-    """The tokens of a last step without an end, where a whole one is before it."""
+    """The tokens of a last step without an end, behind at least one whole step."""
     last = tokens[len(tokens) - len(tokens) % 4 :]
     known = bool(last) and last[0].strip("(") in OPERATIONS
     return last if known and ")" not in last and len(last) < len(tokens) else []

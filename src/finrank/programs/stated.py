@@ -23,23 +23,39 @@ from finrank.store.json_lines import shorten
 LONGEST_STATED = 100  # characters; a longer text is not a stated answer
 
 _CURRENCY = r"(?:us\$|\$|€|£|¥|(?:usd|eur|gbp|jpy|cad|rs)\b\.?)"
-_SCALES = {"thousand": 3, "k": 3, "million": 6, "mm": 6, "mn": 6, "m": 6, "billion": 9, "bn": 9, "b": 9, "trillion": 12}
+_SCALES = {
+    "thousand": 3,
+    "k": 3,
+    "million": 6,
+    "mm": 6,
+    "mn": 6,
+    "mil": 6,
+    "m": 6,
+    "billion": 9,
+    "bn": 9,
+    "b": 9,
+    "trillion": 12,
+}
 _ABOUT = re.compile(r"(?:[≈~=]|(?:about|around|approximately|approx\.?|roughly|nearly|almost|circa)\b)\s*")
-_UNIT = r"(?:times|x|shares|years|days|months|dollars|employees|basis points|percentage points|points)"
-_FALL = r"(?:decreas\w*|declin\w*|reduc\w*|drop\w*|fell|fall|loss|lower|negative|down)"
+_UNIT = r"(?:times|x|shares|years|days|months|dollars|employees|basis points|bps|points)"
+_FALL = r"(?:decreas\w*|declin\w*|reduc\w*|drop\w*|fell|fall|loss|lower|down)"
 _RISE = r"(?:increas\w*|growth|grew|ris\w*|rose|gain\w*|higher|up)"
 # At most one sign or pair of brackets. A comma must set off three digits: "1,2" may mean 1.2.
 _WRITTEN = re.compile(
     rf"(?:(?P<before>{_FALL}|{_RISE})(?: (?:of|by))? )?(?P<sign>[-+]?) ?{_CURRENCY}? ?(?P<open>\(?) ?{_CURRENCY}? ?"
-    rf"(?P<inner>[-+]?) ?{_CURRENCY}? ?(?P<digits>(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d*)?|\.\d+)"
+    rf"(?P<inner>[-+]?) ?{_CURRENCY}? ?(?P<digits>(?:[1-9]\d{{0,2}}(?:,\d{{3}})+|\d+)(?:\.\d*)?|\.\d+)"
     r"(?P<power>e[-+]?\d{1,3})? ?"
-    rf"(?P<percent>%|percent\b|per cent\b|pct\b)? ?(?P<scale>(?:{'|'.join(_SCALES)})\b)? ?(?P<close>\)?) ?(?P<after>%?)"
+    r"(?P<percent>%(?:-? ?points\b)?|percentage points\b|percent\b|per cent\b|pct\b|pp\b)? ?"
+    rf"(?P<scale>(?:{'|'.join(_SCALES)})\b)? ?(?P<close>\)?) ?(?P<after>%?)"
     rf" ?{_CURRENCY}? ?{_UNIT}? ?(?P<direction>{_FALL}|{_RISE})?"
 )
-_DECIMAL_COMMA = re.compile(r"\d,\d{1,2}(?!\d)|\d,\d{4,}|\d\.\d{3},\d")
-_CHARACTERS = str.maketrans(
-    {"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\\": " ", "*": " "}
-)
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,])0,\d|\d,\d{1,2}(?!\d)|\d,\d{4,}|\d{4,},\d|\d\.\d{3},\d")
+MINUS = "-\u2010-\u2013\u2212\ufe63\uff0d"
+"""The characters that are written as a minus sign, for a set in a regular expression."""
+_MINUS_SIGN = re.compile(f"[{MINUS}]")
+_CHARACTERS = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " "})
+_ESCAPE = re.compile(r"\\(?=[$%,;! ])")
+_MINUS = re.compile(r"\A(?:minus|negative) (?=\S)")
 _ASKS_FOR_PERCENTAGE = re.compile(r"percent|%|\brate\b|growth|\broi\b|\breturn|portion|margin|basis point")
 
 
@@ -48,7 +64,7 @@ class Stated:
     """A stated answer: `stated.answer` is what it says in FinQA's units, the rest how precisely it says it."""
 
     answer: Answer
-    """The number (a percentage as a fraction, scale words left out), "yes" or "no"."""
+    """The number (a percentage and percentage points as a fraction, scale words left out), "yes" or "no"."""
     written: float = 0.0
     """The number as written: 24.96 of "24.96 %"."""
     decimals: int = 0
@@ -72,7 +88,10 @@ def read_stated(value: float | str) -> Stated:
         # JSON numbers have lost their trailing zeros: 0.7 may have been 70.0 %, hardly 0.65 to 0.75.
         decimals = max(_decimals_of(value), 2 if abs(value) < 10 else 0)
         return Stated(float(value), float(value), decimals)
-    plain = " ".join(value.lower().translate(_CHARACTERS).split()).removesuffix(".").strip()
+    plain = _ESCAPE.sub(" ", _MINUS_SIGN.sub("-", value.lower().translate(_CHARACTERS)))
+    if plain.count("*") % 2 == 0:  # "**94**", not "100 *"
+        plain = plain.replace("*", " ")
+    plain = _MINUS.sub("-", " ".join(plain.split()).removesuffix(".").strip())
     if plain in ("yes", "no", "true", "false"):
         return Stated("yes" if plain in ("yes", "true") else "no")
     short = shorten(value, 60)
@@ -90,7 +109,11 @@ def read_stated(value: float | str) -> Stated:
 
 def _stated(match: re.Match[str]) -> Stated | None:
     signs = match["sign"] + match["inner"] + match["open"]
-    if bool(match["open"]) != bool(match["close"]) or len(signs) > 1 or (match["percent"] and match["after"]):
+    if (
+        bool(match["open"]) != bool(match["close"])
+        or signs not in ("", "-", "+", "(", "-(")
+        or (match["percent"] and match["after"])
+    ):
         return None
     percent = bool(match["percent"] or match["after"])
     power = int((match["power"] or "e0")[1:])
@@ -101,7 +124,7 @@ def _stated(match: re.Match[str]) -> Stated | None:
         return None
     words = (match["before"] or "") + (match["direction"] or "")
     falls = bool(re.match(_FALL, words))
-    sign = -1.0 if signs in ("-", "(") or (falls and not signs) else 1.0
+    sign = -1.0 if signs in ("-", "(", "-(") or (falls and not signs) else 1.0
     return Stated(
         answer=sign * fraction,
         written=sign * size,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finrank.pools.equal_answers import equal_answers, stated_answer
+from finrank.pools.equal_answers import equal_answers, most_precise
 from finrank.programs.value import answer_key
 from finrank.records import Answer, Candidate
 
@@ -156,18 +156,6 @@ def answer_labels(candidates: Sequence[Candidate], question: str) -> list[int]:
 def without_value(candidate: Candidate, reason: str | None = None) -> Candidate:
     """The candidate without its value, for this reason (None: the one that it has)."""
     return candidate.model_copy(update={"answer": None, "stated": None, "error": reason or candidate.error})
-
-
-def most_precise(candidates: Sequence[Candidate], indices: Sequence[int]) -> int:
-    """Of the indices of one answer's candidates, that of the first exact one, else of the most precisely stated."""
-    if len(indices) == 1:
-        return indices[0]
-
-    def decimals(index: int) -> float:
-        stated = stated_answer(candidates[index])
-        return math.inf if stated is None else stated.decimals + 2 * stated.percent
-
-    return max(indices, key=decimals)
 
 
 def temper(log_probabilities: NDArray[np.float64], temperature: float | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -47,7 +47,15 @@ class Reply(NamedTuple):
 
 
 class _Message(BaseModel):
-    content: str | None = None
+    content: str | list[dict[str, Any]] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the message: some servers send it in parts, next to parts of reasoning and references."""
+        if isinstance(self.content, list):
+            parts = [part.get("text") for part in self.content if part.get("type") == "text"]
+            return "".join(part for part in parts if isinstance(part, str))
+        return self.content or ""
 
 
 class _Choice(BaseModel):
@@ -173,7 +181,7 @@ class Endpoint:
                 if refused is not None:
                     without = "a seed" if several else "a seed, and for one completion at a time, which costs more"
                     warn(f"{self.options.url} refused the first request ({refused}): it is asked without {without}")
-            completions = [(choice.message.content or "", choice.finish) for choice in body.choices[:n]]
+            completions = [(choice.message.text, choice.finish) for choice in body.choices[:n]]
             return Reply(completions, body.tokens)
         assert refused is not None
         raise refused

@@ -14,12 +14,6 @@ from finrank.serving.schemas import ErrorBody
 
 # For the OpenAPI description: what an endpoint sends instead of its result.
 ErrorResponses: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-# An item of these lists may have several forms, and pydantic would report a fault for each of them.
-_FORMS = {
-    "candidates": "expected a program, a value (a number, yes or no), or an object with program, answer or both, and "
-    "its origin (gold, corrupted, proposed, sampled, imported) where it is known",
-    "documents": 'expected a text, or an object {"text": …}',
-}
 _KINDS = {
     401: "unauthorized",
     404: "not_found",
@@ -86,17 +80,15 @@ def add_error_handlers(app: FastAPI) -> None:
 def from_validation(errors: Sequence[Mapping[str, Any]]) -> ServiceError:
     """A 400 that names the first field at fault and what was expected there.
 
-    >>> error = from_validation([{"loc": ("body", "candidates", 3, "str"), "msg": "Input should be a valid string"}])
-    >>> error.field, error.message[:40]
-    ('candidates.3', 'candidates.3: expected a program, a valu')
+    >>> error = from_validation([{"loc": ("body", "text", 3), "msg": "Input should be a valid string"}])
+    >>> error.field, error.message[:38]
+    ('text.3', 'text.3: Input should be a valid string')
     """
     first = errors[0]
     if first.get("type") == "json_invalid":
         return ServiceError(400, f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}")
     path = list(first["loc"][1:])
     reason = str(first["msg"])
-    if len(path) > 2 and path[0] in _FORMS:
-        path, reason = path[:2], _FORMS[path[0]]
     field = ".".join(map(str, path))[:200] or None
     others = len({error["loc"][:3] for error in errors}) - 1
     more = f" (and {others} more {'fault' if others == 1 else 'faults'})" if others else ""

@@ -142,8 +142,9 @@ class RerankRequest(BaseModel):
 
     @property
     def texts(self) -> list[str]:
-        """The documents as texts, those of other types as JSON."""
-        return [text if isinstance(text, str) else json.dumps(text) for text in self.candidates]
+        """The documents as texts that a response can hold, those of other types as JSON."""
+        texts = [text if isinstance(text, str) else json.dumps(text) for text in self.candidates]
+        return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
 
     @property
     def candidates(self) -> list[Any]:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finrank.console import Reading
 from finrank.errors import UserError
+from finrank.programs.reading.candidate_text import LONGEST_TEXT
 from finrank.sources.finqa import Filled, Text, read_elements
 from finrank.store.json_lines import BadLine, describe, id_of, read_lines, read_value
 
@@ -80,7 +81,7 @@ def _read_lines(path: Path, name: str, reading: Reading | None) -> Iterator[Pred
 def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
     try:
         fields = _Fields.model_validate(value)
-        said = {name: value[name] for name in _SAID if name in value}
+        said = {name: _shortened(value[name]) for name in _SAID if name in value}
         if fields.predicted is not None:
             if said.get("program") is not None:
                 raise ValueError("both program and predicted are given: leave one out")
@@ -91,3 +92,8 @@ def _prediction(name: str, place: int, value: Any) -> Prediction | BadLine:
         reason = describe(error) if isinstance(error, ValidationError) else str(error)
         return BadLine(name, place, id_of(value), reason)
     return Prediction(name, place, fields.id, said, fields.model, fields.predicted)
+
+
+def _shortened(value: Any) -> Any:
+    # One more character than is read, so that a text that is too long is seen to be.
+    return value[: LONGEST_TEXT + 1] if isinstance(value, str) else value

@@ -115,16 +115,40 @@ def test_everything_left_out_is_named(tmp_path: Path, data: Path) -> None:
     ]
     result = import_predictions([write(tmp_path / "p.jsonl", outputs)], tmp_path / "out", data=data, split="dev")
     rejects = rejects_of(tmp_path / "out")
-    empty = "the prediction is empty: no program in it"
     assert [row[:3] for row in rejects] == [
-        ("p.jsonl", 2, "a"), ("p.jsonl", 3, "a"), ("p.jsonl", 4, "a"), ("p.jsonl", 7, None),
-        ("dev.jsonl", 2, "b"), ("dev.jsonl", 3, "c"),
+        ("p.jsonl", 7, None), ("dev.jsonl", 2, "b"), ("dev.jsonl", 3, "c"),
         ("p.jsonl", 5, "nobody"), ("p.jsonl", 8, "nobody"), ("p.jsonl", 6, "t"),
     ]  # fmt: skip
-    assert [row[3] for row in rejects[1:3]] == [empty, empty]
+    candidates = pools(tmp_path / "out")["a"].candidates
+    reasons = sorted(str(candidate.error) for candidate in candidates if candidate.answer is None)
+    assert [reason[:17] for reason in reasons] == ["no program, numbe", "the text is empty", "the text is empty"]
+    assert (result["candidates"], result["failed"]) == (4, 3)
     assert rejects[-1][3] == "no question of dev has this id"
     assert (result["unmatched"], result["without_prediction"]) == (3, 2)
-    assert result["files"][0]["rejected"] == 4
+    assert result["files"][0]["rejected"] == 1
+
+
+def test_systems_keep_their_names_and_stated_answers_are_right_as_rounded(tmp_path: Path, data: Path) -> None:
+    outputs: list[Any] = [
+        {"id": "a", "answer": "about 94", "model": "m"},
+        {"id": "a", "program": "subtract(5829, 0)", "answer": 94, "model": "n"},
+        {"id": "a", "program": "divide(1, 0)", "answer": "about 94"},
+        {"id": "a", "text": "It rose by 94.0 in 2009."},
+    ]
+    result = import_predictions([write(tmp_path / "p.jsonl", outputs)], tmp_path / "out", data=data)
+    by_model: dict[str | None, list[Candidate]] = {}
+    for candidate in pools(tmp_path / "out")["a"].candidates:
+        by_model.setdefault(candidate.model, []).append(candidate)
+    assert by_model["m"] == [Candidate(answer=94.0, stated="about 94", origin="imported", model="m")]
+    assert [candidate.answer for candidate in by_model["n"]] == [5829.0]
+    assert sorted(str(candidate.stated) for candidate in by_model["p.jsonl"]) == ["94.0", "about 94"]
+    assert {name: counts["correct"] for name, counts in result["models"].items()} == {"m": 1, "n": 0, "p.jsonl": 2}
+    rewards(tmp_path / "out", tmp_path / "rewarded")
+    (rewarded,) = load_records(tmp_path / "rewarded" / "dev.jsonl", RewardedPool)
+    assert [candidate.model for candidate in rewarded.candidates].count("n") == 1
+    assert [rewarded.candidates[index].model == "n" for index in range(4) if index not in rewarded.correct] == [True]
+    assert sorted(rewarded.rewards)[1:] == [1.0, 1.0, 1.0]
+    import_predictions([write(tmp_path / "again.jsonl", outputs)], tmp_path / "again", data=tmp_path / "out")
 
 
 def test_all_splits_are_looked_through_and_those_without_predictions_passed_over(tmp_path: Path, data: Path) -> None:
@@ -145,7 +169,7 @@ def test_pools_serve_as_questions(tmp_path: Path) -> None:
         import_predictions([outputs], tmp_path / "out", data=folder, split="dev")
         made = pools(tmp_path / "out")
         assert list(made) == [pool.id for pool in rewarded]
-        assert all(pool.candidates == [Candidate(answer=1.0, origin="imported")] for pool in made.values())
+        assert all(pool.candidates == [Candidate(answer=1.0, origin="imported", model="p")] for pool in made.values())
 
 
 def test_the_seed_decides_the_bytes_and_the_order_reveals_nothing(tmp_path: Path) -> None:
@@ -171,8 +195,8 @@ def test_files_of_one_name_go_by_their_paths(tmp_path: Path, data: Path) -> None
 
 
 def test_a_pool_too_long_to_be_read_again_is_left_out(tmp_path: Path, data: Path) -> None:
-    long = "9" * 90_000
-    outputs = [{"id": "a", "program": f"add({long}, {number})"} for number in range(12)] + [{"id": "b", "answer": 1}]
+    long = "9" * 19_000
+    outputs = [{"id": "a", "program": f"add({long}, {number})"} for number in range(60)] + [{"id": "b", "answer": 1}]
     import_predictions([write(tmp_path / "p", outputs)], tmp_path / "out", data=data)
     assert list(pools(tmp_path / "out")) == ["b"]
     (row,) = [row for row in rejects_of(tmp_path / "out") if row[2] == "a"]
@@ -224,4 +248,4 @@ def test_the_guides_example_prints_what_the_guide_shows(tmp_path: Path) -> None:
             assert "\n".join(map(str.rstrip, printed.splitlines())).strip("\n") == expected.strip("\n")
     left_out = rejects_of(tmp_path / "datasets" / "imported")
     assert sum(row[0] == "dev.jsonl" for row in left_out) == 8
-    assert [row[1] for row in left_out if row[0] == "first.jsonl"] == [4, 5]
+    assert [row[1] for row in left_out if row[0] == "first.jsonl"] == [5]

@@ -147,10 +147,11 @@ def test_perplexity_is_that_of_each_completion(settings: GeneratorSettings, exam
         ('{"answer": 113.0, "program": "add(103, 10)"}', True, True, True),
         ('{"answer": 1.0, "program": "add(10, 103)"} and more', True, True, True),  # the program counts, not the word
         ('{"answer": 113.0, "program": "add(103, 9)"}', True, True, False),
-        ('{"answer": 113.0, "program": "divide(103, 0)"}', True, False, False),
+        ('{"answer": 113.0, "program": "divide(103, 0)"}', True, False, True),  # and beside a program that fails
         ('{"answer": 113.0}', True, False, True),  # a value alone is a candidate too
         ('{"answer": 113.0, "program": "add(103', False, False, False),
-        ("113", False, False, False),
+        ("113", True, False, True),
+        ("it is unclear", False, False, False),
     ],
 )
 def test_a_completion_is_judged(examples: Examples, text: str, parsed: bool, executed: bool, correct: bool) -> None:

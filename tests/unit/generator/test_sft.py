@@ -18,7 +18,7 @@ from finrank.generator.evaluation import evaluate_generator
 from finrank.generator.model import Generator, load_generator, write
 from finrank.generator.saving import CONFIG as CONFIG_FILE
 from finrank.generator.text import write_prompt
-from finrank.pools.completion import as_candidate, read_completion
+from finrank.pools.completion import as_candidate
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from tests.helpers.pools import write_pools
@@ -78,8 +78,8 @@ def test_questions_are_learned_to_the_right_programs(
     assert metrics["parse_rate"] == metrics["execution_rate"] == metrics["accuracy"] == metrics["average_reward"] == 1.0
     assert metrics["perplexity"] < 1.1
     for text, question in zip(greedy(generator, learned), learned, strict=True):
-        assert read_completion(text) == (question.program, question.answer)
-        assert as_candidate(text, question.table).answer == question.answer
+        made = as_candidate(text, question.table)
+        assert (made.program, made.answer) == (question.program, question.answer)
 
 
 def test_the_run_directory_is_like_that_of_the_ranker(stage: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_generator_is_refused_other_base_weights(stage: Path, learned: list[Re
         load_generator(stage, base_model=str(other))
     same = shutil.copytree(stage.parents[2] / "base", tmp_path / "same")
     text = greedy(load_generator(stage, base_model=str(same), device="cpu"), learned[:1])[0]
-    assert read_completion(text).program == learned[0].program
+    assert as_candidate(text, []).program == learned[0].program
 
 
 def test_the_wrong_folder_or_task_names_the_command_to_run(tmp_path: Path) -> None:

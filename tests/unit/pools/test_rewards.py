@@ -42,6 +42,23 @@ def test_the_documented_example() -> None:
     assert rewarded.correct == [1, 3]  # another program with the gold value is correct too
 
 
+def test_stated_answers_are_right_as_rounded_and_programs_exactly() -> None:
+    stated = Candidate(answer=127.0, stated="about 127", origin="imported")
+    beside = Candidate(
+        program="divide(637, 0)", answer=127.0, stated="127", error="division by zero", origin="imported"
+    )
+    unread = Candidate(program="so it is unclear", answer=127.4, stated="127.4", error="no program", origin="imported")
+    off = Candidate(answer=127.3, stated="127.3", origin="imported")
+    near = candidate("add(637, -510)", 127.0)
+    rewarded = reward_pool(pool(stated, beside, unread, off, near, FAILED))
+    assert rewarded.correct == [0, 1, 2]
+    assert rewarded.rewards[:3] == [1.0, 1.0, 1.0]
+    assert 0.0 < rewarded.rewards[3] <= 0.5
+    assert 0.0 < rewarded.rewards[4] <= 0.5
+    assert rewarded.rewards[5] == 0.0
+    assert rewarded.components[0] == parts(1, 1, 0)
+
+
 def test_weights_count_by_proportion_and_can_switch_a_component_off() -> None:
     wrong = pool(candidate("add(637, const_10)", 647.0))  # shares no operation with gold
     assert reward_pool(wrong, RewardWeights(closeness=0, operations=3, execution=0)).rewards == [0.0]

@@ -8,6 +8,7 @@ import pytest
 
 from finrank.programs import (
     ProgramError,
+    equal,
     execute,
     operands,
     parse,
@@ -24,10 +25,12 @@ from finrank.programs import (
         ("", "empty"),
         ("94", "expected operation"),
         ("add(1, 2", "expected operation"),
-        ("add(1, 2), divide(#0", "expected operation"),
         ("add(1)", "expected operation"),
         ("add(1, 2, 3)", "expected operation"),
         ("add(1,2)", "expected operation"),
+        ("divide(3", "expected operation"),
+        ("add(1, 2), divide(3)", "expected operation"),
+        ("add(1, 2), foo(3", "expected operation"),
         ("add(1, 2),divide(#0, 2)", "expected operation|no operation"),
         (" add(1, 2)", "no operation"),
         ("plus(1, 2)", "known: add"),
@@ -44,6 +47,17 @@ def test_a_text_that_is_not_a_program_says_why(text: str, reason: str) -> None:
     with pytest.raises(ProgramError, match=reason):
         parse(text)
     assert parse_or_none(text) is None
+
+
+@pytest.mark.parametrize("end", ["divide(3", "divide(#0, 3", "divide(", "divide", "table_max(net sales"])
+def test_a_last_step_that_is_cut_off_is_left_out_as_officially(end: str) -> None:
+    program = parse(f"add(1, 2), {end}")
+    assert program == parse("add(1, 2)")
+    assert str(program) == "add(1, 2)"
+    assert program.cut_off
+    assert equal("add(1, 2)", f"add(1, 2), {end}")
+    assert equal(f"add(2, 1), {end}", "add(1, 2)")
+    assert not parse("add(1, 2)").cut_off
 
 
 def test_operands_leave_out_constants_references_and_labels() -> None:

@@ -111,7 +111,7 @@ def answer_of(body: bytes, **headers: str) -> Answer:
         (answer_of(b'{"choices": []}'), "choices: List should have at least 1 item"),
         (answer_of(b'{"choices": null}'), "choices: "),
         (answer_of(b'{"choices": [{"text": "a completion of another kind"}]}'), "message: Field required"),
-        (answer_of(b'{"choices": [{"message": {"content": ["a", "list"]}}]}'), "content: "),
+        (answer_of(b'{"choices": [{"message": {"content": ["a", "list"]}}]}'), "content"),
         (answer_of(b'{"error": {"message": "no model is loaded"}}'), "choices: Field required"),
     ],
 )
@@ -123,6 +123,18 @@ def test_odd_parts_next_to_the_text_do_no_harm() -> None:
     choices = b'[{"message": {"content": null}, "finish_reason": 7}, {"message": {"content": "a"}}]'
     with serving(answer_of(b'{"choices": ' + choices + b', "usage": "x"}')) as stub:
         assert ask(stub) == Reply([("", None), ("a", None)], (None, None))
+
+
+def test_a_message_in_parts_is_its_text_without_thoughts_and_references() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "add(9, 9) ?"}]},
+        {"type": "text", "text": '{"program": '},
+        {"type": "reference", "reference_ids": [1]},
+        {"type": "text", "text": '"add(1, 2)"}'},
+        {"type": "text"},
+    ]
+    with serving(Answer([parts, []])) as stub:
+        assert ask(stub).completions == [('{"program": "add(1, 2)"}', "stop"), ("", "stop")]
 
 
 def test_more_than_was_asked_for_is_cut() -> None:

@@ -129,7 +129,7 @@ def test_an_endless_completion_is_cut_before_it_is_kept(tmp_path: Path, data: Pa
         assert 100_000 < (tmp_path / "out.journal.jsonl").stat().st_size < 110_000
         stub.behave = good
         run(data, tmp_path / "out", stub, 1, split=["train"])
-    assert "completion of more than 100000 characters" in rejects(tmp_path / "out")[0][3]
+    assert "a text of 100001 characters" in rejects(tmp_path / "out")[0][3]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])

@@ -26,6 +26,8 @@ from tests.helpers.endpoint_stub import GOOD, Answer, serving
 from tests.helpers.pools import write_pools
 from tests.helpers.sampling import contents, good, pools, question, rejects, run, write
 
+FAILURE = "step 0: divide: float division by zero"
+
 
 def test_pools_hold_what_the_model_wrote_and_no_gold(tmp_path: Path, data: Path) -> None:
     texts = [
@@ -43,22 +45,22 @@ def test_pools_hold_what_the_model_wrote_and_no_gold(tmp_path: Path, data: Path)
     assert list(made) == ["d0", "d1", "d2", "d3", "d4"]
     expected = [
         *[Candidate(program="subtract(5829, 5735)", answer=94.0, origin="sampled")] * 2,
-        Candidate(program="divide(1, 0)", error="step 0: divide: float division by zero", origin="sampled"),
+        Candidate(program="divide(1, 0)", answer=94.0, stated="94", error=FAILURE, origin="sampled"),
         Candidate(program="add(1, 2)", answer=3.0, origin="sampled"),
-        Candidate(answer="yes", origin="sampled"),
+        Candidate(answer="yes", stated="yes", origin="sampled"),
     ]
     for pool in made.values():
         assert sorted(map(repr, pool.candidates)) == sorted(map(repr, expected))
     assert len({tuple(map(repr, pool.candidates)) for pool in made.values()}) > 1  # shuffled
     assert (made["d0"].program, made["d0"].answer, made["d4"].program) == ("subtract(5829, 5735)", 94.0, None)
     assert rejects(tmp_path / "out")[:2] == [
-        ("dev.jsonl", 1, "d0", "completion 6 of 7: answer: expected a finite number, yes or no, got 'Infinity' "
+        ("dev.jsonl", 1, "d0", "completion 6 of 7: no program, number, yes or no in 'inf' (it ended by 'length')"),
+        ("dev.jsonl", 1, "d0", "completion 7 of 7: no program, number, yes or no in 'I do not know.' "
          "(it ended by 'length')"),
-        ("dev.jsonl", 1, "d0", "completion 7 of 7: no JSON object in 'I do not know.' (it ended by 'length')"),
     ]  # fmt: skip
     assert result["splits"]["dev"] == {
         "pools": 5, "without_pool": 0, "smaller_pools": 5, "candidates": 25, "unparsable": 10, "duplicates": 5,
-        "failed": 5, "answers_only": 5, "correct": 8, "unanswerable": 0, "without_gold": 1, "pool_sizes": {"5": 5},
+        "failed": 0, "answers_only": 5, "correct": 12, "unanswerable": 0, "without_gold": 1, "pool_sizes": {"5": 5},
     }  # fmt: skip
     assert result["tokens"] == {"prompt": 500, "completion": 350}
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

@@ -15,7 +15,7 @@ from finrank.programs.language import ARITHMETIC_OPERATIONS, TABLE_OPERATIONS, P
 
 LONGEST_ARITHMETIC = 1_000  # characters; people write shorter ones, and brackets nest no deeper
 
-_NUMBER = r"[$€£]?\s?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:\s?%)?"
+_NUMBER = r"[$€£]?\s?(?:(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:\s?%)?"
 _TABLE_CALL = rf"(?:{'|'.join(TABLE_OPERATIONS)})\s*\([^()]*\)"
 _TOKEN = re.compile(
     rf"\s*(?:({_TABLE_CALL})|({_NUMBER}|const_\w+|#\d+)|([a-z]+)\s*(?=\()|([-+*/^<>(),]))", re.IGNORECASE
@@ -24,8 +24,14 @@ _SYMBOLS = {"−": "-", "–": "-", "×": "*", "·": "*", "∗": "*", "÷": "/",
 _PLAIN = str.maketrans(_SYMBOLS)
 _TIMES = re.compile(r"(?<=[\d%)])\s+x\s+(?=[\d$(.])", re.IGNORECASE)
 _OPERATIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "^": "exp", ">": "greater"}
-# "2009-2010" and "12/31/2009" are dates, not differences and quotients.
-_DATE = re.compile(r"(?:19|20)\d\d[-/](?:(?:19|20)?\d\d)|\d{1,2}[-/]\d{1,2}[-/]\d{2,4}")
+# "2009-2010" and "12/31/2009" are dates, "555-123-4567" is a telephone number: not differences and quotients.
+_DATE = re.compile(
+    r"(?:19|20)\d\d\s?[-/]\s?(?:(?:19|20)?\d\d)|\d{1,2}\s?[-/]\s?\d{1,2}\s?[-/]\s?\d{2,4}"
+    r"|(?:19|20)\d\d\s?[-/]\s?\d{1,2}\s?[-/]\s?\d{1,2}|(?:\+?\d-)?\(?\d{3}\)?[- ]\d{3}-\d{4}"
+)
+_BULLET = re.compile(r"\s*[-–]\s+[a-z]|\s*\(?\d{1,2}[.)]\s+[-−–+][\d$.(]", re.IGNORECASE)
+# "5-6" and "5% - 6%" are ranges where the first number is the smaller one; "4210 - 4302" is a difference.
+_RANGE = re.compile(rf"({_NUMBER})(?:-| ?[–—] ?|(?<=%)\s*-\s*|\s*-\s*(?=[\d.,]+\s?%))({_NUMBER})")
 
 
 def read_arithmetic(text: str) -> Program:
@@ -34,6 +40,10 @@ def read_arithmetic(text: str) -> Program:
     >>> str(read_arithmetic("(5,829 − 5,735) / $5735 × 100"))
     'subtract(5829, 5735), divide(#0, 5735), multiply(#1, 100)'
     """
+    if _BULLET.match(text):
+        raise ProgramError("not arithmetic, but an item of a list")
+    if (limits := _RANGE.fullmatch(text.strip())) is not None and _size(limits[1]) < _size(limits[2]):
+        raise ProgramError("not arithmetic, but a range")
     plain = _TIMES.sub(" * ", text.translate(_PLAIN).replace("**", "^")).strip()
     if len(plain) > LONGEST_ARITHMETIC or _DATE.fullmatch(plain):
         raise ProgramError("not arithmetic")
@@ -41,6 +51,10 @@ def read_arithmetic(text: str) -> Program:
         return _Reader(plain).program()
     except RecursionError:
         raise ProgramError("not arithmetic: brackets nested too deeply") from None
+
+
+def _size(number: str) -> float:
+    return float(re.sub(r"[^\d.]", "", number))
 
 
 class _Reader:
@@ -76,7 +90,10 @@ class _Reader:
         value = self.product()
         while self.next_is("+", "-"):
             sign = self.take()
-            value = self.step(sign, value, self.product())
+            other = self.product()
+            if value.endswith("%") != other.endswith("%") and value not in ("1", "const_1"):
+                raise ProgramError("not arithmetic: a percentage is added to another number")
+            value = self.step(sign, value, other)
         return value
 
     def product(self) -> str:
@@ -89,6 +106,8 @@ class _Reader:
     def power(self) -> str:
         if self.next_is("-", "+"):
             sign = self.take()
+            if self.next_is("-", "+"):
+                raise ProgramError("not arithmetic: two signs")
             value = self.power()
             if sign == "+":
                 return value
@@ -108,9 +127,9 @@ class _Reader:
         name = token.lower()
         if name in ARITHMETIC_OPERATIONS:
             self.expect("(")
-            first = self.sum()
+            first = self.argument()
             self.expect(",")
-            second = self.sum()
+            second = self.argument()
             self.expect(")")
             return self.add(Step(name, (first, second)))
         if name.startswith("table_"):
@@ -120,6 +139,11 @@ class _Reader:
         if token in _OPERATIONS or token in ("<", ")", ",") or token.isalpha():
             raise ProgramError("not arithmetic")
         return token.lstrip("$€£ ").replace(",", "").replace(" ", "")
+
+    def argument(self) -> str:
+        if self.next_is("(") and self.tokens[self.at + 2 : self.at + 3] == [")"]:
+            raise ProgramError("not arithmetic: a number in brackets may be negative")
+        return self.sum()
 
     def step(self, sign: str, first: str, second: str) -> str:
         return self.add(Step(_OPERATIONS[sign], (first, second)))

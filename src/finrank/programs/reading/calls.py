@@ -12,14 +12,26 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
-from finrank.programs.language import OPERATIONS, TABLE_OPERATIONS, ProgramError, is_constant, is_reference, parse
+from finrank.programs.language import OPERATIONS, TABLE_OPERATIONS, ProgramError, parse
 from finrank.programs.numbers import literal
 
 _NAMES = "|".join(OPERATIONS)
 _CALL = re.compile(rf"\b({_NAMES})\s*\(([^()]*)\)", re.IGNORECASE)
+_OPERATION = re.compile(rf"\b(?:{_NAMES})\s*\(", re.IGNORECASE)
 _ANY_CALL = re.compile(r"\b([a-z_]+)\s?\((?=[^()]*,)", re.IGNORECASE)
+_OPENING = re.compile(r"\b[a-z_]+\((?=\s*[\d#$])", re.IGNORECASE)
+_FUNCTION = re.compile(r"(\w+)\s?\(\s*$")
+_HARMLESS = ("round", "print", "calculate", "compute", "calc", "eval", "float", "str", "answer", "result")
+# What is behind a program that is not the whole calculation; the beginning of another step.
+_GOES_ON = re.compile(
+    r"\s*\)?\s*(?:[-+*/^×÷−]\s*[\d(#]|(?:divided|times|multiplied|plus|minus|over|squared)\b"
+    r"|(?:and|or|then)\s+(?:then\s+)?(?:[\d(#]|divid|multipl|add|subtract|tak))",
+    re.IGNORECASE,
+)
+_STUB = re.compile(r"\s*,\s*([a-z_]+)\s*", re.IGNORECASE)
+_LONGEST_NAME = 40
 _BETWEEN = re.compile(r"[\s,;|.]*(?:(?:then|and|step)\s+)?(?:#?\d+\s*[.):]\s*)?(?:#\d+\s*=\s*)?", re.IGNORECASE)
-_CUT_OFF = re.compile(rf"[\s,;]*(?:{_NAMES})\s*\(?[^()]*", re.IGNORECASE)
+_CUT_OFF = re.compile(rf"[\s,;]*(?:{_NAMES})\b\s*\(?[^()]*", re.IGNORECASE)
 
 
 class _Call(NamedTuple):
@@ -51,11 +63,35 @@ def lenient_program(text: str) -> str | None:
 
 
 def find_programs(text: str) -> list[str]:
-    """The programs inside a text, in order; calls side by side that refer to one another are one program.
+    """The programs inside a text, in order; neighbouring calls that refer to one another are one program.
 
     >>> find_programs("First add(1, 2), divide(#0, 3) and not add(4, 5).")
     ['add(1, 2), divide(#0, 3)', 'add(4, 5)']
     """
+    return [", ".join(call.text for call in calls) for calls in _neighbours(text)]
+
+
+def only_program(text: str) -> str | None:
+    """The one program inside a text; None if there are others, or if the text computes more with its value.
+
+    >>> only_program("so it is add(1, 2)."), only_program("abs(add(1, 2))"), only_program("add(1, 2) divided by 5")
+    ('add(1, 2)', None, None)
+    """
+    programs = set(find_programs(text))
+    if len(programs) != 1 or _has_other_call(text) or _has_broken_call(text):
+        return None
+    for calls in _neighbours(text):
+        before, behind = text[: calls[0].start], text[calls[-1].end :]
+        function = _FUNCTION.search(before[-_LONGEST_NAME:])
+        if _GOES_ON.match(behind) or (function and function[1].lower() not in _HARMLESS):
+            return None
+        stub = _STUB.fullmatch(behind[:_LONGEST_NAME])
+        if stub and any(operation.startswith(stub[1].lower()) for operation in OPERATIONS):
+            return None
+    return programs.pop()
+
+
+def _neighbours(text: str) -> list[list[_Call]]:
     programs: list[list[_Call]] = []
     for call in _calls(text):
         together = bool(programs) and _BETWEEN.fullmatch(text[programs[-1][-1].end : call.start])
@@ -63,13 +99,23 @@ def find_programs(text: str) -> list[str]:
             programs[-1].append(call)
         else:
             programs.append([call])
-    return [", ".join(call.text for call in calls) for calls in programs]
+    return programs
 
 
-def has_call(text: str, *, known: bool = True) -> bool:
-    """True if a text calls an operation of the language, or (`known` false) something else that is not one."""
-    names = {match[1].lower() for match in _ANY_CALL.finditer(text)}
-    return bool(names & set(OPERATIONS)) if known else bool(names - set(OPERATIONS))
+def has_call(text: str) -> bool:
+    """True if a text holds a call of one of the language's operations, whole or not."""
+    return _OPERATION.search(text) is not None
+
+
+def _has_other_call(text: str) -> bool:
+    """True if a text calls something that is not an operation of the language."""
+    return any(match[1].lower() not in OPERATIONS for match in _ANY_CALL.finditer(text))
+
+
+def _has_broken_call(text: str) -> bool:
+    """True if a text holds something written as a call that is not a step of a program, such as "divide(3)"."""
+    starts = {call.start for call in _calls(text)}
+    return any(match.start() not in starts for opening in (_OPERATION, _OPENING) for match in opening.finditer(text))
 
 
 def _is_one(calls: list[_Call], text: str) -> bool:
@@ -85,7 +131,8 @@ def _calls(text: str) -> list[_Call]:
         arguments = _two_arguments(operation, match[2])
         if arguments is None:
             continue
-        step = f"{operation}({arguments[0]}, {arguments[1]})"
+        first, second = (text.lower() if text[:6].lower() == "const_" else text for text in arguments)
+        step = f"{operation}({first}, {second})"
         try:
             parse(step)
         except ProgramError:
@@ -106,17 +153,17 @@ def _two_arguments(operation: str, inner: str) -> tuple[str, str] | None:
                 label, _, last = inner.strip().rpartition(" ")
             return (label.strip(), "none") if last.strip() == "none" and label.strip() else (inner.strip(), "none")
         return None
-    pieces = inner.split(",")
+    pieces = inner.replace("$", "").split(",")
     ways = [(",".join(pieces[:cut]).strip(), ",".join(pieces[cut:]).strip()) for cut in range(1, len(pieces))]
     ways = [way for way in ways if all(map(_is_argument, way))]
     if len(ways) == 1:
         return ways[0]
-    words = inner.split()
+    words = inner.replace("$", "").split()
     return (words[0], words[1]) if len(words) == 2 and not ways and all(map(_is_argument, words)) else None
 
 
 def _is_argument(text: str) -> bool:
-    plain = text.replace("$", "").strip()
-    if "," in plain and not re.fullmatch(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?", plain):
+    plain = text.strip()
+    if "," in plain and not re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?%?", plain):
         return False
-    return is_reference(plain) or is_constant(plain) or literal(plain) is not None
+    return re.fullmatch(r"#\d+|const_\w+", plain, re.IGNORECASE) is not None or literal(plain) is not None

@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from finrank.programs.language import Program, ProgramError, parse
 from finrank.programs.reading.arithmetic import read_arithmetic
-from finrank.programs.reading.calls import find_programs, has_call, lenient_program
+from finrank.programs.reading.calls import find_programs, has_call, lenient_program, only_program
 from finrank.programs.reading.json_answers import answering_object, text_list
-from finrank.programs.reading.wrapping import BOXED, LABEL, MOST_LAYERS, in_tag, layers, unwrapped, without_thoughts
+from finrank.programs.reading.prose import NUMBER, stated_in_prose
+from finrank.programs.reading.wrapping import BOXED, LABEL, in_tag, layers, unwrapped, without_html, without_thoughts
 from finrank.programs.stated import LONGEST_STATED, read_stated
 from finrank.store.json_lines import shown
 
@@ -29,28 +30,18 @@ END = "EOF"  # the last token of every official prediction
 LONGEST_TEXT = 100_000  # characters; more is a model that never stopped
 _FENCE = re.compile(r"```[\w+-]*\s*\n?(.*?)(?:```|$)", re.DOTALL)
 _TAGS = ("answer", "final_answer", "program")
-_EQUALS = re.compile(r"\s*(?:=>|->|→|⇒|==?|≈|:=)\s*")
-_YES_NO = re.compile(r"[\s*_\"']*(yes|no)\b[\s*_\"']*[,.;:!(|\n-]", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-_NUMBER_IN_PROSE = re.compile(
-    r"(?<![\w.,#])[-\u2212(]?\s?(?:us\$|[$€£])?\s?[-\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
-    r"(?:\s?%|\s?percent\b)?(?:\s(?:thousand|million|billion|trillion)\b)?\)?(?!\w|[.,]\d)",
-    re.IGNORECASE,
-)
-_MONTHS = "january february march april may june july august september october november december"
-_DATE = re.compile(rf"\b(?:{'|'.join(_MONTHS.split())})\s\d{{1,2}}\b,?", re.IGNORECASE)
-_APPROXIMATELY = re.compile(r"(?:approximately|about|around|roughly|equals|equal to|≈)\s+(?:a\s)?$", re.IGNORECASE)
-_REFUSAL = re.compile(
-    r"\b(?:don't know|do not know|cannot|can't|unable|insufficient|uncertain|would need|not possible"
-    r"|not (?:explicitly |specifically )?(?:provided|specified|available|disclosed|mentioned|given|stated))\b",
-    re.IGNORECASE,
-)
+_EQUALS = re.compile(r"\s*(?:=>|->|→|⇒|(?<![<>!])==?|≈|:=)\s*")
+_YES_NO = re.compile(r"[\s*_\"']*(yes|no)\b[\s*_\"']*[,.;:!(|\n-](?!\s*\d)", re.IGNORECASE)
+_BRACKETED = re.compile(r"[^()]*(?:\([^()]*\)[^()]*)*\)\W*")
 _OR = re.compile(r"\s*,?\s+or\s+(?:approximately\s+|about\s+)?", re.IGNORECASE)
-_YEAR = re.compile(r"(?:19|20)\d\d")
-_FALLS = re.compile(r"\b(?:decreas\w*|declin\w*|reduction|reduced|drop(?:ped)?|fell|fall|loss|lower)\b", re.IGNORECASE)
+_DENIES = re.compile(r"\b(?:not|never|wrong|incorrect|instead|rather)\b|n't\b", re.IGNORECASE)
+_LIST = re.compile(r"[,;]\s|\b(?:and|or)\b", re.IGNORECASE)
+_LONG_BLANKS = re.compile(r"([\s\u200b-\u200f\u2060\ufeff\u00ad])[\s\u200b-\u200f\u2060\ufeff\u00ad]{40,}")
+_MOST_MARKS = 4  # marked answers inside one another: a label in a fence in a tag
+_MOST_LABELS = 50  # lines with a label that are read, from the end
 
 
-class Content(NamedTuple):
+class Said(NamedTuple):
     """What a text says: a program, a stated answer, or both; never neither."""
 
     program: str | None
@@ -63,13 +54,13 @@ class Unreadable(ValueError):
     """A text that says neither a program nor an answer, or may say several; the message is the reason."""
 
 
-def read_text(text: str) -> Content:
+def read_text(text: str) -> Said:
     """The program and the stated answer of a candidate's text; Unreadable, with the reason, where it has neither.
 
-    Content is idempotent: a program or stated answer that was read is read as itself.
+    Reading is idempotent: a program or stated answer that was read is read as itself.
 
     >>> read_text("Program: subtract(5829, 5735);"), read_text("So the change is 94.").stated
-    (Content(program='subtract(5829, 5735)', stated=None), '94')
+    (Said(program='subtract(5829, 5735)', stated=None), '94')
     """
     if len(text) > LONGEST_TEXT:
         raise Unreadable(f"a text of {len(text)} characters: at most {LONGEST_TEXT} are read")
@@ -83,13 +74,13 @@ def read_text(text: str) -> Content:
         return _read_object(json_object)
     if json_object is not None:
         plain = plain[: plain.index("{")]  # the objects answer nothing, what is before them may
-    reading = _read(plain, 0)
+    reading = _whole(plain) or _read(_LONG_BLANKS.sub(r"\1", without_html(plain)), 0)
     if reading is None:
         raise Unreadable(_why_unreadable(plain if plain.strip() else text))
     return reading
 
 
-def _read_object(fields: dict[str, object]) -> Content:
+def _read_object(fields: dict[str, object]) -> Said:
     """The reading of a JSON object's program and answer, each a text that may be wrapped itself."""
     program = stated = None
     reasons = []
@@ -105,10 +96,10 @@ def _read_object(fields: dict[str, object]) -> Content:
         program, stated = program or reading.program, reading.stated or stated
     if program is None and stated is None:
         raise Unreadable("; ".join(reasons) or "no program and no answer in its JSON, or both are empty")
-    return Content(program, stated)
+    return Said(program, stated)
 
 
-def read_tokens(tokens: Sequence[object]) -> Content:
+def read_tokens(tokens: Sequence[object]) -> Said:
     """The program of an official token list: ["subtract(", "5829", "5735", ")", "EOF"]."""
     return read_text(text_of_tokens([str(token) for token in tokens]))
 
@@ -126,31 +117,32 @@ def text_of_tokens(tokens: Sequence[str]) -> str:
     return text
 
 
-def _read(text: str, depth: int) -> Content | None:
+def _read(text: str, depth: int) -> Said | None:
     """The reading of a text without JSON and reasoning; None where it has none."""
-    if depth > MOST_LAYERS:
+    if depth > _MOST_MARKS:
         return None
-    for layer in layers(text):
-        if (reading := _whole(layer)) is not None:
-            return reading
+    if (reading := _whole_in(text)) is not None:
+        return reading
     # A program that cannot be read makes no number beside it the answer.
     calls = has_call(text)
     reading = _marked(text, depth) or (None if calls else _first_part(text)) or _equation(text) or _with_program(text)
-    return reading or (None if calls else _prose(text))
+    if reading is None and not calls and (stated := stated_in_prose(text)) is not None:
+        return Said(None, stated)
+    return reading
 
 
-def _whole(text: str) -> Content | None:
+def _whole(text: str) -> Said | None:
     """The reading of a text that is nothing but a program, an answer, or a program and its value."""
     if len(text) <= 2 * LONGEST_STATED:
         try:
             read_stated(text)
-            return Content(None, text.strip())
+            return Said(None, text.strip())
         except ValueError:
             pass
     stripped = text.strip()
     program = _program(stripped)
     if program is not None:
-        return Content(program, None)
+        return Said(program, None)
     return None
 
 
@@ -174,7 +166,7 @@ def _arithmetic_program(text: str) -> str | None:
         return None
 
 
-def _marked(text: str, depth: int) -> Content | None:
+def _marked(text: str, depth: int) -> Said | None:
     """The reading of what a text marks as its answer: in a box, a tag, a fence, or behind a label."""
     boxed = BOXED.findall(text)
     tagged = [content for tag in _TAGS if (content := in_tag(text, tag)) is not None]
@@ -186,91 +178,75 @@ def _marked(text: str, depth: int) -> Content | None:
                 return reading
     program = stated = None
     lines = text.splitlines()
-    for number, line in enumerate(lines):
-        match = LABEL.match(line)
-        if match is None:
-            continue
+    labelled = [(number, match) for number, line in enumerate(lines) if (match := LABEL.match(line)) is not None]
+    for number, match in labelled[-_MOST_LABELS:]:
+        line = lines[number]
         rest = line[match.end() :].strip() or "\n".join(lines[number + 1 : number + 2])
         reading = None if rest == text.strip() else _read(rest, depth + 1)
         if reading is not None:
             program, stated = reading.program or program, reading.stated or stated
-    return None if program is None and stated is None else Content(program, stated)
+    return None if program is None and stated is None else Said(program, stated)
 
 
-def _equation(text: str) -> Content | None:
+def _equation(text: str) -> Said | None:
     """The reading of PROGRAM = VALUE, or of the end of a chain of equations: growth = (12 - 10) / 10 = 20 %."""
     *_, line = text.strip().splitlines() or [""]
     *before, last = map(unwrapped, _EQUALS.split(line))
     last = _OR.split(last)[-1]  # "0.3333 or 33.33 %" states one number twice
-    if not before:
-        return None
+    if not before or any(_LIST.search(part) and _program(part) is None for part in before[1:]):
+        return None  # "revenue = 5829, costs = 5735" are two equations
     try:
         stated = read_stated(last)
     except ValueError:
         program = _program(last)
-        return None if program is None else Content(program, None)
+        return None if program is None else Said(program, None)
     for part in reversed(before):
         if (program := _language_program(part)) is not None:
-            return Content(program, last)
+            return Said(program, last)
         if (program := _arithmetic_program(part)) is not None:
-            return Content(_as_fraction(program) if stated.percent else program, last)
-    return Content(None, last)
+            return Said(_as_fraction(program) if stated.percent else program, last)
+    return Said(None, last)
 
 
 def _as_fraction(program: str) -> str | None:
-    """The program without a last step that makes a percentage of its fraction, as FinQA writes percentages."""
+    """The program of a percentage as FinQA writes one, a fraction: without a last step `* 100`, or divided again."""
     *steps, (operation, arguments) = parse(program).steps
-    if operation != "multiply" or arguments[1] != "100":
-        return program
-    return str(Program(tuple(steps))) if arguments[0] == f"#{len(steps) - 1}" else None
+    last = len(steps)
+    if operation == "multiply" and arguments[1] == "100":
+        return str(Program(tuple(steps))) if arguments[0] == f"#{last - 1}" else None
+    if any(step.operation == "multiply" and "100" in step.arguments for step in parse(program).steps):
+        return f"{program}, divide(#{last}, const_100)"
+    return program
 
 
-def _with_program(text: str) -> Content | None:
+def _with_program(text: str) -> Said | None:
     """The one program inside a text."""
-    programs = set(find_programs(text))
-    return Content(programs.pop(), None) if len(programs) == 1 and not has_call(text, known=False) else None
+    program = None if _DENIES.search(text) else only_program(text)
+    return None if program is None else Said(program, None)
 
 
-def _first_part(text: str) -> Content | None:
+def _first_part(text: str) -> Said | None:
     """The reading of an answer with its explanation behind it: "Yes, it did", "94 (5829 - 5735)"."""
     if (match := _YES_NO.match(text)) is not None:
-        return Content(None, match[1].lower())
+        return Said(None, match[1].lower())
     for end in ("\n", " | ", " ("):
-        first, found, _ = text.strip().partition(end)
-        if found and first.strip():
-            for layer in layers(first):
-                if (reading := _whole(layer)) is not None:
-                    return reading
-    return None
-
-
-def _prose(text: str) -> Content | None:
-    """The one number, or the one approximate number, of the last sentence that has any, years and dates left out."""
-    if _REFUSAL.search(text):
-        return None
-    sentences = (_DATE.sub(" ", sentence) for sentence in reversed(_SENTENCE_END.split(text.strip())))
-    for sentence in sentences:
-        found = [number for number in _NUMBER_IN_PROSE.finditer(sentence) if not _YEAR.fullmatch(number[0].strip())]
-        if not found:
+        first, found, rest = text.strip().partition(end)
+        if not found or (reading := _whole_in(first)) is None:
             continue
-        approximate = [number for number in found if _APPROXIMATELY.search(sentence[: number.start()])]
-        if len({number[0] for number in found}) > 1:
-            found = approximate
-        if len({number[0] for number in found}) != 1:
-            return None
-        return _stated_in(sentence, found[-1][0].strip())
+        if end == " (" and not _BRACKETED.fullmatch(rest):
+            return None  # "5829 (2009) - 5735 (2008)"
+        parts = [part for part in re.split(r"\n| \| ", rest) if not part.lstrip().startswith("=")]  # "= 5", a step
+        others = [_whole_in(part) for part in parts[:_MOST_LABELS]]
+        if any(other is not None and other.program is None and other != reading for other in others):
+            raise Unreadable(f"several answers, and none is marked as the answer: {shown(text)}")
+        return reading
     return None
 
 
-def _stated_in(sentence: str, number: str) -> Content | None:
-    if number.count("(") != number.count(")"):
-        number = number.strip("()")
-    try:
-        read_stated(number)
-    except ValueError:
-        return None
-    falls = _FALLS.search(sentence) and number[0] not in "-\u2212("
-    return Content(None, f"decrease of {number}" if falls else number)
+def _whole_in(text: str) -> Said | None:
+    """The reading of a text that is nothing but an answer or program in wrapping."""
+    readings = (_whole(layer) for layer in layers(text) if layer.strip())
+    return next((reading for reading in readings if reading is not None), None)
 
 
 def _why_unreadable(text: str) -> str:
@@ -289,7 +265,7 @@ def _why_unreadable(text: str) -> str:
     except ValueError as error:
         if "comma" in str(error):
             return str(error)
-    numbers = _NUMBER_IN_PROSE.findall(text)
+    numbers = NUMBER.findall(text)
     if len(numbers) > 1:
         return f"{len(numbers)} numbers, and none is marked as the answer: {shown(text)}"
     return f"no program, number, yes or no in {shown(text)}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
-MOST_LAYERS = 12
+_MOST_LAYERS = 12
 _LONGEST_MARK = 60  # characters at the end, in which an end mark is looked for
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad\u202a-\u202e]")
+_FOOTNOTE = re.compile(r"<sup>[^<]{0,5}</sup>", re.IGNORECASE)
+_HTML_TAG = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|pre)\s?/?>", re.IGNORECASE)
 _THOUGHTS = ("think", "thinking", "reasoning")
 _END_MARK = re.compile(r"\s*(?:</?s>|<\|[\w-]+\|>|<eos>|<end_of_turn>|\[/?INST\]|\[EOS\]|\bEOF\b|[;.,])\s*$")
 _LIST_NUMBER = re.compile(r"\s*(?:\(?\d{1,2}[.):]|\(?[a-hA-H][.)]|[-*•–])\s+(?=\S)")
@@ -18,13 +21,23 @@ value formula calculation expression equation operation"""
 LABEL = re.compile(
     rf"[\s*_`#>]*(?:(?:{'|'.join(_BEFORE_LABEL.split())})\W+)*"
     rf"(?:{'|'.join(_LABELS.split())}|operations needed)s?(?:\s*\(?#?\d{{1,2}}\)?)?"
-    r"[\s*_`]*(?::|=|\bis\b:?|\bare\b:?)[\s*_`]*",
+    r"[\s*_`]*(?::|=|\bis\b:?|\bare\b:?)(?:[*_`]+(?=\s|$))?\s*",
     re.IGNORECASE,
 )
 """The name of a program or an answer at the beginning of a line: "Program:", "**Final answer:**", "The answer is"."""
 _CALCULATE = re.compile(r"(?:calculate|compute|calc|evaluate|eval|print|solve|result|answer)\s*\((.*)\)", re.I | re.S)
 _QUOTES = (
-    *(("```", "```"), ("`", "`"), ('"', '"'), ("'", "'"), ("“", "”"), ("**", "**"), ("$$", "$$"), ("[", "]")),
+    *(
+        ("```", "```"),
+        ("`", "`"),
+        ('"', '"'),
+        ("'", "'"),
+        ("“", "”"),
+        ("**", "**"),
+        ("$$", "$$"),
+        ("$", "$"),
+        ("[", "]"),
+    ),
     *(("\\(", "\\)"), ("\\[", "\\]"), ("<answer>", "</answer>"), ("<program>", "</program>")),
 )
 BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -54,13 +67,24 @@ def without_thoughts(text: str) -> str:
     return behind
 
 
+def without_html(text: str) -> str:
+    """The text without footnote marks, tags and entities of HTML.
+
+    >>> without_html("<b>5,829</b><sup>3</sup>&nbsp;%")
+    ' 5,829 \\xa0%'
+    """
+    if "<" in text:
+        text = _HTML_TAG.sub(" ", _FOOTNOTE.sub("", text))
+    return html.unescape(text) if "&" in text else text
+
+
 def layers(text: str) -> Iterator[str]:
     """The text, and the text without its outer wrapping, one layer after the other.
 
     >>> list(layers("Program: `add(1, 2)`;"))
-    ['Program: `add(1, 2)`;', '`add(1, 2)`;', '`add(1, 2)`', 'add(1, 2)']
+    ['Program: `add(1, 2)`;', 'Program: `add(1, 2)`', '`add(1, 2)`', 'add(1, 2)']
     """
-    for _ in range(MOST_LAYERS):
+    for _ in range(_MOST_LAYERS):
         yield text
         before, text = text, _INVISIBLE.sub("", text).strip()
         if text == before:
@@ -77,8 +101,9 @@ def unwrapped(text: str) -> str:
 
 def in_tag(text: str, tag: str) -> str | None:
     """What is in the last <tag>…</tag> of a text."""
-    before, closed, _ = text.rpartition(f"</{tag}>")
-    return before.rpartition(f"<{tag}>")[2] if closed and f"<{tag}>" in before else None
+    end = text.lower().rfind(f"</{tag}>")
+    start = text.lower().rfind(f"<{tag}>", 0, max(end, 0))
+    return None if start < 0 else text[start + len(tag) + 2 : end]
 
 
 def _without_one_layer(text: str) -> str:
@@ -91,11 +116,12 @@ def _without_one_layer(text: str) -> str:
                 return inner
     if (match := BOXED.fullmatch(text) or _CALCULATE.fullmatch(text)) is not None:
         return match[1]
+    head, tail = text[:-_LONGEST_MARK], text[-_LONGEST_MARK:]
+    if (unmarked := _END_MARK.sub("", tail)) != tail:
+        return head + unmarked
     for pattern in (LABEL, _LIST_NUMBER):
         if (match := pattern.match(text)) is not None and match.end() < len(text):
             return text[match.end() :]
-    plain = text
     for latex, meaning in _LATEX if "\\" in text else ():
-        plain = latex.sub(meaning, plain)
-    head, tail = plain[:-_LONGEST_MARK], plain[-_LONGEST_MARK:]
-    return plain if plain != text else head + _END_MARK.sub("", tail)
+        text = latex.sub(meaning, text)
+    return text
