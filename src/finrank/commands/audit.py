@@ -47,7 +47,8 @@ def audit(
         ),
     ] = TRAIN,
     config: Annotated[
-        Path, typer.Option("--config", help="Training config of that model (--candidate_only train).")
+        Path,
+        typer.Option("--config", help="Training config of that model: the name of a shipped one or a YAML file."),
     ] = MINILM,
     seed: Annotated[int, typer.Option("--seed", help="Seed of folds, training and bootstrap.")] = 0,
 ) -> AuditResult:
