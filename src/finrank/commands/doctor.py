@@ -38,13 +38,13 @@ class _Entry(NamedTuple):
 
 def doctor(
     model: Annotated[
-        str | None, typer.Option("--model", help="Check this trained model too: a run, a model folder or a hub id.")
-    ] = None,
+        str, typer.Option("--model", help="The trained model to check: ready-made, a run, a model folder or a hub id.")
+    ] = "finqa-minilm",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings as JSON to this file.")] = None,
 ) -> None:
     """Say what finrank finds here, and what is broken.
 
-    Versions, device, dtypes, the attention route, whether the default model is there and intact, optional extras. Exit
+    Versions, device, dtypes, the attention route, whether default and trained model are intact, optional extras. Exit
     code 1 when something that finrank needs is missing or damaged, else 0.
 
     \b
@@ -55,15 +55,15 @@ def doctor(
     looks: dict[str, Callable[[], list[_Entry]]] = {"versions": _versions}
     if all(_is_installed(name) for name in _SHOWN):
         looks |= {"device": _device, "dtypes": _dtypes, "default model": _default_model}
-        if model is not None:
-            looks["model"] = lambda: _trained_model(model)
+        looks["model"] = lambda: _trained_model(model)
     looks["optional extras"] = _extras
     for section, look in looks.items():
         try:
             report[section] = look()
         except Exception as error:  # whatever keeps a library from loading: the report must be printed
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            report[section] = [_Entry(section, f"{kind}{error}", broken=True)]
+            name = model if section == "model" else section
+            report[section] = [_Entry(name, f"{kind}{error}", broken=True)]
         say(section)
         for entry in report[section]:
             say(f"  {entry.name:<20} {'BROKEN: ' if entry.broken else ''}{entry.text}")

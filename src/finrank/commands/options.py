@@ -48,7 +48,12 @@ BaseModel = Annotated[
     typer.Option("--base_model", help="Other base weights than config or model name: a local folder or hub id."),
 ]
 ModelOrHubId = Annotated[
-    str, typer.Option("--model", help="A run (outputs/run_001), a stage directory, a model folder, or a hub id.")
+    str,
+    typer.Option(
+        "--model",
+        help="A run (outputs/run_001), a stage directory, a model folder, a hub id, or finqa-minilm, the ready-made "
+        "model.",
+    ),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub id (default: main).")]
 Config = Annotated[

@@ -70,7 +70,7 @@ def load_causal_lm(settings: RankerSettings) -> Any:
     if missing or not is_causal(model):
         raise UserError(
             f"{settings.base_model} is not a causal language model with a head that writes: generation needs one, such "
-            "as that of --config configs/models/qwen3-0.6b.yaml"
+            "as that of --config qwen3-0.6b"
         )
     return model
 
@@ -104,6 +104,7 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     finally:
         if bar:
             transformers_logging.enable_progress_bar()
+    base.name_or_path = settings.base_model  # which peft stores with the adapter: a path here would mean nothing there
     for module in base.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # of a frozen base; adapters and head have their own (see docs/experiments.md)
@@ -138,7 +139,7 @@ def _unavailable(base_model: str, error: Exception) -> UserError:
         "Do one of these:\n"
         f"    accept its licence on https://huggingface.co/{base_model} and set the token: export HF_TOKEN=...\n"
         "    give a local copy: --base_model /path/to/folder\n"
-        "    start with the model that runs anywhere: --config configs/models/minilm.yaml"
+        "    start with the model that runs anywhere: --config minilm"
     )
 
 
