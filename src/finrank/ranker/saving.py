@@ -136,7 +136,8 @@ def load_adapter(model: PeftModel, directory: Path) -> None:
     """Replace the adapter by that saved in `directory`; UserError unless every tensor fits by name and shape."""
     weights = load_file(directory / ADAPTER[1])
     saved = {name: list(value.shape) for name, value in weights.items()}
-    expected = {name: list(value.shape) for name, value in get_peft_model_state_dict(model).items()}
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)  # as save_adapter
+    expected = {name: list(value.shape) for name, value in own.items()}
     unfit = sorted(name for name in expected | saved if expected.get(name) != saved.get(name))
     if unfit:
         raise UserError(

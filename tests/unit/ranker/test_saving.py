@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from finrank.errors import UserError
 from finrank.ranker import saving
 from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.saving import find_model, save_model
+from finrank.ranker.saving import find_model, load_model, save_model
 from finrank.ranker.settings import LoraSettings, RankerSettings, locate
 from tests.helpers.pools import write_pools
 from tests.helpers.saved_ranker import POOL, save_tiny_ranker
@@ -73,3 +74,6 @@ def test_the_adapter_names_its_base_as_the_config_does(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == settings.base_model
     text = "".join(path.read_text() for path in tmp_path.glob("*.json"))
     assert locate(settings.base_model) not in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # peft's, which takes the name for a path or hub id
+        load_model(tmp_path)
