@@ -132,7 +132,7 @@ def assert_shown(expected: str, shown: str) -> None:
 
 def test_the_readmes_shell_and_request_print_what_is_written_there(programs: Path, tmp_path: Path) -> None:
     shown = ""
-    for line in block("**Shell**", "text").splitlines():
+    for line in block("**Shell**", "text").replace("\\\n", "").splitlines():
         if line.startswith("$ "):
             shown = run(["bash", "-c", f"PATH={programs}:$PATH; {line[2:]}"], tmp_path)
         else:

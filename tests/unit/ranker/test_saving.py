@@ -18,6 +18,9 @@ from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import find_model, load_model, save_model
 from finrank.ranker.settings import LoraSettings, RankerSettings, locate
+from finrank.training.config import load_config
+from finrank.training.ppo.start import sft_model_to_begin_with
+from finrank.training.run import Run
 from tests.helpers.pools import write_pools
 from tests.helpers.saved_ranker import POOL, save_tiny_ranker
 
@@ -35,6 +38,8 @@ def ready_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_ready_made_model_is_found_by_its_name(ready_made: Path) -> None:
     assert find_model(Path("tiny")) == ready_made
+    run = Run(load_config(Path("minilm")), Path(), Path(), start=Path("tiny"))
+    assert sft_model_to_begin_with(run) == ready_made.resolve()
     by_path = Ranker.from_pretrained(ready_made, device="cpu").rank(**POOL)
     assert Ranker.from_pretrained("tiny", device="cpu").rank(**POOL) == by_path
     with pytest.raises(UserError, match="leave out revision v2"):
