@@ -39,7 +39,7 @@ def find_generator(directory: Path) -> Path:
     raise UserError(
         f"No generator in {directory}: name a run (outputs/run_001), a stage directory "
         f"(outputs/run_001/{STAGE}) or a model folder with {CONFIG}; train one with: "
-        "python 04_sft_train_generation.py --config qwen3-0.6b"
+        "python 04_sft_train_generation.py --config configs/models/qwen3-0.6b.yaml"
     )
 
 

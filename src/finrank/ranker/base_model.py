@@ -70,7 +70,7 @@ def load_causal_lm(settings: RankerSettings) -> Any:
     if missing or not is_causal(model):
         raise UserError(
             f"{settings.base_model} is not a causal language model with a head that writes: generation needs one, such "
-            "as that of --config qwen3-0.6b"
+            "as that of --config configs/models/qwen3-0.6b.yaml"
         )
     return model
 
@@ -139,7 +139,7 @@ def _unavailable(base_model: str, error: Exception) -> UserError:
         "Do one of these:\n"
         f"    accept its licence on https://huggingface.co/{base_model} and set the token: export HF_TOKEN=...\n"
         "    give a local copy: --base_model /path/to/folder\n"
-        "    start with the model that runs anywhere: --config minilm"
+        "    start with the model that runs anywhere: --config configs/models/minilm.yaml"
     )
 
 
