@@ -29,7 +29,7 @@ cat >> "$model/README.md" <<END
 ## Training
 
 \`make ready-model FINQA=DIR\` makes this model: the config \`minilm\` with \`lora.rank=16\` and \`lora.alpha=32\`, trained on
-$(wc -l < "$out/with_rewards/train.jsonl") questions of FinQA's train split (Chen et al., EMNLP 2021; MIT licence), each with its gold program and 7
+$(($(wc -l < "$out/with_rewards/train.jsonl"))) questions of FinQA's train split (Chen et al., EMNLP 2021; MIT licence), each with its gold program and 7
 corrupted ones; 3 % of the train pages chose the checkpoint. No output of another system was used.
 
 Licence: MIT. The base model, which is not in this folder, has the licence Apache-2.0.

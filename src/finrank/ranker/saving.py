@@ -88,7 +88,7 @@ def find_model(directory: Path) -> Path:
 
 def is_ready_made(model_dir: Path) -> bool:
     """True for a folder of a model that ships inside the package, into which nothing is written."""
-    return READY_MADE in model_dir.parents
+    return READY_MADE.resolve() in model_dir.resolve().parents
 
 
 def read_settings(directory: Path) -> RankerSettings:

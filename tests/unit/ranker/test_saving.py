@@ -16,7 +16,7 @@ from finrank.errors import UserError
 from finrank.ranker import saving
 from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.saving import find_model, load_model, save_model
+from finrank.ranker.saving import find_model, is_ready_made, load_model, save_model
 from finrank.ranker.settings import LoraSettings, RankerSettings, locate
 from finrank.training.config import load_config
 from finrank.training.ppo.start import sft_model_to_begin_with
@@ -49,6 +49,8 @@ def test_a_ready_made_model_is_found_by_its_name(ready_made: Path) -> None:
 def test_a_folder_of_that_name_wins(ready_made: Path) -> None:
     shutil.copytree(ready_made, "tiny")
     assert find_model(Path("tiny")) == Path("tiny")
+    assert not is_ready_made(Path("tiny"))
+    assert is_ready_made(Path("../package/tiny"))
 
 
 @pytest.mark.parametrize("name", ["tinny", "../package/other", "other/tiny"])
