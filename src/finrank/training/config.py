@@ -134,8 +134,8 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
 def read_config(path: Path) -> dict[str, Any]:
     """The keys and values of a config, found by `find_config`; UserError where it is missing or not valid YAML."""
     try:
-        values = yaml.safe_load(find_config(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        values = yaml.safe_load(find_config(path).read_bytes())
+    except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, such as base_model: ...")
