@@ -8,6 +8,7 @@
 #               benchmarks/results/ (80 minutes on 2 cores); not the benchmarks that need pools, FinQA or a GPU
 #   make finqa FINQA=DIR   the commands behind the README's results, on the official files in DIR (2 cores: about 20
 #               minutes for the README's 1,109 train questions, five times as long for the whole train file)
+#   make ready-model FINQA=DIR   train the ready-made model anew, from the official files in DIR, into the package
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: setup demo finqa test lint map bench bench-setup clean
+.PHONY: setup demo finqa ready-model test lint map bench bench-setup clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (once, a few minutes)"
@@ -32,6 +33,10 @@ demo: $(READY)
 finqa: $(READY)
 	@test -n "$(FINQA)" || { echo "usage: make finqa FINQA=DIR   (DIR holds the official train.json and dev.json)"; exit 2; }
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/finqa.sh "$(FINQA)"
+
+ready-model: $(READY)
+	@test -n "$(FINQA)" || { echo "usage: make ready-model FINQA=DIR   (DIR holds the official train.json and dev.json)"; exit 2; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/ready_model.sh "$(FINQA)"
 
 lint: $(READY)
 	$(BIN)/ruff check .

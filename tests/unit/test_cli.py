@@ -54,6 +54,11 @@ def test_help_is_enough_to_use_a_command(command: str) -> None:
     assert not summary.endswith("...")
 
 
+def test_the_help_names_the_shipped_configs() -> None:
+    shown = CliRunner().invoke(app, ["sft", "--help"], terminal_width=200).output
+    assert all(config.stem in shown for config in Path(MINILM).parent.glob("*.yaml"))
+
+
 def listed() -> str:
     return CliRunner().invoke(app, ["--help"], terminal_width=80).output
 

@@ -48,7 +48,8 @@ def audit(
         ),
     ] = TRAIN,
     config: Annotated[
-        Path, typer.Option("--config", help="Training config of that model (--candidate_only train).")
+        Path,
+        typer.Option("--config", help="Training config of that model: the name of a shipped one or a YAML file."),
     ] = MINILM,
     seed: Annotated[int, typer.Option("--seed", help="Seed of folds, training and bootstrap.")] = 0,
 ) -> AuditResult:
@@ -140,7 +141,7 @@ def _control(
         if not read_settings(model_dir).prompt.candidate_only:
             raise UserError(
                 f"{model_dir} reads question and page; pass a control, trained with: "
-                "python 04_sft_train.py --config configs/models/minilm.yaml --candidate_only"
+                "finrank sft --config minilm --candidate_only"
             )
         rewarded = load_records(data / f"{split}.jsonl", RewardedPool)
         outcomes = accuracies(rewarded, score_records(load_model(model_dir), rewarded, "scoring control"))

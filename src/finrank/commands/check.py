@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Column, Table
 
-from finrank.commands.options import MINILM, RAW
+from finrank.commands.options import RAW
 from finrank.console import Reading, console, say, track, warn
 from finrank.errors import UserError
 from finrank.records import Question
@@ -36,8 +35,8 @@ def check(
         list[str] | None,
         typer.Option(
             "--config",
-            help="A model config: report which gold operands reach that model; repeatable (default: all in "
-            "configs/models; none: skip it).",
+            help="A model config, by name or file: report which gold operands reach that model; repeatable (default: "
+            "all that ship with finrank; none: skip it).",
         ),
     ] = None,
 ) -> dict[str, Any]:
@@ -50,7 +49,10 @@ def check(
     Example:
       finrank check --input_dir datasets/finqa_raw --json check.json
     """
-    configs = sorted(MINILM.parent.glob("*.yaml")) if config is None else [Path(c) for c in config if c != "none"]
+    from finrank.training.config import DOCUMENTED, SHIPPED
+
+    shipped = [DOCUMENTED / path.name for path in sorted(SHIPPED.glob("*.yaml"))]
+    configs = shipped if config is None else [Path(name) for name in config if name != "none"]
     files = finqa_files(input_dir)
     report = RawReport(files)
     for split, path in files.items():
@@ -100,16 +102,11 @@ def _show(result: dict[str, Any], notes: bool) -> None:
 def _read_config(path: Path) -> RankerSettings:
     """Base model and prompt of a config; training checks the other keys when it starts."""
     from finrank.ranker.settings import RankerSettings
+    from finrank.training.config import read_config
 
+    values = read_config(path)
     try:
-        values = yaml.safe_load(path.read_bytes())
-        if not isinstance(values, dict):
-            raise UserError(f"{path} must hold keys and values, such as base_model: ...")
         return RankerSettings(**{key: values[key] for key in ("base_model", "prompt") if key in values})
-    except OSError as error:
-        raise UserError(f"No config {path} ({error.strerror}): expected a model's YAML, such as {MINILM}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error)}") from error
 
@@ -143,7 +140,8 @@ def _show_survival(rows: list[dict[str, Any]]) -> None:
         for split, counts in row.get("splits", {}).items():
             parts = [counts[origin][how] for origin in ("table", "text") for how in ("in_prefix", "reached")]
             written = ["-" if share is None else f"{100 * share:.1f} %" for share in (*parts, counts["losing"])]
-            shares.add_row(escape(Path(row["config"]).stem), split, str(counts["questions"]), *written)
+            name = Path(row["config"]).name.removesuffix(".yaml")
+            shares.add_row(escape(name), split, str(counts["questions"]), *written)
     if shares.row_count:
         console.print(shares)
         say(f"at most {_DRAWN} questions per split, drawn by a fixed seed; reached: in the prefix or named by a label")

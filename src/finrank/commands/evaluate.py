@@ -21,7 +21,13 @@ _MEMORY_ADVICE = (
     "smaller prompt.max_length, or quantization: 4bit, needs less"
 )
 
-Model = Annotated[Path, typer.Option("--model", help="A run (outputs/run_001), a stage directory or a model folder.")]
+Model = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        help="A run (outputs/run_001), a stage directory, a model folder, or finqa-minilm, the ready-made model.",
+    ),
+]
 Compare = Annotated[
     Path | None, typer.Option("--compare", help="A second model, compared on the same pools by a paired test.")
 ]
@@ -65,7 +71,7 @@ def evaluate(
     from finrank.evaluation.report.model_card import save_beside_model
     from finrank.evaluation.report.screen import print_evaluation
     from finrank.evaluation.result import Source
-    from finrank.ranker.saving import find_model
+    from finrank.ranker.saving import find_model, is_ready_made
     from finrank.training.memory import explain_out_of_memory
     from finrank.training.run import control_for, data_hashes, environment
 
@@ -89,6 +95,8 @@ def evaluate(
     if predictions_out is not None:
         write_predictions(predictions_out, pools, scored.scores)
         say(f"predictions: {predictions_out}")
-    if save_confidence:
+    if save_confidence and is_ready_made(model_dir):
+        say(f"confidence and model card: those of {model_dir.name} stay; to fit your own, copy it with save_pretrained")
+    elif save_confidence:
         save_beside_model(result, model_dir)
     return result

@@ -48,12 +48,21 @@ BaseModel = Annotated[
     typer.Option("--base_model", help="Other base weights than config or model name: a local folder or hub id."),
 ]
 ModelOrHubId = Annotated[
-    str, typer.Option("--model", help="A run (outputs/run_001), a stage directory, a model folder, or a hub id.")
+    str,
+    typer.Option(
+        "--model",
+        help="A run (outputs/run_001), a stage directory, a model folder, a hub id, or finqa-minilm, the ready-made "
+        "model.",
+    ),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub id (default: main).")]
 Config = Annotated[
     Path,
-    typer.Option("--config", help="Training config, such as configs/models/minilm.yaml (keys: docs/configuration.md)."),
+    typer.Option(
+        "--config",
+        help="Training config: the name of a shipped one (minilm, qwen3-0.6b, llama-3-8b) or a YAML file (keys: "
+        "docs/configuration.md).",
+    ),
 ]
 InputDir = Annotated[Path, typer.Option("--input_dir", help="Output of stage 03.")]
 OutputDir = Annotated[Path, typer.Option("--output_dir", help="Folder in which the run gets its own, run_NNN.")]

@@ -11,9 +11,16 @@ from finrank.commands import options
 from finrank.commands.evaluate import evaluate
 
 RunDir = Annotated[
-    Path, typer.Argument(metavar="RUN_DIR", help="A run (outputs/run_001), a stage directory or a model folder.")
+    Path,
+    typer.Argument(
+        metavar="RUN_DIR",
+        help="A run (outputs/run_001), a stage directory, a model folder, or finqa-minilm, the ready-made model.",
+    ),
 ]
-Html = Annotated[Path | None, typer.Option("--html", help="File to write (default: report.html in the run).")]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", help="File to write (default: report.html in the run; of a ready-made model, here)."),
+]
 
 
 def report(
@@ -38,10 +45,11 @@ def report(
       finrank report outputs/run_001
     """
     from finrank.evaluation.report.html import run_of
-    from finrank.ranker.saving import find_model
+    from finrank.ranker.saving import find_model, is_ready_made
 
     model_dir = find_model(run_dir)
-    path = html_path or (run_of(model_dir) or model_dir) / "report.html"
+    folder = Path() if is_ready_made(model_dir) else run_of(model_dir) or model_dir
+    path = html_path or folder / "report.html"
     evaluate(
         model_dir,
         data,

@@ -13,15 +13,32 @@ Gold evidence is never looked at. The constants were tuned on FinQA's train spli
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-import bm25s
 import numpy as np
 
 from finrank.page.broken_characters import word_set
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Inside, importing this module fails as if it were not installed."""
+    before = {module: sys.modules[module]} if module in sys.modules else {}
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        sys.modules.update(before)
+
+
+with _hidden("jax"):  # which bm25s would run once: jax then takes three quarters of a GPU before torch gets any
+    import bm25s
 
 _TABLE_SHARE = 0.6  # of the budget, in which rows go first
 _AMOUNT_BONUS = 0.6  # added to a score; 1 is the score of the best hit

@@ -104,6 +104,7 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     finally:
         if bar:
             transformers_logging.enable_progress_bar()
+    base.name_or_path = settings.base_model  # which peft stores with the adapter: a path here would mean nothing there
     for module in base.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # of a frozen base; adapters and head have their own (see docs/experiments.md)

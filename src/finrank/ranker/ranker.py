@@ -48,7 +48,7 @@ class Prepared:
 class Ranker:
     """Ranks candidate answers with a trained model.
 
-    >>> ranker = Ranker.from_pretrained("outputs/run_001")  # doctest: +SKIP
+    >>> ranker = Ranker.from_pretrained("finqa-minilm")  # doctest: +SKIP
     >>> answers = ranker.rank(  # doctest: +SKIP
     ...     question="what is the change in revenue ?", table=[["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]],
     ...     text=[], candidates=["subtract(5829, 5735)", "subtract(5735, 5829)", {"answer": 5829.0}])
@@ -81,6 +81,7 @@ class Ranker:
     ) -> Ranker:
         """Load a trained model: from a run, a stage directory, a model folder, or the Hugging Face hub by its id.
 
+        "finqa-minilm" is the ready-made model in this package; a folder of that name in the current one wins.
         `revision` (branch, tag or commit) and `token` (default: HF_TOKEN, or the one of `hf auth login`) are for the
         hub, whose files are cached. `base_model` names another copy of the same base weights; `device` defaults to cuda
         where there is one. `merge` adds the adapters into the base weights: faster, and scores differ by rounding.

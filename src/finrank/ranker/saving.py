@@ -33,6 +33,8 @@ HEAD = "score_head.safetensors"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
 _PARTS = (*ADAPTER, HEAD, *TOKENIZER)
+# Models that ship inside the package, in a folder each.
+READY_MADE = Path(__file__).parents[1] / "ready_made"
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
@@ -67,14 +69,26 @@ def save_adapter(model: PeftModel, directory: Path) -> None:
 
 
 def find_model(directory: Path) -> Path:
-    """The model folder of a run (05_ppo over 04_sft), of a stage directory, or itself; UserError when there is none."""
+    """The model folder of a run (05_ppo over 04_sft), of a stage directory, or itself; UserError when there is none.
+
+    A name of a ready-made model, such as "finqa-minilm", is that model, unless the current folder has one of that name.
+    """
+    ready_made = {config.parent.name: config.parent for config in sorted(READY_MADE.glob(f"*/{CONFIG}"))}
+    if str(directory) in ready_made and not directory.exists():
+        return ready_made[str(directory)]
     for folder in ("", "best_model", "05_ppo/best_model", "04_sft/best_model"):
         if any((directory / folder / name).is_file() for name in (CONFIG, ADAPTER[0], HEAD)):
             return directory / folder
     raise UserError(
-        f"No model in {directory}: give a run (outputs/run_001), a stage directory (outputs/run_001/04_sft) or a model "
-        f"folder with {CONFIG}; train one with: python 04_sft_train.py --config configs/models/minilm.yaml"
+        f"No model in {directory}: give a run (outputs/run_001), a stage directory (outputs/run_001/04_sft), a model "
+        f"folder with {CONFIG}, or the name of a ready-made one ({', '.join(ready_made)}); train one with: finrank sft "
+        "--config minilm"
     )
+
+
+def is_ready_made(model_dir: Path) -> bool:
+    """True for a folder of a model that ships inside the package, into which nothing is written."""
+    return READY_MADE.resolve() in model_dir.resolve().parents
 
 
 def read_settings(directory: Path) -> RankerSettings:
@@ -122,7 +136,8 @@ def load_adapter(model: PeftModel, directory: Path) -> None:
     """Replace the adapter by that saved in `directory`; UserError unless every tensor fits by name and shape."""
     weights = load_file(directory / ADAPTER[1])
     saved = {name: list(value.shape) for name, value in weights.items()}
-    expected = {name: list(value.shape) for name, value in get_peft_model_state_dict(model).items()}
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)  # as save_adapter
+    expected = {name: list(value.shape) for name, value in own.items()}
     unfit = sorted(name for name in expected | saved if expected.get(name) != saved.get(name))
     if unfit:
         raise UserError(

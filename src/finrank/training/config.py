@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from finrank.errors import UserError
 from finrank.ranker.settings import RankerSettings
 
+SHIPPED = Path(__file__).parents[1] / "configs"
+# Where a clone has the shipped configs; the path is understood in every folder.
+DOCUMENTED = Path("configs/models")
 # Trainer arguments that finrank decides, and by what; a config that sets one would be silently overruled: an error.
 SET_ELSEWHERE = {
     "output_dir": "--output_dir",
@@ -114,17 +117,10 @@ class TrainingConfig(RankerSettings):
 def load_config(path: Path, overrides: list[str] | None = None, base_model: str | None = None) -> TrainingConfig:
     """Read a YAML config, apply `key=value` overrides (dots go into sections: `trainer.max_steps=10`), validate it.
 
-    Raises UserError for a missing file, broken YAML, an unknown key (with the nearest known one) or a wrong value.
+    `path` is a file or names a shipped config, as in `find_config`. Raises UserError where it is neither, for broken
+    YAML, an unknown key (with the nearest known one) or a wrong value.
     """
-    if not path.is_file():
-        configs = sorted(map(str, path.parent.glob("*.yaml"))) or ["configs/models/minilm.yaml"]
-        raise UserError(f"No config {path}; there are: {', '.join(configs)}")
-    try:
-        values = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys and values, such as base_model: ...")
+    values = read_config(path)
     for override in overrides or []:
         _apply(values, override)
     if base_model:
@@ -133,6 +129,35 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}") from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The keys and values of a config, found by `find_config`; UserError where it is missing or not valid YAML."""
+    try:
+        values = yaml.safe_load(find_config(path).read_bytes())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold keys and values, such as base_model: ...")
+    return values
+
+
+def find_config(path: Path) -> Path:
+    """The file at this path, else the shipped config of this name, whatever the current folder is.
+
+    `minilm`, `minilm.yaml` and `configs/models/minilm.yaml` name the same shipped config. Raises UserError where there
+    is neither, with the names of those that there are.
+    """
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+    name = path.name.removesuffix(".yaml")
+    if name in shipped and path.parent in (Path(), DOCUMENTED):
+        return shipped[name]
+    folder = path if path.is_dir() else path.parent
+    files = sorted(file.name for file in folder.glob("*.yaml") if file.is_file())
+    here = f"in {folder}: {', '.join(files) or 'no .yaml file'}" if folder.is_dir() else f"there is no folder {folder}"
+    raise UserError(f"No config {path}; shipped with finrank: {', '.join(shipped)}; {here}")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -102,7 +102,11 @@ def test_at_most_the_drawn_questions_are_followed(raw: Path, tmp_path: Path, mon
     assert [counts["questions"] for counts in row["splits"].values()] == [4, 4]
 
 
-def test_configs_are_those_given_all_or_none(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configs_are_those_given_all_shipped_or_none(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # any folder will do
+
     def printed(*arguments: str) -> str:
         with pytest.raises(SystemExit):
             main(["check", "--input_dir", str(raw), *arguments])
@@ -112,7 +116,9 @@ def test_configs_are_those_given_all_or_none(raw: Path, tmp_path: Path, capsys: 
     assert "gold operands" not in printed("--config", "none")
     both = printed("--config", second, "--config", first)
     assert both.index("second") < both.index("first")
-    assert "minilm" in printed()
+    assert " minilm " in printed("--config", "minilm")
+    everything = printed()
+    assert all(name in everything for name in (" minilm ", "models/llama-3-8b.yaml", "models/qwen3-0.6b.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -129,5 +135,5 @@ def test_a_config_that_cannot_be_read_is_named(raw: Path, tmp_path: Path, text: 
     with pytest.raises(UserError, match=fault) as raised:
         run_check(raw, config=[path])
     assert path in str(raised.value)
-    with pytest.raises(UserError, match=r"No config nothing\.yaml"):
+    with pytest.raises(UserError, match=r"No config nothing\.yaml.*minilm"):
         run_check(raw, config=["nothing.yaml"])

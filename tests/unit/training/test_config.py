@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finrank.errors import UserError
-from finrank.training.config import load_config
+from finrank.training.config import find_config, load_config
 from finrank.training.trainer import training_arguments
 from tests.conftest import REPOSITORY
 
@@ -80,16 +80,54 @@ def test_a_bare_no_is_a_strategy(tmp_path: Path) -> None:
     assert training_arguments(config, tmp_path).logging_strategy == "no"
 
 
-def test_a_missing_config_lists_those_that_exist_and_broken_yaml_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"minilm\.yaml"):
-        load_config(MINILM.with_name("mini.yaml"))
+def test_broken_yaml_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
-    broken.write_text("base_model: [unclosed")
-    with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
-        load_config(broken)
-    broken.write_bytes(b"base_model: \xff")
-    with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
-        load_config(broken)
+    for content in (b"base_model: [unclosed", b"base_model: \xff"):
+        broken.write_bytes(content)
+        with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
+            load_config(broken)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_config_is_found_by_name_from_any_folder(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for named in (path.stem, path.name, f"configs/models/{path.name}"):
+        assert find_config(Path(named)).samefile(path)
+    assert load_config(Path(path.stem)) == load_config(path)
+
+
+def test_a_file_of_the_users_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minilm").mkdir()  # a folder is not a config
+    assert find_config(Path("minilm")).samefile(MINILM)
+    (tmp_path / "minilm.yaml").write_text("base_model: mine")
+    assert load_config(Path("minilm.yaml")).base_model == "mine"
+
+
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [
+        ("mini", "in .: mine.yaml"),
+        ("mini.yaml", "in .: mine.yaml"),
+        ("empty/minilm", "in empty: no .yaml file"),
+        ("empty", "in empty: no .yaml file"),
+        ("configs/models/mini.yaml", "there is no folder configs/models"),
+        ("other/models/minilm.yaml", "there is no folder other/models"),
+    ],
+)
+def test_an_unknown_config_lists_those_that_there_are(
+    named: str, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(UserError) as raised:
+        load_config(Path(named))
+    shipped = "llama-3-8b, minilm, qwen3-0.6b"
+    assert str(raised.value) == f"No config {named}; shipped with finrank: {shipped}; {there}"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

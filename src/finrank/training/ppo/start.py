@@ -19,7 +19,7 @@ _HOW_IT_RUNS = {*_OF_THE_CONFIG, "base_model_sha256"}  # a model that differs on
 def sft_model_to_begin_with(run: Run) -> Path:
     """The model folder: that of `run.start`, of the stage to be resumed, or the newest that fits; UserError if none."""
     if run.start:
-        return _named(run.start.resolve())
+        return _named(run.start).resolve()
     begun = next(begun_stages(run.output_dir, PPO_STAGE), None) if run.resume else None
     if begun is None:
         return newest_sft_model(run)
