@@ -17,7 +17,7 @@ VALUELESS = [
 ]
 TOO_LONG = Candidate(program=LOOPED, answer=value_of(LOOPED, []).answer, origin="imported", model="looping")
 AWFUL: list[Any] = [
-    None, True, float("nan"), float("inf"), "", " \n", "what ?", "divide(1, 0)", "add(1,", LOOPED, "x" * 30_000,
+    None, [True], float("nan"), float("inf"), "", " \n", "what ?", "divide(1, 0)", "add(1,", LOOPED, "x" * 30_000,
     "\ud800", [], [1, 2], {}, {"error": "timeout"}, {"program": None, "answer": None}, {"answer": [1]},
     {"program": "add(1, ?)"}, {"program": [5], "model": 7}, {"answer": 10**400}, {"answer": "1,2"}, {"x": {"y": []}},
 ]  # fmt: skip
