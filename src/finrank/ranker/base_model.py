@@ -174,4 +174,7 @@ def with_adapters(base: nn.Module, settings: LoraSettings, task_type: str) -> Pe
     with warnings.catch_warnings():
         # peft 0.21 reads an attribute that transformers 5.23 renamed; delete this when peft has followed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return get_peft_model(base, config)
+        model = get_peft_model(base, config)
+    # peft keeps names in a set, whose order would differ between two saved copies of a model.
+    model.peft_config["default"].target_modules = sorted(model.peft_config["default"].target_modules)
+    return model

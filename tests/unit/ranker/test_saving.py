@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from finrank.ranker.settings import LoraSettings, RankerSettings, locate
 from finrank.training.config import load_config
 from finrank.training.ppo.start import sft_model_to_begin_with
 from finrank.training.run import Run
+from tests.conftest import REPOSITORY
 from tests.helpers.pools import write_pools
 from tests.helpers.saved_ranker import POOL, save_tiny_ranker
 
@@ -84,3 +88,16 @@ def test_the_adapter_names_its_base_as_the_config_does(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # peft's, which takes the name for a path or hub id
         load_model(tmp_path)
+
+
+def test_two_processes_write_the_same_adapter_config(tmp_path: Path) -> None:
+    """peft keeps the names of the adapted layers in a set, whose order depends on the process."""
+    save = "import sys; from pathlib import Path; from tests.helpers.saved_ranker import save_tiny_ranker as save; "
+    written = []
+    for seed in ("1", "2", "3"):
+        folder = tmp_path / seed
+        command = [sys.executable, "-c", f"{save} print(save(Path(sys.argv[1])))", str(folder)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=REPOSITORY)
+        (config,) = folder.rglob("adapter_config.json")
+        written.append(config.read_text(encoding="utf-8"))
+    assert written[0] == written[1] == written[2]
