@@ -90,7 +90,7 @@ def test_the_adapter_names_its_base_as_the_config_does(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_two_processes_write_the_same_adapter_config(tmp_path: Path) -> None:
+def test_two_processes_write_the_same_order_of_layers(tmp_path: Path) -> None:
     """peft keeps the names of the adapted layers in a set, whose order depends on the process."""
     save = "import sys; from pathlib import Path; from tests.helpers.saved_ranker import save_tiny_ranker as save; "
     written = []
@@ -99,5 +99,5 @@ def test_two_processes_write_the_same_adapter_config(tmp_path: Path) -> None:
         command = [sys.executable, "-c", f"{save} print(save(Path(sys.argv[1])))", str(folder)]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=REPOSITORY)
         (config,) = folder.rglob("adapter_config.json")
-        written.append(config.read_text(encoding="utf-8"))
+        written.append(json.loads(config.read_text(encoding="utf-8"))["target_modules"])
     assert written[0] == written[1] == written[2]
