@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,7 +13,6 @@ from finrank.pools.candidate import read_candidate  # noqa: E402
 from tests.helpers.readings import READINGS, TABLE, Reading  # noqa: E402
 
 PAGE = ROOT / "docs" / "ranking.md"
-SHORT = 200  # characters of an entry that shares its row with another
 BEGIN, END = "<!-- readings: written by make map -->\n", "<!-- end of readings -->\n"
 
 
@@ -41,11 +39,10 @@ def write_readings() -> str:
     for case in READINGS:
         if case.in_docs:
             rows.setdefault((case.program, case.answer, case.error), []).append(case)
-    entries = [f"{', '.join(shown(case.given) for case in cases)} | {meaning(cases[0])}" for cases in rows.values()]
-    short = [entry for entry in entries if len(entry) <= SHORT]
-    pairs = [f"{first} | {second}" for first, second in zip_longest(short[::2], short[1::2], fillvalue="| ")]
-    lines = ["| given | read as | given | read as |", "|---|---|---|---|"]
-    lines += [f"| {row} |" for row in [*(f"{entry} | | " for entry in entries if len(entry) > SHORT), *pairs]]
+    lines = ["| given | read as |", "|---|---|"]
+    lines += [
+        f"| {'<br>'.join(shown(case.given) for case in cases)} | {meaning(cases[0])} |" for cases in rows.values()
+    ]
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     return before + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2]
 

@@ -78,7 +78,7 @@ STATED: list[tuple[Any, float | str]] = [
     ("minus 5", -5.0), ("5 percent decrease", -0.05), ("5 percentage points", 0.05), ("94 basis points", 94.0),
     ("Answer: 94", 94.0), ("\\boxed{94}", 94.0), ("<think>5 or 6?</think>So it is 94.", 94.0),
     ("94 (5829 - 5735)", 94.0),
-    ("x = 94", 94.0), ("Revenue rose by 1.6% in 2009.", 0.016), ("It fell from 100 to about 94.", -94.0),
+    ("x = 94", 94.0), ("Revenue rose by 1.6% in 2009.", 0.016), ("It fell from 100 to about 94.", 94.0),
     ("The change was a decline of 5 %.", -0.05), ("yes", "yes"), ("Yes, it did", "yes"), ({"answer": "12.5%"}, 0.125),
     ({"text": "the answer is 94"}, 94.0), ({"content": "94"}, 94.0), ('{"answer": "12.5%"}', 0.125), ("**94**", 94.0),
     ("1,234,567.8", 1234567.8), ("1.2e3", 1200.0), ("\\boxed{-92}", -92.0),

@@ -48,9 +48,10 @@ _REFUSAL = re.compile(
 )
 _NOISE = re.compile("[\x00-\x08\x0e-\x1f\ufffd]")  # from a model that writes nonsense
 _APPROXIMATELY = re.compile(r"(?:approximately|about|around|roughly|equals|equal to|≈)\s+(?:a\s)?$", re.IGNORECASE)
-_FALLS = re.compile(r"\b(?:decreas\w*|declin\w*|reduction|reduced|drop(?:ped)?|fell|fall|loss|lower)\b", re.IGNORECASE)
+_FALLS = re.compile(r"\b(?:decreas\w*|declin\w*|reduction|reduced|drop(?:ped)?|fell|fall)\b", re.IGNORECASE)
 _RISES = re.compile(r"\b(?:increas\w*|ris(?:es|en|ing)|rose|grew|grown|gain(?:s|ed)?|higher)\b", re.IGNORECASE)
 _DENIED = re.compile(r"(?:\bnot|n't)\s+(?:\w+\s+)?(?:decreas\w*|declin\w*|drop\w*|fall\w*)\b", re.IGNORECASE)
+_TARGET = re.compile(r"\bto\s+(?:(?:approximately|about|around|roughly|nearly|only|just)\s+)?$", re.IGNORECASE)
 _MOST_NUMBERS = 100  # of a sentence: more are a list
 
 
@@ -95,6 +96,8 @@ def _with_its_sign(number: str, before: str, behind: str) -> str | None:
         stated = read_stated(number)
     except ValueError:
         return None
+    if _TARGET.search(before):  # "fell to 94" says where it ended
+        return number
     before = _DENIED.sub(" ", before)
     fall, rise = (max((match.end() for match in words.finditer(before)), default=0) for words in (_FALLS, _RISES))
     falls = fall > rise or (fall == rise and _FALLS.search(behind) and not _RISES.search(behind))
