@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from finrank.errors import UserError
 
 if TYPE_CHECKING:
-    from finrank.ranker.answers import RankedAnswer, Ranking
+    from finrank.ranker.choosing.answers import RankedAnswer, Ranking
     from finrank.ranker.ranker import Ranker
 
 __all__ = ["RankedAnswer", "Ranker", "Ranking", "UserError"]

@@ -18,6 +18,7 @@ from finrank.commands.check import check
 from finrank.commands.doctor import doctor
 from finrank.commands.download import download
 from finrank.commands.evaluate import evaluate
+from finrank.commands.fit import fit
 from finrank.commands.generation import generation
 from finrank.commands.import_predictions import import_predictions
 from finrank.commands.ppo import ppo
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "generation": generation,
     "sample": sample,
     "evaluate": evaluate,
+    "fit": fit,
     "report": report,
     "rank": rank,
     "serve": serve,

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from finrank import Ranker
-from finrank.ranker.confidence import CONFIDENCE, load_confidence
+from finrank.ranker.choosing.confidence import CONFIDENCE, load_confidence
 from finrank.ranker.hub import CARD
 from finrank.ranker.saving import ADAPTER, CONFIG, HEAD, READY_MADE, TOKENIZER, read_settings
 from finrank.training.config import load_config

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from finrank.ranker.base_model import load_tokenizer
-from finrank.ranker.confidence import Confidence
+from finrank.ranker.choosing.confidence import Confidence
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import save_model
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings

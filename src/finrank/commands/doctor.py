@@ -142,7 +142,7 @@ def _default_model() -> list[_Entry]:
 
 
 def _trained_model(name: str) -> list[_Entry]:
-    from finrank.ranker.confidence import load_confidence
+    from finrank.ranker.choosing.confidence import load_confidence
     from finrank.ranker.hub import locate_model
     from finrank.ranker.saving import find_model, load_model
 

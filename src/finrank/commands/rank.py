@@ -95,7 +95,7 @@ def _made_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
     """Everything besides the input that decides the answers; the config holds the hashes of the model's parts."""
     import torch
 
-    from finrank.ranker.confidence import CONFIDENCE
+    from finrank.ranker.choosing.confidence import CONFIDENCE
     from finrank.ranker.saving import CONFIG
 
     try:

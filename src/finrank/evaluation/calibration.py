@@ -1,6 +1,6 @@
 """Calibration: how far a probability can be believed, and the threshold below which to abstain.
 
-1. The probability of a pool's top answer is that of the ranking: equal answers pool theirs (`ranker/answers.py`).
+1. The probability of a pool's top answer is that of the ranking (`ranker/choosing/answers.py`).
 2. One temperature T for all pools flattens or sharpens it: p_i^(1/T), normalised (Guo et al., "On Calibration of Modern
    Neural Networks", ICML 2017). T minimises the negative log-likelihood of the right answer. A pool without a right
    answer is left out of the fit; everywhere below it counts as wrong.
@@ -22,8 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from finrank.evaluation.metrics import FIGURE_DECIMALS, FloatArray, checked_scores
 from finrank.evaluation.result import CalibrationFigures, ReliabilityBin, ShippedConfidence
-from finrank.ranker.answers import group_equal_answers, temper
-from finrank.ranker.confidence import Confidence, Threshold
+from finrank.ranker.choosing.answers import choose_answers, temper
+from finrank.ranker.choosing.chooser import DEFAULT_CHOOSER, Chooser
+from finrank.ranker.choosing.confidence import Confidence, Threshold
 from finrank.records import RewardedPool
 
 BINS = 10
@@ -63,6 +64,7 @@ def calibration_figures(
     wanted_accuracy: float = 0.9,
     seed: int = 0,
     shipped: Confidence | None = None,
+    chooser: Chooser = DEFAULT_CHOOSER,
 ) -> CalibrationFigures:
     """All figures about a scorer's probabilities on these pools.
 
@@ -73,7 +75,7 @@ def calibration_figures(
         raise ValueError(f"{len(pools)} pools and scores for {len(scores)}: expected at least one, and as many of both")
     if not 0 < wanted_accuracy < 1:
         raise ValueError(f"wanted_accuracy must be between 0 and 1 (0.9: nine of ten right), got {wanted_accuracy}")
-    answers = distinct_answers(pools, scores)
+    answers = distinct_answers(pools, scores, chooser)
     pages, right, temperature = [pool.page for pool in pools], answers.top_is_right(), fit_temperature(answers)
     out_of_fold = answers.confidence(out_of_fold_temperatures(answers, pages, seed))
     bins, curve = reliability(out_of_fold, right), risk_coverage(out_of_fold, right)
@@ -100,10 +102,12 @@ def _tried(shipped: Confidence, answers: Answers, right: FloatArray) -> ShippedC
     return ShippedConfidence(shipped.temperature, threshold, coverage, accuracy)
 
 
-def distinct_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike]) -> Answers:
+def distinct_answers(
+    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], chooser: Chooser = DEFAULT_CHOOSER
+) -> Answers:
     """The distinct answers of each pool as `Ranker` ranks them; those of correct, scored candidates are right."""
     grouped = [
-        group_equal_answers(pool.candidates, checked_scores(pool, pool_scores), pool.question)
+        choose_answers(pool.candidates, checked_scores(pool, pool_scores), pool.question, chooser)
         for pool, pool_scores in zip(pools, scores, strict=True)
     ]
     shape = (len(pools), max(len(groups) for groups in grouped))

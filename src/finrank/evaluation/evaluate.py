@@ -13,15 +13,17 @@ from numpy.typing import ArrayLike
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.evaluation import baselines, explain
+from finrank.evaluation.answer_figures import answer_figures
 from finrank.evaluation.calibration import calibration_figures
 from finrank.evaluation.diagnose import diagnose
 from finrank.evaluation.intervals import page_intervals, paired_sign_flip
 from finrank.evaluation.metrics import FloatArray, Metric, pick_probabilities, pool_metrics, pooled_accuracy
 from finrank.evaluation.result import Comparison, EvaluationResult, Figures, ScorerFigures, Source, Ties
 from finrank.evaluation.survival import Truncation, encode_and_measure
-from finrank.ranker.confidence import Confidence, load_confidence, unlike_fitted
+from finrank.ranker.choosing.chooser import DEFAULT_CHOOSER, Chooser, load_chooser
+from finrank.ranker.choosing.confidence import Confidence, load_confidence, unlike_fitted
 from finrank.ranker.encoding import LeftOut
-from finrank.ranker.saving import LoadedModel, load_model, read_settings
+from finrank.ranker.saving import LoadedModel, find_model, load_model, read_settings
 from finrank.ranker.scoring import score_pools, score_records
 from finrank.records import Answer, Candidate, RewardedPool
 from finrank.store import load_records, split_files
@@ -142,6 +144,7 @@ class ScoredPools:
     tolerance: float  # the largest difference of two scores that is rounding
     truncation: Truncation
     shipped: Confidence | None = None  # found in the model folder
+    chooser: Chooser = DEFAULT_CHOOSER  # of the model folder
 
 
 class Rivals(NamedTuple):
@@ -180,7 +183,8 @@ def score_model(
         warn(left_out)
     scores = _copies_tied(pools, score_pools(loaded.model, encoded, route=loaded.route, description=description))
     tolerance = _ORDER_TOLERANCE[settings.dtype]
-    return ScoredPools(scores, lambda others: _score(loaded, others, ""), tolerance, truncation, shipped)
+    chooser = load_chooser(find_model(model_dir))
+    return ScoredPools(scores, lambda others: _score(loaded, others, ""), tolerance, truncation, shipped, chooser)
 
 
 def score_rivals(
@@ -232,7 +236,9 @@ def evaluate(
     accuracy, chance = pool_metrics(pools, arrays)["accuracy"], baselines.chance(pools)["accuracy"]
     order = explain.order_invariance(pools, scores, model.rescore, tolerance=tolerance, seed=seed)
     bias = explain.position_bias(pools, arrays, accuracy, order, seed=seed)
-    confidence = calibration_figures(pools, scores, wanted_accuracy=wanted_accuracy, seed=seed, shipped=model.shipped)
+    confidence = calibration_figures(
+        pools, scores, wanted_accuracy=wanted_accuracy, seed=seed, shipped=model.shipped, chooser=model.chooser
+    )
     comparison = None
     if rivals.compared is not None:
         comparison = compare_pools(pools, scores, rivals.compared, name=rivals.compared_name, seed=seed)
@@ -244,6 +250,7 @@ def evaluate(
         examples=explain.examples(pools, arrays, temperature=confidence.temperature),
         confidence=confidence,
         comparison=comparison,
+        answers=answer_figures(pools, scores, model.chooser, seed=seed),
         truncation=model.truncation,
         troubles=diagnose(figures, bias, confidence, model.truncation),
         source=source,

@@ -23,7 +23,7 @@ from finrank.evaluation.result import (
 )
 from finrank.evaluation.survival import gold_operands
 from finrank.programs import OPERATIONS, parse_or_none
-from finrank.ranker.answers import group_equal_answers, temper
+from finrank.ranker.choosing.answers import choose_answers, temper
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
 
@@ -231,7 +231,7 @@ def examples(
 
 def rank_pool(pool: RewardedPool, scores: FloatArray, temperature: float = 1.0) -> RankedPool:
     """One pool ranked by its scores [candidates]; over distinct answers the probabilities sum to 1."""
-    groups = group_equal_answers(pool.candidates, scores, pool.question)
+    groups = choose_answers(pool.candidates, scores, pool.question)
     tempered = np.exp(temper(np.array([group.log_probability for group in groups]), temperature)).round(_DECIMALS)
     probabilities = np.empty(len(scores))
     for group, probability in zip(groups, tempered.tolist(), strict=True):

@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from finrank.pools.equal_answers import is_right, most_precise
 from finrank.programs import equal
-from finrank.ranker.answers import answer_labels, group_equal_answers
+from finrank.ranker.choosing.answers import answer_labels, group_equal_answers
 from finrank.records import Pool, RewardedPool
 
 FloatArray = NDArray[np.float64]

@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from finrank.evaluation.intervals import Interval, with_interval
 from finrank.evaluation.survival import Truncation
-from finrank.ranker.confidence import Confidence, Threshold
+from finrank.ranker.choosing.confidence import Confidence, Threshold
 from finrank.records import Answer
 
 
@@ -244,6 +244,25 @@ class CalibrationFigures:
 
 
 @dataclass(frozen=True)
+class AnswerRow:
+    """How often a way to choose an answer is right."""
+
+    accuracy: float
+    interval: Interval
+    p_value: float  # of the paired test against the first answer
+
+
+@dataclass(frozen=True)
+class AnswerFigures:
+    """How often the first answer is right where several candidates may say one (see `answer_figures.py`)."""
+
+    accuracy: float
+    interval: Interval
+    baselines: dict[str, AnswerRow | None]  # vote, best_system, systems_only, medoid, oracle; None without systems
+    fitted: AnswerRow  # a chooser fitted on other pages of these pools
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A second model on the same pools; a difference above 0 means that the evaluated model is better."""
 
@@ -276,6 +295,7 @@ class EvaluationResult:
     examples: list[RankedPool]  # eight, evenly spaced through the split
     confidence: CalibrationFigures
     comparison: Comparison | None
+    answers: AnswerFigures | None  # None where every candidate says something else
     truncation: Truncation
     troubles: list[str]  # sentences of `diagnose`
     source: Source

@@ -8,12 +8,13 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, HfApi, errors, snapshot_download
 
 from finrank.errors import UserError
-from finrank.ranker.confidence import CONFIDENCE
+from finrank.ranker.choosing.chooser import CHOOSER
+from finrank.ranker.choosing.confidence import CONFIDENCE
 from finrank.ranker.saving import ADAPTER, CONFIG, HEAD, TOKENIZER
 
 CARD = "README.md"
 # Nothing else is fetched, whatever a repository holds.
-_FILES = (CONFIG, *ADAPTER, HEAD, *TOKENIZER, CONFIDENCE, CARD)
+_FILES = (CONFIG, *ADAPTER, HEAD, *TOKENIZER, CONFIDENCE, CHOOSER, CARD)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _TOKEN = "set a token with the right to it: export HF_TOKEN=... (or hf auth login)"
 _FAILURES = (errors.HfHubHTTPError, errors.HFValidationError, OSError)
@@ -54,7 +55,7 @@ def upload(
             folder_path=folder,
             commit_message=message,
             revision=revision,
-            delete_patterns=[CONFIDENCE],  # one of an earlier model would be refused with these weights
+            delete_patterns=[CONFIDENCE, CHOOSER],  # one of an earlier model would be refused with these weights
         )
     except _FAILURES as error:
         raise UserError(f"{repo_id} cannot be uploaded: {_explained(error)[0]}\n    {_TOKEN}") from error

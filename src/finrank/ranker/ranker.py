@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from finrank.console import warn
 from finrank.ranker import hub
-from finrank.ranker.answers import Ranking, rank_answers, without_value
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence, unlike_fitted
+from finrank.ranker.choosing.answers import Ranking, rank_answers, without_value
+from finrank.ranker.choosing.chooser import CHOOSER, DEFAULT_CHOOSER, Chooser, load_chooser, save_chooser
+from finrank.ranker.choosing.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence, unlike_fitted
 from finrank.ranker.encoding import encode
 from finrank.ranker.requests import read_request
 from finrank.ranker.saving import LoadedModel, find_model, load_model, save_model
@@ -57,7 +58,11 @@ class Ranker:
     """
 
     def __init__(
-        self, loaded: LoadedModel, confidence: Confidence | None = None, model_dir: Path | None = None
+        self,
+        loaded: LoadedModel,
+        confidence: Confidence | None = None,
+        model_dir: Path | None = None,
+        chooser: Chooser = DEFAULT_CHOOSER,
     ) -> None:
         """Use `from_pretrained`."""
         self._loaded = loaded
@@ -65,6 +70,8 @@ class Ranker:
         self._warned: set[str] = set()
         self.confidence = confidence
         """Temperature and threshold of the model's probabilities; None where none were fitted."""
+        self.chooser = chooser
+        """The weights of votes and systems beside the model's scores."""
         self.route = f"{loaded.route} ({loaded.route_reason})"
         """Attention route that passed the check at load, and why it was taken."""
 
@@ -88,7 +95,8 @@ class Ranker:
         Raises UserError when a part of the model is missing, exchanged, damaged or unavailable.
         """
         model_dir = find_model(hub.locate_model(name, revision=revision, token=token))
-        return cls(load_model(model_dir, base_model, device, merge=merge), load_confidence(model_dir), model_dir)
+        loaded = load_model(model_dir, base_model, device, merge=merge)
+        return cls(loaded, load_confidence(model_dir), model_dir, load_chooser(model_dir))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the model into a folder, with its `confidence.json`, and with its card unless a README.md is there."""
@@ -97,6 +105,9 @@ class Ranker:
         (directory / CONFIDENCE).unlink(missing_ok=True)  # of an earlier model
         if self.confidence is not None:
             save_confidence(directory, self.confidence)
+        (directory / CHOOSER).unlink(missing_ok=True)
+        if self.chooser != DEFAULT_CHOOSER:
+            save_chooser(directory, self.chooser)
         card = None if self._model_dir is None else self._model_dir / hub.CARD
         if card is not None and card.is_file() and not (directory / hub.CARD).exists():
             shutil.copyfile(card, directory / hub.CARD)
@@ -193,7 +204,7 @@ class Ranker:
 
     def ranking(self, prepared: Prepared, scores: NDArray[np.float64]) -> Ranking:
         """The answers of one request, most probable first, from the scores [candidates] in logits."""
-        return rank_answers(prepared.candidates, scores, prepared.question.question, self.confidence)
+        return rank_answers(prepared.candidates, scores, prepared.question.question, self.confidence, self.chooser)
 
     def unlike_fitted(self, prepared: Prepared) -> list[str]:
         """Sentences on how this request differs from the pools on which its probabilities were calibrated."""

@@ -17,7 +17,7 @@ from finrank.errors import UserError
 from finrank.evaluation.official import read_predictions, score_predictions
 from finrank.evaluation.result import EvaluationResult, ScorerFigures, ShippedConfidence
 from finrank.ranker import scoring
-from finrank.ranker.confidence import CONFIDENCE
+from finrank.ranker.choosing.confidence import CONFIDENCE
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from tests.conftest import REPOSITORY

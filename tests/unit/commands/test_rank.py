@@ -18,7 +18,7 @@ import pytest
 from finrank import Ranker
 from finrank.commands.rank import _made_with, rank
 from finrank.errors import UserError
-from finrank.ranker.confidence import save_confidence
+from finrank.ranker.choosing.confidence import save_confidence
 from finrank.store.growing_file import RankedFiles, open_ranked
 from tests.helpers.pools import make_pool
 from tests.helpers.saved_ranker import ASKED, fitted, save_tiny_ranker

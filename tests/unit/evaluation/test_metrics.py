@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from finrank.evaluation.evaluate import evaluate_pools
 from finrank.evaluation.metrics import outcome, pool_metrics, pooled_accuracy, reciprocal_rank, same_programs
-from finrank.ranker.answers import group_equal_answers
+from finrank.ranker.choosing.answers import group_equal_answers
 from finrank.records import Answer, Candidate, RewardedPool
 from tests.helpers.evaluated_pools import make_pool
 

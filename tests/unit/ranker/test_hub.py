@@ -16,7 +16,7 @@ import pytest
 
 from finrank import Ranker
 from finrank.errors import UserError
-from finrank.ranker.confidence import CONFIDENCE, save_confidence
+from finrank.ranker.choosing.confidence import CONFIDENCE, save_confidence
 from tests.helpers.saved_ranker import POOL, fitted, save_tiny_ranker
 
 

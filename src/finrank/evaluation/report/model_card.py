@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from finrank.console import say, warn
 from finrank.evaluation.report.html import METRICS, present_metrics, scorer_rows, template_environment
 from finrank.evaluation.result import EvaluationResult
-from finrank.ranker.confidence import save_confidence
+from finrank.ranker.choosing.confidence import save_confidence
 from finrank.ranker.saving import read_settings
 
 # A model is overconfident on its training data, and a temperature fitted on test makes its figures there too good.

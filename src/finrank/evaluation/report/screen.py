@@ -7,7 +7,14 @@ from rich.table import Table
 
 from finrank.console import console, say, warn
 from finrank.evaluation.intervals import with_interval
-from finrank.evaluation.result import Breakdowns, CalibrationFigures, EvaluationResult, Figures, ScorerFigures
+from finrank.evaluation.result import (
+    AnswerFigures,
+    Breakdowns,
+    CalibrationFigures,
+    EvaluationResult,
+    Figures,
+    ScorerFigures,
+)
 
 # The first table: these for every scorer, with intervals.
 _HEADLINE = {"accuracy": "accuracy", "reward_ratio": "reward ratio", "average_reward": "average reward"}
@@ -39,6 +46,8 @@ _BREAKDOWNS = {
 def print_evaluation(result: EvaluationResult) -> None:
     """Print the tables, a line each for comparison, bias and confidence, and the troubles as warnings."""
     figures, other, bias = result.figures, result.comparison, result.bias
+    if result.answers is not None:
+        print_answers(result.answers)
     print_table(
         figures, f"{result.source.split}: {figures.n} pools, {figures.unanswerable} without a correct candidate"
     )
@@ -57,6 +66,19 @@ def print_evaluation(result: EvaluationResult) -> None:
     for sentence in result.troubles:
         warn(sentence)
     print_breakdowns(result.breakdowns)
+
+
+def print_answers(answers: AnswerFigures) -> None:
+    """What is chosen where systems agree and differ comes first: it is what people get."""
+    table = _table("the first answer", "chosen by", "accuracy", "p")
+    table.add_row("finrank", with_interval(answers.accuracy, answers.interval), "", style="bold", end_section=True)
+    for name, row in {**answers.baselines, "finrank, fitted to other pages": answers.fitted}.items():
+        if row is not None:
+            table.add_row(name.replace("_", " "), with_interval(row.accuracy, row.interval), f"{row.p_value:.2g}")
+    console.print(table)
+    vote = answers.baselines["vote"]
+    if vote is not None and answers.fitted.accuracy > max(answers.accuracy, vote.accuracy):
+        say("finrank fit stores weights of votes and systems that fit these pools")
 
 
 def summary_line(figures: Figures) -> str:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.ranker.answers import group_equal_answers, rank_answers, temper
-from finrank.ranker.confidence import Threshold
+from finrank.ranker.choosing.answers import group_equal_answers, rank_answers, temper
+from finrank.ranker.choosing.confidence import Threshold
 from finrank.records import Candidate
 from tests.helpers.saved_ranker import fitted
 from tests.helpers.valueless import TOO_LONG, VALUELESS

@@ -17,7 +17,7 @@ import pytest
 from finrank import Ranker
 from finrank.errors import UserError
 from finrank.evaluation.calibration import distinct_answers
-from finrank.ranker.confidence import CONFIDENCE, load_confidence, save_confidence, unlike_fitted
+from finrank.ranker.choosing.confidence import CONFIDENCE, load_confidence, save_confidence, unlike_fitted
 from finrank.records import Candidate
 from tests.helpers.pools import make_pool
 from tests.helpers.saved_ranker import POOL, fitted, save_tiny_ranker

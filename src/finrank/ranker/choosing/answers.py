@@ -1,7 +1,8 @@
 """From candidates and scores to ranked answers: candidates of equal value are one answer and pool their probability.
 
 Exact duplicates (same program text and same value) count once in a softmax over the scores; the probabilities of
-candidates with equal answers (`pools/equal_answers.py`) are added up. A candidate that is not scored, its score being
+candidates with equal answers (`pools/equal_answers.py`) are added up. Then the chooser (`chooser.py`) adds what votes
+and systems say, duplicates among them. A candidate that is not scored, its score being
 minus infinity, comes last: alone, but for its copies, and with probability 0.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 
 from finrank.pools.equal_answers import equal_answers, most_precise
 from finrank.programs.value import answer_key
+from finrank.ranker.choosing.chooser import DEFAULT_CHOOSER, Chooser, answer_features
 from finrank.records import Answer, Candidate
 
 if TYPE_CHECKING:
-    from finrank.ranker.confidence import Confidence
+    from finrank.ranker.choosing.confidence import Confidence
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,13 @@ def rank_answers(
     scores: NDArray[np.float64],
     question: str,
     confidence: Confidence | None = None,
+    chooser: Chooser = DEFAULT_CHOOSER,
 ) -> Ranking:
     """The ranking of a pool from scores [candidates] in logits, with the confidence's temperature and threshold.
 
     Candidates with score minus infinity come last, in their order; the ranking abstains where there are no others.
     """
-    groups = group_equal_answers(candidates, scores, question)
+    groups = choose_answers(candidates, scores, question, chooser)
     log_probabilities = np.array([group.log_probability for group in groups])
     if confidence is not None:
         log_probabilities = temper(log_probabilities, confidence.temperature)
@@ -137,6 +140,28 @@ def group_equal_answers(
         log_probability = _log_sum_exp(best_copy[copy] for copy in own) - total if own else -math.inf
         groups.append(AnswerGroup(most_precise(candidates, indices), indices, log_probability))
     return sorted(groups, key=lambda group: (-group.log_probability, group.indices[0]))
+
+
+def choose_answers(
+    candidates: Sequence[Candidate],
+    scores: NDArray[np.float64],
+    question: str,
+    chooser: Chooser = DEFAULT_CHOOSER,
+) -> list[AnswerGroup]:
+    """`group_equal_answers` with the probabilities and the order that the chooser gives."""
+    groups = group_equal_answers(candidates, scores, question)
+    scored = [group for group in groups if group.log_probability > -math.inf]
+    if not scored:
+        return groups
+    members = [group.indices for group in scored]
+    adjusted = chooser.adjust(
+        np.array([group.log_probability for group in scored]),
+        answer_features(candidates, members, [candidates[group.source].answer for group in scored]),
+        [[candidates[index].model or "" for index in indices] for indices in members],
+    )
+    chosen = [replace(group, log_probability=float(new)) for group, new in zip(scored, adjusted, strict=True)]
+    chosen.sort(key=lambda group: (-group.log_probability, group.indices[0]))
+    return [*chosen, *groups[len(scored) :]]
 
 
 def answer_labels(candidates: Sequence[Candidate], question: str) -> list[int]:

@@ -1,0 +1,1 @@
+"""From the scores of candidates to ranked answers: which are equal, which comes first, how sure that is."""

@@ -1,0 +1,114 @@
+"""The chooser: which answer comes first, by what the ranker, the votes and the systems say of each.
+
+The score of an answer, in the ranker's logits, is
+
+    log-probability that the ranker gives it
+    + votes    * log(number of candidates that say it)
+    + near     * log(1 + number of candidates that say a number within 0.5 % of it, but not it)
+    + program  * (1 if a program computes it, else 0)
+    + sum over the candidates that say it of the weight of their system
+
+A number within 0.5 % is mostly the same calculation with a slip. Where every answer has one candidate, with a program,
+the chooser is the ranker. The four weights were fitted on outputs of 17 systems to FinQA's dev questions
+(docs/experiments.md); `finrank fit` fits them, and a weight per system, to other labelled pools.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from finrank.errors import UserError
+from finrank.records import Answer, Candidate
+from finrank.store import describe, write_json
+
+CHOOSER = "chooser.json"
+FEATURES = ("votes", "near", "program")
+_NEAR = 0.005  # of the larger of two numbers
+
+
+class Chooser(BaseModel):
+    """The weights of the chooser, in the ranker's logits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    votes: float = Field(default=20.0, description="of the log of the number of candidates that say an answer")
+    near: float = Field(default=8.0, description="of the log of 1 + the candidates that nearly say it")
+    program: float = Field(default=8.0, description="of an answer that a program computes")
+    systems: dict[str, float] = Field(default_factory=dict, description="system -> its weight; others have 0")
+    fitted_on: dict[str, str] = Field(default_factory=dict, description="file of the pools -> sha256")
+
+    def adjust(
+        self,
+        log_probabilities: NDArray[np.float64],
+        features: NDArray[np.float64],
+        systems: Sequence[Sequence[str]],
+    ) -> NDArray[np.float64]:
+        """The log-probabilities [answers] that the chooser gives answers, from those of the ranker.
+
+        `features` [answers, 3] are those of `answer_features`, `systems` who says each answer. An answer that the
+        ranker did not score keeps its minus infinity.
+        """
+        said_by = np.array([sum(self.systems.get(name, 0.0) for name in names) for names in systems])
+        scores = log_probabilities + features @ np.array([self.votes, self.near, self.program]) + said_by
+        total = np.logaddexp.reduce(scores)
+        return scores - total if total > -np.inf else scores
+
+
+DEFAULT_CHOOSER = Chooser()
+VOTE = Chooser(votes=1000.0, near=0.0, program=0.0)
+"""The vote, whose ties the ranker breaks."""
+
+
+def answer_features(
+    candidates: Sequence[Candidate], members: Sequence[Sequence[int]], answers: Sequence[Answer | None]
+) -> NDArray[np.float64]:
+    """The features [answers, 3] of answers, of which the candidates with the indices `members` say each.
+
+    For 94.0 from two candidates, one of them with a program, and 94.3 from one without: [[log 2, log 2, 1],
+    [0, log 3, 0]].
+    """
+    counts = np.array([len(indices) for indices in members], dtype=np.float64)
+    has_program = [any(_computes(candidates[index]) for index in indices) for indices in members]
+    near = _counts_near(answers, counts)
+    return np.stack([np.log(counts), np.log1p(near), np.array(has_program, dtype=np.float64)], axis=1)
+
+
+def _computes(candidate: Candidate) -> bool:
+    return candidate.program is not None and candidate.answer is not None and candidate.stated is None
+
+
+def _counts_near(answers: Sequence[Answer | None], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each answer, how many candidates say another number within 0.5 % of it."""
+    near = np.zeros(len(answers))
+    numbers = [index for index, answer in enumerate(answers) if isinstance(answer, float)]
+    values = np.array([answers[index] for index in numbers], dtype=np.float64)
+    ends = np.sort([values * (1 - _NEAR), values / (1 - _NEAR)], axis=0)
+    order = np.argsort(values)
+    up_to = np.concatenate([[0.0], np.cumsum(counts[numbers][order])])
+    first, behind = np.searchsorted(values[order], ends[0], "left"), np.searchsorted(values[order], ends[1], "right")
+    near[numbers] = up_to[behind] - up_to[first] - counts[numbers]
+    return near
+
+
+def save_chooser(model_dir: Path, chooser: Chooser) -> Path:
+    """Write a chooser into a model folder; returns the path of the file."""
+    write_json(model_dir / CHOOSER, chooser.model_dump(mode="json"))
+    return model_dir / CHOOSER
+
+
+def load_chooser(model_dir: Path) -> Chooser:
+    """The chooser in a model folder, the default one where none was fitted; UserError for a damaged file."""
+    path = model_dir / CHOOSER
+    if not path.exists():
+        return DEFAULT_CHOOSER
+    try:
+        return Chooser.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        reason = describe(error) if isinstance(error, ValidationError) else error
+        raise UserError(f"{path} is damaged ({reason}): fit it again with finrank fit, or delete it") from error
