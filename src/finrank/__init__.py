@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["RankedAnswer", "Ranker", "Ranking", "UserError"]
 
 # Ranker needs torch, which takes seconds to import; `finrank check` and `finrank.programs` start without it.
-_LAZY = {"Ranker": "ranker", "RankedAnswer": "answers", "Ranking": "answers"}
+_LAZY = {"Ranker": "ranker", "RankedAnswer": "choosing.answers", "Ranking": "choosing.answers"}
 
 
 def __getattr__(name: str) -> Any:

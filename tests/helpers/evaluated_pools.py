@@ -10,7 +10,11 @@ import numpy as np
 
 from finrank.evaluation.audit import attackers
 from finrank.evaluation.audit.medoids import medoid_scores
+from finrank.ranker.choosing.chooser import Chooser
 from finrank.records import Answer, Candidate, Pool, RewardedPool
+
+RANKER_ALONE = Chooser(votes=0.0, near=0.0, program=0.0)
+"""A chooser that adds nothing to what the ranker says."""
 
 
 def make_pool(

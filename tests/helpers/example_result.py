@@ -10,7 +10,7 @@ from finrank.evaluation.evaluate import Rivals, ScoredPools, evaluate
 from finrank.evaluation.result import EvaluationResult, Source
 from finrank.evaluation.survival import Truncation
 from finrank.records import RewardedPool
-from tests.helpers.evaluated_pools import by_chance, make_pool
+from tests.helpers.evaluated_pools import RANKER_ALONE, by_chance, make_pool
 
 HOSTILE = '<script>alert("x")</script> & \'quoted\' "text" {{ 1 + 1 }} $ 5 $'
 
@@ -47,7 +47,13 @@ def _pool(number: int, origin: str) -> RewardedPool:
 def evaluated(origin: str) -> EvaluationResult:
     """60 pools on 30 pages, three of them without a correct candidate."""
     pools = [_pool(number, origin) for number in range(60)]
-    model = ScoredPools(by_chance(pools, 0.5), lambda others: by_chance(others, 0.5), 1e-4, Truncation(0.5, 0.6, 0.31))
+    model = ScoredPools(
+        by_chance(pools, 0.5),
+        lambda others: by_chance(others, 0.5),
+        1e-4,
+        Truncation(0.5, 0.6, 0.31),
+        chooser=RANKER_ALONE,
+    )
     data_hashes = {"dev.jsonl": "ab" * 32}
     source = Source("outputs/run_001/04_sft/best_model", f"datasets/{origin}", "dev", {"python": "3.11.7"}, data_hashes)
     control = by_chance(pools, 0.1)

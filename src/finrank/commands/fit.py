@@ -13,6 +13,10 @@ from finrank.console import say, warn
 from finrank.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from finrank.evaluation.fit_chooser import ChooserPool
+    from finrank.evaluation.result import AnswerFigures
     from finrank.ranker.choosing.chooser import Chooser
 
 OutputDir = Annotated[
@@ -33,7 +37,9 @@ def fit(
     base_model: options.BaseModel = None,
     seed: options.EvaluationSeed = 0,
 ) -> Chooser:
-    """Fit what votes and systems count beside the model's scores to labelled pools of systems' answers.
+    """Fit what votes and systems count.
+
+    Beside the model's scores, to labelled pools of systems' answers.
 
     Writes chooser.json (a weight for votes, near misses and programs, and one per system) and confidence.json (fitted
     anew) into the model folder. Prints the accuracy of the first answer with weights fitted on other pages; where that
@@ -46,9 +52,9 @@ def fit(
     from finrank.evaluation import evaluate as core
     from finrank.evaluation.answer_figures import answer_figures
     from finrank.evaluation.calibration import calibration_figures
-    from finrank.evaluation.fit_chooser import chooser_pool, fit_chooser
+    from finrank.evaluation.fit_chooser import chooser_pool
     from finrank.evaluation.report.screen import print_answers
-    from finrank.ranker.choosing.chooser import VOTE, save_chooser
+    from finrank.ranker.choosing.chooser import save_chooser
     from finrank.ranker.choosing.confidence import save_confidence
     from finrank.ranker.ranker import Ranker
     from finrank.ranker.saving import find_model, is_ready_made
@@ -66,15 +72,8 @@ def fit(
             "systems, or sample several answers from one"
         )
     print_answers(figures)
-    vote = figures.baselines["vote"]
-    chooser = VOTE
-    if vote is not None and figures.fitted.accuracy > vote.accuracy:
-        chooser = fit_chooser([chooser_pool(*pair) for pair in zip(pools, scored.scores, strict=True)])
-    else:
-        warn(
-            "fitted weights are not better than the vote on other pages: the vote is stored, the model breaks its ties"
-        )
-    chooser = chooser.model_copy(update={"fitted_on": data_hashes(data)})
+    seen = [chooser_pool(*pair) for pair in zip(pools, scored.scores, strict=True)]
+    chooser = _better_than_vote(figures, seen).model_copy(update={"fitted_on": data_hashes(data)})
     calibrated = calibration_figures(pools, scored.scores, wanted_accuracy=wanted_accuracy, seed=seed, chooser=chooser)
     if output_dir is not None:
         Ranker.from_pretrained(model_dir, base_model=base_model).save_pretrained(output_dir)
@@ -82,3 +81,15 @@ def fit(
     save_confidence(model_dir, calibrated.to_ship(data_hashes(data)))
     say(f"weights: {save_chooser(model_dir, chooser)}, fitted to {len(pools)} pools")
     return chooser
+
+
+def _better_than_vote(figures: AnswerFigures, pools: Sequence[ChooserPool]) -> Chooser:
+    """A chooser fitted to all pools, or the vote where a fitted one is not better on other pages."""
+    from finrank.evaluation.fit_chooser import fit_chooser
+    from finrank.ranker.choosing.chooser import VOTE
+
+    vote = figures.baselines["vote"]
+    if vote is not None and figures.fitted.accuracy > vote.accuracy:
+        return fit_chooser(pools)
+    warn("fitted weights are not better than the vote on other pages: the vote is stored, the model breaks its ties")
+    return VOTE

@@ -93,7 +93,7 @@ def _outcomes(pools: Sequence[ChooserPool], scores: Sequence[FloatArray]) -> Flo
 
 
 def _best_system(pools: Sequence[RewardedPool]) -> FloatArray:
-    """Whether [pools] the system that is right most often is right: wrong where it says nothing, its mean where more."""
+    """Whether [pools] the system that is right most often is right; wrong where it says nothing."""
     right: dict[str, FloatArray] = {}
     for index, pool in enumerate(pools):
         own: dict[str, list[bool]] = {}

@@ -19,7 +19,7 @@ _ADVICE = {
     "medoid_text": "the pools may give gold away by its program: run finrank audit on them",
     "candidate_only": "the model may not use question and page; check what the prompt keeps of them, or the pools may "
     "give gold away by its form",
-    "majority_vote": "voting costs nothing: train on pools of this origin, or vote",
+    "majority_vote": "rank by votes too, as Ranker does, and see which weights fit with finrank fit",
 }
 _GIVING_AWAY = ("medoid", "medoid_text", "candidate_only")
 
@@ -35,7 +35,7 @@ def diagnose(
     return [
         *nothing_to_choose,
         *_of_scores(figures, bias),
-        *([] if nothing_to_choose else _of_accuracy(figures)),
+        *([] if nothing_to_choose else _of_accuracy(figures, made_up=_are_made_up(confidence))),
         *_of_data(figures, confidence, truncation),
     ]
 
@@ -78,7 +78,12 @@ def _of_scores(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
         )
 
 
-def _of_accuracy(figures: Figures) -> Iterator[str]:
+def _are_made_up(confidence: CalibrationFigures | None) -> bool:
+    """True if candidates were corrupted; systems agree on right answers, which gives nothing away."""
+    return confidence is None or "corrupted" in confidence.origins
+
+
+def _of_accuracy(figures: Figures, *, made_up: bool) -> Iterator[str]:
     n, unanswerable, model = figures.n, figures.unanswerable, figures.model
     chance = figures.accuracy_of("chance")
     if model.interval[0] <= chance:
@@ -87,13 +92,13 @@ def _of_accuracy(figures: Figures) -> Iterator[str]:
             "rate, or evaluate on more pages"
         )
     for name, advice in _ADVICE.items():
-        row = figures.baselines[name]
+        row = figures.baselines[name] if made_up or name not in _GIVING_AWAY else None
         if row is not None and (model.accuracy <= row.accuracy or (row.p_value or 0.0) >= _CLEAR):
             yield (
                 f"accuracy {model} is not clearly better than {name.replace('_', '-')} {row} "
                 f"(paired test over pages: p = {row.p_value:.3g}): {advice}"
             )
-    for name in _GIVING_AWAY:
+    for name in _GIVING_AWAY if made_up else ():
         row = figures.baselines[name]
         # A quarter of the way from chance to certainty: 0.34 in pools of 8, 0.63 in pools of 2.
         if row is not None and row.interval[0] > chance + (1 - chance) / 4:

@@ -24,6 +24,7 @@ from finrank.evaluation.result import (
 from finrank.evaluation.survival import gold_operands
 from finrank.programs import OPERATIONS, parse_or_none
 from finrank.ranker.choosing.answers import choose_answers, temper
+from finrank.ranker.choosing.chooser import DEFAULT_CHOOSER, Chooser
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import RewardedPool
 
@@ -210,11 +211,15 @@ def fooled_by(pools: Sequence[RewardedPool], scores: Sequence[FloatArray]) -> li
 
 
 def confident_mistakes(
-    pools: Sequence[RewardedPool], scores: Sequence[FloatArray], *, temperature: float = 1.0
+    pools: Sequence[RewardedPool],
+    scores: Sequence[FloatArray],
+    *,
+    temperature: float = 1.0,
+    chooser: Chooser = DEFAULT_CHOOSER,
 ) -> list[RankedPool]:
     """At most 50 pools that have a correct candidate but none with the highest score, most confident first."""
     wrong = [
-        rank_pool(pool, pool_scores, temperature)
+        rank_pool(pool, pool_scores, temperature, chooser)
         for pool, pool_scores in zip(pools, scores, strict=True)
         if pool.correct and pool_scores[pool.correct].max() < pool_scores.max()
     ]
@@ -222,16 +227,22 @@ def confident_mistakes(
 
 
 def examples(
-    pools: Sequence[RewardedPool], scores: Sequence[FloatArray], *, temperature: float = 1.0
+    pools: Sequence[RewardedPool],
+    scores: Sequence[FloatArray],
+    *,
+    temperature: float = 1.0,
+    chooser: Chooser = DEFAULT_CHOOSER,
 ) -> list[RankedPool]:
     """Eight pools (all, where there are fewer) evenly spaced through the split, right or wrong."""
     indices = sorted({number * len(pools) // EXAMPLES for number in range(EXAMPLES)})
-    return [rank_pool(pools[index], scores[index], temperature) for index in indices]
+    return [rank_pool(pools[index], scores[index], temperature, chooser) for index in indices]
 
 
-def rank_pool(pool: RewardedPool, scores: FloatArray, temperature: float = 1.0) -> RankedPool:
+def rank_pool(
+    pool: RewardedPool, scores: FloatArray, temperature: float = 1.0, chooser: Chooser = DEFAULT_CHOOSER
+) -> RankedPool:
     """One pool ranked by its scores [candidates]; over distinct answers the probabilities sum to 1."""
-    groups = choose_answers(pool.candidates, scores, pool.question)
+    groups = choose_answers(pool.candidates, scores, pool.question, chooser)
     tempered = np.exp(temper(np.array([group.log_probability for group in groups]), temperature)).round(_DECIMALS)
     probabilities = np.empty(len(scores))
     for group, probability in zip(groups, tempered.tolist(), strict=True):

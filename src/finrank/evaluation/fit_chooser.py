@@ -1,9 +1,9 @@
 """Fitting the chooser to labelled pools, and its accuracy on pages that it was not fitted on.
 
-The weights maximise the likelihood of the right answers, sum over pools of log(sum over right answers of softmax(score)),
-less L2 penalties that shrink the weight of a system towards 0, the mean of all (McFadden's conditional logit, 1974, with
-several right answers as in Jin & Ghahramani, "Learning with Multiple Labels", 2002). The ranker has a weight too; all
-are divided by it, so that the ranker's own counts 1.
+The weights maximise the likelihood of the right answers, the sum over pools of log(sum over right answers of
+softmax(score)), less L2 penalties that shrink the weight of a system towards 0, the mean of all (McFadden's conditional
+logit, 1974, with several right answers as in Jin & Ghahramani, "Learning with Multiple Labels", 2002). The ranker has a
+weight too; all are divided by it, so that the ranker's own counts 1.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from finrank.evaluation.calibration import (
 from finrank.evaluation.metrics import FloatArray, pooled_accuracy
 from finrank.evaluation.result import ReliabilityBin
 from finrank.records import RewardedPool
-from tests.helpers.evaluated_pools import make_pool
+from tests.helpers.evaluated_pools import RANKER_ALONE, make_pool
 
 WANTED = 0.9
 
@@ -89,7 +89,7 @@ def test_calibration_is_reported_out_of_fold() -> None:
 def test_answers_are_distinct_and_as_right_as_pooled_accuracy_says() -> None:
     # 5.0 twice by the same program (one of them counts) and once by another; the pool is answered right by 5.0.
     pool = make_pool([5.0, 5.0, 5.0, 7.0], [0, 1, 2], programs=["a", "a", "b", "c"])
-    answers = distinct_answers([pool], [[1.0, 1.0, 1.0, 1.0]])
+    answers = distinct_answers([pool], [[1.0, 1.0, 1.0, 1.0]], RANKER_ALONE)
     assert np.exp(answers.log_probabilities[0]) == pytest.approx([2 / 3, 1 / 3])
     assert answers.right.tolist() == [[True, False]]
     assert answers.confidence(2.0)[0] == pytest.approx(math.sqrt(2) / (math.sqrt(2) + 1))
@@ -97,7 +97,7 @@ def test_answers_are_distinct_and_as_right_as_pooled_accuracy_says() -> None:
     drawn = random.integers(0, 3, (50, 5)).astype(float)
     pools = [make_pool(answers.tolist(), np.flatnonzero(answers == 0.0).tolist()) for answers in drawn]
     scores = [random.integers(0, 2, 5).astype(float) for _ in pools]  # ties on purpose
-    answers = distinct_answers(pools, scores)
+    answers = distinct_answers(pools, scores, RANKER_ALONE)
     assert answers.top_is_right().tolist() == pytest.approx(pooled_accuracy(pools, scores).values.tolist())
 
 

@@ -93,9 +93,9 @@ def test_json_holds_no_nan_even_where_nothing_can_be_answered() -> None:
 def test_a_whole_result_is_json_with_figures_and_source_at_the_top(make: object) -> None:
     result = make()  # type: ignore[operator]
     values = json.loads(json.dumps(result.as_json(), allow_nan=False))
-    assert list(values)[-14:] == [
-        "ties", "bias", "breakdowns", "mistakes", "examples", "confidence", "comparison", "truncation", "troubles",
-        "model", "data", "split", "versions", "data_hashes",
+    assert list(values)[-15:] == [
+        "ties", "bias", "breakdowns", "mistakes", "examples", "confidence", "comparison", "answers", "truncation",
+        "troubles", "model", "data", "split", "versions", "data_hashes",
     ]  # fmt: skip
     assert values["confidence"]["pool_sizes"] == {"5": 60}
     assert list(values["confidence"]["accuracy_at"]) == ["0.5", "0.8", "0.95"]

@@ -21,7 +21,7 @@ from finrank.evaluation.result import (
     WrongKind,
 )
 from finrank.records import RewardedPool
-from tests.helpers.evaluated_pools import by_reward, make_pool
+from tests.helpers.evaluated_pools import RANKER_ALONE, by_reward, make_pool
 
 TABLE = [["", "2008"], ["revenue", "$ 637"], ["costs", "210"]]
 TEXT = ["we paid 55 in tax .", "revenue of 637 rose ."]
@@ -189,7 +189,7 @@ def test_a_ranking_holds_question_page_and_candidates() -> None:
     programs, names = ["add(2, 3)", "divide(1, 0)"], {"identifier": "V/2008-1", "page": "V/2008"}
     gold = {"program": "add(2, 3)", "answer": 5.0, "text": ["a sentence ."]}
     pool = make_pool([5.0, None], [0], programs=programs, edits=[[], ["sign"]], **names, **gold)
-    (found,) = confident_mistakes([pool], [np.array([0.0, np.log(3.0)])])
+    (found,) = confident_mistakes([pool], [np.array([0.0, np.log(3.0)])], chooser=RANKER_ALONE)
     right = RankedCandidate("add(2, 3)", 5.0, 0.0, 0.25, 1.0, "corrupted", [])
     wrong = RankedCandidate("divide(1, 0)", None, 1.098612, 0.75, 0.2, "corrupted", ["sign"])
     page = ("V/2008-1", "V/2008", "how much ?", [["", "2008"]], ["a sentence ."])
@@ -199,10 +199,10 @@ def test_a_ranking_holds_question_page_and_candidates() -> None:
 def test_equal_answers_pool_their_probability_and_temperature_comes_after() -> None:
     programs = ["add(2, 3)", "add(1, 1)", "add(1, 1)", "add(0, 2)"]  # 0.1; 0.45 and its copy, which counts once; 0.45
     pool, scores = make_pool([5.0, 2.0, 2.0, 2.0], [0], programs=programs), np.log([0.1, 0.45, 0.45, 0.45])
-    (found,) = confident_mistakes([pool], [scores])
+    (found,) = confident_mistakes([pool], [scores], chooser=RANKER_ALONE)
     assert [candidate.probability for candidate in found.candidates] == [0.1, 0.9, 0.9, 0.9]
     assert (found.picked, found.confidence) == (1, 0.9)
-    (milder,) = confident_mistakes([pool], [scores], temperature=2.0)
+    (milder,) = confident_mistakes([pool], [scores], temperature=2.0, chooser=RANKER_ALONE)
     assert milder.confidence == 0.75  # sqrt(0.9) : sqrt(0.1) is 3 : 1
 
 

@@ -19,6 +19,7 @@ from finrank.errors import UserError
 from finrank.evaluation.calibration import distinct_answers
 from finrank.ranker.choosing.confidence import CONFIDENCE, load_confidence, save_confidence, unlike_fitted
 from finrank.records import Candidate
+from tests.helpers.evaluated_pools import RANKER_ALONE
 from tests.helpers.pools import make_pool
 from tests.helpers.saved_ranker import POOL, fitted, save_tiny_ranker
 
@@ -37,11 +38,13 @@ def model_dir(trained: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(trained: Path) -> Ranker:
-    return Ranker.from_pretrained(trained, device="cpu")
+    ranker = Ranker.from_pretrained(trained, device="cpu")
+    ranker.chooser = RANKER_ALONE  # whose probabilities are neither 0 nor 1
+    return ranker
 
 
 def with_confidence(ranker: Ranker, **changes: Any) -> Ranker:
-    return Ranker(ranker._loaded, fitted(**changes))
+    return Ranker(ranker._loaded, fitted(**changes), chooser=ranker.chooser)
 
 
 def test_what_is_saved_is_loaded(model_dir: Path) -> None:
