@@ -9,6 +9,7 @@ from pathlib import Path
 from finrank.evaluation.evaluate import Rivals, ScoredPools, evaluate
 from finrank.evaluation.result import EvaluationResult, Source
 from finrank.evaluation.survival import Truncation
+from finrank.ranker.choosing.chooser import VOTE
 from finrank.records import RewardedPool
 from tests.helpers.evaluated_pools import RANKER_ALONE, by_chance, make_pool
 
@@ -57,7 +58,7 @@ def evaluated(origin: str) -> EvaluationResult:
     data_hashes = {"dev.jsonl": "ab" * 32}
     source = Source("outputs/run_001/04_sft/best_model", f"datasets/{origin}", "dev", {"python": "3.11.7"}, data_hashes)
     control = by_chance(pools, 0.1)
-    rivals = Rivals(control, control if origin == "corrupted" else None, "outputs/run_002")
+    rivals = Rivals(control, control if origin == "corrupted" else model.scores, "outputs/run_002", VOTE)
     wanted = 0.5 if origin == "corrupted" else 0.99  # within reach, and out of it
     return evaluate(pools, model, rivals, source, wanted_accuracy=wanted)
 
@@ -69,7 +70,10 @@ def example_result() -> EvaluationResult:
 
 
 def imported_result() -> EvaluationResult:
-    """A result of imported pools: equal answers repeat, some have no program; no threshold, no second model."""
+    """A result of imported pools: equal answers repeat, some have no program; no threshold.
+
+    The second model has the same scores; its chooser is the vote.
+    """
     return evaluated("imported")
 
 

@@ -73,6 +73,12 @@ def answer_figures(
     )
 
 
+def first_answers(pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], chooser: Chooser) -> Metric:
+    """Whether [pools] the chooser's first answer is right by scores [candidates], ties in equal shares."""
+    seen = [chooser_pool(*pair) for pair in zip(pools, scores, strict=True)]
+    return _metric(_outcomes(seen, [choose(chooser, pool) for pool in seen]))
+
+
 def _fitted(pools: Sequence[ChooserPool]) -> Scorer:
     chooser = fit_chooser(pools)
     return lambda pool: choose(chooser, pool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.evaluation import baselines, explain
-from finrank.evaluation.answer_figures import answer_figures
+from finrank.evaluation.answer_figures import answer_figures, first_answers
 from finrank.evaluation.calibration import calibration_figures
 from finrank.evaluation.diagnose import diagnose
 from finrank.evaluation.intervals import page_intervals, paired_sign_flip
@@ -123,8 +123,12 @@ def compare_pools(
     pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], other: Sequence[ArrayLike], *, name: str, seed: int = 0
 ) -> Comparison:
     """A second scorer (`other`, called `name`) compared with the first on the same pools by accuracy."""
-    pages = [pool.page for pool in pools]
     first, second = pool_metrics(pools, scores)["accuracy"], pool_metrics(pools, other)["accuracy"]
+    return _compare(pools, first, second, name, seed)
+
+
+def _compare(pools: Sequence[RewardedPool], first: Metric, second: Metric, name: str, seed: int) -> Comparison:
+    pages = [pool.page for pool in pools]
     difference = Metric(first.values - second.values, first.weights)
     return Comparison(
         other=name,
@@ -148,11 +152,12 @@ class ScoredPools:
 
 
 class Rivals(NamedTuple):
-    """Scores of the same pools by other models, None where there is not such a model; the name of the compared one."""
+    """Scores of the same pools by other models, None without one; name and chooser of the compared one."""
 
     candidate_only: Sequence[np.ndarray] | None = None
     compared: Sequence[np.ndarray] | None = None
     compared_name: str = ""
+    compared_chooser: Chooser = DEFAULT_CHOOSER
 
 
 def load_pools(data_dir: Path, split: str) -> list[RewardedPool]:
@@ -199,6 +204,7 @@ def score_rivals(
 
     `base_model` replaces the path of the evaluated model's base, where a rival has the same base.
     """
+    chooser = DEFAULT_CHOOSER if compared is None else load_chooser(compared)
     scores: dict[Path | None, list[np.ndarray] | None] = {None: None}
     for label, directory in (("compare", compared), ("candidate-only", control)):
         if directory is None:
@@ -208,7 +214,7 @@ def score_rivals(
             same_base = read_settings(directory).base_model == read_settings(model_dir).base_model
             loaded = load_model(directory, base_model if same_base else None)
             scores[directory] = _score(loaded, pools, f"scoring {label}")
-    return Rivals(scores[control], scores[compared], str(compared))
+    return Rivals(scores[control], scores[compared], str(compared), chooser)
 
 
 def _score(loaded: LoadedModel, pools: Sequence[RewardedPool], description: str) -> list[np.ndarray]:
@@ -239,9 +245,13 @@ def evaluate(
     confidence = calibration_figures(
         pools, scores, wanted_accuracy=wanted_accuracy, seed=seed, shipped=model.shipped, chooser=model.chooser
     )
-    comparison = None
+    comparison, answers = None, answer_figures(pools, scores, model.chooser, seed=seed)
     if rivals.compared is not None:
         comparison = compare_pools(pools, scores, rivals.compared, name=rivals.compared_name, seed=seed)
+        if answers is not None:
+            first = first_answers(pools, scores, model.chooser)
+            second = first_answers(pools, rivals.compared, rivals.compared_chooser)
+            answers = replace(answers, compared=_compare(pools, first, second, rivals.compared_name, seed))
     return EvaluationResult(
         figures=figures,
         bias=bias,
@@ -250,7 +260,7 @@ def evaluate(
         examples=explain.examples(pools, arrays, temperature=confidence.temperature, chooser=model.chooser),
         confidence=confidence,
         comparison=comparison,
-        answers=answer_figures(pools, scores, model.chooser, seed=seed),
+        answers=answers,
         truncation=model.truncation,
         troubles=diagnose(figures, bias, confidence, model.truncation),
         source=source,

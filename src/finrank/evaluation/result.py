@@ -244,6 +244,17 @@ class CalibrationFigures:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A second model on the same pools; a difference above 0 means that the evaluated model is better."""
+
+    other: str
+    accuracy: float
+    difference: float
+    interval: Interval
+    p_value: float
+
+
+@dataclass(frozen=True)
 class AnswerRow:
     """How often a way to choose an answer is right."""
 
@@ -260,17 +271,13 @@ class AnswerFigures:
     interval: Interval
     baselines: dict[str, AnswerRow | None]  # vote, best_system, systems_only, medoid, oracle; None without systems
     fitted: AnswerRow  # a chooser fitted on other pages of these pools
+    compared: Comparison | None = None  # the first answers of a second model, by its own chooser
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """A second model on the same pools; a difference above 0 means that the evaluated model is better."""
-
-    other: str
-    accuracy: float
-    difference: float
-    interval: Interval
-    p_value: float
+    @property
+    def rows(self) -> dict[str, AnswerRow]:
+        """Those of the baselines that apply and the fitted chooser, by their names for people."""
+        named = {**self.baselines, "finrank, fitted to other pages": self.fitted}
+        return {name.replace("_", " "): row for name, row in named.items() if row is not None}
 
 
 @dataclass(frozen=True)

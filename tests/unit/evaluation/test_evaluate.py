@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +13,14 @@ from rich.console import Console
 
 from finrank.errors import UserError
 from finrank.evaluation.diagnose import diagnose
-from finrank.evaluation.evaluate import compare_pools, evaluate_pools
+from finrank.evaluation.evaluate import compare_pools, evaluate_pools, score_rivals
 from finrank.evaluation.report import screen
-from finrank.evaluation.result import Breakdowns, Figures
+from finrank.evaluation.result import AnswerFigures, Breakdowns, Figures
+from finrank.ranker.choosing.chooser import DEFAULT_CHOOSER, VOTE, save_chooser
 from finrank.records import RewardedPool
 from tests.helpers.evaluated_pools import by_reward, make_pool
 from tests.helpers.example_result import example_result, imported_result
+from tests.helpers.saved_ranker import save_tiny_ranker
 
 METRICS = ["accuracy", "accuracy_max", "reward_ratio", "average_reward", "mrr", "ndcg", "execution_accuracy",
            "program_accuracy"]  # fmt: skip
@@ -178,14 +182,56 @@ def test_a_comparison_says_how_much_better_the_first_is(pools: list[RewardedPool
     assert (same.difference, same.interval, same.p_value) == (0.0, [0.0, 0.0], 1.0)
 
 
-def printed(figures: Figures, breakdowns: Breakdowns | None = None) -> str:
+def test_first_answers_are_compared_each_by_the_chooser_of_its_own_model() -> None:
+    """Both models have the same scores; the second one's chooser is the vote."""
+    result = imported_result()
+    assert result.comparison is not None
+    assert result.comparison.difference == 0
+    assert result.answers is not None
+    compared, vote = result.answers.compared, result.answers.baselines["vote"]
+    assert compared is not None
+    assert vote is not None
+    assert (compared.other, compared.accuracy, compared.p_value) == ("outputs/run_002", vote.accuracy, vote.p_value)
+    assert compared.difference == pytest.approx(result.answers.accuracy - vote.accuracy)
+    assert compared.interval[0] > 0
+    assert result.as_json()["answers"]["compared"]["accuracy"] == vote.accuracy
+    low, high = compared.interval
+    assert (
+        f"against outputs/run_002 (first answer {vote.accuracy:.3f}): {compared.difference:+.3f} "
+        f"({low:+.3f} to {high:+.3f}), paired test over pages p = {compared.p_value:.3g}"
+    ) in printed_answers(result.answers)
+
+
+def test_the_chooser_of_a_compared_model_is_that_of_its_folder(tmp_path: Path) -> None:
+    model_dir = save_tiny_ranker(tmp_path)
+    save_chooser(model_dir, VOTE)
+    pools = [make_pool([1.0, 2.0], programs=["add(1, 0)", "add(1, 1)"])]
+    rivals = score_rivals(pools, model_dir, None, compared=model_dir, control=None)
+    assert (rivals.compared_name, rivals.compared_chooser) == (str(model_dir), VOTE)
+    assert score_rivals(pools, model_dir, None, compared=None, control=model_dir).compared_chooser == DEFAULT_CHOOSER
+
+
+def captured(show: Callable[[], None]) -> str:
+    """What is shown on a console of 80 columns; sentences stay on one line."""
     with pytest.MonkeyPatch.context() as patch:
         stream = io.StringIO()
         patch.setattr(screen, "console", Console(file=stream, width=80))
+        patch.setattr(screen, "say", lambda text: print(text, file=stream))
+        show()
+        return stream.getvalue()
+
+
+def printed(figures: Figures, breakdowns: Breakdowns | None = None) -> str:
+    def show() -> None:
         screen.print_table(figures, title="dev")
         if breakdowns is not None:
             screen.print_breakdowns(breakdowns)
-        return stream.getvalue()
+
+    return captured(show)
+
+
+def printed_answers(answers: AnswerFigures) -> str:
+    return captured(lambda: screen.print_answers(answers))
 
 
 def test_the_table_shows_the_model_first_with_intervals(pools: list[RewardedPool]) -> None:

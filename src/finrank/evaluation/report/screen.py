@@ -11,6 +11,7 @@ from finrank.evaluation.result import (
     AnswerFigures,
     Breakdowns,
     CalibrationFigures,
+    Comparison,
     EvaluationResult,
     Figures,
     ScorerFigures,
@@ -45,18 +46,14 @@ _BREAKDOWNS = {
 
 def print_evaluation(result: EvaluationResult) -> None:
     """Print the tables, a line each for comparison, bias and confidence, and the troubles as warnings."""
-    figures, other, bias = result.figures, result.comparison, result.bias
+    figures, bias = result.figures, result.bias
     if result.answers is not None:
         print_answers(result.answers)
     print_table(
         figures, f"{result.source.split}: {figures.n} pools, {figures.unanswerable} without a correct candidate"
     )
-    if other is not None:
-        low, high = other.interval
-        say(
-            f"against {other.other} (accuracy {other.accuracy:.3f}): {other.difference:+.3f} "
-            f"({low:+.3f} to {high:+.3f}), paired test over pages p = {other.p_value:.3g}"
-        )
+    if result.comparison is not None:
+        say(_against(result.comparison, "accuracy"))
     tested = "too few pools to test" if bias.p_value is None else f"p = {bias.p_value:.3g}"
     say(
         f"bias: picked positions against even ones: {tested}; scores of {bias.order_invariance.checked} pools in "
@@ -72,13 +69,22 @@ def print_answers(answers: AnswerFigures) -> None:
     """What is chosen where systems agree and differ comes first: it is what people get."""
     table = _table("the first answer", "chosen by", "accuracy", "p")
     table.add_row("finrank", with_interval(answers.accuracy, answers.interval), "", style="bold", end_section=True)
-    for name, row in {**answers.baselines, "finrank, fitted to other pages": answers.fitted}.items():
-        if row is not None:
-            table.add_row(name.replace("_", " "), with_interval(row.accuracy, row.interval), f"{row.p_value:.2g}")
+    for name, row in answers.rows.items():
+        table.add_row(name, with_interval(row.accuracy, row.interval), f"{row.p_value:.2g}")
     console.print(table)
+    if answers.compared is not None:
+        say(_against(answers.compared, "first answer"))
     vote = answers.baselines["vote"]
     if vote is not None and answers.fitted.accuracy > max(answers.accuracy, vote.accuracy):
         say("finrank fit stores weights of votes and systems that fit these pools")
+
+
+def _against(other: Comparison, what: str) -> str:
+    low, high = other.interval
+    return (
+        f"against {other.other} ({what} {other.accuracy:.3f}): {other.difference:+.3f} "
+        f"({low:+.3f} to {high:+.3f}), paired test over pages p = {other.p_value:.3g}"
+    )
 
 
 def summary_line(figures: Figures) -> str:
