@@ -71,6 +71,9 @@ def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:
 
 def _metadata(base: str, result: EvaluationResult) -> str:
     data = Path(result.source.data).name
+    values = {METRICS[metric]: (metric, result.figures.model.means[metric]) for metric in present_metrics(result)}
+    if result.answers is not None:
+        values = {"accuracy of the first answer": ("answer_accuracy", result.answers.accuracy), **values}
     figures = [
         EvalResult(
             task_type="text-ranking",
@@ -78,10 +81,10 @@ def _metadata(base: str, result: EvaluationResult) -> str:
             dataset_name=f"{data} (candidate pools)",
             dataset_split=result.source.split,
             metric_type=metric,
-            metric_name=METRICS[metric],
-            metric_value=round(result.figures.model.means[metric] or 0.0, 4),
+            metric_name=name,
+            metric_value=round(value or 0.0, 4),
         )
-        for metric in present_metrics(result)
+        for name, (metric, value) in values.items()
     ]
     card = ModelCardData(
         library_name="finrank",

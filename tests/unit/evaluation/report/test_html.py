@@ -73,9 +73,14 @@ def whole(example: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> str:
+def imported_example() -> EvaluationResult:
+    return imported_result()
+
+
+@pytest.fixture(scope="module")
+def imported(imported_example: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The text of a report on pools of imported outputs."""
-    return written(tmp_path_factory.mktemp("imported"), imported_result())
+    return written(tmp_path_factory.mktemp("imported"), imported_example)
 
 
 def sections_of(text: str) -> dict[str, str]:
@@ -118,21 +123,40 @@ def test_every_section_is_there_and_filled(whole: str, imported: str) -> None:
 
 
 def test_without_troubles_mistakes_and_run_the_page_says_so(tmp_path: Path, example: EvaluationResult) -> None:
-    write_html(tmp_path / "report.html", replace(example, troubles=[], mistakes=[]), tmp_path)
+    write_html(tmp_path / "report.html", replace(example, troubles=[], mistakes=[], comparison=None), tmp_path)
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "None of the known troubles" in text
     assert "These results hold no mistakes." in text
     assert "No training manifest was found" in text
+    assert "Against" not in text
 
 
 def test_imported_pools_show_all_accuracies_and_no_p_value_where_none_was_tested(imported: str) -> None:
     figures = Page(sections_of(imported)["figures"]).text
-    assert re.match(r"Figures accuracy 0\.\d+ 0\.\d+–0\.\d+ accuracy, pooled 0\.\d+ .* accuracy, by best 0", figures)
+    assert re.search(
+        r"p (<|=) 0\.\d+\. accuracy 0\.\d+ 0\.\d+–0\.\d+ accuracy, pooled 0\.\d+ .* accuracy, by best 0", figures
+    )
     assert "equal answers. Pooled: their probabilities are summed" in figures
-    rows = re.findall(r'<th scope="row">([a-z ]+)</th>\n.*?<td class="number">([^<]*)</td></tr>', imported, re.DOTALL)
-    tested = {name for name, p in rows[:9] if p not in ("", "–")}
+    table = sections_of(imported)["figures"].partition("figures of all scorers")[2]
+    rows = re.findall(r'<th scope="row">([a-z ]+)</th>\n.*?<td class="number">([^<]*)</td></tr>', table, re.DOTALL)
+    tested = {name for name, p in rows if p not in ("", "–")}
     assert tested == {"medoid", "medoid text", "candidate only", "majority vote"}
     assert re.search(r"imported \d+ 243 0\.", Page(imported).text)
+
+
+def test_where_systems_agree_the_first_answer_comes_first(imported: str, imported_example: EvaluationResult) -> None:
+    answers = imported_example.answers
+    assert answers is not None
+    assert answers.compared is not None
+    accuracy, (low, high) = f"{answers.accuracy:.3f}", answers.interval
+    assert f"The model gives a right answer first in {accuracy} of 60 questions" in Page(imported).text
+    figures = Page(sections_of(imported)["figures"]).text
+    assert figures.startswith(f"Figures The first answer is right in {accuracy} of the questions ( 95 % interval")
+    assert f"chosen by accuracy interval p finrank {accuracy} {low:.3f}–{high:.3f} vote 0.000" in figures
+    fitted = answers.fitted
+    assert f"finrank, fitted to other pages {fitted.accuracy:.3f} {fitted.interval[0]:.3f}–" in figures
+    assert "best system" not in figures  # no candidate names its system
+    assert f"whose first answer is right in 0.000: a difference of {answers.compared.difference:+.3f} (" in figures
 
 
 def test_all_text_is_escaped(whole: str) -> None:
@@ -160,8 +184,9 @@ def test_the_same_result_gives_the_same_bytes(tmp_path: Path, whole: str, exampl
     assert written(tmp_path, example) == whole
 
 
-def test_a_screen_reader_finds_its_way(whole: str) -> None:
-    page = Page(whole)
+@pytest.mark.parametrize("name", ["whole", "imported"])
+def test_a_screen_reader_finds_its_way(name: str, request: pytest.FixtureRequest) -> None:
+    page = Page(request.getfixturevalue(name))
     identifiers = [one["id"] for _, one in page.tags if "id" in one]
     assert len(identifiers) == len(set(identifiers))
     assert page.named("html")[0]["lang"] == "en"

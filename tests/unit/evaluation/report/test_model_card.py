@@ -11,7 +11,7 @@ from finrank.evaluation.report import model_card
 from finrank.evaluation.report.model_card import MARKER, write_model_card
 from finrank.evaluation.result import EvaluationResult
 from finrank.ranker.settings import RankerSettings
-from tests.helpers.example_result import example_result
+from tests.helpers.example_result import example_result, imported_result
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_the_hub_reads_the_metadata(model_dir: Path, example: EvaluationResult) 
     results = {one.metric_type: one for one in data.eval_results or []}
     assert results["accuracy"].metric_value == round(example.figures.model.accuracy, 4)
     assert results["accuracy"].dataset_split == "dev"
-    assert "accuracy_pooled" not in results
+    assert {"accuracy_pooled", "answer_accuracy"}.isdisjoint(results)
 
 
 def test_the_card_shows_the_figures_and_the_troubles(model_dir: Path, example: EvaluationResult) -> None:
@@ -59,6 +59,7 @@ def test_the_card_shows_the_figures_and_the_troubles(model_dir: Path, example: E
     assert table[0].startswith("| scorer | accuracy | reward ratio |")
     assert table[2].startswith(f"| model | {model} |".replace("-", "–"))
     assert len({line.count("|") for line in table}) == 1
+    assert "chosen by" not in text
     assert [line.split("|")[1].strip() for line in table[2:]] == [
         "model", "chance", "constant", "medoid", "medoid text", "candidate only", "oracle"
     ]  # fmt: skip
@@ -70,6 +71,22 @@ def test_the_card_shows_the_figures_and_the_troubles(model_dir: Path, example: E
     assert "`pip install .`" in text.split("```python")[0]  # says how to come by finrank before it is imported
     assert "This is a control" not in text
     assert "None" not in text
+
+
+def test_where_systems_agree_the_card_shows_the_first_answer(model_dir: Path) -> None:
+    result = imported_result()
+    answers = result.answers
+    assert answers is not None
+    text = written(model_dir, result)
+    table = text.partition("| chosen by | accuracy | p |\n|---|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    low, high = answers.interval
+    assert table[0] == f"| finrank | {answers.accuracy:.3f} ({low:.3f}–{high:.3f}) | |"
+    assert [line.split("|")[1].strip() for line in table[1:]] == [*answers.rows]
+    assert [line.split("|")[3].strip() for line in table[1:]] == ["< 0.001"] * 4
+    (entry,) = [
+        one for one in ModelCard.load(model_dir / "README.md").data.eval_results if one.metric_type == "answer_accuracy"
+    ]
+    assert (entry.metric_name, entry.metric_value) == ("accuracy of the first answer", round(answers.accuracy, 4))
 
 
 def test_a_card_is_replaced_by_the_same_one_unless_it_is_a_persons(model_dir: Path, example: EvaluationResult) -> None:
