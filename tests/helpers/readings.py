@@ -96,6 +96,10 @@ STATED: list[tuple[Any, float | str]] = [
     ("Costs fell in 2009. They were 94 on December 31, 2009.", 94.0), ("94 (1)", 94.0), ("１２３", 123.0),
     ('{"answer": 5} {"answer": 94}', 94.0), ("Answer: 5\nAnswer: 94", 94.0), ("5%-points", 0.05), ("12 shares", 12.0),
     ({"program": None, "answer": None, "text": "94"}, 94.0), ({"program": "", "answer": 94}, 94.0),
+    ("12.5\uff05", 0.125), ("It rose by 12.5 \uff05.", 0.125), ("5% (decrease)", -0.05),
+    ("5 percent (decline).", -0.05),
+    ("2.5 percentage-points", 0.025), ("It rose by 2.5 percentage-points.", 0.025), ("USD94", 94.0), ("94USD", 94.0),
+    ({"program": "divide(16,7, 5)", "answer": 94}, 94.0), ("add(1,5, 2) = 94", 94.0), ({"completion": "94"}, 94.0),
     ({"program": "divide(1, 0)", "answer": "about 94"}, 94.0), ({"program": "divide(94", "answer": 94}, 94.0),
 ]  # fmt: skip
 _STATED_IN_DOCS = 24
@@ -116,8 +120,11 @@ REFUSED: list[tuple[Any, str]] = [
     ("5829 (2009) - 5735 (2008)", "expected operation"), ("Revenue rose from 5,735 to 5,829.", "2 numbers"),
     (f"{DIFFERENCE}\nsubtract(5735, 5829)", "2 programs"), ("subtract(5829, 5735, 3)", "expected operation"),
     (f"not {DIFFERENCE}", "no program"), (f"The wrong program is {DIFFERENCE}", "no program"),
+    ("divide(16,7, 5)", "comma"), ("add(1, 0,5)", "comma"), ('{"program": "add(1,5, 2)"}', "comma"),
+    (["add(", "1,5", "2", ")", "EOF"], "comma"), ("growth = 94 - 5\ngrowth / 94", "numbers"),
+    ("12.5\u2030", "no program"),
     ("sqrt(4)", "expected operation"), ("subtract(a, b)", "number"), ("foo(1, 2)", "no operation"),
-    ("add(1, 2), foo(3", "foo("),
+    ("add(1, 2), foo(3", "foo("), ("add(1, 2), foo(", "foo("),
     ("10-K", "no program"), ("Form 10-K", "no program"), ("see page 17", "no program"), ("page 17 of 94", "2 numbers"),
     ("Note 7", "no program"), ("31 December 2009", "2 numbers"), ("June 5", "no program"), ("2009-12-31", "3 numbers"),
     ("12/31/2009", "3 numbers"), ("2008 - 2009", "2 numbers"), ("555-1234", "2 numbers"), ("Q3 2009", "no program"),
@@ -155,6 +162,8 @@ READINGS: list[Reading] = [
     *(Reading("arithmetic", *case, in_docs=index < 3) for index, case in enumerate(ARITHMETIC)),
     Reading("arithmetic", "subtract(5,829,5,735)", "subtract(5,829, 5,735)", 94.0),
     Reading("cut-off step", "add(1, 2), divide(3", "add(1, 2), divide(3", 3.0, "its last step is cut off", True),
+    *_all("cut-off step", ['{"answer": 5, "program": "add(1, 2), divide(3', '```\n{"program": "add(1, 2), divide(3'],
+          "add(1, 2), divide(3", 3.0, "its last step is cut off", in_docs=0),
     *(Reading("answer", given, None, answer, None, i < _STATED_IN_DOCS) for i, (given, answer) in enumerate(STATED)),
     *(Reading("refused", given, None, None, why, i < _REFUSED_IN_DOCS) for i, (given, why) in enumerate(REFUSED)),
 ]  # fmt: skip

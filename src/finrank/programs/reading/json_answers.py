@@ -22,7 +22,7 @@ _LONGEST_REPAIR = 20_000  # characters
 def answering_object(text: str) -> dict[str, Any] | None:
     """The program and answer of the last JSON object in a text that has either; {} if objects have neither, else None.
 
-    Trailing commas, Python's quotes and raw line breaks inside strings are read too.
+    Trailing commas, Python's quotes and raw line breaks inside strings are read too, and an object cut off in a string.
 
     >>> answering_object('{"answer": 1} no: {"answer": 2, "program": null,}')
     {'answer': 2, 'program': None}
@@ -69,7 +69,7 @@ def _repaired(text: str, start: int) -> tuple[dict[Any, Any] | None, int]:
     """The object that begins at `start` with small faults of form, and where to look for the next one."""
     end = _closing_brace(text, start)
     if end is None:
-        return None, start + 1
+        return _completed(text, start), start + 1
     written = _STRING_OR_TRAILING_COMMA.sub(lambda match: match[1] or "", text[start:end])
     try:
         return KeyCheckingDecoder(strict=False).decode(written), end
@@ -81,6 +81,16 @@ def _repaired(text: str, start: int) -> tuple[dict[Any, Any] | None, int]:
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None, start + 1
     return (value, end) if isinstance(value, dict) else (None, start + 1)
+
+
+def _completed(text: str, start: int) -> dict[Any, Any] | None:
+    """The object that a token limit cut off inside the text of its last field; None for others."""
+    if len(text) - start > _LONGEST_REPAIR:
+        return None
+    try:
+        return KeyCheckingDecoder(strict=False).decode(text[start:] + '"}')
+    except (ValueError, RecursionError):
+        return None
 
 
 def _closing_brace(text: str, start: int) -> int | None:

@@ -14,9 +14,9 @@ from finrank.programs.stated import MINUS, read_stated
 
 NUMBER = re.compile(
     rf"(?<![\w.,#%'±—])(?<!\w\()(?<![a-z][-\u2011])(?:\b(?:minus|negative)\s)?[{MINUS}(]?\s?(?:us\$|[$€£])?\s?[{MINUS}]?"
-    r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?%|[\s-]?percent\b)?"
-    r"(?:\s?(?:percentage |basis )?points\b|\s?bps\b)?(?:\s(?:thousand|mil|million|billion|trillion)\b)?\)?"
-    r"(?!\w|[.,']\d|-[a-z]|\([a-z])",
+    r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?[%\uff05]|[\s-]?percent\b)?"
+    r"(?:\s?(?:percentage[ -]|basis )?points\b|\s?bps\b)?(?:\s(?:thousand|mil|million|billion|trillion)\b)?\)?"
+    r"(?!\w|[.,']\d|-[a-z]|\([a-z]|\s?‰)",
     re.IGNORECASE,
 )
 """A number in prose, with its sign, currency, brackets and percent sign, as far as `read_stated` knows them."""
@@ -34,8 +34,11 @@ _NO_ANSWER = re.compile(
 )
 # A decimal comma, "1.234.567", "1'234", "sqrt(4)", a footnote or loss "(2)", "5-6": which number is meant is unknown.
 _DOUBTFUL = re.compile(r"\d,\d{1,2}(?!\d)|(?<![\d.,])0,\d|\d[.']\d+[.,']\d|\w\([\d$]|\(\d{1,2}\)|\d[-–—]\d|±")
+# Neither a bound nor an operand, as in "growth / 5735", is an answer.
 _BOUND_BEFORE = re.compile(
-    r"(?:[<>≤≥]=?|\b(?:at least|at most|(?:more|less|fewer|greater) than|(?<!sums )(?<!adds )up to))\s*$", re.IGNORECASE
+    r"(?:[\w)]\s[+*/×÷^]|[<>≤≥]=?"
+    r"|\b(?:at least|at most|(?:more|less|fewer|greater) than|(?<!sums )(?<!adds )up to))\s*$",
+    re.IGNORECASE,
 )
 _BOUND_BEHIND = re.compile(r"\+|\s?or (?:more|less|fewer)\b|\s(?:or|and)\s[$€£]?\d", re.IGNORECASE)
 _TO = re.compile(r"\sto\s(?!1\b(?![.,]\d))[$€£]?\s?[\d.,]+\s?%?")
