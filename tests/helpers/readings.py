@@ -99,6 +99,9 @@ STATED: list[tuple[Any, float | str]] = [
     ("12.5\uff05", 0.125), ("It rose by 12.5 \uff05.", 0.125), ("5% (decrease)", -0.05),
     ("5 percent (decline).", -0.05),
     ("2.5 percentage-points", 0.025), ("It rose by 2.5 percentage-points.", 0.025), ("USD94", 94.0), ("94USD", 94.0),
+    ("It rose by 5 per cent.", 0.05), ("It rose by 5 pct.", 0.05), ("It rose by 5%-points in 2009", 0.05),
+    ("It is 5 percentage point.", 0.05), ("It fell by (5.2)%.", -0.052), ("a 5 per cent decrease", -0.05),
+    ("5 percents", 0.05), ("12.5 (%)", 0.125), ("It rose by 1 point.", 1.0),
     ({"program": "divide(16,7, 5)", "answer": 94}, 94.0), ("add(1,5, 2) = 94", 94.0), ({"completion": "94"}, 94.0),
     ({"program": "divide(1, 0)", "answer": "about 94"}, 94.0), ({"program": "divide(94", "answer": 94}, 94.0),
 ]  # fmt: skip
@@ -122,7 +125,7 @@ REFUSED: list[tuple[Any, str]] = [
     (f"not {DIFFERENCE}", "no program"), (f"The wrong program is {DIFFERENCE}", "no program"),
     ("divide(16,7, 5)", "comma"), ("add(1, 0,5)", "comma"), ('{"program": "add(1,5, 2)"}', "comma"),
     (["add(", "1,5", "2", ")", "EOF"], "comma"), ("growth = 94 - 5\ngrowth / 94", "numbers"),
-    ("12.5\u2030", "no program"),
+    ("12.5\u2030", "no program"), ("It rose 5%in 2009", "no program"), ("It is 12.5 (percent).", "no program"),
     ("sqrt(4)", "expected operation"), ("subtract(a, b)", "number"), ("foo(1, 2)", "no operation"),
     ("add(1, 2), foo(3", "foo("), ("add(1, 2), foo(", "foo("),
     ("10-K", "no program"), ("Form 10-K", "no program"), ("see page 17", "no program"), ("page 17 of 94", "2 numbers"),

@@ -37,7 +37,7 @@ _SCALES = {
     "trillion": 12,
 }
 _ABOUT = re.compile(r"(?:[≈~=]|(?:about|around|approximately|approx\.?|roughly|nearly|almost|circa)\b)\s*")
-_UNIT = r"(?:times|x|shares|years|days|months|dollars|employees|basis points|bps|points)"
+_UNIT = r"(?:times|x|shares|years|days|months|dollars|employees|basis points?|bps|points?)"
 _FALL = r"(?:decreas\w*|declin\w*|reduc\w*|drop\w*|fell|fall|loss|lower|down)"
 _RISE = r"(?:increas\w*|growth|grew|ris\w*|rose|gain\w*|higher|up)"
 # At most one sign or pair of brackets. A comma must set off three digits: "1,2" may mean 1.2.
@@ -45,7 +45,7 @@ _WRITTEN = re.compile(
     rf"(?:(?P<before>{_FALL}|{_RISE})(?: (?:of|by))? )?(?P<sign>[-+]?) ?{_CURRENCY}? ?(?P<open>\(?) ?{_CURRENCY}? ?"
     rf"(?P<inner>[-+]?) ?{_CURRENCY}? ?(?P<digits>(?:[1-9]\d{{0,2}}(?:,\d{{3}})+|\d+)(?:\.\d*)?|\.\d+)"
     r"(?P<power>e[-+]?\d{1,3})? ?"
-    r"(?P<percent>%(?:-? ?points\b)?|percentage[ -]points\b|percent\b|per cent\b|pct\b|pp\b)? ?"
+    r"(?P<percent>%(?:-? ?points?\b)?|(?:percent(?:age|s)?|per[ -]cent)(?:[ -]points?)?\b|pct\b|pp\b)? ?"
     rf"(?P<scale>(?:{'|'.join(_SCALES)})\b)? ?(?P<close>\)?) ?(?P<after>%?)"
     rf" ?{_CURRENCY}? ?{_UNIT}? ?(?P<direction>{_FALL}|{_RISE})?"
 )

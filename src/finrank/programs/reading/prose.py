@@ -14,9 +14,11 @@ from finrank.programs.stated import MINUS, read_stated
 
 NUMBER = re.compile(
     rf"(?<![\w.,#%'±—])(?<!\w\()(?<![a-z][-\u2011])(?:\b(?:minus|negative)\s)?[{MINUS}(]?\s?(?:us\$|[$€£])?\s?[{MINUS}]?"
-    r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?[%\uff05]|[\s-]?percent\b)?"
-    r"(?:\s?(?:percentage[ -]|basis )?points\b|\s?bps\b)?(?:\s(?:thousand|mil|million|billion|trillion)\b)?\)?"
-    r"(?!\w|[.,']\d|-[a-z]|\([a-z]|\s?‰)",
+    r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
+    r"(?:\s?[%\uff05]|[\s-]?(?:percent(?:age|s)?|per[\s-]cent|pct|pp)\b)?"
+    r"(?:[\s-]?(?:basis )?points?\b|\s?bps\b)?(?:\s(?:thousand|mil|million|billion|trillion)\b)?\)?"
+    r"(?:(?<=\))\s?[%\uff05])?"
+    r"(?!\w|[.,']\d|-[a-z]|\([a-z]|\s?[%\uff05‰]|\s\((?:in )?(?:%|per))",
     re.IGNORECASE,
 )
 """A number in prose, with its sign, currency, brackets and percent sign, as far as `read_stated` knows them."""
@@ -94,7 +96,7 @@ def _with_its_sign(number: str, before: str, behind: str) -> str | None:
     """The number, with a word for its sign where only words say that it is negative; None if it is unreadable."""
     if number.count("(") != number.count(")"):
         number = number.strip("()")
-    number = re.sub(r"(?<=\d)-(?=percent)", " ", number, flags=re.IGNORECASE)
+    number = re.sub(r"(?<=\d)-(?=p)", " ", number, flags=re.IGNORECASE)
     try:
         stated = read_stated(number)
     except ValueError:
