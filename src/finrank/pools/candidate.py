@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any, get_args
 
 from finrank.programs.reading.calls import doubtful_number
@@ -100,7 +102,7 @@ def _read(value: Any) -> tuple[str | None, str | float | None]:
         return program, stated
     if isinstance(value, bool):
         return None, "yes" if value else "no"
-    if isinstance(value, int | float):
+    if isinstance(value, Real | Decimal):  # those of numpy and pandas too
         try:
             return None, float(read_stated(float(value)).answer)
         except OverflowError:
