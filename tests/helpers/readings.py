@@ -125,6 +125,7 @@ REFUSED: list[tuple[Any, str]] = [
     (f"not {DIFFERENCE}", "no program"), (f"The wrong program is {DIFFERENCE}", "no program"),
     ("divide(16,7, 5)", "comma"), ("add(1, 0,5)", "comma"), ('{"program": "add(1,5, 2)"}', "comma"),
     (["add(", "1,5", "2", ")", "EOF"], "comma"), ("growth = 94 - 5\ngrowth / 94", "numbers"),
+    ("a = 94\nb = 5\nanswer = a - b", "2 numbers"), ("a = 94\nb = 5\nprint(a / b)", "2 numbers"),
     ("12.5\u2030", "no program"), ("It rose 5%in 2009", "no program"), ("It is 12.5 (percent).", "no program"),
     ("sqrt(4)", "expected operation"), ("subtract(a, b)", "number"), ("foo(1, 2)", "no operation"),
     ("add(1, 2), foo(3", "foo("), ("add(1, 2), foo(", "foo("),

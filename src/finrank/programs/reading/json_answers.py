@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from finrank.store.json_lines import KeyCheckingDecoder
@@ -29,12 +30,16 @@ def answering_object(text: str) -> dict[str, Any] | None:
     """
     found: dict[str, Any] | None = None
     for json_object in _objects(text):
-        fields = {_KEYS[name]: value for key, value in json_object.items() if (name := str(key).lower()) in _KEYS}
-        if any(value not in (None, "") for value in fields.values()):
+        fields = _answering_fields(json_object)
+        if fields or found is None:
             found = fields
-        elif found is None:
-            found = {}
-    return found
+    return found or _answering_fields(_cut_off_object(text)) or found
+
+
+def _answering_fields(json_object: dict[Any, Any]) -> dict[str, Any]:
+    """The program and answer of an object; {} where it has neither."""
+    fields = {_KEYS[name]: value for key, value in json_object.items() if (name := str(key).lower()) in _KEYS}
+    return fields if any(value not in (None, "") for value in fields.values()) else {}
 
 
 def text_list(text: str) -> list[str] | None:
@@ -69,7 +74,7 @@ def _repaired(text: str, start: int) -> tuple[dict[Any, Any] | None, int]:
     """The object that begins at `start` with small faults of form, and where to look for the next one."""
     end = _closing_brace(text, start)
     if end is None:
-        return _completed(text, start), start + 1
+        return None, start + 1
     written = _STRING_OR_TRAILING_COMMA.sub(lambda match: match[1] or "", text[start:end])
     try:
         return KeyCheckingDecoder(strict=False).decode(written), end
@@ -83,14 +88,15 @@ def _repaired(text: str, start: int) -> tuple[dict[Any, Any] | None, int]:
     return (value, end) if isinstance(value, dict) else (None, start + 1)
 
 
-def _completed(text: str, start: int) -> dict[Any, Any] | None:
-    """The object that a token limit cut off inside the text of its last field; None for others."""
-    if len(text) - start > _LONGEST_REPAIR:
-        return None
-    try:
-        return KeyCheckingDecoder(strict=False).decode(text[start:] + '"}')
-    except (ValueError, RecursionError):
-        return None
+def _cut_off_object(text: str) -> dict[Any, Any]:
+    """The object that a token limit cut off inside the text of its last field; {} where there is none."""
+    for start in islice(_START.finditer(text), _MOST_STARTS):
+        if _closing_brace(text, start.start()) is None:
+            try:
+                return dict(KeyCheckingDecoder(strict=False).decode(text[start.start() :][:_LONGEST_REPAIR] + '"}'))
+            except (ValueError, RecursionError):
+                pass
+    return {}
 
 
 def _closing_brace(text: str, start: int) -> int | None:

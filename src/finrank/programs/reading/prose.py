@@ -52,6 +52,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _NOISE = re.compile("[\x00-\x08\x0e-\x1f\ufffd]")  # from a model that writes nonsense
+# A line of code that computes with names: the numbers above it are what they stand for.
+_CODE = re.compile(r"\s*(?:print\s*\(.*|(?:[a-z_]\w*\s*=\s*)?[a-z_]\w*\s[-+*/]\s[a-z_]\w*)\s*", re.IGNORECASE)
 _APPROXIMATELY = re.compile(r"(?:approximately|about|around|roughly|equals|equal to|≈)\s+(?:a\s)?$", re.IGNORECASE)
 _FALLS = re.compile(r"\b(?:decreas\w*|declin\w*|reduction|reduced|drop(?:ped)?|fell|fall)\b", re.IGNORECASE)
 _RISES = re.compile(r"\b(?:increas\w*|ris(?:es|en|ing)|rose|grew|grown|gain(?:s|ed)?|higher)\b", re.IGNORECASE)
@@ -73,6 +75,8 @@ def stated_in_prose(text: str) -> str | None:
         if _DOUBTFUL.search(sentence) or _GUESS.search(sentence):
             return None
         found = [number for number in NUMBER.finditer(sentence) if not _YEAR.fullmatch(number[0].strip(" -\u2212()"))]
+        if not found and _CODE.fullmatch(sentence):
+            return None
         if not found:
             continue
         if len({number[0] for number in found}) > 1:
