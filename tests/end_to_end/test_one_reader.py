@@ -103,8 +103,7 @@ def predictions_of(case: Reading) -> list[dict[str, Any]]:
     if isinstance(case.given, str):
         return [{key: case.given} for key in ("program", "answer", "text")]
     if isinstance(case.given, dict):
-        fields = {key: case.given[key] for key in ("program", "answer", "text") if key in case.given}
-        return [fields] if fields else []
+        return [case.given] if case.given and "programme" not in case.given else []
     return [{"predicted": case.given}] if isinstance(case.given, list) and case.given else [{"answer": case.given}]
 
 

@@ -80,6 +80,8 @@ def fit_chooser(pools: Sequence[ChooserPool]) -> Chooser:
 def who_said_it(pools: Sequence[ChooserPool]) -> Scorer:
     """Scores [answers] of a pool by a weight per system, fitted on `pools`: nothing is read."""
     names = sorted({name for pool in pools for names in pool.systems for name in names})
+    if not names:  # all pools are of one page, so that none are left to fit
+        return lambda pool: np.zeros(len(pool.right))
     designs = [(np.column_stack(_said(pool, names)), pool.right) for pool in pools]
     weights = fit_weights(designs, np.full(len(names), _L2))
     return lambda pool: np.column_stack(_said(pool, names)) @ weights

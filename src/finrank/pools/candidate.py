@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any, get_args
 
-from finrank.programs.reading.candidate_text import read_text, read_tokens
+from finrank.programs.reading.calls import doubtful_number
+from finrank.programs.reading.candidate_text import WRITTEN, read_text, read_tokens
 from finrank.programs.stated import read_stated
 from finrank.programs.value import LONGEST_PROGRAM, value_of
 from finrank.records import Candidate, Origin
 from finrank.store.json_lines import shorten, shown_json
 
-_WRITTEN = ("text", "content", "completion", "response", "output")  # names of what a system wrote
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NAME = 200  # characters of a system's name
 
@@ -53,9 +55,13 @@ def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "
         stated = _as_written(stated, fields)
     if program is not None:
         value, error = value_of(program, table)
-        if value is not None:
+        number = None if value is None else doubtful_number(program)
+        if value is not None and number is None:
             return Candidate(program=program, answer=value, error=error, **named)
         fault = str(error)
+        if number is not None:  # not kept: the language reads "16,7" as 167
+            program = None
+            fault = f"program: the comma in {number!r} may be a decimal point or set off thousands: write a point"
     program = program or unreadable or None  # kept: it shows what the fault is about
     if stated is None:
         return Candidate(program=program, error=fault or f"no program and no answer: {_shown(item)}", **named)
@@ -68,12 +74,12 @@ def _names_of_parts(fields: Mapping[str, Any]) -> list[str]:
     """The keys that hold the program and the answer of a candidate, or else what a system wrote."""
     answer = "answer" if fields.get("stated") is None else "stated"  # in our own files: the text of the answer
     given = [name for name in ("program", answer) if fields.get(name) not in (None, "")]
-    return given or [name for name in _WRITTEN if fields.get(name) is not None][:1]
+    return given or [name for name in WRITTEN if fields.get(name) is not None][:1]
 
 
 def _as_written(number: float, fields: Mapping[str, Any]) -> str | float:
     """The text that states a number, which says how precisely, where what the system wrote is there and states it."""
-    for name in _WRITTEN:
+    for name in WRITTEN:
         if not isinstance(text := fields.get(name), str):
             continue
         try:
@@ -96,7 +102,7 @@ def _read(value: Any) -> tuple[str | None, str | float | None]:
         return program, stated
     if isinstance(value, bool):
         return None, "yes" if value else "no"
-    if isinstance(value, int | float):
+    if isinstance(value, Real | Decimal):  # those of numpy and pandas too
         try:
             return None, float(read_stated(float(value)).answer)
         except OverflowError:

@@ -22,7 +22,7 @@ from finrank.store.json_lines import shorten
 
 LONGEST_STATED = 100  # characters; a longer text is not a stated answer
 
-_CURRENCY = r"(?:us\$|\$|€|£|¥|(?:usd|eur|gbp|jpy|cad|rs)\b\.?)"
+_CURRENCY = r"(?:us\$|\$|€|£|¥|(?:usd|eur|gbp|jpy|cad|rs)(?![a-z])\.?)"
 _SCALES = {
     "thousand": 3,
     "k": 3,
@@ -37,7 +37,7 @@ _SCALES = {
     "trillion": 12,
 }
 _ABOUT = re.compile(r"(?:[≈~=]|(?:about|around|approximately|approx\.?|roughly|nearly|almost|circa)\b)\s*")
-_UNIT = r"(?:times|x|shares|years|days|months|dollars|employees|basis points|bps|points)"
+_UNIT = r"(?:times|x|shares|years|days|months|dollars|employees|basis points?|bps|points?)"
 _FALL = r"(?:decreas\w*|declin\w*|reduc\w*|drop\w*|fell|fall|loss|lower|down)"
 _RISE = r"(?:increas\w*|growth|grew|ris\w*|rose|gain\w*|higher|up)"
 # At most one sign or pair of brackets. A comma must set off three digits: "1,2" may mean 1.2.
@@ -45,7 +45,7 @@ _WRITTEN = re.compile(
     rf"(?:(?P<before>{_FALL}|{_RISE})(?: (?:of|by))? )?(?P<sign>[-+]?) ?{_CURRENCY}? ?(?P<open>\(?) ?{_CURRENCY}? ?"
     rf"(?P<inner>[-+]?) ?{_CURRENCY}? ?(?P<digits>(?:[1-9]\d{{0,2}}(?:,\d{{3}})+|\d+)(?:\.\d*)?|\.\d+)"
     r"(?P<power>e[-+]?\d{1,3})? ?"
-    r"(?P<percent>%(?:-? ?points\b)?|percentage points\b|percent\b|per cent\b|pct\b|pp\b)? ?"
+    r"(?P<percent>%(?:-? ?points?\b)?|(?:percent(?:age|s)?|per[ -]cent)(?:[ -]points?)?\b|pct\b|pp\b)? ?"
     rf"(?P<scale>(?:{'|'.join(_SCALES)})\b)? ?(?P<close>\)?) ?(?P<after>%?)"
     rf" ?{_CURRENCY}? ?{_UNIT}? ?(?P<direction>{_FALL}|{_RISE})?"
 )
@@ -53,7 +53,7 @@ _DECIMAL_COMMA = re.compile(r"(?<![\d.,])0,\d|\d,\d{1,2}(?!\d)|\d,\d{4,}|\d{4,},
 MINUS = "-\u2010-\u2013\u2212\ufe63\uff0d"
 """The characters that are written as a minus sign, for a set in a regular expression."""
 _MINUS_SIGN = re.compile(f"[{MINUS}]")
-_CHARACTERS = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " "})
+_CHARACTERS = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\uff05": "%"})
 _ESCAPE = re.compile(r"\\(?=[$%,;! ])")
 _MINUS = re.compile(r"\A(?:minus|negative) (?=\S)")
 _ASKS_FOR_PERCENTAGE = re.compile(r"percent|%|\brate\b|growth|\broi\b|\breturn|portion|margin|basis point")

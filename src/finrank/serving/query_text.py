@@ -43,6 +43,7 @@ _HEAD = re.compile(
 _SECTION_OF = {"query": "question", "context": "page", "passage": "page", "document": "page"}
 _HEADING = re.compile(r"#.*|[^.?!]{1,60}:[\s*_]*", re.DOTALL)
 _NUMBER = re.compile(NUMBER)
+_DATA = ("{", "[", "<")  # how JSON, lists and HTML begin
 _HOW = "put rows of the table under a line table: and sentences of the page under a line text:"
 
 
@@ -178,13 +179,13 @@ def _split_question(
 
 
 def _unclear(question: Sequence[QueryLine]) -> list[int]:
-    """The lines of a question that look like part of the page: with cells, a heading, or three numbers or more.
+    """The lines of a question that look like part of the page: with cells, data, a heading, or three numbers or more.
 
     Numbers count behind the question mark; a question of one line may have any number of them before it.
     """
     unclear = []
     for number, text in ((line.number, line.text.strip()) for line in question):
         statement = text.rpartition("?")[2] if len(question) > 1 or "?" in text else ""
-        if has_cells(text) or _HEADING.fullmatch(text) or len(_NUMBER.findall(statement)) > 2:
+        if has_cells(text) or text.startswith(_DATA) or _HEADING.fullmatch(text) or len(_NUMBER.findall(statement)) > 2:
             unclear.append(number)
     return unclear

@@ -5,6 +5,7 @@ A file holds one JSON object per line, or a JSON list of objects (the official p
     {"id": "V/2008/page_17.pdf-1", "program": "divide(637, const_5)", "model": "my-llm"}
     {"id": "V/2008/page_17.pdf-1", "answer": "$ 127.40"}
     {"id": "V/2008/page_17.pdf-1", "text": "The share is about $ 127.40 in 2008."}
+    {"id": "V/2008/page_17.pdf-1", "error": "timeout"}
     [{"id": "V/2008/page_17.pdf-1", "predicted": ["divide(", "637", "const_5", ")", "EOF"]}]
 
 `model` may be left out, other keys are ignored. What an output says is read by `pools/candidate.py`.
@@ -21,11 +22,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finrank.console import Reading
 from finrank.errors import UserError
-from finrank.programs.reading.candidate_text import LONGEST_TEXT
+from finrank.programs.reading.candidate_text import LONGEST_TEXT, WRITTEN
 from finrank.sources.finqa import Filled, Text, read_elements
 from finrank.store.json_lines import BadLine, describe, id_of, read_lines, read_value
 
-_SAID = ("program", "answer", "text")
+_SAID = ("program", "answer", *WRITTEN, "error")  # an output that failed is a candidate without a value
 
 
 class Prediction(NamedTuple):
@@ -34,7 +35,7 @@ class Prediction(NamedTuple):
     file: str
     place: int  # line of the file, from 1; in a list the index, from 0
     id: str
-    said: dict[str, Any]  # its program, answer and text, as far as they were given
+    said: dict[str, Any]  # its program, answer, text or error, as far as they were given
     model: str | None
     tokens: list[str] | None  # of the program, in an official prediction file
 

@@ -99,6 +99,13 @@ def test_a_pool_without_agreement_has_no_such_figures() -> None:
     assert answer_figures(pools, [np.array([1.0, 0.0])] * 4, DEFAULT_CHOOSER) is None
 
 
+def test_pools_of_one_page_leave_none_to_fit() -> None:
+    pools, scores = made(1)
+    figures = answer_figures(pools, scores, DEFAULT_CHOOSER)
+    assert figures is not None
+    assert figures.baselines["systems_only"] is not None
+
+
 def test_a_question_that_no_candidate_answers_counts_as_wrong() -> None:
     pools, scores = made(10)
     empty = pools[0].model_copy(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
 from finrank.pools.candidate import read_candidate
@@ -26,6 +29,11 @@ def test_a_candidate_is_read_as_the_table_says(case: Reading) -> None:
         assert case.error in (None, str(made.error)[: len(case.error or "")])
     pool = Pool(id="a", page="p", question="q", table=[], text=[], candidates=[made])
     assert Pool.model_validate_json(encode(pool)) == pool
+
+
+@pytest.mark.parametrize("number", [np.int64(94), np.float32(94), np.float64(94), Decimal("94"), Fraction(94)])
+def test_numbers_of_other_types_are_numbers(number: Any) -> None:
+    assert read_candidate(number, TABLE).answer == read_candidate({"answer": number}, TABLE).answer == 94.0
 
 
 def test_the_value_is_the_programs_never_the_one_that_is_stated_beside_it() -> None:

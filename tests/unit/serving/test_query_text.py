@@ -78,6 +78,8 @@ UNCLEAR: list[tuple[str, str, list[list[str]], list[str], list[str]]] = [
     ("how\nrevenue 1 2 3", "how revenue 1 2 3", [], [], ["line 2: read as part of the question"]),
     ("Use this:\nData\nhow ?", "Use this: Data how ?", [], [], ["line 1: read as part of the question"]),
     ("how ? revenue 1 2 3", "how ? revenue 1 2 3", [], [], ["line 1: read as part of the question"]),
+    ('{"question": "how ?"}', '{"question": "how ?"}', [], [], ["line 1: read as part of the question"]),
+    ("[[1, 2]] how ?", "[[1, 2]] how ?", [], [], ["line 1: read as part of the question"]),
     ("how ?\nit grew .", "how ?", [], GREW, ["line 2: behind the question: read as text"]),
     (f"how\n{BARS}\nit grew .", "how", TABLE, GREW, ["line 4: behind the question: read as text"]),
     ("context: it grew .\nhow ?", "how ?", [], GREW, ["line 2: read as the question"]),

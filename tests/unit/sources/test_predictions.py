@@ -34,6 +34,8 @@ def test_lines_and_list_are_read_alike(tmp_path: Path) -> None:
         {"id": "b", "program": None, "answer": None},
         {"id": "b", "program": 7},
         {"id": "b", "answer": [1.0]},
+        {"id": "b", "error": "timeout"},
+        {"id": "b", "completion": "it is 3", "latency": 2},
     ]
     lines = read(tmp_path / "f", "\n".join(map(json.dumps, elements)).encode())
     in_list = read(tmp_path / "f", b" \n" + json.dumps(elements, indent=1).encode())
@@ -43,6 +45,7 @@ def test_lines_and_list_are_read_alike(tmp_path: Path) -> None:
     assert [prediction.said for prediction in lines[2:]] == [  # type: ignore[union-attr]
         {"answer": "12.5%"}, {"answer": 3}, {"program": "add(1, 2)", "answer": "nonsense"}, {"text": "it is 3"},
         {"program": None, "answer": None}, {"program": 7}, {"answer": [1.0]},
+        {"error": "timeout"}, {"completion": "it is 3"},
     ]  # fmt: skip
 
 

@@ -12,14 +12,14 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
-from finrank.programs.language import OPERATIONS, TABLE_OPERATIONS, ProgramError, parse
+from finrank.programs.language import OPERATIONS, TABLE_OPERATIONS, ProgramError, operands, parse
 from finrank.programs.numbers import literal
 
 _NAMES = "|".join(OPERATIONS)
 _CALL = re.compile(rf"\b({_NAMES})\s*\(([^()]*)\)", re.IGNORECASE)
 _OPERATION = re.compile(rf"\b(?:{_NAMES})\s*\(", re.IGNORECASE)
 _ANY_CALL = re.compile(r"\b([a-z_]+)\s?\((?=[^()]*,)", re.IGNORECASE)
-_OPENING = re.compile(r"\b[a-z_]+\((?=\s*[\d#$])", re.IGNORECASE)
+_OPENING = re.compile(r"\b[a-z_]+\((?=\s*(?:[\d#$]|$))", re.IGNORECASE)
 _FUNCTION = re.compile(r"(\w+)\s?\(\s*$")
 _HARMLESS = ("round", "print", "calculate", "compute", "calc", "eval", "float", "str", "answer", "result")
 # What is behind a program that is not the whole calculation; the beginning of another step.
@@ -30,6 +30,7 @@ _GOES_ON = re.compile(
 )
 _STUB = re.compile(r"\s*,\s*([a-z_]+)\s*", re.IGNORECASE)
 _LONGEST_NAME = 40
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?%?")
 _BETWEEN = re.compile(r"[\s,;|.]*(?:(?:then|and|step)\s+)?(?:#?\d+\s*[.):]\s*)?(?:#\d+\s*=\s*)?", re.IGNORECASE)
 _CUT_OFF = re.compile(rf"[\s,;]*(?:{_NAMES})\b\s*\(?[^()]*", re.IGNORECASE)
 
@@ -102,6 +103,16 @@ def _neighbours(text: str) -> list[list[_Call]]:
     return programs
 
 
+def doubtful_number(program: str) -> str | None:
+    """The first number of a program whose comma may be a decimal point, which the language would leave out; else None.
+
+    >>> doubtful_number("divide(16,7, 5)"), doubtful_number("divide(1,670, 5)")
+    ('16,7', None)
+    """
+    numbers = operands(parse(program))
+    return next((number for number in numbers if "," in number and not _THOUSANDS.fullmatch(number)), None)
+
+
 def has_call(text: str) -> bool:
     """True if a text holds a call of one of the language's operations, whole or not."""
     return _OPERATION.search(text) is not None
@@ -164,6 +175,6 @@ def _two_arguments(operation: str, inner: str) -> tuple[str, str] | None:
 
 def _is_argument(text: str) -> bool:
     plain = text.strip()
-    if "," in plain and not re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?%?", plain):
+    if "," in plain and not _THOUSANDS.fullmatch(plain):
         return False
     return re.fullmatch(r"#\d+|const_\w+", plain, re.IGNORECASE) is not None or literal(plain) is not None

@@ -23,15 +23,18 @@ from finrank.programs.reading.calls import find_programs, has_call, lenient_prog
 from finrank.programs.reading.json_answers import answering_object, text_list
 from finrank.programs.reading.prose import NUMBER, stated_in_prose
 from finrank.programs.reading.wrapping import BOXED, LABEL, in_tag, layers, unwrapped, without_html, without_thoughts
-from finrank.programs.stated import LONGEST_STATED, read_stated
+from finrank.programs.stated import LONGEST_STATED, MINUS, read_stated
 from finrank.store.json_lines import shown
 
+WRITTEN = ("text", "content", "completion", "response", "output")
+"""Names under which files and requests give what a system wrote."""
 END = "EOF"  # the last token of every official prediction
 LONGEST_TEXT = 100_000  # characters; more is a model that never stopped
 _FENCE = re.compile(r"```[\w+-]*\s*\n?(.*?)(?:```|$)", re.DOTALL)
 _TAGS = ("answer", "final_answer", "program")
 _EQUALS = re.compile(r"\s*(?:=>|->|→|⇒|(?<![<>!])==?|≈|:=)\s*")
 _YES_NO = re.compile(r"[\s*_\"']*(yes|no)\b[\s*_\"']*[,.;:!(|\n-](?!\s*\d)", re.IGNORECASE)
+_IN_BRACKETS = re.compile(r"(?:in )?([a-z]+|%)\)\W*", re.IGNORECASE)
 _BRACKETED = re.compile(r"[^()]*(?:\([^()]*\)[^()]*)*\)\W*")
 _OR = re.compile(r"\s*,?\s+or\s+(?:approximately\s+|about\s+)?", re.IGNORECASE)
 _DENIES = re.compile(r"\b(?:not|never|wrong|incorrect|instead|rather)\b|n't\b", re.IGNORECASE)
@@ -235,6 +238,8 @@ def _first_part(text: str) -> Said | None:
             continue
         if end == " (" and not _BRACKETED.fullmatch(rest):
             return None  # "5829 (2009) - 5735 (2008)"
+        if end == " (" and first[0] not in f"{MINUS}(" and (word := _IN_BRACKETS.fullmatch(rest)) is not None:
+            reading = _whole_in(f"{first} {word[1]}") or reading  # "5 % (decrease)"
         parts = [part for part in re.split(r"\n| \| ", rest) if not part.lstrip().startswith("=")]  # "= 5", a step
         others = [_whole_in(part) for part in parts[:_MOST_LABELS]]
         if any(other is not None and other.program is None and other != reading for other in others):

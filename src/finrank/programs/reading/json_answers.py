@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from finrank.store.json_lines import KeyCheckingDecoder
@@ -22,19 +23,23 @@ _LONGEST_REPAIR = 20_000  # characters
 def answering_object(text: str) -> dict[str, Any] | None:
     """The program and answer of the last JSON object in a text that has either; {} if objects have neither, else None.
 
-    Trailing commas, Python's quotes and raw line breaks inside strings are read too.
+    Trailing commas, Python's quotes and raw line breaks inside strings are read too, and an object cut off in a string.
 
     >>> answering_object('{"answer": 1} no: {"answer": 2, "program": null,}')
     {'answer': 2, 'program': None}
     """
     found: dict[str, Any] | None = None
     for json_object in _objects(text):
-        fields = {_KEYS[name]: value for key, value in json_object.items() if (name := str(key).lower()) in _KEYS}
-        if any(value not in (None, "") for value in fields.values()):
+        fields = _answering_fields(json_object)
+        if fields or found is None:
             found = fields
-        elif found is None:
-            found = {}
-    return found
+    return found or _answering_fields(_cut_off_object(text)) or found
+
+
+def _answering_fields(json_object: dict[Any, Any]) -> dict[str, Any]:
+    """The program and answer of an object; {} where it has neither."""
+    fields = {_KEYS[name]: value for key, value in json_object.items() if (name := str(key).lower()) in _KEYS}
+    return fields if any(value not in (None, "") for value in fields.values()) else {}
 
 
 def text_list(text: str) -> list[str] | None:
@@ -81,6 +86,17 @@ def _repaired(text: str, start: int) -> tuple[dict[Any, Any] | None, int]:
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None, start + 1
     return (value, end) if isinstance(value, dict) else (None, start + 1)
+
+
+def _cut_off_object(text: str) -> dict[Any, Any]:
+    """The object that a token limit cut off inside the text of its last field; {} where there is none."""
+    for start in islice(_START.finditer(text), _MOST_STARTS):
+        if _closing_brace(text, start.start()) is None:
+            try:
+                return dict(KeyCheckingDecoder(strict=False).decode(text[start.start() :][:_LONGEST_REPAIR] + '"}'))
+            except (ValueError, RecursionError):
+                pass
+    return {}
 
 
 def _closing_brace(text: str, start: int) -> int | None:

@@ -14,9 +14,11 @@ from finrank.programs.stated import MINUS, read_stated
 
 NUMBER = re.compile(
     rf"(?<![\w.,#%'±—])(?<!\w\()(?<![a-z][-\u2011])(?:\b(?:minus|negative)\s)?[{MINUS}(]?\s?(?:us\$|[$€£])?\s?[{MINUS}]?"
-    r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?%|[\s-]?percent\b)?"
-    r"(?:\s?(?:percentage |basis )?points\b|\s?bps\b)?(?:\s(?:thousand|mil|million|billion|trillion)\b)?\)?"
-    r"(?!\w|[.,']\d|-[a-z]|\([a-z])",
+    r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
+    r"(?:\s?[%\uff05]|[\s-]?(?:percent(?:age|s)?|per[\s-]cent|pct|pp)\b)?"
+    r"(?:[\s-]?(?:basis )?points?\b|\s?bps\b)?(?:\s(?:thousand|mil|million|billion|trillion)\b)?\)?"
+    r"(?:(?<=\))\s?[%\uff05])?"
+    r"(?!\w|[.,']\d|-[a-z]|\([a-z]|\s?[%\uff05‰]|\s\((?:in )?(?:%|per))",
     re.IGNORECASE,
 )
 """A number in prose, with its sign, currency, brackets and percent sign, as far as `read_stated` knows them."""
@@ -34,8 +36,11 @@ _NO_ANSWER = re.compile(
 )
 # A decimal comma, "1.234.567", "1'234", "sqrt(4)", a footnote or loss "(2)", "5-6": which number is meant is unknown.
 _DOUBTFUL = re.compile(r"\d,\d{1,2}(?!\d)|(?<![\d.,])0,\d|\d[.']\d+[.,']\d|\w\([\d$]|\(\d{1,2}\)|\d[-–—]\d|±")
+# Neither a bound nor an operand, as in "growth / 5735", is an answer.
 _BOUND_BEFORE = re.compile(
-    r"(?:[<>≤≥]=?|\b(?:at least|at most|(?:more|less|fewer|greater) than|(?<!sums )(?<!adds )up to))\s*$", re.IGNORECASE
+    r"(?:[\w)]\s[+*/×÷^]|[<>≤≥]=?"
+    r"|\b(?:at least|at most|(?:more|less|fewer|greater) than|(?<!sums )(?<!adds )up to))\s*$",
+    re.IGNORECASE,
 )
 _BOUND_BEHIND = re.compile(r"\+|\s?or (?:more|less|fewer)\b|\s(?:or|and)\s[$€£]?\d", re.IGNORECASE)
 _TO = re.compile(r"\sto\s(?!1\b(?![.,]\d))[$€£]?\s?[\d.,]+\s?%?")
@@ -47,6 +52,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _NOISE = re.compile("[\x00-\x08\x0e-\x1f\ufffd]")  # from a model that writes nonsense
+# A line of code that computes with names: the numbers above it are what they stand for.
+_CODE = re.compile(r"\s*(?:print\s*\(.*|(?:[a-z_]\w*\s*=\s*)?[a-z_]\w*\s[-+*/]\s[a-z_]\w*)\s*", re.IGNORECASE)
 _APPROXIMATELY = re.compile(r"(?:approximately|about|around|roughly|equals|equal to|≈)\s+(?:a\s)?$", re.IGNORECASE)
 _FALLS = re.compile(r"\b(?:decreas\w*|declin\w*|reduction|reduced|drop(?:ped)?|fell|fall)\b", re.IGNORECASE)
 _RISES = re.compile(r"\b(?:increas\w*|ris(?:es|en|ing)|rose|grew|grown|gain(?:s|ed)?|higher)\b", re.IGNORECASE)
@@ -68,6 +75,8 @@ def stated_in_prose(text: str) -> str | None:
         if _DOUBTFUL.search(sentence) or _GUESS.search(sentence):
             return None
         found = [number for number in NUMBER.finditer(sentence) if not _YEAR.fullmatch(number[0].strip(" -\u2212()"))]
+        if not found and _CODE.fullmatch(sentence):
+            return None
         if not found:
             continue
         if len({number[0] for number in found}) > 1:
@@ -91,7 +100,7 @@ def _with_its_sign(number: str, before: str, behind: str) -> str | None:
     """The number, with a word for its sign where only words say that it is negative; None if it is unreadable."""
     if number.count("(") != number.count(")"):
         number = number.strip("()")
-    number = re.sub(r"(?<=\d)-(?=percent)", " ", number, flags=re.IGNORECASE)
+    number = re.sub(r"(?<=\d)-(?=p)", " ", number, flags=re.IGNORECASE)
     try:
         stated = read_stated(number)
     except ValueError:

@@ -88,7 +88,8 @@ def _counts_near(answers: Sequence[Answer | None], counts: NDArray[np.float64]) 
     near = np.zeros(len(answers))
     numbers = [index for index, answer in enumerate(answers) if isinstance(answer, float)]
     values = np.array([answers[index] for index in numbers], dtype=np.float64)
-    ends = np.sort([values * (1 - _NEAR), values / (1 - _NEAR)], axis=0)
+    with np.errstate(over="ignore"):  # nothing is beyond infinity
+        ends = np.sort([values * (1 - _NEAR), values / (1 - _NEAR)], axis=0)
     order = np.argsort(values)
     up_to = np.concatenate([[0.0], np.cumsum(counts[numbers][order])])
     first, behind = np.searchsorted(values[order], ends[0], "left"), np.searchsorted(values[order], ends[1], "right")

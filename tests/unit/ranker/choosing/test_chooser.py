@@ -46,9 +46,10 @@ def test_the_features_are_those_of_the_docstring() -> None:
     [
         (100.0, 100.4, True), (100.0, 100.6, False), (-100.0, -100.4, True), (-100.0, 100.0, False),
         (0.0, 0.001, False),
-        ("yes", "no", False), (1e-9, 1.001e-9, True),
+        ("yes", "no", False), (1e-9, 1.001e-9, True), (1.79e308, 1.785e308, True), (-1.79e308, 1.79e308, False),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("error")
 def test_near_is_half_a_percent(first: Any, second: Any, near: bool) -> None:
     features = answer_features([said(None), said(None)], [[0], [1]], [first, second])
     assert features[:, 1].tolist() == [math.log(2) if near else 0.0] * 2
