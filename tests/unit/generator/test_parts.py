@@ -149,7 +149,7 @@ def test_perplexity_is_that_of_each_completion(settings: GeneratorSettings, exam
         ('{"answer": 113.0, "program": "add(103, 9)"}', True, True, False),
         ('{"answer": 113.0, "program": "divide(103, 0)"}', True, False, True),  # and beside a program that fails
         ('{"answer": 113.0}', True, False, True),  # a value alone is a candidate too
-        ('{"answer": 113.0, "program": "add(103', False, False, False),
+        ('{"answer": 113.0, "program": "add(103', True, False, True),  # cut off behind the answer
         ("113", True, False, True),
         ("it is unclear", False, False, False),
     ],
