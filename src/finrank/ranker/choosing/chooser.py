@@ -4,12 +4,12 @@ The score of an answer, in the ranker's logits, is
 
     log-probability that the ranker gives it
     + votes    * log(number of candidates that say it)
-    + near     * log(1 + number of candidates that say a number within 0.5 % of it, but not it)
+    + near     * log(1 + number of candidates that say another number within 0.5 % of it, unless programs compute both)
     + program  * (1 if a program computes it, else 0)
     + sum over the candidates that say it of the weight of their system
 
 A number within 0.5 % is mostly the same calculation with a slip. Where every answer has one candidate, with a program,
-the chooser is the ranker. The four weights were fitted on outputs of 17 systems to FinQA's dev questions
+the chooser is the ranker. The three weights were chosen on outputs of 17 systems to FinQA's dev questions
 (docs/experiments.md); `finrank fit` fits them, and a weight per system, to other labelled pools.
 """
 
@@ -74,26 +74,33 @@ def answer_features(
     [0, log 3, 0]].
     """
     counts = np.array([len(indices) for indices in members], dtype=np.float64)
-    has_program = [any(_computes(candidates[index]) for index in indices) for indices in members]
-    near = _counts_near(answers, counts)
-    return np.stack([np.log(counts), np.log1p(near), np.array(has_program, dtype=np.float64)], axis=1)
+    has_program = np.array([any(_computes(candidates[index]) for index in indices) for indices in members], np.float64)
+    near = _counts_near(answers, counts, has_program)
+    return np.stack([np.log(counts), np.log1p(near), has_program], axis=1)
 
 
 def _computes(candidate: Candidate) -> bool:
     return candidate.program is not None and candidate.answer is not None and candidate.stated is None
 
 
-def _counts_near(answers: Sequence[Answer | None], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each answer, how many candidates say another number within 0.5 % of it."""
+def _counts_near(
+    answers: Sequence[Answer | None], counts: NDArray[np.float64], has_program: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """For each answer, how many candidates say another number within 0.5 % of it, one of the two being stated."""
     near = np.zeros(len(answers))
     numbers = [index for index, answer in enumerate(answers) if isinstance(answer, float)]
     values = np.array([answers[index] for index in numbers], dtype=np.float64)
     with np.errstate(over="ignore"):  # nothing is beyond infinity
         ends = np.sort([values * (1 - _NEAR), values / (1 - _NEAR)], axis=0)
     order = np.argsort(values)
-    up_to = np.concatenate([[0.0], np.cumsum(counts[numbers][order])])
     first, behind = np.searchsorted(values[order], ends[0], "left"), np.searchsorted(values[order], ends[1], "right")
-    near[numbers] = up_to[behind] - up_to[first] - counts[numbers]
+    stated = counts * (1 - has_program)
+    of_all, of_stated = (np.concatenate([[0.0], np.cumsum(said[numbers][order])]) for said in (counts, stated))
+    # Two programs of different values do not slip: each is exact.
+    computed = has_program[numbers] > 0
+    near[numbers] = np.where(
+        computed, of_stated[behind] - of_stated[first], of_all[behind] - of_all[first] - counts[numbers]
+    )
     return near
 
 
