@@ -77,6 +77,9 @@ class Candidate(Record):
     origin: Origin
     edits: list[str] = Field(default_factory=list, description="names of the corruptions applied, in order")
     model: str | None = Field(default=None, description="the system that said it", exclude_if=_is_none)
+    log_probability: Number | None = Field(
+        default=None, description="what the system that said it gives it, as a natural logarithm", exclude_if=_is_none
+    )
 
 
 class Pool(Question):
