@@ -23,6 +23,8 @@ from finrank.commands.generation import generation
 from finrank.commands.import_predictions import import_predictions
 from finrank.commands.ppo import ppo
 from finrank.commands.prepare import prepare
+from finrank.commands.propose import propose
+from finrank.commands.proposer import proposer
 from finrank.commands.rank import rank
 from finrank.commands.report import report
 from finrank.commands.rewards import rewards
@@ -31,6 +33,7 @@ from finrank.commands.sample_data import sample_data
 from finrank.commands.score_predictions import score_predictions
 from finrank.commands.serve import serve
 from finrank.commands.sft import sft
+from finrank.commands.solve import solve
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -49,11 +52,14 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "sft": sft,
     "ppo": ppo,
     "generation": generation,
+    "proposer": proposer,
+    "propose": propose,
     "sample": sample,
     "evaluate": evaluate,
     "fit": fit,
     "report": report,
     "rank": rank,
+    "solve": solve,
     "serve": serve,
     "import": import_predictions,
     "score-predictions": score_predictions,

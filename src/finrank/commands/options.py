@@ -79,3 +79,6 @@ QuickTest = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the newest unfinished run of OUTPUT_DIR from its last checkpoint.")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start over, whatever the output holds (default: resume).")
+]

@@ -86,7 +86,7 @@ class Page:
         self.in_column: dict[int, list[tuple[int, PageNumber]]] = {}
         for row, cells in enumerate(table):
             for column, cell in enumerate(cells):
-                if column == 0 or (number := _cell_number(cell)) is None:
+                if column == 0 or (number := cell_number(cell)) is None:
                     continue
                 position = Cell(row, column)
                 self.cells[position] = number
@@ -152,7 +152,7 @@ def _kind(text: str) -> Kind:
     return "percent" if text.endswith("%") else "year" if is_year(text) else "number"
 
 
-def _cell_number(cell: str) -> PageNumber | None:
+def cell_number(cell: str) -> PageNumber | None:
     """The number of a cell that holds nothing else."""
     if read_number(cell) is None:
         return None

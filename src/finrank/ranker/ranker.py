@@ -190,7 +190,11 @@ class Ranker:
 
         Raises UserError, beginning with the request's `name`, for malformed input or a question over `max_length`.
         """
-        question, candidates = read_request(request, name)
+        return self.prepare_pool(*read_request(request, name))
+
+    def prepare_pool(self, question: Question, candidates: Sequence[Candidate]) -> Prepared:
+        """`prepare` for a question and candidates that are read already; UserError for a question over `max_length`."""
+        candidates = list(candidates)
         encoded = encode(question, candidates, self._loaded.tokenizer, self._loaded.model.settings.prompt)
         for index, reason in encoded.left_out.items():
             candidates[index] = without_value(candidates[index], reason)

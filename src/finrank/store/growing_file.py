@@ -1,28 +1,17 @@
-"""Files that grow and survive a kill: a lock, the part that is finished, and the resumable output of `finrank rank`.
-
-    ranked.jsonl                  one line per pool, in the order of the input
-    ranked.rejects.jsonl          the lines that could not be ranked, with number and reason; only if there are any
-    ranked.jsonl.manifest.json    model, counts, and how many bytes of each file are finished, with their sha256
-
-A block is appended first and counted in the manifest afterwards, by one rename. The next run cuts off whatever a killed
-run appended after its last count, and ranks that block again: no line is lost or repeated.
-"""
+"""Files that grow and survive a kill: a lock, and the part that is finished."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, AnyStr
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from finrank.errors import UserError
-from finrank.store import MANIFEST, describe, versions, write_json
 
 _READ = 1 << 20  # bytes read at a time
 
@@ -131,115 +120,3 @@ class GrowingFile:
     def _count(self, data: bytes) -> None:
         self._hash.update(data)
         self.size += len(data)
-
-
-class _RankManifest(BaseModel):
-    stage: str = "rank"
-    complete: bool
-    made_with: dict[str, Any]
-    versions: dict[str, str]
-    lines: int
-    counts: dict[str, int]
-    input: FilePart
-    output: FilePart
-    rejects: FilePart
-
-
-_REMEDY = "choose another --output, or start over with --overwrite"
-
-
-@contextmanager
-def open_ranked(
-    input_path: Path, output_path: Path, made_with: Mapping[str, Any], *, overwrite: bool
-) -> Iterator[RankedFiles]:
-    """Lock the output of `finrank rank`, and resume an earlier run or start over.
-
-    `made_with` is everything besides the input that decides the output: model, libraries, device. Raises UserError if
-    the output was made from another input or with something else, unless `overwrite` starts over.
-    """
-    files = RankedFiles(input_path, output_path, made_with)
-    if input_path.resolve() in (output_path.resolve(), files.rejects.path.resolve()):
-        raise UserError(f"--output {output_path} would replace the input: choose another")
-    existed = output_path.is_file()
-    with open_locked(output_path, "finrank rank"):
-        ours = files.manifest_path.is_file()
-        if ours and existed and not overwrite:
-            files.resume()
-        elif ours or overwrite or not (files.output.size_on_disk or files.rejects.size_on_disk):
-            files.start_over()
-        else:
-            raise UserError(f"{output_path} exists but is not a result of finrank rank ({_REMEDY})")
-        yield files
-
-
-class RankedFiles:
-    """Input, output, rejects and manifest of `finrank rank`, and how much of them is finished."""
-
-    def __init__(self, input_path: Path, output_path: Path, made_with: Mapping[str, Any]) -> None:
-        self.manifest_path = output_path.with_name(f"{output_path.name}.{MANIFEST}")
-        self.input, self.output = GrowingFile(input_path), GrowingFile(output_path)
-        self.rejects = GrowingFile(output_path.with_name(f"{output_path.stem}.rejects.jsonl"))
-        self.lines = 0  # of the input that are done
-        self.counts: Counter[str] = Counter(ranked=0, abstained=0, rejected=0)
-        self.complete = False
-        self._made_with = dict(made_with)
-
-    def append(
-        self, ranked: Sequence[bytes], rejects: Sequence[bytes], *, abstained: int, lines: int, input_done: int
-    ) -> None:
-        """Store a block: its output lines (`abstained` of them abstain), its rejects, and the progress in the input."""
-        self.output.append(b"".join(ranked))
-        if rejects:
-            self.rejects.append(b"".join(rejects))
-        self.input.finish_to(input_done)
-        self.lines = lines
-        self.counts.update(ranked=len(ranked), abstained=abstained, rejected=len(rejects))
-        self._store()
-
-    def finish(self, input_done: int) -> None:
-        """Mark the output as complete, with the bytes of the input including blank lines at its end."""
-        self.input.finish_to(input_done)
-        self.complete = True
-        self._store()
-
-    def start_over(self) -> None:
-        """Remove the result of an earlier run."""
-        self.manifest_path.unlink(missing_ok=True)
-        self.rejects.path.unlink(missing_ok=True)
-        os.truncate(self.output.path, 0)
-        self._store()  # before the first block, so that what a kill leaves of it is known to be ours
-
-    def resume(self) -> None:
-        """Continue the result of an earlier run, and cut off what it did not finish."""
-        try:
-            stored = _RankManifest.model_validate_json(self.manifest_path.read_bytes())
-        except ValidationError as error:
-            raise UserError(f"{self.manifest_path} is damaged: {describe(error)} ({_REMEDY})") from error
-        if stored.made_with != self._made_with:
-            changed = difference(stored.made_with, self._made_with)
-            where = f"{self.output.path} was ranked with another model or on another machine"
-            raise UserError(f"{where}: {changed} ({_REMEDY})")
-        # The input may have grown since, by whole lines.
-        if not self.input.matches(stored.input, may_be_longer=True) or self.input.ends_inside_a_line():
-            raise UserError(f"{self.input.path} is not the input that {self.output.path} was made from ({_REMEDY})")
-        for file, counted in ((self.output, stored.output), (self.rejects, stored.rejects)):
-            # Only an unfinished run leaves anything after the counted part: a block that was cut off.
-            if not file.matches(counted, may_be_longer=not stored.complete):
-                raise UserError(f"{file.path} was changed since it was written ({_REMEDY})")
-            file.cut()
-        self.lines = stored.lines
-        self.counts.update(stored.counts)
-        self.complete = stored.complete and self.input.size == self.input.size_on_disk
-
-    def _store(self) -> None:
-        manifest = _RankManifest(
-            complete=self.complete,
-            made_with=self._made_with,
-            versions=versions("torch", "transformers", "peft", "tokenizers"),
-            lines=self.lines,
-            counts=self.counts,
-            input=self.input.part,
-            output=self.output.part,
-            rejects=self.rejects.part,
-        )
-        write_json(self.manifest_path, manifest.model_dump())

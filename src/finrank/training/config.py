@@ -76,10 +76,21 @@ class GenerationSettings(ConfigSection):
     evaluation_questions: int = Field(default=200, ge=1, description="of a split, answered at every evaluation")
 
 
+class ProposerTraining(ConfigSection):
+    """The first stage: how a proposer is trained (`proposer/`)."""
+
+    left_out_half: Literal[0, 1] | None = Field(
+        default=None, description="half of the train pages to leave out, so that it can propose for them; null: none"
+    )
+    evaluation_questions: int = Field(default=100, ge=1, description="of a split, proposed for at every evaluation")
+
+
 class TrainingConfig(RankerSettings):
     """The model that is trained (`RankerSettings`), and how."""
 
-    task: Literal["ranking", "generation"] = Field(default="ranking", description="choose, or write the answer")
+    task: Literal["ranking", "generation", "proposing"] = Field(
+        default="ranking", description="choose, write the answer, or propose candidates"
+    )
     seed: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapters")
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
@@ -90,6 +101,7 @@ class TrainingConfig(RankerSettings):
     trainer: dict[str, Any] = Field(default_factory=dict, description="further arguments of transformers' Trainer")
     ppo: PPOSettings = PPOSettings()
     generation: GenerationSettings = GenerationSettings()
+    proposer: ProposerTraining = ProposerTraining()
 
     @field_validator("trainer")
     @classmethod

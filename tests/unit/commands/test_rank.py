@@ -19,7 +19,8 @@ from finrank import Ranker
 from finrank.commands.rank import _made_with, rank
 from finrank.errors import UserError
 from finrank.ranker.choosing.confidence import save_confidence
-from finrank.store.growing_file import RankedFiles, open_ranked
+from finrank.store.json_lines import encode_reject
+from finrank.store.result_files import Block, ResultFiles, open_results
 from tests.helpers.pools import make_pool
 from tests.helpers.saved_ranker import ASKED, fitted, save_tiny_ranker
 
@@ -33,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finrank.commands.rank._LINES_PER_BLOCK", 8)
+    monkeypatch.setattr("finrank.store.result_files._LINES_PER_BLOCK", 8)
 
 
 def calibrated(model: str, folder: Path, **figures: Any) -> str:
@@ -190,20 +191,23 @@ def test_whatever_a_run_leaves_behind_is_mended(
     source = write_input(tmp_path / "pools.jsonl", 40, bad_every=5)
     rank(model, source, tmp_path / "whole.jsonl")
     cut_off = tmp_path / "cut.jsonl"
-    append = RankedFiles.append
+    append = ResultFiles._append
 
-    def killed(files: RankedFiles, ranked: list[bytes], rejects: list[bytes], **done: int) -> None:
+    def killed(files: ResultFiles, made: Block, **done: int) -> None:
         if files.lines < after:
-            return append(files, ranked, rejects, **done)
+            return append(files, made, **done)
         if left != "before the block":
             torn = {"a torn line": -20, "the block, not yet counted": None}[left]
-            for path, rows in ((files.output.path, ranked), (files.rejects.path, rejects)):
+            for path, rows in (
+                (files.output.path, made.lines),
+                (files.rejects.path, list(map(encode_reject, made.rejects))),
+            ):
                 with path.open("ab") as stream:
                     stream.write(b"".join(rows)[:torn])
         raise _Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(RankedFiles, "append", killed)
+        patch.setattr(ResultFiles, "_append", killed)
         with pytest.raises(_Cut):
             rank(model, source, cut_off)
     assert cut_off.read_bytes() != (tmp_path / "whole.jsonl").read_bytes()
@@ -220,7 +224,7 @@ def test_a_complete_output_is_left_alone_and_a_longer_input_is_continued(
     first = rank(model, source, output)
     before = output.stat().st_mtime_ns, output.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("finrank.commands.rank._rank_lines", None)
+        patch.setattr("finrank.commands.rank._rank_block", None)
         assert rank(model, source, output) == first
     assert (output.stat().st_mtime_ns, output.read_bytes()) == before
     assert "is complete (10 ranked" in capsys.readouterr().out
@@ -315,7 +319,7 @@ def test_faulty_paths_are_refused(model: str, tmp_path: Path) -> None:
     ]:
         with pytest.raises(UserError, match=message):
             rank(model, *paths)
-    other = open_ranked(source, output, _made_with(Path(model), None), overwrite=False)
+    other = open_results(source, output, "rank", _made_with(Path(model), None), overwrite=False)
     with other, pytest.raises(UserError, match="another finrank rank is writing"):
         rank(model, source, output)
     assert rank(model, source, output)["ranked"] == 3
@@ -327,7 +331,7 @@ def test_the_size_of_blocks_changes_rounding_alone(model: str, tmp_path: Path, m
     source = write_input(tmp_path / "pools.jsonl", 40)
     written = []
     for size in (1, 8, 8, 40):
-        monkeypatch.setattr("finrank.commands.rank._LINES_PER_BLOCK", size)
+        monkeypatch.setattr("finrank.store.result_files._LINES_PER_BLOCK", size)
         rank(model, source, tmp_path / "ranked.jsonl", overwrite=True)
         written.append(read(tmp_path / "ranked.jsonl"))
     assert written[1] == written[2]

@@ -1,0 +1,130 @@
+"""`finrank propose`: candidates for a file of questions, from their pages alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from finrank.commands.options import BaseModel, Overwrite
+from finrank.console import say, warn
+from finrank.errors import UserError
+from finrank.pools.equal_answers import is_right
+from finrank.records import Pool
+from finrank.store import BadLine, sha256, versions
+from finrank.store.json_lines import Line, encode
+from finrank.store.result_files import Block, ResultFiles, open_results
+
+if TYPE_CHECKING:
+    from finrank.proposer.proposer import Proposer
+
+_PLACES = {"gold_first": 1, "gold_among_8": 8, "gold_among_32": 32}
+
+
+def propose(
+    input_path: Annotated[
+        Path, typer.Option("--input", help="JSON lines: questions, or pools, whose candidates are left out.")
+    ],
+    output_path: Annotated[Path, typer.Option("--output", help="JSON lines to write: a pool per question.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="A proposer: a run, a stage directory, a model folder, or finqa-proposer, the ready-made one (the "
+            "default). Of several, each question gets the first that did not see its page in training.",
+        ),
+    ] = None,
+    num_candidates: Annotated[
+        int, typer.Option("--num_candidates", help="Candidates per question, of different values, at most.")
+    ] = 32,
+    overwrite: Overwrite = False,
+    base_model: BaseModel = None,
+) -> dict[str, int]:
+    """Propose candidates: question and page in, programs out, the likeliest first.
+
+    Gold is never looked at; where it is known, the shares of questions are printed whose gold value comes first and
+    among the first 8 and 32 candidates. Each candidate has its `log_probability`. After an interruption the same
+    command resumes where it stopped. Lines that cannot be used go to NAME.rejects.jsonl with the reason.
+
+    \b
+    Example:
+      finrank propose --input datasets/finqa_processed/dev.jsonl --output datasets/finqa_proposed/dev.jsonl
+    """
+    if num_candidates < 1:
+        raise UserError(f"num_candidates is {num_candidates}: propose 1 at least")
+    if not input_path.is_file():
+        raise UserError(f"no such file: {input_path}; expected JSON lines such as datasets/finqa_processed/dev.jsonl")
+    from finrank.proposer.proposer import Proposer
+    from finrank.proposer.proposer_files import PROPOSER_CONFIG, find_proposer
+
+    folders = [find_proposer(Path(name)) for name in models or ["finqa-proposer"]]
+    made_with = {
+        **{f"proposer {number}": sha256(folder / PROPOSER_CONFIG) for number, folder in enumerate(folders, 1)},
+        "base model given": base_model or "none",
+        "candidates": num_candidates,
+        **versions("finrank", "torch", "transformers"),
+    }
+    with open_results(input_path, output_path, "propose", made_with, overwrite=overwrite) as files:
+        if not files.complete:
+            proposers = [Proposer.from_pretrained(folder, base_model=base_model) for folder in folders]
+            say(f"device: {proposers[0].device}")
+            work = partial(_propose_block, proposers=proposers, num_candidates=num_candidates)
+            files.transform(work, "proposing")
+        return _report(files)
+
+
+def _propose_block(block: list[Line], proposers: list[Proposer], num_candidates: int) -> Block:
+    from finrank.ranker.requests import read_line, read_question
+
+    made = Block([], [], dict.fromkeys(("proposed", "candidates", "with_gold", "seen_in_training", *_PLACES), 0))
+    for line in block:
+        read = read_line(line, read_question)
+        if isinstance(read, BadLine):
+            made.rejects.append(read)
+            continue
+        question = read[1]
+        unseen = [proposer for proposer in proposers if not proposer.has_seen(question.page)]
+        try:
+            candidates = (unseen or proposers)[0].propose_many([question], num_candidates)[0]
+        except UserError as error:
+            made.rejects.append(BadLine(line.file, line.number, question.id, str(error)))
+            continue
+        if not candidates:
+            reason = "no program could be proposed: the page has no numbers"
+            made.rejects.append(BadLine(line.file, line.number, question.id, reason))
+            continue
+        pool = Pool.of(question, candidates=candidates)
+        made.lines.append(encode(pool))
+        made.counts["proposed"] += 1
+        made.counts["candidates"] += len(candidates)
+        made.counts["seen_in_training"] += not unseen
+        _count_gold(pool, made.counts)
+    return made
+
+
+def _count_gold(pool: Pool, counts: dict[str, int]) -> None:
+    if pool.answer is None:
+        return
+    right = [is_right(candidate, pool.answer, pool.question) for candidate in pool.candidates]
+    rank = right.index(True) if True in right else len(right) + max(_PLACES.values())
+    counts["with_gold"] += 1
+    for name, places in _PLACES.items():
+        counts[name] += rank < places
+
+
+def _report(files: ResultFiles) -> dict[str, int]:
+    counts = files.counts
+    say(f"{files.output.path}: {counts['candidates']} candidates for {counts['proposed']} questions")
+    if known := counts["with_gold"]:
+        first, eight, many = (counts[name] / known for name in _PLACES)
+        say(f"gold value first {first:.3f}, among 8 candidates {eight:.3f}, among 32 {many:.3f}, of {known} questions")
+    if files.input.path.stem == "train" and counts["seen_in_training"]:
+        warn(
+            f"{counts['seen_in_training']} questions may have been seen in training, and what is proposed for them is "
+            "too good: give two proposers, each trained without one half of the pages (proposer.left_out_half)"
+        )
+    if counts["rejected"]:
+        warn(f"{counts['rejected']} lines have no candidates: see {files.rejects.path}")
+    return dict(counts)

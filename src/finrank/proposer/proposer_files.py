@@ -1,0 +1,120 @@
+"""Saving and loading a proposer: every part or none, as `ranker/saving.py` does for rankers.
+
+A model folder holds `proposer.safetensors` (all weights but the frozen word embeddings, which are the base model's),
+the tokenizer's files, and `proposer_config.json`: settings, version of the text, sha256 of each part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
+
+from finrank.errors import UserError
+from finrank.proposer.network import ProposerNetwork
+from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.saving import READY_MADE, TOKENIZER, read_whole
+from finrank.ranker.settings import RankerSettings
+from finrank.store import sha256, write_json
+
+PROPOSER_STAGE = "04_proposer"
+PROPOSER_CONFIG = "proposer_config.json"
+WEIGHTS = "proposer.safetensors"
+TEXT_VERSION = 1  # of what the network reads and writes: raised when either changes
+_PARTS = (WEIGHTS, *TOKENIZER)
+
+
+class ProposerSettings(BaseModel):
+    """What is stored with a proposer's weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_model: str = Field(description="a hub id, a local folder, or package:NAME/FOLDER inside an installed package")
+    base_model_sha256: str | None = Field(default=None, description="pins the base model's model.safetensors")
+    max_length: int = Field(default=384, ge=16, description="tokens of question and page")
+    left_out_half: Literal[0, 1] | None = Field(
+        default=None, description="the half of the train pages that it never saw; null: it saw all"
+    )
+
+
+@dataclass(frozen=True)
+class LoadedProposer:
+    """A network ready to propose, with its tokenizer and settings."""
+
+    network: ProposerNetwork
+    tokenizer: Any
+    settings: ProposerSettings
+
+
+def find_proposer(directory: Path) -> Path:
+    """The model folder in a run, a stage directory or itself, or a ready-made one by name; UserError without one."""
+    ready_made = {config.parent.name: config.parent for config in sorted(READY_MADE.glob(f"*/{PROPOSER_CONFIG}"))}
+    if str(directory) in ready_made and not directory.exists():
+        return ready_made[str(directory)]
+    for folder in (directory, directory / "best_model", directory / PROPOSER_STAGE / "best_model"):
+        if (folder / PROPOSER_CONFIG).is_file():
+            return folder
+    raise UserError(
+        f"No proposer in {directory}: give a run (outputs/run_001), a stage directory (outputs/run_001/"
+        f"{PROPOSER_STAGE}), a model folder with {PROPOSER_CONFIG}, or the name of a ready-made one "
+        f"({', '.join(ready_made) or 'none here'}); train one with: finrank proposer --config proposer"
+    )
+
+
+def save_proposer(
+    network: ProposerNetwork,
+    tokenizer: Any,
+    settings: ProposerSettings,
+    directory: Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write every part into `directory`, made if missing, the weights rounded to `dtype`, the config last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.to(dtype).contiguous() for name, value in _trained(network).items()}
+    save_file(weights, directory / WEIGHTS)
+    tokenizer.save_pretrained(directory)
+    parts = {name: sha256(directory / name) for name in _PARTS}
+    stored = settings.model_dump(mode="json")
+    write_json(directory / PROPOSER_CONFIG, {**stored, "prompt_version": TEXT_VERSION, "parts": parts})
+
+
+def load_proposer(directory: Path, base_model: str | None = None, device: str | None = None) -> LoadedProposer:
+    """Load a saved proposer; UserError for a folder with a part missing, exchanged or of another base model."""
+    directory = find_proposer(directory)
+    settings = read_whole(directory, PROPOSER_CONFIG, _PARTS, TEXT_VERSION, ProposerSettings)
+    pin = None if base_model else settings.base_model_sha256
+    base = RankerSettings(base_model=base_model or settings.base_model, base_model_sha256=pin)
+    network = ProposerNetwork.new(base)
+    load_weights(network, directory)
+    network.requires_grad_(False)
+    network.eval()
+    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return LoadedProposer(network, load_tokenizer(str(directory)), settings)
+
+
+def load_weights(network: ProposerNetwork, directory: Path) -> None:
+    """Replace the trained weights by those saved in `directory`; UserError unless each fits by name and shape."""
+    saved, expected = load_file(directory / WEIGHTS), _trained(network)
+    unfit = [name for name in expected | saved if name not in saved or _shape(saved, name) != _shape(expected, name)]
+    if unfit:
+        raise UserError(
+            f"{directory / WEIGHTS} does not fit this base model: {len(unfit)} tensors differ, {unfit[0]} first (saved "
+            f"{_shape(saved, unfit[0])}, expected {_shape(expected, unfit[0])})"
+        )
+    network.load_state_dict(saved, strict=False)  # the word embeddings alone are not among them
+
+
+def _trained(network: ProposerNetwork) -> dict[str, torch.Tensor]:
+    """The weights but those that stay as the base model has them."""
+    frozen = {
+        name for name, value in network.named_parameters() if value is network.encoder.get_input_embeddings().weight
+    }
+    return {name: value for name, value in network.state_dict().items() if name not in frozen}
+
+
+def _shape(weights: dict[str, torch.Tensor], name: str) -> list[int] | None:
+    return list(weights[name].shape) if name in weights else None
