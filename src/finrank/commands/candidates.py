@@ -1,10 +1,14 @@
-"""Stage 02: fit the likeness to gold programs, make a pool of candidates for each question, write the pools."""
+"""Stage 02: fit the likeness to gold programs, make a pool of candidates for each question, write the pools.
+
+Wrong candidates of other sources are looked up by the question's id in an index of their file, and are chosen in the
+workers, which get the question's line there.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,10 +21,13 @@ from finrank.console import Reading, say, track, warn
 from finrank.errors import UserError
 from finrank.parallel import number_of_workers, ordered_map
 from finrank.pools.corruption.fit_likeness import MOST_QUESTIONS, CrossFitted, cross_fit, fold_of
+from finrank.pools.mixing import CORRUPTED, Mix, take, wrong_candidates
 from finrank.pools.pool import NoPool, PoolSettings, build_pool, gold_program
-from finrank.records import Pool, Question
-from finrank.store import REJECTS, StageWriter, split_files
-from finrank.store.json_lines import BadLine, Line, encode, read_lines, read_record
+from finrank.pools.pool_counts import PoolCounts
+from finrank.records import Candidate, Pool, Question
+from finrank.store import REJECTS, SPLITS, StageWriter, split_files
+from finrank.store.json_lines import BadLine, Line, encode, line_id, read_lines, read_record
+from finrank.store.line_index import lines_by_id
 
 _LINES_TO_LEARN_FROM = 4000
 
@@ -37,10 +44,32 @@ CorruptionRate = Annotated[
     ),
 ]
 FailingShare = Annotated[
-    float, typer.Option("--failing_share", help="Share of wrong candidates that fail to execute (0 to below 1).")
+    float, typer.Option("--failing_share", help="Share of corrupted candidates that fail to execute (0 to below 1).")
 ]
 TrainPools = Annotated[
     int, typer.Option("--train_pools", help="Pools per train question, each with other wrong candidates.")
+]
+
+Sources = Annotated[
+    str,
+    typer.Option(
+        "--sources",
+        help="Where wrong candidates come from, with commas: corrupted (from gold), proposed, sampled (from pools of "
+        "the same questions in other folders).",
+    ),
+]
+Shares = Annotated[
+    str | None,
+    typer.Option(
+        "--shares",
+        help="Share of each source in the wrong candidates, such as 2,1,1: only proportions count (default: equal).",
+    ),
+]
+ProposedDir = Annotated[
+    Path | None, typer.Option("--proposed_dir", help="Pools of the source proposed: train.jsonl, dev.jsonl, ...")
+]
+SampledDir = Annotated[
+    Path | None, typer.Option("--sampled_dir", help="Pools of the source sampled, such as those of finrank sample.")
 ]
 
 
@@ -53,127 +82,182 @@ def candidates(
     train_pools: TrainPools = 1,
     seed: Seed = 0,
     workers: Workers = 1,
+    sources: Sources = CORRUPTED,
+    shares: Shares = None,
+    proposed_dir: ProposedDir = None,
+    sampled_dir: SampledDir = None,
 ) -> None:
     """Stage 02: pools of the gold program and wrong ones.
 
-    Wrong candidates are made from the gold program, and look like gold ones; the order is shuffled. Writes the same
-    splits as stage 01, rejects.jsonl and manifest.json.
+    Wrong candidates are made from the gold program, and look like gold ones; the order is shuffled. Some can be those
+    of other systems instead (--sources). Writes the same splits as stage 01, rejects.jsonl and manifest.json.
 
     \b
     Example:
       finrank candidates --num_candidates 8 --corruption_rate 0.5
+      finrank candidates --sources corrupted,sampled --shares 3,1 --sampled_dir datasets/finqa_sampled
     """
     settings = PoolSettings(num_candidates, corruption_rate, failing_share, seed)
     if train_pools < 1:
         raise UserError(f"train_pools is {train_pools}: every train question has 1 pool at least")
     number_of_workers(workers)  # a wrong number is refused before the work, not after
+    mix = Mix.of(sources, shares)
     files = split_files(input_dir, expected="finqa_processed")
+    folder_of = {"proposed": proposed_dir, "sampled": sampled_dir}
+    others = _files_of_sources(mix, folder_of)
     folders = {"input_dir": str(input_dir), "output_dir": str(output_dir)}
     arguments = {**folders, **vars(settings), "train_pools": train_pools}
     del arguments["seed"]  # the manifest has it by itself
+    if others:
+        arguments |= vars(mix) | {f"{source}_dir": str(folder_of[source]) for source in others}
     learned_from, path = next(iter(files.items()))
     fitted = _learn(path, corruption_rate, seed)
-    writer = StageWriter[Pool](output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=files.values())
+    inputs = [*files.values(), *(path for of_source in others.values() for path in of_source.values())]
+    writer = StageWriter[Pool](output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=inputs)
     counts: dict[str, PoolCounts] = {}
-    with writer as out, ordered_map(partial(_make_pools, fitted=fitted, settings=settings), workers) as made_of:
+    make_pools = partial(_make_pools, fitted=fitted, settings=settings, mix=mix)
+    with writer as out, ordered_map(make_pools, workers) as made_of:
         for split, path in files.items():
-            counts[split] = _write_pools(split, path, train_pools if split == "train" else 1, made_of, out)
+            of_split = {source: paths.get(split) for source, paths in others.items()}
+            counts[split] = _write_pools(path, of_split, train_pools if split == "train" else 1, made_of, out)
         if not any(of_split.pools for of_split in counts.values()):
             left_out = _listed(sum((of_split.rejects for of_split in counts.values()), Counter()), "no questions")
             raise UserError(f"no pool could be made of {input_dir} ({left_out}): run step 01 on data with programs")
         out.extra["likeness_fitted_on"] = {"split": learned_from, "questions_per_fold": fitted.questions}
-        out.extra["candidates"] = {split: of_split.as_json(num_candidates) for split, of_split in counts.items()}
-    _print_counts(counts, num_candidates, output_dir)
+        facts = {split: of_split.as_json(num_candidates, mix.others) for split, of_split in counts.items()}
+        out.extra["candidates"] = facts
+    _print_counts(counts, facts, num_candidates, output_dir)
 
 
-@dataclass
-class PoolCounts:
-    """Running counts over the pools of one split; its size does not grow with their number."""
+def _files_of_sources(mix: Mix, folders: Mapping[str, Path | None]) -> dict[str, dict[str, Path]]:
+    """The files of each source but corruption, by split; UserError for a folder that is missing or not asked for."""
+    files: dict[str, dict[str, Path]] = {}
+    for source, folder in folders.items():
+        if source not in mix.sources:
+            if folder is not None:
+                raise UserError(f"--{source}_dir {folder} is not used: add {source} to --sources")
+            continue
+        if folder is None:
+            raise UserError(f"--sources has {source}: name the folder of its pools with --{source}_dir")
+        files[source] = {split: path for split in SPLITS if (path := folder / f"{split}.jsonl").is_file()}
+        if not files[source]:
+            raise UserError(
+                f"--{source}_dir {folder} has no pools: expected files such as train.jsonl, with pools of the "
+                "questions of --input_dir, as finrank sample and finrank import write them"
+            )
+    return files
 
-    pools: int = 0
-    smaller: int = 0
-    negatives: int = 0
-    failing: int = 0
-    edits: int = 0
-    gold_positions: Counter[int] = field(default_factory=Counter)
-    rejects: Counter[str] = field(default_factory=Counter)
 
-    def add(self, pool: Pool, num_candidates: int) -> None:
-        """Count one pool."""
-        self.pools += 1
-        self.smaller += len(pool.candidates) < num_candidates
-        for position, candidate in enumerate(pool.candidates):
-            if candidate.origin == "gold":
-                self.gold_positions[position] += 1
-            else:
-                self.negatives += 1
-                self.failing += candidate.answer is None
-                self.edits += len(candidate.edits)
+class _Job(NamedTuple):
+    """The line of a question, the number of its pools, and its lines in the files of other sources."""
 
-    def merge(self, other: PoolCounts) -> None:
-        """Add the counts of other pools."""
-        for part in fields(self):
-            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
-
-    def as_json(self, num_candidates: int) -> dict[str, Any]:
-        """The counts and means, for the manifest; a mean over no candidate is None."""
-        return {
-            "pools": self.pools,
-            "smaller_pools": self.smaller,
-            "mean_edits": round(self.edits / self.negatives, 4) if self.negatives else None,
-            "failing_share": round(self.failing / self.negatives, 4) if self.negatives else None,
-            "gold_positions": [self.gold_positions[position] for position in range(num_candidates)],
-            "rejects": dict(sorted(self.rejects.items())),
-        }
+    line: Line
+    pools: int
+    others: dict[str, Line]
 
 
 class _Made(NamedTuple):
-    """The pools of a question as lines, and a reject where one could not be made."""
+    """The pools of a question as lines, and the rejects where one could not be made or another pool not be read."""
 
     lines: list[bytes]
     counts: PoolCounts
-    reject: BadLine | None
+    rejects: list[BadLine]
 
 
 def _write_pools(
-    split: str,
     path: Path,
+    others: Mapping[str, Path | None],
     pools_each: int,
-    made_of: Callable[[Iterable[tuple[Line, int]]], Iterator[_Made]],
+    made_of: Callable[[Iterable[_Job]], Iterator[_Made]],
     out: StageWriter[Pool],
 ) -> PoolCounts:
     """Write `pools_each` pools for every question of a split, and count them."""
-    counts = PoolCounts()
+    split, counts = path.stem, PoolCounts()
+
+    def reject(bad: BadLine) -> None:
+        # The files of other sources have the same name.
+        out.reject(path.name if bad.file == str(path) else bad.file, bad.line, bad.id, bad.reason)
+
+    def reject_of(source: str, bad: BadLine) -> None:
+        reject(bad)
+        counts.bad_lines[source] += 1
+
     reading = Reading.of(path)
-    jobs = ((line, pools_each) for line in read_lines(path, reading))
-    for made in track(made_of(jobs), f"candidates of {split}", reading=reading):
-        for line in made.lines:
-            out.write_encoded(split, line)
-        if made.reject is not None:
-            out.reject(path.name, made.reject.line, made.reject.id, made.reject.reason)
-        counts.merge(made.counts)
+    with ExitStack() as stack:
+        line_of = {
+            source: stack.enter_context(lines_by_id(file, partial(reject_of, source)))
+            for source, file in others.items()
+            if file is not None
+        }
+        jobs = (_Job(line, pools_each, _found(line, line_of)) for line in read_lines(path, reading))
+        for made in track(made_of(jobs), f"candidates of {split}", reading=reading):
+            for line in made.lines:
+                out.write_encoded(split, line)
+            for bad in made.rejects:
+                reject(bad)
+            counts.merge(made.counts)
     return counts
 
 
-def _make_pools(job: tuple[Line, int], *, fitted: CrossFitted, settings: PoolSettings) -> _Made:
-    """So many pools of the question in a line; runs in the workers."""
-    line, count = job
-    made = _Made([], PoolCounts(), None)
+def _found(line: Line, line_of: Mapping[str, Callable[[str], Line | None]]) -> dict[str, Line]:
+    """The lines of a question in the files of other sources that have it."""
+    identifier = line_id(line) if line_of else None
+    if identifier is None:
+        return {}
+    found = {source: lookup(identifier) for source, lookup in line_of.items()}
+    return {source: its_line for source, its_line in found.items() if its_line is not None}
+
+
+def _make_pools(job: _Job, *, fitted: CrossFitted, settings: PoolSettings, mix: Mix) -> _Made:
+    """The pools of a question; runs in the workers."""
+    line = job.line
+    made = _Made([], PoolCounts(), [])
     question = read_record(line, Question)
     if isinstance(question, BadLine):
         made.counts.rejects["unreadable line"] += 1
-        return made._replace(reject=question._replace(reason=f"unreadable line: {question.reason}"))
-    for number in range(1, count + 1):
-        # The id seeds a pool: another id has other wrong candidates.
-        copy = question if number == 1 else question.model_copy(update={"id": f"{question.id}#{number}"})
-        try:
-            pool = build_pool(copy, settings, fitted.of(copy.page))
-        except NoPool as reason:
-            made.counts.rejects[reason.kind] += 1
-            return made._replace(reject=BadLine(line.file, line.number, copy.id, str(reason)))
-        made.lines.append(encode(pool))
-        made.counts.add(pool, settings.num_candidates)
+        made.rejects.append(question._replace(reason=f"unreadable line: {question.reason}"))
+        return made
+    name = question.id
+    try:
+        wrong = _wrong_of_others(question, job.others, mix, made)
+        places = mix.places(settings.num_candidates - 1, settings.seed, question.id)
+        for number in range(1, job.pools + 1):
+            # The id seeds a pool: another id has other wrong candidates.
+            name = question.id if number == 1 else f"{question.id}#{number}"
+            taken = take(question, wrong, places, number)
+            others = [candidate for of_source in taken.values() for candidate in of_source]
+            copy = question.model_copy(update={"id": name})
+            pool = build_pool(copy, settings, fitted.of(copy.page), others)
+            made.lines.append(encode(pool))
+            made.counts.add(pool, settings.num_candidates)
+            for source, of_source in taken.items():
+                made.counts.taken[source] += len(of_source)
+                made.counts.left_to_corruption[source] += places[source] - len(of_source)
+    except NoPool as reason:
+        made.counts.rejects[reason.kind] += 1
+        made.rejects.append(BadLine(line.file, line.number, name, str(reason)))
     return made
+
+
+def _wrong_of_others(
+    question: Question, lines: Mapping[str, Line], mix: Mix, made: _Made
+) -> dict[str, list[Candidate]]:
+    """The wrong candidates of each source but corruption; what it does not have, and bad lines, go into `made`."""
+    wrong: dict[str, list[Candidate]] = {source: [] for source in mix.others}
+    if wrong:
+        _, answer = gold_program(question)
+        question = question.model_copy(update={"answer": answer})
+    for source in wrong:
+        if source not in lines:
+            made.counts.missing_questions[source] += 1
+            continue
+        pool = read_record(lines[source], Pool)
+        if isinstance(pool, BadLine):
+            made.counts.bad_lines[source] += 1
+            made.rejects.append(pool)
+        else:
+            wrong[source] = wrong_candidates(question, pool.candidates)
+    return wrong
 
 
 def _learn(path: Path, rate: float, seed: int) -> CrossFitted:
@@ -203,15 +287,25 @@ def _sound_questions(path: Path) -> list[Question]:
     return sound
 
 
-def _print_counts(counts: dict[str, PoolCounts], num_candidates: int, output_dir: Path) -> None:
+def _print_counts(
+    counts: dict[str, PoolCounts], facts_of: dict[str, dict[str, Any]], num_candidates: int, output_dir: Path
+) -> None:
     for split, of_split in counts.items():
-        facts = of_split.as_json(num_candidates)
+        facts = facts_of[split]
         say(f"{split}: {of_split.pools} pools, left out: {_listed(of_split.rejects, 'none')}")
-        if of_split.pools:
+        if of_split.taken:
+            made = ", ".join(f"{count} {source}" for source, count in facts["sources"].items())
+            left = of_split.left_to_corruption.total()
+            say(f"    wrong candidates: {made}; places of other sources left to corruption: {left}")
+        if of_split.corrupted:
             say(
                 f"    edits per wrong candidate {facts['mean_edits']:.2f}, without a value "
                 f"{facts['failing_share']:.2%}, gold at positions {facts['gold_positions']}"
             )
+        for source, count in of_split.missing_questions.items():
+            warn(f"{split}: {count} questions have no pool in --{source}_dir: corruption fills their places")
+        for source, count in of_split.bad_lines.items():
+            warn(f"{split}: lines of --{source}_dir left out, with the reasons in {output_dir / REJECTS}: {count}")
         if of_split.smaller:
             warn(
                 f"{split}: {of_split.smaller} pools have fewer than {num_candidates} candidates: "

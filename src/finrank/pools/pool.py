@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from finrank.errors import UserError
 from finrank.pools.corruption.corrupt import Corruptor, Draft
 from finrank.pools.corruption.likeness import Likeness
 from finrank.pools.corruption.structure_edits import break_program
 from finrank.pools.corruption.trees import grow
+from finrank.pools.equal_answers import is_right
 from finrank.programs import Program, ProgramError, parse
 from finrank.programs.value import value_of
 from finrank.records import Answer, Candidate, Pool, Question
@@ -27,7 +29,7 @@ class PoolSettings:
     corruption_rate: float = 0.5
     """Chance of one more edit after each edit of a wrong candidate: low rates make near misses, high rates far ones."""
     failing_share: float = 0.02
-    """Share of wrong candidates that fail to execute."""
+    """Share of corrupted candidates that fail to execute."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,25 +49,35 @@ class NoPool(ValueError):
         self.kind = kind
 
 
-def build_pool(question: Question, settings: PoolSettings, likeness: Likeness | None = None) -> Pool:
+def build_pool(
+    question: Question, settings: PoolSettings, likeness: Likeness | None = None, others: Sequence[Candidate] = ()
+) -> Pool:
     """The pool of a question: its candidates, fewer than asked for (2 at least) where no more can be made.
 
-    Depends on the question, the settings and the likeness (None: FinQA's shapes alone) only. Raises NoPool with the
-    reason when the question has no program to start from, or no wrong candidate can be made.
+    `others` are wrong candidates with a value that did not come from gold; corruption makes the rest, of other values.
+    Depends on these, the question, the settings and the likeness (None: FinQA's shapes alone) only. Raises NoPool with
+    the reason when the question has no program to start from, or no wrong candidate can be made.
     """
     gold, answer = gold_program(question)
     rng = random.Random(f"{settings.seed}:{question.id}")
     corruptor = Corruptor(question.table, question.text, likeness or Likeness())
-    drafts = grow(corruptor, corruptor.draft(gold, answer), settings.num_candidates, settings.corruption_rate, rng)
-    if not drafts:
+    start = corruptor.draft(gold, answer)
+    # A tree of just as many nodes: in a part of a larger one gold would no longer be at a node drawn at random.
+    size = settings.num_candidates - len(others)
+    drafts = grow(corruptor, start, size, settings.corruption_rate, rng, partial(_is_value_of, others, question))
+    if not drafts and not others:
         raise NoPool("no wrong candidate could be made", "every edit of the gold program gives its value")
-    candidates = [Candidate(program=str(gold), answer=answer, origin="gold")]
+    candidates = [Candidate(program=str(gold), answer=answer, origin="gold"), *others]
     for draft in drafts:
         candidate = None
         if settings.failing_share > 0.0 and rng.random() < settings.failing_share:
             candidate = _broken(draft, question, corruptor, rng, {candidate.program for candidate in candidates})
         candidates.append(candidate or draft.as_candidate())
     return shuffled_pool(question.model_copy(update={"answer": answer}), candidates, settings.seed)
+
+
+def _is_value_of(candidates: Sequence[Candidate], question: Question, answer: Answer | None) -> bool:
+    return any(is_right(candidate, answer, question.question) for candidate in candidates)
 
 
 def shuffled_pool(question: Question, candidates: Sequence[Candidate], seed: int) -> Pool:

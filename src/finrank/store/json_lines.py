@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -55,23 +55,30 @@ class BadLine(NamedTuple):
 def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:
     """Stream the lines of a file, blank ones left out; `reading` is kept up to date for a progress bar.
 
-    A line of any length takes no more memory than `LONGEST_LINE`. A byte order mark is left out, also where files that
-    begin with one were joined. Raises UserError for a file in UTF-16.
+    Raises UserError for a file in UTF-16.
     """
     with path.open("rb") as stream:
         number = 0
-        while content := stream.readline(LONGEST_LINE + 1):
-            number += 1
-            if number == 1 and content.startswith(_UTF16):
+        while line := read_line(stream, str(path), number := number + 1):
+            if number == 1 and line.content.startswith(_UTF16):
                 raise UserError(f"{path} is not JSON in UTF-8 but text in UTF-16: save it as UTF-8")
-            size, end = len(content), content[-1:]
-            while size > LONGEST_LINE and end != b"\n" and (more := stream.readline(LONGEST_LINE)):
-                size, end = size + len(more), more[-1:]
             if reading is not None:
-                reading.done += size
-            content = content.removeprefix(codecs.BOM_UTF8)
-            if content.strip():
-                yield Line(str(path), number, content, size)
+                reading.done += line.size
+            if line.content.strip():
+                yield line
+
+
+def read_line(stream: IO[bytes], file: str, number: int) -> Line | None:
+    """The line at which a stream is, which has this number in its file; None at the end.
+
+    A line of any length takes no more memory than `LONGEST_LINE`. A byte order mark is left out, also where files that
+    begin with one were joined.
+    """
+    content = stream.readline(LONGEST_LINE + 1)
+    size, end = len(content), content[-1:]
+    while size > LONGEST_LINE and end != b"\n" and (more := stream.readline(LONGEST_LINE)):
+        size, end = size + len(more), more[-1:]
+    return Line(file, number, content.removeprefix(codecs.BOM_UTF8), size) if size else None
 
 
 def read_record(line: Line, model: type[RecordT]) -> RecordT | BadLine:
@@ -107,6 +114,11 @@ def read_value(line: Line, kind: str) -> Any | BadLine:
     except ValueError as error:
         return BadLine(line.file, line.number, None, f"not JSON: {error}")
     return value if decoder.fault is None else BadLine(line.file, line.number, id_of(value), decoder.fault)
+
+
+def line_id(line: Line) -> str | None:
+    """The id of a line, read without the rest where it comes first; None where there is none."""
+    return _id_at_start(line.content) or _id_of(line.content)
 
 
 def encode(record: Record) -> bytes:

@@ -177,9 +177,11 @@ class StageWriter(Generic[RecordT]):
         if error is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
             return
+        names = Counter(path.name for path in self._inputs)
         manifest = {
             **self._header,
-            "inputs": {path.name: sha256(path) for path in self._inputs},
+            # By their names, those of the same name by their paths.
+            "inputs": {path.name if names[path.name] == 1 else str(path): sha256(path) for path in self._inputs},
             "outputs": {path.name: sha256(path) for path in sorted(self._partial.glob("*.jsonl"))},
             "counts": {split: self.counts[split] for split in SPLITS if split in self.counts},
             "rejected": self.rejected,

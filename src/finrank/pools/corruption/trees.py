@@ -9,18 +9,27 @@ strives for that), nothing in the pool would show at which node the tree was roo
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from finrank.pools.corruption.corrupt import Corruptor, Draft
 from finrank.programs.value import answer_key
+from finrank.records import Answer
 
 # Corruptions tried for each node before a smaller pool is accepted; the second half start from any node.
 _TRIES = 60
 
 
-def grow(corruptor: Corruptor, gold: Draft, size: int, rate: float, rng: random.Random) -> list[Draft]:
+def grow(
+    corruptor: Corruptor,
+    gold: Draft,
+    size: int,
+    rate: float,
+    rng: random.Random,
+    is_taken: Callable[[Answer | None], bool] = lambda _: False,
+) -> list[Draft]:
     """Up to `size` - 1 corruptions of gold and of each other, whose values all differ, from gold's too.
 
-    Fewer where no more can be made within a bounded number of tries.
+    Fewer where no more can be made within a bounded number of tries. `is_taken` is true of values that none may have.
     """
     made: dict[int, Draft] = {}
     seen = {answer_key(gold.answer), None}
@@ -31,7 +40,7 @@ def grow(corruptor: Corruptor, gold: Draft, size: int, rate: float, rng: random.
             if attempt >= _TRIES // 2:
                 start = rng.choice(drafts)
             draft = corruptor.corrupt(start, rng, rate)
-            if draft is not None and (key := answer_key(draft.answer)) not in seen:
+            if draft is not None and (key := answer_key(draft.answer)) not in seen and not is_taken(draft.answer):
                 seen.add(key)
                 made[child] = draft
                 drafts.append(draft)
