@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Any
 from finrank.errors import UserError
 
 if TYPE_CHECKING:
+    from finrank.proposer.proposer import Proposer
     from finrank.ranker.choosing.answers import RankedAnswer, Ranking
     from finrank.ranker.ranker import Ranker
 
-__all__ = ["RankedAnswer", "Ranker", "Ranking", "UserError"]
+__all__ = ["Proposer", "RankedAnswer", "Ranker", "Ranking", "UserError"]
 
-# Ranker needs torch, which takes seconds to import; `finrank check` and `finrank.programs` start without it.
-_LAZY = {"Ranker": "ranker", "RankedAnswer": "choosing.answers", "Ranking": "choosing.answers"}
+# These need torch, which takes seconds to import; `finrank check` and `finrank.programs` start without it.
+_LAZY = {
+    "Proposer": "proposer.proposer",
+    "Ranker": "ranker.ranker",
+    "RankedAnswer": "ranker.choosing.answers",
+    "Ranking": "ranker.choosing.answers",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'finrank' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"finrank.ranker.{_LAZY[name]}"), name)
+    return getattr(importlib.import_module(f"finrank.{_LAZY[name]}"), name)

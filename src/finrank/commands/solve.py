@@ -12,6 +12,7 @@ import typer
 from finrank.commands.options import BaseModel, ModelOrHubId, Overwrite
 from finrank.console import say, warn
 from finrank.errors import UserError
+from finrank.programs.value import same_answer
 from finrank.store import BadLine, sha256, versions
 from finrank.store.json_lines import Line
 from finrank.store.result_files import Block, open_results
@@ -37,8 +38,9 @@ def solve(
     """Answer questions from their pages: propose candidates, and rank them.
 
     A line of the output: {"id", "program", "answer", "probability", "abstain", "answers": the first 5 answers as
-    `finrank rank` writes them}. It is a prediction file too: finrank score-predictions takes it. After an interruption
-    the same command resumes where it stopped. Lines that cannot be used go to NAME.rejects.jsonl with the reason.
+    `finrank rank` writes them}; finrank import takes the file as predictions. Where gold is known, the share of right
+    answers is printed. After an interruption the same command resumes where it stopped. Lines that cannot be used go to
+    NAME.rejects.jsonl with the reason.
 
     \b
     Example:
@@ -70,6 +72,8 @@ def solve(
             work = partial(_solve_block, proposer=first_stage, ranker=ranker, num_candidates=num_candidates)
             files.transform(work, "solving")
         say(f"{output_path}: {files.counts['solved']} solved, {files.counts['abstained']} of them abstain")
+        if known := files.counts["with_gold"]:
+            say(f"execution accuracy {files.counts['right'] / known:.3f}, of {known} questions with known gold")
         if files.counts["rejected"]:
             warn(f"{files.counts['rejected']} lines have no answer: see {files.rejects.path}")
         return dict(files.counts)
@@ -78,7 +82,7 @@ def solve(
 def _solve_block(block: list[Line], proposer: Proposer, ranker: Ranker, num_candidates: int) -> Block:
     from finrank.ranker.requests import read_line, read_question
 
-    made = Block([], [], {"solved": 0, "abstained": 0})
+    made = Block([], [], {"solved": 0, "abstained": 0, "with_gold": 0, "right": 0})
     identifiers, prepared = [], []
     for line in block:
         read = read_line(line, read_question)
@@ -99,6 +103,9 @@ def _solve_block(block: list[Line], proposer: Proposer, ranker: Ranker, num_cand
         made.lines.append(_encode(identifier, ranking))
         made.counts["solved"] += 1
         made.counts["abstained"] += ranking.abstain
+        gold = request.question.answer
+        made.counts["with_gold"] += gold is not None
+        made.counts["right"] += same_answer(ranking[0].answer, gold)
     return made
 
 

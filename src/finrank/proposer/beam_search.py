@@ -28,8 +28,8 @@ def search(network: ProposerNetwork, page: PageTokens, encoded: EncodedPages, wi
     """Programs over one page, without their END, the likeliest first; `width` beginnings are kept at each step.
 
     Probabilities are those of the network among the tokens that the grammar allows. Beginnings that read the same
-    numbers in other places of the page are one, and add their probabilities. Ends when no beginning is likelier than
-    the `width` best complete programs.
+    numbers in other places of the page are one: their probabilities add up, and the likeliest is continued. Ends when
+    no beginning is likelier than the `width` best complete programs.
     """
     beams, complete = [Written((), 0.0)], list[Written]()
     while beams:

@@ -19,7 +19,7 @@ from finrank.proposer.page_tokens import PageTokens
 from finrank.ranker.base_model import load_encoder
 from finrank.ranker.settings import RankerSettings
 
-_LAYERS, _HEADS, _DROPOUT = 2, 6, 0.1  # of the decoder
+_LAYERS, _WIDTH_OF_HEAD, _DROPOUT = 2, 64, 0.1  # of the decoder
 _SHARPNESS = 4.0  # of the logits: products of normalised vectors are small
 _CLOSED = -1e4  # the logit of what is not there
 
@@ -48,7 +48,7 @@ class ProposerNetwork(nn.Module):
         self.pointer_input, self.pointer_output, self.word_output = (nn.Linear(width, width) for _ in range(3))
         self.is_operand = nn.Linear(width, 1)
         options: dict[str, Any] = {"activation": "gelu", "batch_first": True, "norm_first": True}
-        layer = nn.TransformerDecoderLayer(width, _HEADS, 4 * width, _DROPOUT, **options)
+        layer = nn.TransformerDecoderLayer(width, max(1, width // _WIDTH_OF_HEAD), 4 * width, _DROPOUT, **options)
         self.decoder = nn.TransformerDecoder(layer, _LAYERS)
         self.pointer_norm, self.output_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(_DROPOUT)
