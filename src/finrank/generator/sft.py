@@ -39,8 +39,9 @@ Splits = Mapping[str, Sequence[TrainingExample]]
 
 
 def _settle(run: Run) -> Run:
-    if run.config.task == "ranking" and "task" in run.config.model_fields_set:
-        raise UserError("task: ranking in the config: train it with python 04_sft_train.py, or leave out the task")
+    if run.config.task != "generation" and "task" in run.config.model_fields_set:
+        command = {"ranking": "python 04_sft_train.py", "proposing": "finrank proposer"}[run.config.task]
+        raise UserError(f"task: {run.config.task} in the config: train it with {command}, or leave out the task")
     return replace(run, config=run.config.model_copy(update={"task": "generation"}))
 
 

@@ -20,7 +20,7 @@ from finrank.records import Answer, Candidate, Question
 MODEL_NAME = "finrank-proposer"
 """What proposed candidates have as their `model`."""
 _BEAMS_PER_CANDIDATE = 1.5  # of 48 programs about 32 have different values
-_AT_A_TIME = 16  # questions that are read together
+_FEWEST_BEAMS = 24  # so that few candidates are the best of more
 
 
 class Proposer:
@@ -82,7 +82,9 @@ class Proposer:
     @torch.inference_mode()
     def _propose(self, page: PageTokens, num_candidates: int) -> list[Candidate]:
         network = self._loaded.network
-        programs = search(network, page, network.encode([page]), round(_BEAMS_PER_CANDIDATE * num_candidates))
+        programs = search(
+            network, page, network.encode([page]), max(_FEWEST_BEAMS, round(_BEAMS_PER_CANDIDATE * num_candidates))
+        )
         found: dict[float | str | None, tuple[str, Answer]] = {}
         totals: dict[float | str | None, float] = {}
         for tokens, log_probability in programs:

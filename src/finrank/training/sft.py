@@ -42,8 +42,9 @@ from finrank.training.trainer import Job, RankingTrainer, use_bf16
 
 
 def _settle(run: Run) -> Run:
-    if run.config.task == "generation":
-        raise UserError("task: generation in the config: train it with python 04_sft_train_generation.py")
+    if run.config.task != "ranking":
+        command = {"generation": "python 04_sft_train_generation.py", "proposing": "finrank proposer"}[run.config.task]
+        raise UserError(f"task: {run.config.task} in the config: train it with {command}")
     start = find_model(run.start) if run.start else None
     return replace(run, start=start, facts={"init_model": str(start) if start else None})
 
