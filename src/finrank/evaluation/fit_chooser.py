@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from finrank.evaluation.metrics import FloatArray, checked_scores
 from finrank.ranker.choosing.answers import group_equal_answers
-from finrank.ranker.choosing.chooser import FEATURES, Chooser, answer_features
+from finrank.ranker.choosing.chooser import FITTED_FEATURES, Chooser, answer_features
 from finrank.records import RewardedPool
 
 FOLDS = 5
@@ -36,7 +36,7 @@ class ChooserPool:
 
     page: str
     log_probabilities: FloatArray  # [answers], the ranker's
-    features: FloatArray  # [answers, 3]
+    features: FloatArray  # [answers, 4]
     systems: list[list[str]]  # that say each answer, "" for candidates that name none
     right: FloatArray  # [answers], 1 or 0
 
@@ -65,15 +65,22 @@ def fit_chooser(pools: Sequence[ChooserPool]) -> Chooser:
     """The chooser that fits these pools; those without a right or a wrong answer say nothing."""
     names = sorted({name for pool in pools for names in pool.systems for name in names if name})
     designs = [
-        (np.column_stack([pool.log_probabilities, pool.features, *_said(pool, names)]), pool.right) for pool in pools
+        (
+            np.column_stack([pool.log_probabilities, pool.features[:, : len(FITTED_FEATURES)], *_said(pool, names)]),
+            pool.right,
+        )
+        for pool in pools
     ]
-    penalties = np.array([*[_L2_OF_FEATURES] * (1 + len(FEATURES)), *[_L2] * len(names)])
+    penalties = np.array([*[_L2_OF_FEATURES] * (1 + len(FITTED_FEATURES)), *[_L2] * len(names)])
     weights = fit_weights(designs, penalties)
     weights /= max(weights[0], _LEAST_RANKER)
     rounded = [round(float(weight), 4) for weight in weights]
-    votes, near, program = rounded[1 : 1 + len(FEATURES)]
+    votes, near, program = rounded[1 : 1 + len(FITTED_FEATURES)]
     return Chooser(
-        votes=votes, near=near, program=program, systems=dict(zip(names, rounded[1 + len(FEATURES) :], strict=True))
+        votes=votes,
+        near=near,
+        program=program,
+        systems=dict(zip(names, rounded[1 + len(FITTED_FEATURES) :], strict=True)),
     )
 
 

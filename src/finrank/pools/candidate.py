@@ -7,6 +7,7 @@
 {"program": "subtract(5829, 5735)", "answer": 94}     by name; the answer counts where the program has no value
 {"text": "the answer is 94"}                          what a system wrote; beside a number, how precisely it says it
 {"program": …, "model": "my-llm", "origin": …}        with the system that said it, and where it comes from
+{"program": …, "log_probability": -0.2}               with what that system gives it
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from finrank.store.json_lines import shorten, shown_json
 
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NAME = 200  # characters of a system's name
+_LARGEST = 1e300  # of what is read as a log-probability
 
 
 def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "imported") -> Candidate:
@@ -40,6 +42,9 @@ def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "
     named: dict[str, Any] = {"origin": fields["origin"] if fields.get("origin") in get_args(Origin) else origin}
     if model := _storable(fields.get("model")).strip():
         named["model"] = shorten(model, _LONGEST_NAME)
+    own = fields.get("log_probability")
+    if isinstance(own, Real) and not isinstance(own, bool) and -_LARGEST < own < _LARGEST:
+        named["log_probability"] = float(own)
     program: str | None = None
     stated: str | float | None = None
     unreadable = fault = ""

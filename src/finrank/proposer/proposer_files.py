@@ -1,7 +1,8 @@
 """Saving and loading a proposer: every part or none, as `ranker/saving.py` does for rankers.
 
 A model folder holds `proposer.safetensors` (all weights but the frozen word embeddings, which are the base model's),
-the tokenizer's files, and `proposer_config.json`: settings, version of the text, sha256 of each part.
+the tokenizer's files, and `proposer_config.json`: settings, version of the text, sha256 of each part. The ready-made
+model is stored in eight bits, a quarter of the size: each row of a matrix as whole numbers up to 127 and a scale.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from finrank.errors import UserError
 from finrank.proposer.network import ProposerNetwork
@@ -25,6 +27,7 @@ PROPOSER_STAGE = "04_proposer"
 PROPOSER_CONFIG = "proposer_config.json"
 WEIGHTS = "proposer.safetensors"
 TEXT_VERSION = 1  # of what the network reads and writes: raised when either changes
+_SCALE = ".scale"
 _PARTS = (WEIGHTS, *TOKENIZER)
 
 
@@ -70,12 +73,13 @@ def save_proposer(
     tokenizer: Any,
     settings: ProposerSettings,
     directory: Path,
-    dtype: torch.dtype = torch.float32,
+    *,
+    eight_bit: bool = False,
 ) -> None:
-    """Write every part into `directory`, made if missing, the weights rounded to `dtype`, the config last."""
+    """Write every part into `directory`, made if missing, the config last."""
     directory.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.to(dtype).contiguous() for name, value in _trained(network).items()}
-    save_file(weights, directory / WEIGHTS)
+    weights = {name: value.contiguous() for name, value in _trained(network).items()}
+    save_file(_in_eight_bit(weights) if eight_bit else weights, directory / WEIGHTS)
     tokenizer.save_pretrained(directory)
     parts = {name: sha256(directory / name) for name in _PARTS}
     stored = settings.model_dump(mode="json")
@@ -98,7 +102,7 @@ def load_proposer(directory: Path, base_model: str | None = None, device: str | 
 
 def load_weights(network: ProposerNetwork, directory: Path) -> None:
     """Replace the trained weights by those saved in `directory`; UserError unless each fits by name and shape."""
-    saved, expected = load_file(directory / WEIGHTS), _trained(network)
+    saved, expected = _from_eight_bit(load_file(directory / WEIGHTS)), _trained(network)
     unfit = [name for name in expected | saved if name not in saved or _shape(saved, name) != _shape(expected, name)]
     if unfit:
         raise UserError(
@@ -108,7 +112,7 @@ def load_weights(network: ProposerNetwork, directory: Path) -> None:
     network.load_state_dict(saved, strict=False)  # the word embeddings alone are not among them
 
 
-def _trained(network: ProposerNetwork) -> dict[str, torch.Tensor]:
+def _trained(network: ProposerNetwork) -> dict[str, Tensor]:
     """The weights but those that stay as the base model has them."""
     frozen = {
         name for name, value in network.named_parameters() if value is network.encoder.get_input_embeddings().weight
@@ -116,5 +120,22 @@ def _trained(network: ProposerNetwork) -> dict[str, torch.Tensor]:
     return {name: value for name, value in network.state_dict().items() if name not in frozen}
 
 
-def _shape(weights: dict[str, torch.Tensor], name: str) -> list[int] | None:
+def _in_eight_bit(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with a scale per row; the rest unchanged."""
+    stored = {}
+    for name, value in weights.items():
+        if value.ndim == 2:
+            scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+            stored[name + _SCALE] = scale
+            value = (value / scale).round().to(torch.int8)
+        stored[name] = value
+    return stored
+
+
+def _from_eight_bit(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    scales = {name.removesuffix(_SCALE): stored.pop(name) for name in list(stored) if name.endswith(_SCALE)}
+    return {name: value * scales[name] if name in scales else value for name, value in stored.items()}
+
+
+def _shape(weights: dict[str, Tensor], name: str) -> list[int] | None:
     return list(weights[name].shape) if name in weights else None

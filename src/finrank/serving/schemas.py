@@ -53,6 +53,7 @@ class CandidateBody(BaseModel):
         "calibrated on; default: imported",
     )
     model: str | None = Field(default=None, description="the system that said it, named again with its answer")
+    log_probability: Number | None = Field(default=None, description="what that system gives it, a natural logarithm")
 
 
 class RankRequest(BaseModel):

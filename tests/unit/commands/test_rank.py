@@ -127,7 +127,7 @@ def test_bad_lines_are_rejected_with_their_number_and_reason(
         b"[1, 2]": "expected an object",
         b'{"id": "a", "id": "b"}': "the key 'id' occurs twice",
         json.dumps({**REQUEST, "id": 1.5}).encode(): "id: expected a text or a whole number",
-        json.dumps({**REQUEST, "id": "\ud800"}).encode(): "id: half a surrogate pair",
+        json.dumps({**REQUEST, "id": "\ud800"}).encode(): "id holds half a surrogate pair",
         json.dumps({**REQUEST, "id": "x", "candidates": []}).encode(): "no candidates",
         json.dumps(
             {**REQUEST, "id": "x", "question": "what is revenue ? " * 400}
@@ -271,7 +271,7 @@ def remove_all_but_the_rejects(run: Ranked) -> None:
         (lambda run: replace(run.output, '"abstain": false', '"abstain": true '), "ranked.jsonl was changed since"),
         (lambda run: run.output.write_text(run.output.read_text() + "{}\n"), "ranked.jsonl was changed since"),
         (lambda run: drop_last_line(run.output), "ranked.jsonl was changed since"),
-        (lambda run: save_confidence(Path(run.model), fitted()), "was ranked with another model"),
+        (lambda run: save_confidence(Path(run.model), fitted()), "was made with another model"),
         (lambda run: run.manifest.write_text('{"stage": "rank"'), "manifest.json is damaged"),
         (lambda run: replace(run.manifest, '"bytes": ', '"bytes": "many", "b": '), "is damaged: input.bytes: "),
         (remove_all_but_the_rejects, "not a result of finrank rank"),

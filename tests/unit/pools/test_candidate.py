@@ -105,3 +105,12 @@ def test_values_nested_without_end_have_a_reason() -> None:
     for _ in range(100_000):
         given = [given]
     assert "deeply nested" in str(read_candidate(given, TABLE).error)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(-0.5, -0.5), (-3, -3.0), (None, None), ("-0.5", None), (True, None), (math.nan, None), (-(10**400), None)],
+)
+def test_the_log_probability_of_its_system_is_kept_where_it_is_a_number(given: Any, kept: float | None) -> None:
+    read = read_candidate({"program": "add(1, 2)", "log_probability": given}, [])
+    assert (read.answer, read.log_probability) == (3.0, kept)

@@ -6,11 +6,13 @@ The score of an answer, in the ranker's logits, is
     + votes    * log(number of candidates that say it)
     + near     * log(1 + number of candidates that say another number within 0.5 % of it, unless programs compute both)
     + program  * (1 if a program computes it, else 0)
+    + log_probability * what the system that wrote it gives it, where all answers have such a log-probability
     + sum over the candidates that say it of the weight of their system
 
 A number within 0.5 % is mostly the same calculation with a slip. Where every answer has one candidate, with a program,
-the chooser is the ranker. The three weights were chosen on outputs of 17 systems to FinQA's dev questions
-(docs/experiments.md); `finrank fit` fits them, and a weight per system, to other labelled pools.
+the chooser is the ranker, but for candidates with a log-probability, such as those of `finrank propose`. The weights
+were chosen on outputs of 17 systems to FinQA's dev questions
+(docs/experiments.md); `finrank fit` fits the first three, and a weight per system, to other labelled pools.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from finrank.records import Answer, Candidate
 from finrank.store import describe, write_json
 
 CHOOSER = "chooser.json"
-FEATURES = ("votes", "near", "program")
+FITTED_FEATURES = ("votes", "near", "program")  # the first columns of `answer_features`
 _NEAR = 0.005  # of the larger of two numbers
 
 
@@ -40,6 +42,7 @@ class Chooser(BaseModel):
     votes: float = Field(default=20.0, description="of the log of the number of candidates that say an answer")
     near: float = Field(default=8.0, description="of the log of 1 + the candidates that nearly say it")
     program: float = Field(default=8.0, description="of an answer that a program computes")
+    log_probability: float = Field(default=4.0, description="of the log-probability by the system that wrote it")
     systems: dict[str, float] = Field(default_factory=dict, description="system -> its weight; others have 0")
     fitted_on: dict[str, str] = Field(default_factory=dict, description="file of the pools -> sha256")
 
@@ -51,11 +54,12 @@ class Chooser(BaseModel):
     ) -> NDArray[np.float64]:
         """The log-probabilities [answers] that the chooser gives answers, from those of the ranker.
 
-        `features` [answers, 3] are those of `answer_features`, `systems` who says each answer. An answer that the
+        `features` [answers, 4] are those of `answer_features`, `systems` who says each answer. An answer that the
         ranker did not score keeps its minus infinity.
         """
         said_by = np.array([sum(self.systems.get(name, 0.0) for name in names) for names in systems])
-        scores = log_probabilities + features @ np.array([self.votes, self.near, self.program]) + said_by
+        weights = np.array([self.votes, self.near, self.program, self.log_probability])
+        scores = log_probabilities + features @ weights + said_by
         total = np.logaddexp.reduce(scores)
         return scores - total if total > -np.inf else scores
 
@@ -68,15 +72,19 @@ VOTE = Chooser(votes=1000.0, near=0.0, program=0.0)
 def answer_features(
     candidates: Sequence[Candidate], members: Sequence[Sequence[int]], answers: Sequence[Answer | None]
 ) -> NDArray[np.float64]:
-    """The features [answers, 3] of answers, of which the candidates with the indices `members` say each.
+    """The features [answers, 4] of answers, of which the candidates with the indices `members` say each.
 
-    For 94.0 from two candidates, one of them with a program, and 94.3 from one without: [[log 2, log 2, 1],
-    [0, log 3, 0]].
+    For 94.0 from two candidates, one of them with a program, and 94.3 from one without: [[log 2, log 2, 1, 0],
+    [0, log 3, 0, 0]]. The last is the highest log-probability of its candidates, 0 unless every answer has one.
     """
     counts = np.array([len(indices) for indices in members], dtype=np.float64)
     has_program = np.array([any(_computes(candidates[index]) for index in indices) for indices in members], np.float64)
     near = _counts_near(answers, counts, has_program)
-    return np.stack([np.log(counts), np.log1p(near), has_program], axis=1)
+    known = [
+        [one for index in indices if (one := candidates[index].log_probability) is not None] for indices in members
+    ]
+    own = np.array([max(values) for values in known] if all(known) else [0.0] * len(known))
+    return np.stack([np.log(counts), np.log1p(near), has_program, own], axis=1)
 
 
 def _computes(candidate: Candidate) -> bool:

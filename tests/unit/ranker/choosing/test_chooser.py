@@ -38,9 +38,23 @@ def chosen(candidates: list[Candidate], scores: list[float], chooser: Chooser = 
 def test_the_features_are_those_of_the_docstring() -> None:
     pool = [said(94.0, "subtract(5829, 5735)"), said(94.0), said(94.3)]
     features = answer_features(pool, [[0, 1], [2]], [94.0, 94.3])
-    assert features.tolist() == [[math.log(2), math.log(2), 1.0], [0.0, math.log(3), 0.0]]
+    assert features.tolist() == [[math.log(2), math.log(2), 1.0, 0.0], [0.0, math.log(3), 0.0, 0.0]]
     both = [said(94.0, "subtract(5829, 5735)"), said(94.3, "add(94, 0.3)")]
     assert answer_features(both, [[0], [1]], [94.0, 94.3])[:, 1].tolist() == [0.0, 0.0]
+
+
+def test_log_probabilities_count_where_every_answer_has_one() -> None:
+    def proposed(answer: float, log_probability: float | None) -> Candidate:
+        program = f"add({answer}, 0)"
+        return Candidate(program=program, answer=answer, origin="proposed", log_probability=log_probability)
+
+    pool = [proposed(1.0, -3.0), proposed(2.0, -0.5), proposed(1.0, -1.0)]
+    assert answer_features(pool, [[0, 2], [1]], [1.0, 2.0])[:, 3].tolist() == [-1.0, -0.5]
+    assert chosen(pool[:2], [1.0, 0.0]) == [2.0, 1.0]
+    assert chosen(pool[:2], [11.0, 0.0]) == [1.0, 2.0]
+    unknown = [pool[0], proposed(2.0, None)]
+    assert answer_features(unknown, [[0], [1]], [1.0, 2.0])[:, 3].tolist() == [0.0, 0.0]
+    assert chosen(unknown, [1.0, 0.0]) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
