@@ -55,7 +55,9 @@ def test_help_is_enough_to_use_a_command(command: str) -> None:
 
 
 def test_the_help_names_the_shipped_configs() -> None:
-    shown = CliRunner().invoke(app, ["sft", "--help"], terminal_width=200).output
+    shown = "".join(
+        CliRunner().invoke(app, [command, "--help"], terminal_width=200).output for command in ("sft", "proposer")
+    )
     assert all(config.stem in shown for config in Path(MINILM).parent.glob("*.yaml"))
 
 

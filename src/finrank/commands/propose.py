@@ -42,8 +42,9 @@ def propose(
     overwrite: Overwrite = False,
     base_model: BaseModel = None,
 ) -> dict[str, int]:
-    """Propose candidates: question and page in, programs out, the likeliest first.
+    """Propose candidates for questions from their pages.
 
+    Question and page in, programs out, the likeliest first.
     Gold is never looked at; where it is known, the shares of questions are printed whose gold value comes first and
     among the first 8 and 32 candidates. Each candidate has its `log_probability`. After an interruption the same
     command resumes where it stopped. Lines that cannot be used go to NAME.rejects.jsonl with the reason.

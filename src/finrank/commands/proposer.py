@@ -22,7 +22,7 @@ def proposer(
     quick_test: options.QuickTest = False,
     resume: options.Resume = False,
 ) -> Path:
-    """Train the first stage: a small model that proposes candidates.
+    """Train the first stage, which proposes candidates.
 
     Takes the questions and gold programs of stage 03's output. Writes OUTPUT_DIR/run_NNN/04_proposer with best_model,
     final_model and training_manifest.json; `finrank propose` and `finrank solve` use it. To propose for train

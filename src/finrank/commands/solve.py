@@ -35,7 +35,9 @@ def solve(
     overwrite: Overwrite = False,
     base_model: BaseModel = None,
 ) -> dict[str, int]:
-    """Answer questions from their pages: propose candidates, and rank them.
+    """Answer questions from their pages, without an LLM.
+
+    Proposes candidates, and ranks them.
 
     A line of the output: {"id", "program", "answer", "probability", "abstain", "answers": the first 5 answers as
     `finrank rank` writes them}; finrank import takes the file as predictions. Where gold is known, the share of right
