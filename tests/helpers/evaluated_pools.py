@@ -13,7 +13,7 @@ from finrank.evaluation.audit.medoids import medoid_scores
 from finrank.ranker.choosing.chooser import Chooser
 from finrank.records import Answer, Candidate, Pool, RewardedPool
 
-RANKER_ALONE = Chooser(votes=0.0, near=0.0, program=0.0, log_probability=0.0)
+RANKER_ALONE = Chooser(votes=0.0, near=0.0, program=0.0, proposed=0.0)
 """A chooser that adds nothing to what the ranker says."""
 
 

@@ -11,8 +11,8 @@ import typer
 from finrank.commands.options import BaseModel, Overwrite
 from finrank.console import say, warn
 from finrank.errors import UserError
-from finrank.pools.equal_answers import is_right
-from finrank.records import Pool
+from finrank.programs.value import same_answer
+from finrank.records import Candidate, Pool, Question
 from finrank.store import BadLine, sha256, versions
 from finrank.store.json_lines import Line, encode
 from finrank.store.result_files import Block, ResultFiles, open_results
@@ -24,9 +24,7 @@ _PLACES = {"gold_first": 1, "gold_among_8": 8, "gold_among_32": 32}
 
 
 def propose(
-    input_path: Annotated[
-        Path, typer.Option("--input", help="JSON lines: questions, or pools, whose candidates are left out.")
-    ],
+    input_path: Annotated[Path, typer.Option("--input", help="JSON lines: questions, or pools (see --add).")],
     output_path: Annotated[Path, typer.Option("--output", help="JSON lines to write: a pool per question.")],
     models: Annotated[
         list[str] | None,
@@ -39,19 +37,23 @@ def propose(
     num_candidates: Annotated[
         int, typer.Option("--num_candidates", help="Candidates per question, of different values, at most.")
     ] = 32,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add to the candidates of the input's pools (default: leave those out).")
+    ] = False,
     overwrite: Overwrite = False,
     base_model: BaseModel = None,
 ) -> dict[str, int]:
     """Propose candidates for questions from their pages.
 
-    Question and page in, programs out, the likeliest first.
-    Gold is never looked at; where it is known, the shares of questions are printed whose gold value comes first and
-    among the first 8 and 32 candidates. Each candidate has its `log_probability`. After an interruption the same
-    command resumes where it stopped. Lines that cannot be used go to NAME.rejects.jsonl with the reason.
+    Question and page in, programs out, the likeliest first, each with its `log_probability`. Gold is never looked at;
+    where it is known, the shares of questions are printed whose gold value is first, and among the first 8 and 32. With
+    --add, 8 proposals beside one model's few answers are a second opinion that `finrank rank` weighs. After an
+    interruption the same command resumes where it stopped. Lines that cannot be used go to NAME.rejects.jsonl.
 
     \b
     Example:
       finrank propose --input datasets/finqa_processed/dev.jsonl --output datasets/finqa_proposed/dev.jsonl
+      finrank propose --add --num_candidates 8 --input datasets/imported/dev.jsonl --output datasets/both/dev.jsonl
     """
     if num_candidates < 1:
         raise UserError(f"num_candidates is {num_candidates}: propose 1 at least")
@@ -65,51 +67,49 @@ def propose(
         **{f"proposer {number}": sha256(folder / PROPOSER_CONFIG) for number, folder in enumerate(folders, 1)},
         "base model given": base_model or "none",
         "candidates": num_candidates,
+        "added": add,
         **versions("finrank", "torch", "transformers"),
     }
     with open_results(input_path, output_path, "propose", made_with, overwrite=overwrite) as files:
         if not files.complete:
             proposers = [Proposer.from_pretrained(folder, base_model=base_model) for folder in folders]
             say(f"device: {proposers[0].device}")
-            work = partial(_propose_block, proposers=proposers, num_candidates=num_candidates)
+            work = partial(_propose_block, proposers=proposers, num_candidates=num_candidates, add=add)
             files.transform(work, "proposing")
         return _report(files)
 
 
-def _propose_block(block: list[Line], proposers: list[Proposer], num_candidates: int) -> Block:
-    from finrank.ranker.requests import read_line, read_question
+def _propose_block(block: list[Line], proposers: list[Proposer], num_candidates: int, add: bool) -> Block:
+    from finrank.ranker.requests import read_line, read_pool, read_question
 
     made = Block([], [], dict.fromkeys(("proposed", "candidates", "with_gold", "seen_in_training", *_PLACES), 0))
     for line in block:
-        read = read_line(line, read_question)
+        read = read_line(line, read_pool if add else lambda request, name: (read_question(request, name), []))
         if isinstance(read, BadLine):
             made.rejects.append(read)
             continue
-        question = read[1]
+        question, given = read[1]
         unseen = [proposer for proposer in proposers if not proposer.has_seen(question.page)]
         try:
             candidates = (unseen or proposers)[0].propose_many([question], num_candidates)[0]
+            if not candidates + given:
+                raise UserError("no program could be proposed: the page has no numbers")
         except UserError as error:
             made.rejects.append(BadLine(line.file, line.number, question.id, str(error)))
             continue
-        if not candidates:
-            reason = "no program could be proposed: the page has no numbers"
-            made.rejects.append(BadLine(line.file, line.number, question.id, reason))
-            continue
-        pool = Pool.of(question, candidates=candidates)
-        made.lines.append(encode(pool))
+        made.lines.append(encode(Pool.of(question, candidates=[*given, *candidates])))
         made.counts["proposed"] += 1
         made.counts["candidates"] += len(candidates)
         made.counts["seen_in_training"] += not unseen
-        _count_gold(pool, made.counts)
+        _count_gold(question, candidates, made.counts)
     return made
 
 
-def _count_gold(pool: Pool, counts: dict[str, int]) -> None:
-    if pool.answer is None:
+def _count_gold(question: Question, candidates: list[Candidate], counts: dict[str, int]) -> None:
+    if question.answer is None:
         return
-    right = [is_right(candidate, pool.answer, pool.question) for candidate in pool.candidates]
-    rank = right.index(True) if True in right else len(right) + max(_PLACES.values())
+    right = [same_answer(candidate.answer, question.answer) for candidate in candidates]
+    rank = right.index(True) if True in right else max(_PLACES.values())
     counts["with_gold"] += 1
     for name, places in _PLACES.items():
         counts[name] += rank < places

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from finrank.evaluation.metrics import FloatArray, checked_scores
 from finrank.ranker.choosing.answers import group_equal_answers
-from finrank.ranker.choosing.chooser import FITTED_FEATURES, Chooser, answer_features
+from finrank.ranker.choosing.chooser import DEFAULT_CHOOSER, FEATURES, Chooser, answer_features, who_says
 from finrank.records import RewardedPool
 
 FOLDS = 5
@@ -42,7 +42,7 @@ class ChooserPool:
 
     @property
     def votes(self) -> FloatArray:
-        """The number of candidates [answers] that say each answer."""
+        """The number of candidates [answers] that say each answer, proposals left out."""
         return np.array([len(names) for names in self.systems], dtype=np.float64)
 
 
@@ -56,7 +56,7 @@ def chooser_pool(pool: RewardedPool, scores: ArrayLike) -> ChooserPool:
         page=pool.page,
         log_probabilities=np.array([group.log_probability for group in groups]),
         features=answer_features(pool.candidates, members, answers),
-        systems=[[pool.candidates[index].model or "" for index in indices] for indices in members],
+        systems=[who_says(pool.candidates, indices) for indices in members],
         right=np.array([float(group.source in pool.correct) for group in groups]),
     )
 
@@ -65,23 +65,17 @@ def fit_chooser(pools: Sequence[ChooserPool]) -> Chooser:
     """The chooser that fits these pools; those without a right or a wrong answer say nothing."""
     names = sorted({name for pool in pools for names in pool.systems for name in names if name})
     designs = [
-        (
-            np.column_stack([pool.log_probabilities, pool.features[:, : len(FITTED_FEATURES)], *_said(pool, names)]),
-            pool.right,
-        )
-        for pool in pools
+        (np.column_stack([pool.log_probabilities, pool.features, *_said(pool, names)]), pool.right) for pool in pools
     ]
-    penalties = np.array([*[_L2_OF_FEATURES] * (1 + len(FITTED_FEATURES)), *[_L2] * len(names)])
+    penalties = np.array([*[_L2_OF_FEATURES] * (1 + len(FEATURES)), *[_L2] * len(names)])
     weights = fit_weights(designs, penalties)
     weights /= max(weights[0], _LEAST_RANKER)
     rounded = [round(float(weight), 4) for weight in weights]
-    votes, near, program = rounded[1 : 1 + len(FITTED_FEATURES)]
-    return Chooser(
-        votes=votes,
-        near=near,
-        program=program,
-        systems=dict(zip(names, rounded[1 + len(FITTED_FEATURES) :], strict=True)),
-    )
+    fitted = dict(zip(FEATURES, rounded[1:], strict=False))
+    if not any(pool.features[:, -1].any() for pool in pools):
+        fitted["proposed"] = DEFAULT_CHOOSER.proposed  # nothing was proposed, which says nothing of its weight
+    systems = dict(zip(names, rounded[1 + len(FEATURES) :], strict=True))
+    return Chooser.model_validate({**fitted, "systems": systems})
 
 
 def who_said_it(pools: Sequence[ChooserPool]) -> Scorer:

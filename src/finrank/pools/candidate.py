@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -27,7 +28,6 @@ from finrank.store.json_lines import shorten, shown_json
 
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NAME = 200  # characters of a system's name
-_LARGEST = 1e300  # of what is read as a log-probability
 
 
 def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "imported") -> Candidate:
@@ -42,9 +42,8 @@ def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "
     named: dict[str, Any] = {"origin": fields["origin"] if fields.get("origin") in get_args(Origin) else origin}
     if model := _storable(fields.get("model")).strip():
         named["model"] = shorten(model, _LONGEST_NAME)
-    own = fields.get("log_probability")
-    if isinstance(own, Real) and not isinstance(own, bool) and -_LARGEST < own < _LARGEST:
-        named["log_probability"] = float(own)
+    if (log_probability := _number(fields.get("log_probability"))) is not None:
+        named["log_probability"] = log_probability
     program: str | None = None
     stated: str | float | None = None
     unreadable = fault = ""
@@ -73,6 +72,16 @@ def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "
     text = str(stated) if isinstance(stated, str) or program else None
     fault_of_program = fault if program else None
     return Candidate(program=program, answer=read_stated(stated).answer, stated=text, error=fault_of_program, **named)
+
+
+def _number(given: Any) -> float | None:
+    """A finite number as a float, None for anything else."""
+    if isinstance(given, bool) or not isinstance(given, Real):
+        return None
+    try:
+        return float(given) if math.isfinite(given) else None
+    except OverflowError:
+        return None
 
 
 def _names_of_parts(fields: Mapping[str, Any]) -> list[str]:

@@ -49,6 +49,11 @@ def read_question(request: Mapping[str, Any], name: str) -> Question:
         raise UserError(f"{name}: {error}") from error
 
 
+def read_pool(request: Mapping[str, Any], name: str) -> tuple[Question, list[Candidate]]:
+    """`read_request`, with what `read_question` keeps of the question."""
+    return read_question(request, name), read_request(request, name)[1]
+
+
 def request_id(request: Mapping[str, Any], default: str) -> str:
     """The id of a request as text, or the default where it has none; UserError where it is neither text nor number."""
     identifier = request.get("id")

@@ -62,6 +62,21 @@ def test_a_pool_is_proposed_for_every_question(models: tuple[str, str], tmp_path
     assert counts["with_gold"] == 6
 
 
+def test_proposals_are_added_to_the_candidates_of_pools(models: tuple[str, str], tmp_path: Path) -> None:
+    said = {"answer": "94", "model": "a", "origin": "imported"}
+    asked = {**QUESTION.model_dump(mode="json"), "candidates": [said, "subtract(5829, 5735)"]}
+    source = write(tmp_path / "dev.jsonl", asked, PLAIN)
+    counts = propose(source, tmp_path / "both.jsonl", [models[1]], num_candidates=4, add=True)
+    (pool,) = load_records(tmp_path / "both.jsonl", Pool)
+    assert [(one.origin, one.model, one.answer) for one in pool.candidates[:2]] == [
+        ("imported", "a", 94.0),
+        ("imported", None, 94.0),
+    ]
+    assert [one.origin for one in pool.candidates[2:]] == ["proposed"] * counts["candidates"]
+    assert (pool.program, pool.answer) == (QUESTION.program, QUESTION.answer)
+    assert counts["rejected"] == 1  # the question without candidates
+
+
 def test_a_cut_off_run_is_continued_to_the_same_bytes(
     models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

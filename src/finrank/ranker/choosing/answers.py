@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from finrank.pools.equal_answers import equal_answers, most_precise
 from finrank.programs.value import answer_key
-from finrank.ranker.choosing.chooser import DEFAULT_CHOOSER, Chooser, answer_features
+from finrank.ranker.choosing.chooser import DEFAULT_CHOOSER, Chooser, answer_features, who_says
 from finrank.records import Answer, Candidate
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def choose_answers(
     adjusted = chooser.adjust(
         np.array([group.log_probability for group in scored]),
         answer_features(candidates, members, [candidates[group.source].answer for group in scored]),
-        [[candidates[index].model or "" for index in indices] for indices in members],
+        [who_says(candidates, indices) for indices in members],
     )
     chosen = [replace(group, log_probability=float(new)) for group, new in zip(scored, adjusted, strict=True)]
     chosen.sort(key=lambda group: (-group.log_probability, group.indices[0]))

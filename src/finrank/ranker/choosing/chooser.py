@@ -6,13 +6,15 @@ The score of an answer, in the ranker's logits, is
     + votes    * log(number of candidates that say it)
     + near     * log(1 + number of candidates that say another number within 0.5 % of it, unless programs compute both)
     + program  * (1 if a program computes it, else 0)
-    + log_probability * what the system that wrote it gives it, where all answers have such a log-probability
+    + proposed * log-probability that a first stage gives it, -6 at least
     + sum over the candidates that say it of the weight of their system
 
+Candidates of a first stage (origin `proposed`, with their log-probability) are not votes: it has an opinion of every
+answer, which the fourth term holds. An answer that nobody else says counts as half a vote.
+
 A number within 0.5 % is mostly the same calculation with a slip. Where every answer has one candidate, with a program,
-the chooser is the ranker, but for candidates with a log-probability, such as those of `finrank propose`. The weights
-were chosen on outputs of 17 systems to FinQA's dev questions
-(docs/experiments.md); `finrank fit` fits the first three, and a weight per system, to other labelled pools.
+and nothing is proposed, the chooser is the ranker. The weights were chosen on outputs of 17 systems to FinQA's dev
+questions (docs/experiments.md); `finrank fit` fits them, and a weight per system, to other labelled pools.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from finrank.records import Answer, Candidate
 from finrank.store import describe, write_json
 
 CHOOSER = "chooser.json"
-FITTED_FEATURES = ("votes", "near", "program")  # the first columns of `answer_features`
+FEATURES = ("votes", "near", "program", "proposed")
+_LEAST_PROPOSED = -6.0  # of a log-probability, also that of answers which are not proposed
 _NEAR = 0.005  # of the larger of two numbers
 
 
@@ -42,7 +45,7 @@ class Chooser(BaseModel):
     votes: float = Field(default=20.0, description="of the log of the number of candidates that say an answer")
     near: float = Field(default=8.0, description="of the log of 1 + the candidates that nearly say it")
     program: float = Field(default=8.0, description="of an answer that a program computes")
-    log_probability: float = Field(default=4.0, description="of the log-probability by the system that wrote it")
+    proposed: float = Field(default=5.0, description="of the log-probability that a first stage gives an answer")
     systems: dict[str, float] = Field(default_factory=dict, description="system -> its weight; others have 0")
     fitted_on: dict[str, str] = Field(default_factory=dict, description="file of the pools -> sha256")
 
@@ -58,14 +61,14 @@ class Chooser(BaseModel):
         ranker did not score keeps its minus infinity.
         """
         said_by = np.array([sum(self.systems.get(name, 0.0) for name in names) for names in systems])
-        weights = np.array([self.votes, self.near, self.program, self.log_probability])
+        weights = np.array([self.votes, self.near, self.program, self.proposed])
         scores = log_probabilities + features @ weights + said_by
         total = np.logaddexp.reduce(scores)
         return scores - total if total > -np.inf else scores
 
 
 DEFAULT_CHOOSER = Chooser()
-VOTE = Chooser(votes=1000.0, near=0.0, program=0.0)
+VOTE = Chooser(votes=1000.0, near=0.0, program=0.0, proposed=0.0)
 """The vote, whose ties the ranker breaks."""
 
 
@@ -75,16 +78,36 @@ def answer_features(
     """The features [answers, 4] of answers, of which the candidates with the indices `members` say each.
 
     For 94.0 from two candidates, one of them with a program, and 94.3 from one without: [[log 2, log 2, 1, 0],
-    [0, log 3, 0, 0]]. The last is the highest log-probability of its candidates, 0 unless every answer has one.
+    [0, log 3, 0, 0]]. Where 94.0 is also proposed with probability 0.5, the last column is [log 0.5, -6].
     """
-    counts = np.array([len(indices) for indices in members], dtype=np.float64)
-    has_program = np.array([any(_computes(candidates[index]) for index in indices) for indices in members], np.float64)
-    near = _counts_near(answers, counts, has_program)
-    known = [
-        [one for index in indices if (one := candidates[index].log_probability) is not None] for indices in members
+    said = [[candidates[index] for index in indices if not is_proposal(candidates[index])] for indices in members]
+    counts = np.array([len(sayers) for sayers in said], dtype=np.float64)
+    has_program = np.array([any(map(_computes, sayers)) for sayers in said], np.float64)
+    computed = np.array([any(_computes(candidates[index]) for index in indices) for indices in members], np.float64)
+    near = _counts_near(answers, counts, computed)
+    votes = np.log(np.maximum(counts, 0.5))
+    return np.stack([votes, np.log1p(near), has_program, _proposed(candidates, members)], axis=1)
+
+
+def is_proposal(candidate: Candidate) -> bool:
+    """True for a candidate of a first stage, which comes with its log-probability."""
+    return candidate.origin == "proposed" and candidate.log_probability is not None
+
+
+def who_says(candidates: Sequence[Candidate], indices: Sequence[int]) -> list[str]:
+    """The systems of these candidates, "" for those that name none; proposals are left out."""
+    return [candidates[index].model or "" for index in indices if not is_proposal(candidates[index])]
+
+
+def _proposed(candidates: Sequence[Candidate], members: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """The log-probability [answers] of each answer's proposals; all 0 where nothing is proposed."""
+    of_answers = [
+        [candidates[index].log_probability or 0.0 for index in indices if is_proposal(candidates[index])]
+        for indices in members
     ]
-    own = np.array([max(values) for values in known] if all(known) else [0.0] * len(known))
-    return np.stack([np.log(counts), np.log1p(near), has_program, own], axis=1)
+    if not any(of_answers):
+        return np.zeros(len(members))
+    return np.array([max([*values, _LEAST_PROPOSED]) for values in of_answers])
 
 
 def _computes(candidate: Candidate) -> bool:

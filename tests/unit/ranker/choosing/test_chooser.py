@@ -21,6 +21,7 @@ from finrank.ranker.choosing.chooser import (
     answer_features,
     load_chooser,
     save_chooser,
+    who_says,
 )
 from finrank.records import Candidate
 
@@ -43,18 +44,33 @@ def test_the_features_are_those_of_the_docstring() -> None:
     assert answer_features(both, [[0], [1]], [94.0, 94.3])[:, 1].tolist() == [0.0, 0.0]
 
 
-def test_log_probabilities_count_where_every_answer_has_one() -> None:
-    def proposed(answer: float, log_probability: float | None) -> Candidate:
-        program = f"add({answer}, 0)"
-        return Candidate(program=program, answer=answer, origin="proposed", log_probability=log_probability)
+def proposed(answer: float, log_probability: float | None) -> Candidate:
+    program = f"add({answer}, 0)"
+    return Candidate(program=program, answer=answer, origin="proposed", log_probability=log_probability)
 
-    pool = [proposed(1.0, -3.0), proposed(2.0, -0.5), proposed(1.0, -1.0)]
-    assert answer_features(pool, [[0, 2], [1]], [1.0, 2.0])[:, 3].tolist() == [-1.0, -0.5]
-    assert chosen(pool[:2], [1.0, 0.0]) == [2.0, 1.0]
-    assert chosen(pool[:2], [11.0, 0.0]) == [1.0, 2.0]
-    unknown = [pool[0], proposed(2.0, None)]
-    assert answer_features(unknown, [[0], [1]], [1.0, 2.0])[:, 3].tolist() == [0.0, 0.0]
-    assert chosen(unknown, [1.0, 0.0]) == [1.0, 2.0]
+
+def test_a_pool_of_proposals_is_chosen_by_their_log_probabilities_and_the_ranker() -> None:
+    pool = [proposed(1.0, -3.0), proposed(2.0, -0.5)]
+    assert answer_features(pool, [[0], [1]], [1.0, 2.0])[:, 3].tolist() == [-3.0, -0.5]
+    assert chosen(pool, [1.0, 0.0]) == [2.0, 1.0]
+    assert chosen(pool, [13.0, 0.0]) == [1.0, 2.0]
+    stripped = [proposed(1.0, None), proposed(2.0, None)]  # as in training pools: candidates like any other
+    assert chosen(stripped, [1.0, 0.0]) == [1.0, 2.0]
+    assert answer_features(stripped, [[0], [1]], [1.0, 2.0])[:, 0].tolist() == [0.0, 0.0]
+
+
+def test_proposals_beside_what_systems_say_are_an_opinion_and_no_votes() -> None:
+    pool = [said(94.0, "subtract(5829, 5735)", "a"), said(93.0, None, "b"), proposed(94.0, -0.7), proposed(5.0, -9.0)]
+    members, answers = [[0, 2], [1], [3]], [94.0, 93.0, 5.0]
+    features = answer_features(pool, members, answers)
+    assert features[:, 0].tolist() == [0.0, 0.0, math.log(0.5)]
+    assert features[:, 2].tolist() == [1.0, 0.0, 0.0]
+    assert features[:, 3].tolist() == [-0.7, -6.0, -6.0]
+    assert [who_says(pool, indices) for indices in members] == [["a"], ["b"], []]
+    assert chosen(pool, [0.0, 0.0, 0.0, 0.0])[0] == 94.0
+    two_say_it = [said(93.0), said(93.0), proposed(94.0, -0.1)]
+    assert chosen(two_say_it, [0.0, 0.0, 0.0]) == [94.0, 93.0]  # 5.9 nats times 5 outweigh log 4 times 20
+    assert chosen(two_say_it, [0.0, 0.0, 0.0], DEFAULT_CHOOSER.model_copy(update={"proposed": 0.0})) == [93.0, 94.0]
 
 
 @pytest.mark.parametrize(
