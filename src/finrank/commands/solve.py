@@ -100,6 +100,7 @@ def _solve_block(block: list[Line], proposer: Proposer, ranker: Ranker, num_cand
             identifiers.append(identifier)
         except UserError as error:
             made.rejects.append(BadLine(line.file, line.number, identifier, str(error)))
+    ranker.warn_of_unlike(prepared)
     for identifier, request, scores in zip(identifiers, prepared, ranker.score(prepared), strict=True):
         ranking = ranker.ranking(request, scores)
         made.lines.append(_encode(identifier, ranking))
