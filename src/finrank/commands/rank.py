@@ -63,7 +63,7 @@ def rank(
     from finrank.ranker.saving import find_model
 
     model_dir = find_model(locate_model(model, revision=revision))
-    made_with = _made_with(model_dir, base_model)
+    made_with = ranked_with(model_dir, base_model)
     with open_results(input_path, output_path, "rank", made_with, overwrite=overwrite) as files:
         if files.complete:
             say(f"{output_path} is complete ({_summary(files)}): nothing to do; --overwrite ranks again")
@@ -82,10 +82,11 @@ def rank(
         return {name: files.counts[name] for name in _COUNTS}
 
 
-def _made_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
+def ranked_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
     """Everything besides the input that decides the answers; the config holds the hashes of the model's parts."""
     import torch
 
+    from finrank.ranker.choosing.chooser import CHOOSER
     from finrank.ranker.choosing.confidence import CONFIDENCE
     from finrank.ranker.saving import CONFIG
 
@@ -95,7 +96,7 @@ def _made_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
         configured = "unknown"  # loading the model reports what is wrong with its config
     installed = versions("torch", "transformers")
     return {
-        **{name: sha256(model_dir / name) for name in (CONFIG, CONFIDENCE) if (model_dir / name).is_file()},
+        **{name: sha256(model_dir / name) for name in (CONFIG, CONFIDENCE, CHOOSER) if (model_dir / name).is_file()},
         "base model given": base_model or "none",
         "base model of the model": configured,
         **{name: installed[name] for name in ("finrank", "torch", "transformers")},

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from finrank.commands.options import BaseModel, ModelOrHubId, Overwrite
+from finrank.commands.rank import ranked_with
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.programs.value import same_answer
-from finrank.store import BadLine, sha256, versions
+from finrank.store import BadLine, sha256
 from finrank.store.json_lines import Line
 from finrank.store.result_files import Block, open_results
 
@@ -56,15 +57,13 @@ def solve(
     from finrank.proposer.proposer_files import PROPOSER_CONFIG, find_proposer
     from finrank.ranker.hub import locate_model
     from finrank.ranker.ranker import Ranker
-    from finrank.ranker.saving import CONFIG, find_model
+    from finrank.ranker.saving import find_model
 
     ranker_dir, proposer_dir = find_model(locate_model(model)), find_proposer(Path(proposer))
     made_with = {
-        "ranker": sha256(ranker_dir / CONFIG),
+        **ranked_with(ranker_dir, base_model),
         "proposer": sha256(proposer_dir / PROPOSER_CONFIG),
-        "base model given": base_model or "none",
-        "candidates": num_candidates,
-        **versions("finrank", "torch", "transformers"),
+        "candidates": str(num_candidates),
     }
     with open_results(input_path, output_path, "solve", made_with, overwrite=overwrite) as files:
         if not files.complete:

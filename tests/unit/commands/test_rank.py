@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from finrank import Ranker
-from finrank.commands.rank import _made_with, rank
+from finrank.commands.rank import rank, ranked_with
 from finrank.errors import UserError
+from finrank.ranker.choosing.chooser import VOTE, save_chooser
 from finrank.ranker.choosing.confidence import save_confidence
 from finrank.store.json_lines import encode_reject
 from finrank.store.result_files import Block, ResultFiles, open_results
@@ -272,6 +273,7 @@ def remove_all_but_the_rejects(run: Ranked) -> None:
         (lambda run: run.output.write_text(run.output.read_text() + "{}\n"), "ranked.jsonl was changed since"),
         (lambda run: drop_last_line(run.output), "ranked.jsonl was changed since"),
         (lambda run: save_confidence(Path(run.model), fitted()), "was made with another model"),
+        (lambda run: save_chooser(Path(run.model), VOTE), "was made with another model.*chooser.json"),
         (lambda run: run.manifest.write_text('{"stage": "rank"'), "manifest.json is damaged"),
         (lambda run: replace(run.manifest, '"bytes": ', '"bytes": "many", "b": '), "is damaged: input.bytes: "),
         (remove_all_but_the_rejects, "not a result of finrank rank"),
@@ -319,7 +321,7 @@ def test_faulty_paths_are_refused(model: str, tmp_path: Path) -> None:
     ]:
         with pytest.raises(UserError, match=message):
             rank(model, *paths)
-    other = open_results(source, output, "rank", _made_with(Path(model), None), overwrite=False)
+    other = open_results(source, output, "rank", ranked_with(Path(model), None), overwrite=False)
     with other, pytest.raises(UserError, match="another finrank rank is writing"):
         rank(model, source, output)
     assert rank(model, source, output)["ranked"] == 3
