@@ -144,12 +144,13 @@ def program_loss(network: ProposerNetwork, batch: Sequence[WritableQuestion]) ->
     drawn = [torch.tensor([ways[int(torch.randint(len(ways), ()))] for ways in question.ways]) for question in batch]
     written = pad_sequence(drawn, batch_first=True)[:, :-1].to(device)
     log_probabilities = network.next_logits(encoded, written).log_softmax(-1)
-    is_right = torch.zeros_like(log_probabilities, dtype=torch.bool)
-    is_operand = torch.zeros_like(encoded.is_pointer_BP, dtype=torch.float32)
+    is_right = torch.zeros(log_probabilities.shape, dtype=torch.bool)  # on the CPU: a GPU would start a kernel per token
+    is_operand = torch.zeros(encoded.is_pointer_BP.shape)
     for row, question in enumerate(batch):
         for column, ways in enumerate(question.ways):
             is_right[row, column, ways] = True
             is_operand[row, [way - len(WORDS) for way in ways if way >= len(WORDS)]] = 1.0
+    is_right, is_operand = is_right.to(device), is_operand.to(device)
     of_tokens = log_probabilities.masked_fill(~is_right, _NOTHING).logsumexp(-1)[is_right.any(-1)]
     guesses = network.is_operand(encoded.pointers_BPD)[..., 0].float()
     of_pointers = binary_cross_entropy_with_logits(guesses, is_operand, reduction="none")[encoded.is_pointer_BP]
