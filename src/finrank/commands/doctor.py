@@ -22,6 +22,7 @@ _SHOWN = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 # A module that each optional extra installs, and the purpose of the extra.
 EXTRAS = {
     "quantization": ("bitsandbytes", "base weights in 4 bits, for small GPUs"),
+    "gguf": ("gguf", "base weights in a GGUF file"),
     "bench": ("sentence_transformers", "what the benchmarks compare finrank with"),
     "browser": ("playwright", "tests in a browser"),
     "dev": ("pytest", "tests, lint and types"),

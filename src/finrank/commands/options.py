@@ -60,8 +60,8 @@ Config = Annotated[
     Path,
     typer.Option(
         "--config",
-        help="Training config: the name of a shipped one (minilm, qwen3-0.6b, llama-3-8b) or a YAML file (keys: "
-        "docs/configuration.md).",
+        help="Training config: the name of a shipped one (minilm, smollm2-135m, qwen3-0.6b, llama-3-8b) or a YAML file "
+        "(keys: docs/configuration.md).",
     ),
 ]
 InputDir = Annotated[Path, typer.Option("--input_dir", help="Output of stage 03.")]

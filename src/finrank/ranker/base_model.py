@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from finrank.console import warn
 from finrank.errors import UserError
-from finrank.ranker.settings import LoraSettings, RankerSettings, locate
+from finrank.ranker.settings import LoraSettings, RankerSettings, locate, weights_file
 from finrank.store import sha256
 
 # Families that number positions from their padding id on.
@@ -35,7 +34,7 @@ _COUNT_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "ca
 
 def pinned(settings: RankerSettings) -> RankerSettings:
     """The settings with the sha256 of the base weights where they are a local file."""
-    weights = Path(locate(settings.base_model)) / "model.safetensors"
+    weights = weights_file(settings.base_model)
     if settings.base_model_sha256 or not weights.is_file():
         return settings
     return settings.model_copy(update={"base_model_sha256": sha256(weights)})
@@ -78,7 +77,7 @@ def load_causal_lm(settings: RankerSettings) -> Any:
 def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     """The frozen base model as this class of transformers, and the names of weights that were missing."""
     location = locate(settings.base_model, settings.base_model_sha256)
-    if settings.base_model_sha256 and not (Path(location) / "model.safetensors").is_file():
+    if settings.base_model_sha256 and not weights_file(settings.base_model).is_file():
         warn(f"{settings.base_model} is not a local model.safetensors: base_model_sha256 is not checked")
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "attn_implementation": "sdpa"}
     if settings.dtype == "bfloat16" and not multiplies_bfloat16():

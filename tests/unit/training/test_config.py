@@ -126,7 +126,7 @@ def test_an_unknown_config_lists_those_that_there_are(
     (tmp_path / "mine.yaml").touch()
     with pytest.raises(UserError) as raised:
         load_config(Path(named))
-    shipped = "llama-3-8b, minilm, proposer, qwen3-0.6b"
+    shipped = "llama-3-8b, minilm, proposer, qwen3-0.6b, smollm2-135m"
     assert str(raised.value) == f"No config {named}; shipped with finrank: {shipped}; {there}"
 
 
