@@ -41,7 +41,7 @@ def dequantized(file: Path, digest: str) -> Path:
     if _is_whole(folder):
         return folder
     if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"{file} is a GGUF file, which the library gguf reads: pip install 'finrank[gguf]'")
+        raise UserError(f"{file} is a GGUF file, which the library gguf reads: pip install gguf")
     warn(f"{file.name} is dequantized into {folder}, once")
     try:
         cache.mkdir(parents=True, exist_ok=True)
