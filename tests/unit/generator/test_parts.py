@@ -230,6 +230,7 @@ def test_a_hub_models_own_way_of_generating_does_not_count(base: Path, tmp_path:
     ("override", "message"),
     [
         ("prompt.candidate_only=true", "it is the ranker's control"),
+        ("prompt.context_tokens=0", "hides the page, which a generator needs"),
         ("generation.max_new_tokens=256", "leaves no room for a prompt"),
         ("prompt.max_length=2048", "2048 is over the 1024 positions"),
     ],
