@@ -13,7 +13,7 @@ from torch import Tensor
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.attention.shared_prefix import QKV, CandidatePass, Group
+from finrank.ranker.attention.shared_prefix import QKV, CandidatePass, Group, group_candidates
 from finrank.ranker.attention.tuning import CPU, Tuning
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
@@ -145,3 +145,31 @@ class EditedPass(CandidatePass):
 def with_prefix(edit: Callable[[Tensor], Tensor], when: Callable[[Any], bool] = lambda _: True) -> Callable[[Any], Any]:
     """An edit of a layout: `edit` is applied to the prefixes' keys and values, in whole passes where `when` is true."""
     return lambda layout: EditedPass(layout.causal, layout.questions, edit=edit) if when(layout) else layout
+
+
+def running(positions: Tensor) -> Tensor:
+    return positions[:, :1] + torch.arange(positions.shape[1])
+
+
+def in_one_block(prefix: slice, group: Group) -> tuple[slice, Group]:
+    tokens = group.tokens.stop - group.tokens.start
+    return prefix, group_candidates([tokens], group.tokens.start, tokens, torch.device("cpu"))[0]
+
+
+CUT_PREFIX = regrouped(lambda prefix, group: (slice(prefix.start, prefix.stop - 1), group))
+# Ways to break a route: the keyword argument of the encoder, and its change.
+BREAKS: dict[str, tuple[RouteName, str, Callable[[Any], Any]]] = {
+    "siblings not masked": ("mask", "attention_mask", lambda mask: torch.ones_like(mask).tril()),
+    "positions not restarted": ("mask", "position_ids", running),
+    "stream positions not restarted": ("split", "position_ids", running),
+    "cached positions not restarted": ("cached", "position_ids", running),
+    "candidates in one block": ("split", "layout", regrouped(in_one_block)),
+    "cached candidates in one block": ("cached", "layout", regrouped(in_one_block)),
+    "padding of blocks seen": (
+        "split", "layout", regrouped(lambda prefix, g: (prefix, replace(g, is_token_NC=torch.ones_like(g.is_token_NC))))
+    ),
+    "prefix left out": ("split", "layout", with_prefix(torch.zeros_like)),
+    "cached prefix cut": ("cached", "layout", CUT_PREFIX),
+    "pooled token not computed": ("mask", "pooled", lambda pooled: pooled[1:]),
+    "pooled token of the stream not computed": ("split", "pooled", lambda pooled: pooled[:-1]),
+}  # fmt: skip

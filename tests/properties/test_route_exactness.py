@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +11,12 @@ import torch
 
 from finrank.ranker.attention.packed_row import EncodedPool, attention_mask, pack, pooling_weights
 from finrank.ranker.attention.routes import Route, RouteName
-from finrank.ranker.attention.shared_prefix import Group, group_candidates
+from finrank.ranker.attention.shared_prefix import group_candidates
 from finrank.ranker.attention.tuning import CPU, Tuning
 from finrank.ranker.scoring import cost, cut_into_passes, score_pools
 from tests.helpers.attention_models import (
+    BREAKS,
+    CUT_PREFIX,
     FAMILIES,
     PACKED,
     POOL,
@@ -23,7 +24,6 @@ from tests.helpers.attention_models import (
     POOLS,
     make_model,
     random_pool,
-    regrouped,
     score_alone,
     scores_of,
     tampered,
@@ -61,34 +61,6 @@ def test_passes_hold_all_candidates_in_order_and_keep_to_their_size(route: Route
     for parts in passes:
         alone = len(parts) == 1 and (route == "cached" or len(parts[0].candidates) == 1)
         assert alone or cost(parts, route) <= 60
-
-
-def running(positions: torch.Tensor) -> torch.Tensor:
-    return positions[:, :1] + torch.arange(positions.shape[1])
-
-
-def in_one_block(prefix: slice, group: Group) -> tuple[slice, Group]:
-    tokens = group.tokens.stop - group.tokens.start
-    return prefix, group_candidates([tokens], group.tokens.start, tokens, torch.device("cpu"))[0]
-
-
-CUT_PREFIX = regrouped(lambda prefix, group: (slice(prefix.start, prefix.stop - 1), group))
-# Ways to break a route: the keyword argument of the encoder, and its change.
-BREAKS: dict[str, tuple[RouteName, str, Callable[[Any], Any]]] = {
-    "siblings not masked": ("mask", "attention_mask", lambda mask: torch.ones_like(mask).tril()),
-    "positions not restarted": ("mask", "position_ids", running),
-    "stream positions not restarted": ("split", "position_ids", running),
-    "cached positions not restarted": ("cached", "position_ids", running),
-    "candidates in one block": ("split", "layout", regrouped(in_one_block)),
-    "cached candidates in one block": ("cached", "layout", regrouped(in_one_block)),
-    "padding of blocks seen": (
-        "split", "layout", regrouped(lambda prefix, g: (prefix, replace(g, is_token_NC=torch.ones_like(g.is_token_NC))))
-    ),
-    "prefix left out": ("split", "layout", with_prefix(torch.zeros_like)),
-    "cached prefix cut": ("cached", "layout", CUT_PREFIX),
-    "pooled token not computed": ("mask", "pooled", lambda pooled: pooled[1:]),
-    "pooled token of the stream not computed": ("split", "pooled", lambda pooled: pooled[:-1]),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -99,9 +99,7 @@ class CandidateRankingModel(nn.Module):
 
     def check(self, route: Route) -> Route:
         """The route, or `naive` with a warning where the vectors differ on a small input (attention/check.py)."""
-        tuning = self.backbone.tuning
-        rounds = self.settings.quantization is not None or self.settings.dtype == "bfloat16"
-        return check_route(route, self.backbone, tuning.bfloat16_tolerance if rounds else tuning.float32_tolerance)
+        return check_route(route, self.backbone)
 
 
 def pad_scores(scores_N: Tensor, pools: Sequence[EncodedPool]) -> Tensor:

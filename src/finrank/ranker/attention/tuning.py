@@ -25,10 +25,12 @@ class Tuning:
     mask_candidates: int = 64
     """Candidates per pool up to which training on a GPU takes `mask`, whose mask has (tokens of a row)^2 entries."""
     float32_tolerance: float = 1e-4
-    """Difference from `naive` vectors, as a share of their length, over which the check rejects a route: rounding alone
-    causes about 1e-6, a route broken on purpose 0.2 and more."""
+    """Difference from `naive` vectors in float32, as a share of their length, over which the check rejects a route:
+    rounding alone causes up to 1.3e-5 (80 layers), a route broken on purpose 7e-3 and more."""
     bfloat16_tolerance: float = 8e-2
-    """The same for bfloat16 and quantized models, where rounding alone causes about 2e-2."""
+    """The same in bfloat16 for a model that hardly rounds; a route that is right in float32 may differ by this much."""
+    rounding_factor: float = 4.0
+    """In bfloat16 a route may also round so many times as much as the naive one does: up to 1.9 times was measured."""
 
 
 CPU = Tuning(tokens_per_pass=2048, one_pass_tokens=800, chunk_tokens=1024, group_tokens=256)
