@@ -16,9 +16,11 @@ from finrank.errors import UserError
 from finrank.page.labels import PageLabels, number_key, number_keys
 from finrank.page.relevance import Evidence
 from finrank.programs import operands, parse_or_none, table_rows
+from finrank.ranker.gguf_base import cache_folder, is_gguf
 from finrank.ranker.prompt import PromptSettings, choose_context
-from finrank.ranker.settings import locate
+from finrank.ranker.settings import weights_file
 from finrank.records import Question, RewardedPool
+from finrank.store import sha256
 
 if TYPE_CHECKING:
     from finrank.ranker.attention.packed_row import EncodedPool
@@ -165,13 +167,16 @@ def token_counter(base_model: str) -> CountTokens:
 
 
 def _tokenizer_file(base_model: str) -> Path:
-    """The tokenizer.json of a package's folder, a local folder, or a hub id that was fetched before."""
+    """The tokenizer.json of a local or a package's folder, or of a hub id or GGUF file that was loaded here before."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        folder = Path(locate(base_model))
-        if folder.is_dir() or base_model.startswith("package:"):
-            cached, missing = folder / "tokenizer.json", f"{base_model} has no tokenizer.json"
+        weights = weights_file(base_model)
+        if is_gguf(weights):
+            missing = f"{base_model} has not been loaded on this computer yet"
+            cached = cache_folder(sha256(weights)) / "tokenizer.json"
+        elif weights.parent.is_dir() or base_model.startswith("package:"):
+            cached, missing = weights.with_name("tokenizer.json"), f"{base_model} has no tokenizer.json"
         else:
             missing = f"the tokenizer of {base_model} has not been fetched to this computer yet"
             cached = Path(str(try_to_load_from_cache(base_model, "tokenizer.json")))

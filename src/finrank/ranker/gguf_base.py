@@ -31,21 +31,26 @@ def is_gguf(path: Path) -> bool:
     return path.suffix.lower() == _SUFFIX and not path.is_dir()
 
 
+def cache_folder(digest: str) -> Path:
+    """Where the GGUF file with this sha256 is dequantized, or will be."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "finrank" / "gguf" / digest
+
+
 def dequantized(file: Path, digest: str) -> Path:
     """The model folder of a GGUF file with this sha256, made at first use (SmolLM2-135M: 20 seconds, 0.5 GB).
 
     Other processes may make it at the same time. Raises UserError without the library gguf or for an unreadable file.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "finrank" / "gguf"
-    folder = cache / digest
+    folder = cache_folder(digest)
     if _is_whole(folder):
         return folder
     if importlib.util.find_spec("gguf") is None:
         raise UserError(f"{file} is a GGUF file, which the library gguf reads: pip install gguf")
     warn(f"{file.name} is dequantized into {folder}, once")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=cache) as temporary:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
             partial = Path(temporary) / digest
             _dequantize(file, partial)
             _publish(partial, folder)

