@@ -237,10 +237,10 @@ def docs(rows: list[Row], facts: Row, shape: str, rounds: int) -> str:
         "less memory": "{memory_saved:.0%}",
     }
     about = ", ".join(f"{name} {value}" for name, value in facts.items())
-    verdict = {"task": "{what}", "claim": "{claim}", "value": "{value:.2f}", "verdict": "{verdict}"}
+    verdicts = [f"{one['what']}, {one['claim']}: {one['verdict']} ({one['value']:.2f})" for one in claims(rows)]
     return (
         f"{device()}; {shape}: {about}; median and quartiles of {rounds} rounds.\n\n{table(columns, rows)}\n\n"
-        f"The claims:\n\n{table(verdict, claims(rows))}"
+        f"The claims: {'; '.join(verdicts)}."
     )
 
 
