@@ -28,14 +28,16 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from shared.device_memory import within_memory
 from shared.pools import embedded_pools
 from shared.shapes import CONFIGS
 from shared.sides import SIZES, Classification, Generation, N, Questions, Size, draw_questions, save_base
-from shared.tables import RATIO, Row, device, parser, show, table, write_results, write_section
+from shared.tables import RATIO, Report, Row, device, parser, show, table, write_section
 from shared.timing import Timed, ratios, take_turns, use_the_cpu
 from torch.profiler import ProfilerActivity, profile
 from transformers.utils import logging as transformers_logging
@@ -60,7 +62,9 @@ def main() -> None:
     arguments.add_argument("--shape", choices=SIZES, default="small", help="of the backbone; llama-3-8b needs a GPU")
     arguments.add_argument("--input_dir", type=Path, help="rewarded pools (default: those of the embedded data)")
     arguments.add_argument("--seed", type=int, default=0, help="of weights and questions")
+    arguments.add_argument("--budget_s", type=float, default=3600, help="seconds in all; what does not fit is left out")
     options = arguments.parse_args()
+    ends = time.monotonic() + options.budget_s
     shape = "toy" if options.quick else options.shape
     size = SIZES[shape]
     rounds, count = (QUICK_ROUNDS, QUICK_QUESTIONS) if options.quick else (ROUNDS, QUESTIONS)
@@ -86,12 +90,13 @@ def main() -> None:
         generator = Generation(config, questions, size, tokenizer, target)
     about = options.input_dir.name if options.input_dir else "the embedded sample"
     facts = show({"data": about, **facts_of(questions, generator.model.get_base_model(), config, size)})
-    rows = measure(ranker, generator, rounds)
-    for claim in claims(rows):
+    report = Report(options.json, shape=shape, rounds=rounds, facts=facts, claims=[], skipped=[])
+    measure(ranker, generator, report, ends)
+    for claim in report.facts["claims"]:
         show(claim)
-    write_results(options.json, rows, shape=shape, rounds=rounds, facts=facts, claims=claims(rows))
+    report.write()
     if options.write_docs:
-        write_section("generation", docs(rows, facts, shape, rounds))
+        write_section("generation", docs(report.rows, facts, shape, rounds))
 
 
 def training_config(base: Path, size: Size) -> TrainingConfig:
@@ -157,21 +162,34 @@ class Contender:
         return max(itertools.accumulate(event.nbytes() for event in events)) / MIB
 
 
-def measure(ranker: Classification, generator: Generation, rounds: int) -> list[Row]:
-    """A row per task; the two sides take turns."""
-    rows = []
+def measure(ranker: Classification, generator: Generation, report: Report, ends: float) -> None:
+    """A row per task, reported when it is measured; tasks share the time until `ends`."""
+    for number, what in enumerate(TASKS):
+        now, row = time.monotonic(), None
+        if now < ends:
+            task_ends = now + (ends - now) / (len(TASKS) - number)
+            row = within_memory(partial(measure_task, (ranker, generator), what, report.facts["rounds"], task_ends))
+        if row is None:
+            report.facts["skipped"].append(f"{what}: {'out of memory' if now < ends else 'no time is left'}")
+            print(f"left out: {report.facts['skipped'][-1]}", flush=True)
+            continue
+        report.facts["claims"] += claims([row])
+        report.put(row)
+
+
+def measure_task(both: tuple[Classification, Generation], what: str, rounds: int, ends: float) -> Row:
+    """The row of a task; the two sides take turns."""
+    ranker, generator = both
     sides: dict[str, Classification | Generation] = {"classification": ranker, "generation": generator}
     cuda = ranker.model.device.type == "cuda"
-    for what, name in TASKS.items():
-        contenders = {side: Contender(getattr(owner, name), cuda) for side, owner in sides.items()}
-        for contender in contenders.values():  # weights are read, optimizers have their state
-            contender()
-        above = {side: contender.peak_mib() for side, contender in contenders.items()}
-        timed = take_turns(contenders, rounds)
-        held = {side: held_mib(owner.model, optimizer=what != "evaluation") for side, owner in sides.items()}
-        questions = ranker.size.evaluated if what == "evaluation" else ranker.size.questions
-        rows.append(show(task_row(what, questions, timed, above, held)))
-    return rows
+    contenders = {side: Contender(getattr(owner, TASKS[what]), cuda) for side, owner in sides.items()}
+    for contender in contenders.values():  # weights are read, optimizers have their state
+        contender()
+    above = {side: contender.peak_mib() for side, contender in contenders.items()}
+    timed = take_turns(contenders, rounds, ends)
+    held = {side: held_mib(owner.model, optimizer=what != "evaluation") for side, owner in sides.items()}
+    questions = ranker.size.evaluated if what == "evaluation" else ranker.size.questions
+    return task_row(what, questions, timed, above, held)
 
 
 def held_mib(model: torch.nn.Module, *, optimizer: bool) -> float:
@@ -187,6 +205,7 @@ def task_row(
     """The figures of a task; seconds are per question, `ratio` is generation's time over classification's."""
     ratio, spread = ratios(timed["generation"].seconds, timed["classification"].seconds)
     row: Row = {"what": what, "questions": questions, "ratio": ratio, "ratio_quartiles": spread}
+    row["rounds"] = len(timed["classification"].seconds)
     for side in timed:
         row[f"{side}_s"] = round(timed[side].median / questions, 6)
         row[f"{side}_mib"] = round(held[side] + above[side], 1)
@@ -218,10 +237,10 @@ def docs(rows: list[Row], facts: Row, shape: str, rounds: int) -> str:
         "less memory": "{memory_saved:.0%}",
     }
     about = ", ".join(f"{name} {value}" for name, value in facts.items())
-    verdict = {"task": "{what}", "claim": "{claim}", "value": "{value:.2f}", "verdict": "{verdict}"}
+    verdicts = [f"{one['what']}, {one['claim']}: {one['verdict']} ({one['value']:.2f})" for one in claims(rows)]
     return (
         f"{device()}; {shape}: {about}; median and quartiles of {rounds} rounds.\n\n{table(columns, rows)}\n\n"
-        f"The claims:\n\n{table(verdict, claims(rows))}"
+        f"The claims: {'; '.join(verdicts)}."
     )
 
 

@@ -11,7 +11,8 @@ A training step is forward, backward and AdamW on adapters and head, measured at
     leanest   activation checkpointing, 1 question per step
 
 Naive scoring (every candidate with its own prefix) has its own best batch, with or without checkpointing. After the
-search for these batches, where the longest questions decide what fits, steps of all points take turns.
+search for these batches, where the longest questions decide what fits, each point has two blocks of steps, in the order
+A B C C B A. A row is printed and written after each block, the second time with all its steps.
 
 Tokens are those of the packed form: one prefix and all candidates of a question, no padding; the prefixes that naive
 scoring repeats are `redundant`. Rates of questions and of an epoch are tokens a second over the mean tokens of a
@@ -28,7 +29,7 @@ A PPO step is what stage 05 does with a batch, at the leanest point: `sampled` s
 actions and makes two updates (`ppo.epochs_per_rollout`), `exact` makes the two updates alone. Dropout is off.
 
 Ranking is measured on one question with the median prefix and 8, 100 and 1,000 median candidates. Naive passes are all
-alike, so naive is timed on at most 128 candidates and scaled up. Ratios are over naive in the same round.
+alike, so naive is timed on at most 128 candidates and scaled up. Ratios are over naive, run by run.
 
     python benchmarks/llama_8b_gpu.py --json llama_8b_gpu.json
     python benchmarks/llama_8b_gpu.py --shape toy --quick
@@ -43,8 +44,9 @@ from functools import partial
 
 import torch
 from shared import llama_steps as steps
+from shared.device_memory import within_memory
 from shared.shapes import packed_tokens, peak_tflops, redundant_tokens
-from shared.tables import Row, device, parser, show, write_results
+from shared.tables import Report, Row, device, parser, show
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import Route, RouteName
@@ -53,6 +55,8 @@ from finrank.ranker.scoring import score_pools
 SIZES, QUICK_SIZES = (1, 2, 4, 8, 16), (1, 2)  # questions per step
 CANDIDATES, QUICK_CANDIDATES = (8, 100, 1000), (8, 100)
 STEPS, QUICK_STEPS = 10, 3
+# Of the time left when the part begins; ranking has the rest.
+TRAINING_SHARE, PPO_SHARE = 0.55, 0.35
 NAIVE_CANDIDATES = 128
 MOST_BYTES = 80e9  # of the fastest point
 SLOW_S = 10.0  # a ranking that takes longer is timed once
@@ -67,7 +71,7 @@ def main() -> None:
     arguments.add_argument("--shape", choices=("llama-3-8b", "toy"), default="llama-3-8b", help="on a CPU only toy")
     arguments.add_argument("--seed", type=int, default=0, help="of weights, tokens and batches")
     arguments.add_argument("--peak_tflops", type=float, help="dense bfloat16 rate (default: by the device's name)")
-    arguments.add_argument("--budget_s", type=float, default=540, help="what no longer fits into so many s is left out")
+    arguments.add_argument("--budget_s", type=float, default=540, help="seconds in all; what does not fit is left out")
     options = arguments.parse_args()
     on_gpu = torch.cuda.is_available()
     if not on_gpu and options.shape != "toy":
@@ -80,17 +84,19 @@ def main() -> None:
     ends = began + options.budget_s
     bench = steps.make_bench(options.shape, torch.device("cuda" if on_gpu else "cpu"), options.seed, peak, ends)
     print(f"{name}, {options.shape}, built in {time.monotonic() - began:.0f} s", flush=True)
-    checks = check_routes(bench)
-    rounds = QUICK_STEPS if options.quick else STEPS
-    rows = steps.training_rows(bench, QUICK_SIZES if options.quick else SIZES, rounds)
-    rows += steps.ppo_rows(bench, rounds)
-    rows += ranking_rows(bench, QUICK_CANDIDATES if options.quick else CANDIDATES, rounds)
-    met = goals(rows) if options.shape == "llama-3-8b" else []
-    for row in [*rows, *met]:
-        show(row)
-    print(f"{time.monotonic() - began:.0f} s in all")
     about = {"device": name, "shape": options.shape, "seed": options.seed, "peak_tflops": peak}
-    write_results(options.json, rows, **about, checks=checks, goals=met, skipped=bench.skipped)
+    report = bench.report = Report(options.json, **about, skipped=bench.skipped)
+    report.facts["checks"] = check_routes(bench)
+    rounds = QUICK_STEPS if options.quick else STEPS
+    with bench.within(TRAINING_SHARE):
+        steps.measure_training(bench, QUICK_SIZES if options.quick else SIZES, rounds)
+    with bench.within(PPO_SHARE):
+        steps.measure_ppo(bench, rounds)
+    measure_ranking(bench, QUICK_CANDIDATES if options.quick else CANDIDATES, rounds)
+    report.facts["goals"] = [show(goal) for goal in goals(report.rows)] if options.shape == "llama-3-8b" else []
+    report.facts["took_s"] = round(time.monotonic() - began)
+    report.write()
+    print(f"{report.facts['took_s']} s in all")
 
 
 def check_routes(bench: steps.Bench) -> list[Row]:
@@ -109,37 +115,51 @@ def check_routes(bench: steps.Bench) -> list[Row]:
     return rows
 
 
-def ranking_rows(bench: steps.Bench, counts: Sequence[int], repeats: int) -> list[Row]:
+def measure_ranking(bench: steps.Bench, counts: Sequence[int], repeats: int) -> None:
     """Rows for one median question with so many candidates, along each route that fits."""
-    rows: list[Row] = []
     steps.set_checkpointing(bench.learner.model, False)
     bench.learner.optimizer.zero_grad()
     bench.learner.optimizer.state.clear()  # memory that ranking does without
     before: dict[RouteName, Row] = {}
-    for count in counts:
-        first: dict[RouteName, Row] = {}
-        for route in RANKING:
-            what = f"ranking {count} candidates, {route}"
-            expected = 0.0
-            if route in before:
-                growth = scored_candidates(count, route) / before[route]["scored"]
-                expected = before[route]["took_s"] * growth ** (2 if route == "mask" else 1)
-            if not bench.fits(expected, what):
-                continue
-            run = steps.within_memory(ranking(bench, count, route))
-            if run is None:
-                bench.skip(f"{what}: out of memory")
-            else:
-                first[route] = before[route] = run
-        # A route that was slow in its first run is not run again.
-        quick = {route: ranking(bench, count, route) for route, run in first.items() if run["took_s"] <= SLOW_S}
-        runs = bench.take_turns(quick, repeats, f"ranking {count} candidates")
-        by_route = {route: runs.get(route, [run]) for route, run in first.items()}
-        for route, its_runs in by_route.items():
-            row = {"what": "ranking", "candidates": count, "scored": its_runs[0]["scored"], "route": route}
-            row |= steps.figures(its_runs, by_route.get("naive", []))
-            rows.append(row | {"questions_per_s": 1 / row["seconds"]})
-    return rows
+    for number, count in enumerate(counts):
+        with bench.within(1 / (len(counts) - number)):
+            runs = first_rankings(bench, count, before)
+            before |= {route: its_runs[0] for route, its_runs in runs.items()}
+            quick = {route: ranking(bench, count, route) for route in runs if runs[route][0]["took_s"] <= SLOW_S}
+            for route, its_runs in bench.in_blocks(quick, repeats, f"ranking {count} candidates"):
+                runs[route] = its_runs
+                put_ranking(bench, count, runs, route)
+            for route in runs:  # the ratio of all runs: naive has had its second block last
+                put_ranking(bench, count, runs, route, printed=False)
+
+
+def first_rankings(bench: steps.Bench, count: int, before: dict[RouteName, Row]) -> dict[RouteName, list[Row]]:
+    """One ranking along each route that fits into time, by the times of fewer candidates, and into memory."""
+    runs: dict[RouteName, list[Row]] = {}
+    for route in RANKING:
+        what = f"ranking {count} candidates, {route}"
+        expected = 0.0
+        if route in before:
+            growth = scored_candidates(count, route) / before[route]["scored"]
+            expected = before[route]["took_s"] * growth ** (2 if route == "mask" else 1)
+        if not bench.fits(expected, what):
+            continue
+        run = within_memory(ranking(bench, count, route))
+        if run is None:
+            bench.skip(f"{what}: out of memory")
+        else:
+            runs[route] = [run]
+            put_ranking(bench, count, runs, route)
+    return runs
+
+
+def put_ranking(
+    bench: steps.Bench, count: int, runs: dict[RouteName, list[Row]], route: RouteName, *, printed: bool = True
+) -> None:
+    """Report the row of a route; its ratio is over what naive has by now."""
+    row = {"what": "ranking", "candidates": count, "scored": runs[route][0]["scored"], "route": route}
+    row |= steps.figures(runs[route], runs.get("naive", []))
+    bench.report.put(row | {"questions_per_s": 1 / row["seconds"]}, (count, route), printed=printed)
 
 
 def ranking(bench: steps.Bench, count: int, route: RouteName) -> Callable[[], Row]:

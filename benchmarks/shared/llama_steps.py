@@ -1,21 +1,22 @@
-"""Training and PPO steps of `llama_8b_gpu.py`: the search for the best batches, then steps of all points in turn."""
+"""Training and PPO steps of `llama_8b_gpu.py`: the search for the best batches, then blocks of steps of each point."""
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import count, islice
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from shared import shapes
+from shared.device_memory import free_memory, within_memory
 from shared.steps import Learner
-from shared.tables import Row
+from shared.tables import Report, Row
 from shared.timing import quartiles
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaModel
@@ -27,6 +28,7 @@ from finrank.training.config import PPOSettings, load_config
 from finrank.training.ppo.ppo import without_dropout
 
 WARM = 3
+SEARCH_SHARE = 0.5  # of the time for training
 SEARCH_STEPS = 3  # timed at each size of the search, after one on the longest questions
 EPOCH = 6251  # questions of FinQA's train split
 PACKED: tuple[RouteName, ...] = ("mask", "split")
@@ -59,8 +61,19 @@ class Bench:
     seed: int
     peak_tflops: float | None
     ends: float
-    """Deadline on the monotonic clock, in seconds."""
+    """Deadline of what is being measured on the monotonic clock, in seconds."""
+    report: Report = field(default_factory=lambda: Report(None))
     skipped: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def within(self, share: float) -> Iterator[None]:
+        """Inside, the deadline is that of a share of the time that is left; what it leaves is there for the others."""
+        ends, now = self.ends, time.monotonic()
+        self.ends = now + share * max(ends - now, 0)
+        try:
+            yield
+        finally:
+            self.ends = ends
 
     def fits(self, seconds: float, what: str) -> bool:
         """True if so much time is left; else `what` is noted as skipped."""
@@ -74,25 +87,40 @@ class Bench:
         self.skipped.append(why)
         print(f"left out: {why}", flush=True)
 
-    def take_turns(
-        self, contenders: Mapping[K, Callable[[], Row]], rounds: int, what: str, *, warm: int = 0
-    ) -> dict[K, list[Row]]:
-        """Each contender's runs, in turn after warm ones while time is left; one that runs out of memory leaves."""
+    def in_blocks(
+        self, contenders: Mapping[K, Callable[[], Row]], count: int, what: str, *, warm: int = 0
+    ) -> Iterator[tuple[K, list[Row]]]:
+        """A contender and all its runs, `count` in the end, after each block of its runs; the order is A B B A.
+
+        In a block a contender runs alone, first `warm` times without being timed: contenders of other sizes in between
+        would leave memory in pieces that do not fit. One that runs out of memory leaves. Without time nothing starts.
+        """
         runs: dict[K, list[Row]] = {name: [] for name in contenders}
-        seconds = 0.0
-        for number in range(warm + rounds):
-            began = time.monotonic()
-            if not self.fits(seconds, f"{what} after {max(0, number - warm)} of {rounds} rounds"):
-                break
-            for name in list(runs):
+        seconds = dict.fromkeys(contenders, 0.0)
+        blocks = [(name, (count + 1) // 2) for name in contenders] + [
+            (name, count // 2) for name in [*contenders][::-1]
+        ]
+        for name, length in blocks:
+            if name not in runs or not length:
+                continue
+            if not self.fits((warm + length) * seconds[name], f"{what}, {name} after {len(runs[name])} of {count}"):
+                continue
+            free_memory()
+            for number in range(warm + length):
+                began = time.monotonic()
                 run = within_memory(contenders[name])
+                seconds[name] = time.monotonic() - began
                 if run is None:
                     self.skip(f"{name}: out of memory")
                     del runs[name]
-                elif number >= warm:
+                    break
+                if number >= warm:
                     runs[name].append(run)
-            seconds = time.monotonic() - began
-        return {name: its_runs for name, its_runs in runs.items() if its_runs}
+                if time.monotonic() > self.ends and number + 1 < warm + length:
+                    self.skip(f"{what}, {name} after {len(runs[name])} of {count}: no time is left")
+                    break
+            if runs.get(name):
+                yield name, runs[name]
 
 
 def make_bench(shape: str, device: torch.device, seed: int, peak: float | None, ends: float) -> Bench:
@@ -114,32 +142,48 @@ def make_bench(shape: str, device: torch.device, seed: int, peak: float | None, 
     return Bench(learner, pools, seed, peak, ends)
 
 
-def training_rows(bench: Bench, sizes: Sequence[int], steps: int) -> list[Row]:
-    """The rows of all points: the search for the best batches, then steps in turn."""
-    searches = [search(bench, "naive", sizes, False) | search(bench, "naive", sizes[:-1], True)]
-    searches += [search(bench, route, sizes, False) for route in PACKED]
-    fastest = [max(rates, key=lambda point: rates[point]) for rates in searches if rates]
+def measure_training(bench: Bench, sizes: Sequence[int], steps: int) -> None:
+    """The rows of all points: the search for the best batches, then blocks of steps."""
+    fastest = []
+    with bench.within(SEARCH_SHARE):
+        for number, route in enumerate(routes := ("naive", *PACKED)):
+            with bench.within(1 / (len(routes) - number)):
+                rates = search(bench, route, sizes, False)
+                if route == "naive":
+                    rates |= search(bench, route, sizes[:-1], True)
+            if rates:
+                fastest.append(max(rates, key=lambda point: rates[point]))
     leanest = [Point("leanest", route, 1, True) for route in ("naive", *PACKED)]
-    runs_of = steps_in_turn(bench, [*fastest, *leanest], steps)
-    baseline = next((runs_of[point] for point in runs_of if (point.point, point.route) == ("fastest", "naive")), [])
-    return [training_row(bench, point, runs, baseline) for point, runs in runs_of.items()]
+    measure_points(bench, [*fastest, *leanest], steps)
 
 
-def ppo_rows(bench: Bench, steps: int) -> list[Row]:
+def measure_ppo(bench: Bench, steps: int) -> None:
     """The rows of PPO at the leanest point, for both estimators; the model has no dropout from here on."""
     without_dropout(bench.learner.model)
-    points = [Point("leanest", route, 1, True, estimator) for estimator in ESTIMATORS for route in PACKED]
-    return [training_row(bench, point, runs, []) for point, runs in steps_in_turn(bench, points, steps).items()]
+    measure_points(
+        bench, [Point("leanest", route, 1, True, estimator) for estimator in ESTIMATORS for route in PACKED], steps
+    )
 
 
-def steps_in_turn(bench: Bench, points: Sequence[Point], steps: int) -> dict[Point, list[Row]]:
-    """Runs of each point after warm ones."""
+def measure_points(bench: Bench, points: Sequence[Point], steps: int) -> None:
+    """Blocks of each point's steps; ratios are over naive training at its fastest point."""
 
     def stepper(point: Point) -> Callable[[], Row]:
         stream = batches(bench, point.questions)
         return lambda: train_step(bench, point, next(stream))
 
-    return bench.take_turns({point: stepper(point) for point in points}, steps, "training steps", warm=WARM)
+    steppers = {point: stepper(point) for point in points}
+    runs_of: dict[Point, list[Row]] = {}
+
+    def put(point: Point, *, printed: bool) -> None:
+        naive = next((runs_of[one] for one in runs_of if (one.point, one.route) == ("fastest", "naive")), [])
+        bench.report.put(training_row(bench, point, runs_of[point], naive), point, printed=printed)
+
+    for point, runs in bench.in_blocks(steppers, steps, "training steps", warm=WARM):
+        runs_of[point] = runs
+        put(point, printed=True)
+    for point in runs_of:  # the ratio of all runs: naive has had its second block last
+        put(point, printed=False)
 
 
 def search(bench: Bench, route: RouteName, sizes: Sequence[int], checkpointing: bool) -> dict[Point, float]:
@@ -159,18 +203,6 @@ def search(bench: Bench, route: RouteName, sizes: Sequence[int], checkpointing: 
         seconds = time.monotonic() - began
         rates[point] = rate
     return rates
-
-
-def within_memory(work: Callable[[], Any]) -> Any:
-    """The result of `work`; None, with everything freed, where memory runs out."""
-    try:
-        return work()
-    except torch.OutOfMemoryError:
-        pass  # the traceback holds the activations: they are free only after this block
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
 
 
 def probe(bench: Bench, point: Point) -> float:

@@ -57,11 +57,38 @@ def _text(value: object) -> str:
 
 
 def write_results(path: Path | None, rows: Sequence[Row], **facts: Any) -> None:
-    """Write {"device": ..., facts, "rows": [...]} as JSON, if there is a path; its folder is made where missing."""
+    """Write {"device": ..., facts, "rows": [...]} as JSON, if there is a path; its folder is made where missing.
+
+    The file is whole at any moment: it is written beside its place and renamed.
+    """
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         result = {"device": device(), **facts, "rows": list(rows)}
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        beside.replace(path)
+
+
+class Report:
+    """The rows of a run, each printed and written when it is measured, so that a run that dies keeps them."""
+
+    def __init__(self, path: Path | None, **facts: Any) -> None:
+        self.path, self.facts = path, facts
+        self._rows: dict[object, Row] = {}
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows in the order in which they were first measured."""
+        return list(self._rows.values())
+
+    def put(self, row: Row, name: object = None, *, printed: bool = True) -> None:
+        """Add a row; an earlier one of the same name is replaced."""
+        self._rows[len(self._rows) if name is None else name] = show(row) if printed else row
+        self.write()
+
+    def write(self) -> None:
+        """Write all rows and facts."""
+        write_results(self.path, self.rows, **self.facts)
 
 
 def measured_before(path: Path | None, rounds: int) -> list[Row]:

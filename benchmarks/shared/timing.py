@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import statistics
 import time
@@ -35,14 +36,17 @@ def use_the_cpu() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def take_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timed]:
+def take_turns(contenders: Mapping[str, Callable[[], object]], rounds: int, ends: float = math.inf) -> dict[str, Timed]:
     """Run each contender once to warm up, then all of them in turn, `rounds` times, so that drift affects all alike.
 
-    Memory is that of the warm-up run. A contender that returns a float has measured its seconds itself.
+    Memory is that of the warm-up run. A contender that returns a float has measured its seconds itself. After `ends` on
+    the monotonic clock no further round starts.
     """
     peaks = {name: peak_above_start(run) for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
+        if number and time.monotonic() > ends:
+            break
         order = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
         for name in order:
             time.sleep(_PAUSE_S)

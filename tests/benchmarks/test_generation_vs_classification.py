@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from finrank.training.config import load_config
 from tests.helpers.pools import make_pool
 from tests.helpers.scripts import load_benchmark
 
-script, sides, timing = map(load_benchmark, ("generation_vs_classification", "shared.sides", "shared.timing"))
+script, sides, tables, timing = map(
+    load_benchmark, ("generation_vs_classification", "shared.sides", "shared.tables", "shared.timing")
+)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["float32", "bfloat16, checkpointing"])
@@ -125,6 +129,26 @@ def test_weights_and_optimizer_are_counted() -> None:
     assert script.held_mib(model, optimizer=False) == 4
     assert script.held_mib(model, optimizer=True) == 12
     assert script.held_mib(model.requires_grad_(False), optimizer=True) == 4
+
+
+@pytest.mark.parametrize("both", [False], ids=["float32"], indirect=True)
+def test_tasks_share_the_time_and_one_that_fails_leaves_the_others(
+    both: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tables.Report(tmp_path / "report.json", rounds=50, claims=[], skipped=[])
+
+    def full(_: int) -> None:
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(both[1], "evaluation", full)
+    script.measure(*both, report, time.monotonic() + 1.5)
+    assert report.facts["skipped"][0] == "evaluation: out of memory"
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["rows"][0]["what"] == "SFT step"
+    assert 1 <= written["rows"][0]["rounds"] < 50
+    assert len(written["claims"]) == 2 * len(written["rows"])
+    script.measure(*both, report, time.monotonic())
+    assert report.facts["skipped"][-3:] == [f"{what}: no time is left" for what in script.TASKS]
 
 
 def test_too_few_questions_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from finrank.training.ppo.rollouts import PPOState
 from finrank.training.trainer import Job, scores_in_passes, training_arguments
 from tests.helpers.scripts import load_benchmark
 
-shapes, steps, script = map(load_benchmark, ("shared.shapes", "shared.llama_steps", "llama_8b_gpu"))
+shapes, steps, tables, script = map(
+    load_benchmark, ("shared.shapes", "shared.llama_steps", "shared.tables", "llama_8b_gpu")
+)
 
 
 @pytest.fixture
@@ -126,18 +129,80 @@ def test_full_memory_ends_the_search_and_keeps_earlier_points(bench: Any, monkey
     assert bench.skipped == ["training mask, 4 questions per step: out of memory"]
 
 
-def test_a_contender_that_runs_out_of_memory_leaves_the_others(bench: Any) -> None:
-    full = Mock(side_effect=torch.OutOfMemoryError("simulated"))
-    runs = bench.take_turns({"mask": full, "split": lambda: {"seconds": 1.0}}, 5, "steps", warm=2)
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("simulated"),
+        RuntimeError("mha_graph.execute(handle, variant_pack, workspace_ptr.get()).is_good() INTERNAL ASSERT FAILED"),
+    ],
+)
+def test_a_contender_that_runs_out_of_memory_leaves_the_others(bench: Any, error: RuntimeError) -> None:
+    full = Mock(side_effect=error)
+    runs = dict(bench.in_blocks({"mask": full, "split": lambda: {"seconds": 1.0}}, 5, "steps", warm=2))
     assert {name: len(rows) for name, rows in runs.items()} == {"split": 5}
     assert full.call_count == 1
     assert bench.skipped == ["mask: out of memory"]
 
 
+def test_another_error_is_not_taken_for_full_memory(bench: Any) -> None:
+    with pytest.raises(RuntimeError, match="illegal"):
+        list(bench.in_blocks({"mask": Mock(side_effect=RuntimeError("an illegal memory access"))}, 2, "steps"))
+
+
+def test_each_point_runs_in_two_blocks_and_the_order_is_reversed(bench: Any) -> None:
+    ran: list[str] = []
+    contenders = {name: lambda name=name: ran.append(name) or {"seconds": 1.0} for name in "ABC"}
+    seen = [(name, len(runs)) for name, runs in bench.in_blocks(contenders, 3, "steps", warm=1)]
+    assert "".join(ran) == "AAA" + "BBB" + "CCC" + "CC" + "BB" + "AA"
+    assert seen == [("A", 2), ("B", 2), ("C", 2), ("C", 3), ("B", 3), ("A", 3)]
+
+
+def test_a_block_ends_with_the_time_and_keeps_its_runs(bench: Any) -> None:
+    def run() -> Any:
+        bench.ends = time.monotonic() - 1
+        return {"seconds": 1.0}
+
+    assert dict(bench.in_blocks({"A": run, "B": run}, 10, "steps")) == {"A": [{"seconds": 1.0}]}
+    assert bench.skipped[0] == "steps, A after 1 of 10: no time is left"
+
+
+def test_each_part_has_its_share_of_the_time(bench: Any) -> None:
+    ends = bench.ends
+    with bench.within(0.5):
+        assert bench.ends - time.monotonic() == pytest.approx(300, abs=5)
+        with bench.within(0.1):
+            assert bench.ends - time.monotonic() == pytest.approx(30, abs=5)
+    assert bench.ends == ends
+
+
+def test_rows_are_written_when_they_are_measured(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure in the middle of the second block of steps loses none of the first."""
+    bench.report = tables.Report(tmp_path / "report.json")
+    run = {"took_s": 1.0, "seconds": 1.0, "tokens_per_s": 9.0, "redundant_tokens_per_s": 0.0, "peak_bytes": None}
+    outcomes = [*[run] * ((steps.WARM + 1) * 2), RuntimeError("the chip is on fire")]
+    monkeypatch.setattr(steps, "train_step", Mock(side_effect=outcomes))
+    points = [steps.Point("leanest", route, 1, True) for route in steps.PACKED]
+    with pytest.raises(RuntimeError, match="on fire"):
+        steps.measure_points(bench, points, 2)
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert [(row["route"], row["repeats"]) for row in rows] == [("mask", 1), ("split", 1)]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_ratios_are_over_all_runs_of_naive(bench: Any) -> None:
+    points = [steps.Point("fastest", route, 1, False) for route in ("naive", "mask")]
+    steps.measure_points(bench, points, 2)
+    naive, mask = bench.report.rows
+    assert (naive["repeats"], mask["repeats"], naive["ratio"]) == (2, 2, 1)
+    assert mask["ratio_quartiles"][0] <= mask["ratio"] <= mask["ratio_quartiles"][1]
+
+
 def test_without_time_left_nothing_starts(bench: Any) -> None:
     bench.ends = time.monotonic() - 1
-    assert steps.training_rows(bench, (1, 2), 3) == []
-    assert len(bench.skipped) == 5  # a search for each route, naive's with checkpointing, and the turns
+    steps.measure_training(bench, (1, 2), 3)
+    script.measure_ranking(bench, (8,), 3)
+    assert bench.report.rows == []
+    assert len(bench.skipped) == 4 + 2 * 3 + 4  # searches, naive's with checkpointing; blocks of 3 points; routes
 
 
 def test_goals() -> None:
