@@ -83,11 +83,14 @@ CODE
 part tests 25 "$python" -m pytest -q -m gpu tests/properties/test_gpu.py --import-mode=importlib \
     -p no:cacheprovider "--junit-xml=$out/tests.xml"
 if [[ $toy ]]; then
+    part scoring_gpu 20 "$python" benchmarks/scoring_gpu.py --shape toy --quick --budget_s BUDGET \
+        --json "$out/scoring_gpu.json"
     part llama_8b_gpu 60 "$python" benchmarks/llama_8b_gpu.py --shape toy --quick --budget_s BUDGET \
         --json "$out/llama_8b_gpu.json"
     part generation_vs_classification 90 "$python" benchmarks/generation_vs_classification.py --quick \
         --budget_s BUDGET --json "$out/generation_vs_classification.json"
 else
+    part scoring_gpu 20 "$python" benchmarks/scoring_gpu.py --budget_s BUDGET --json "$out/scoring_gpu.json"
     part llama_8b_gpu 65 "$python" benchmarks/llama_8b_gpu.py --budget_s BUDGET --json "$out/llama_8b_gpu.json"
     part generation_vs_classification 95 "$python" benchmarks/generation_vs_classification.py --shape llama-3-8b \
         --budget_s BUDGET --json "$out/generation_vs_classification.json"
