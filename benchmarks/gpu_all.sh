@@ -32,14 +32,15 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
 export PYTHONPATH="$repository/src:$out/packages${PYTHONPATH:+:$PYTHONPATH}"
 # The generation benchmark saves 16 GB of weights: in memory where that is large enough.
 if [[ -z ${TMPDIR:-} && -d /dev/shm && $(df --output=avail -k /dev/shm | tail -1) -gt 40000000 ]]; then
-    export TMPDIR=/dev/shm
+    in_memory=$(mktemp -d /dev/shm/finrank.XXXXXX) && export TMPDIR=$in_memory
 fi
 results="$out/parts.tsv"
 : >"$results"
 
 finish() {
     trap - EXIT
-    [[ -z ${child:-} ]] || kill "$child" 2>/dev/null
+    [[ -z ${child:-} ]] || { kill "$child" && wait "$child"; } 2>/dev/null
+    [[ -z ${in_memory:-} ]] || rm -rf "$in_memory"
     echo
     "$python" benchmarks/shared/gpu_table.py "$out" | tee "$out/table.md"
     exit "${PIPESTATUS[0]}"
