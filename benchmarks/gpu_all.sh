@@ -32,14 +32,15 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
 export PYTHONPATH="$repository/src:$out/packages${PYTHONPATH:+:$PYTHONPATH}"
 # The generation benchmark saves 16 GB of weights: in memory where that is large enough.
 if [[ -z ${TMPDIR:-} && -d /dev/shm && $(df --output=avail -k /dev/shm | tail -1) -gt 40000000 ]]; then
-    export TMPDIR=/dev/shm
+    in_memory=$(mktemp -d /dev/shm/finrank.XXXXXX) && export TMPDIR=$in_memory
 fi
 results="$out/parts.tsv"
 : >"$results"
 
 finish() {
     trap - EXIT
-    [[ -z ${child:-} ]] || kill "$child" 2>/dev/null
+    [[ -z ${child:-} ]] || { kill "$child" && wait "$child"; } 2>/dev/null
+    [[ -z ${in_memory:-} ]] || rm -rf "$in_memory"
     echo
     "$python" benchmarks/shared/gpu_table.py "$out" | tee "$out/table.md"
     exit "${PIPESTATUS[0]}"
@@ -83,11 +84,14 @@ CODE
 part tests 25 "$python" -m pytest -q -m gpu tests/properties/test_gpu.py --import-mode=importlib \
     -p no:cacheprovider "--junit-xml=$out/tests.xml"
 if [[ $toy ]]; then
+    part scoring_gpu 20 "$python" benchmarks/scoring_gpu.py --shape toy --quick --budget_s BUDGET \
+        --json "$out/scoring_gpu.json"
     part llama_8b_gpu 60 "$python" benchmarks/llama_8b_gpu.py --shape toy --quick --budget_s BUDGET \
         --json "$out/llama_8b_gpu.json"
     part generation_vs_classification 90 "$python" benchmarks/generation_vs_classification.py --quick \
         --budget_s BUDGET --json "$out/generation_vs_classification.json"
 else
+    part scoring_gpu 20 "$python" benchmarks/scoring_gpu.py --budget_s BUDGET --json "$out/scoring_gpu.json"
     part llama_8b_gpu 65 "$python" benchmarks/llama_8b_gpu.py --budget_s BUDGET --json "$out/llama_8b_gpu.json"
     part generation_vs_classification 95 "$python" benchmarks/generation_vs_classification.py --shape llama-3-8b \
         --budget_s BUDGET --json "$out/generation_vs_classification.json"

@@ -19,11 +19,17 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "models"
 LENGTHS = Path(__file__).parent / "finqa_lengths.json"
 
 _KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-_SIZES = {"llama-3-8b": (4096, 14336, 32, 32, 8), "small": (384, 1024, 6, 6, 6), "toy": (32, 64, 2, 4, 2)}
+_SIZES = {
+    "llama-3-8b": (4096, 14336, 32, 32, 8),
+    "smollm2-135m": (576, 1536, 30, 9, 3),
+    "small": (384, 1024, 6, 6, 6),
+    "toy": (32, 64, 2, 4, 2),
+}
 SHAPES: dict[str, dict[str, int]] = {
     name: dict(zip(_KEYS, sizes, strict=True), max_position_embeddings=1024) for name, sizes in _SIZES.items()
 }
 SHAPES["llama-3-8b"] |= {"vocab_size": 128256, "max_position_embeddings": 8192}
+SHAPES["smollm2-135m"] |= {"vocab_size": 49152, "max_position_embeddings": 8192}
 TOY_VOCABULARY = 400
 TOY_SHRINK = 16  # the toy's prefixes and candidates are this much shorter
 # Dense bfloat16 rates in TFLOP/s from the makers' data sheets; the first part of a device's name that matches decides.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import finrank.training.trainer as trainer
-from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.attention.routes import Route, RouteName
 from finrank.ranker.scoring import cut_into_passes, score_pools
-from tests.helpers.attention_models import DIFFERENTIABLE, PACKED, POOLS, make_model, random_pool
+from tests.helpers.attention_models import DIFFERENTIABLE, PACKED, POOLS, make_model, random_pool, tampered
 from tests.properties.test_gradients import double_model, furthest, gradients
 
 DEVICE = torch.device("cuda")
@@ -32,7 +33,7 @@ def exact() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize("route", [*PACKED, "naive"])
+@pytest.mark.parametrize("route", [*PACKED, "naive", "by_size"])
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_every_route_gives_the_scores_of_the_naive_one_on_the_cpu(family: str, route: RouteName) -> None:
     pools = [random_pool("hundreds", 12, *(2 + n % 7 for n in range(150))), *POOLS]
@@ -40,6 +41,16 @@ def test_every_route_gives_the_scores_of_the_naive_one_on_the_cpu(family: str, r
     on_gpu = score_pools(make_model(family).to(DEVICE), pools, route=route)
     for scores, other in zip(on_gpu, expected, strict=True):
         torch.testing.assert_close(torch.from_numpy(scores), torch.from_numpy(other), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_the_check_at_load_passes_and_a_broken_route_is_seen(family: str, dtype: Any) -> None:
+    model = make_model(family, dtype=dtype, tuning=None).to(DEVICE)
+    assert model.checked_route().name == "by_size"
+    assert [model.check(Route(route, "")).name for route in PACKED] == PACKED
+    with tampered(model, position_ids=lambda positions: positions[:, :1] + torch.arange(positions.shape[1]).to(DEVICE)):
+        assert [model.check(Route(route, "")).name for route in PACKED] == ["naive"] * 3
 
 
 @pytest.mark.parametrize("route", ["naive", *DIFFERENTIABLE])

@@ -42,7 +42,7 @@ def test_every_route_gives_the_scores_of_each_candidate_alone(family: str, pooli
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
-@pytest.mark.parametrize("route", [*PACKED, "naive"])
+@pytest.mark.parametrize("route", [*PACKED, "naive", "by_size"])
 def test_many_candidates_are_scored_in_passes_with_the_same_scores(family: str, route: RouteName) -> None:
     model = make_model(family)
     pools = [random_pool("hundreds", 12, *(2 + n % 7 for n in range(150))), *POOLS]
@@ -53,7 +53,7 @@ def test_many_candidates_are_scored_in_passes_with_the_same_scores(family: str, 
     assert score_pools(model, [], route=route) == []
 
 
-@pytest.mark.parametrize("route", [*PACKED, "naive"])
+@pytest.mark.parametrize("route", [*PACKED, "naive", "by_size"])
 def test_passes_hold_all_candidates_in_order_and_keep_to_their_size(route: RouteName) -> None:
     passes = cut_into_passes(POOLS, 60, route)
     cut = [(part.id, tokens) for parts in passes for part in parts for tokens in part.candidates]

@@ -10,7 +10,7 @@ import torch
 
 from finrank.console import track
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.attention.routes import RouteName
+from finrank.ranker.attention.routes import RouteName, of_size
 from finrank.ranker.encoding import encode_or_leave_out
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import LoadedModel
@@ -35,7 +35,8 @@ def score_pools(
     Those of candidates that are left out are minus infinity.
     """
     scorable = [index for index, pool in enumerate(pools) if pool.candidates]
-    by_length = sorted(scorable, key=lambda index: pools[index].length)  # similar ones share a pass
+    # Similar ones share a pass.
+    by_length = sorted(scorable, key=lambda index: (of_size(pools[index], route), pools[index].length))
     passes = cut_into_passes([pools[index] for index in by_length], model.backbone.tuning.tokens_per_pass, route)
     parts: list[np.ndarray] = [np.empty(0, np.float32)]
     for one_pass in track(passes, description, total=len(passes)) if description else passes:
@@ -61,17 +62,17 @@ def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route
         model.eval()
     with torch.inference_mode():
         # The class's own forward: in training, accelerate replaces the instance's by one under bfloat16 autocast.
-        scores_N = type(model).forward(model, pools, route).cpu()
+        scores_N = type(model).forward(model, pools, route).cpu().numpy()
     if was_training:
         model.train()
-    return [scores.numpy() for scores in scores_N.split([len(pool.candidates) for pool in pools])]
+    return np.split(scores_N, np.cumsum([len(pool.candidates) for pool in pools])[:-1])
 
 
 def cut_into_passes(pools: Sequence[EncodedPool], limit: int, route: RouteName) -> list[list[EncodedPool]]:
     """Pools in passes of at most `limit` tokens, in order; a longer pool is cut into several with the same prefix.
 
-    `cached` bounds the memory of a large pool by itself, so there a pool stays whole. A candidate over the limit has a
-    pass to itself.
+    `cached` bounds the memory of a large pool by itself, so there a pool stays whole; `by_size` starts a pass where it
+    changes from `mask` to `cached`. A candidate over the limit has a pass to itself.
 
     >>> pool = EncodedPool("q", [7, 8], [[1, 2], [3], [4]])
     >>> [[len(part.candidates) for part in parts] for parts in cut_into_passes([pool, pool], 9, "split")]
@@ -80,12 +81,15 @@ def cut_into_passes(pools: Sequence[EncodedPool], limit: int, route: RouteName) 
     [[1], [2], [1], [2]]
     """
     passes: list[list[EncodedPool]] = []
+    before: RouteName | None = None
     for pool in pools:
-        for part in _parts(pool, limit, route):
-            if passes and cost([*passes[-1], part], route) <= limit:
+        its_route = of_size(pool, route)
+        for part in _parts(pool, limit, its_route):
+            if its_route == before and cost([*passes[-1], part], its_route) <= limit:
                 passes[-1].append(part)
             else:
                 passes.append([part])
+            before = its_route
     return passes
 
 

@@ -37,7 +37,7 @@ def test_a_sound_machine_has_everything(tmp_path: Path, model: Path, capsys: pyt
     assert found["device"]["device"].startswith("cuda" if torch.cuda.is_available() else "cpu")
     assert found["dtypes"]["bfloat16"].startswith(("yes", "emulated"))
     assert found["default model"]["sha256"] == "as pinned"
-    assert found["default model"]["route in ranking"].partition(":")[0] in ("cached", "split", "mask")
+    assert found["default model"]["route in ranking"].partition(":")[0] in ("cached", "split", "by_size")
     assert found["model"]["abstains"] == "never"
     assert set(found["optional extras"]) == set(EXTRAS)
     shown = capsys.readouterr().out

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -125,26 +126,26 @@ def pack(pools: Sequence[EncodedPool], device: torch.device | None = None) -> Pa
     >>> batch.ids_BT.tolist(), batch.segments_BT.tolist(), batch.positions_BT.tolist(), batch.spans
     ([[7, 8, 1, 2, 3]], [[0, 0, 1, 1, 2]], [[0, 1, 2, 3, 2]], [(2, 4), (4, 5)])
     """
-    shape = (len(pools), max(pool.length for pool in pools))
-    ids_BT = torch.zeros(shape, dtype=torch.long)
-    positions_BT = torch.zeros(shape, dtype=torch.long)
-    segments_BT = torch.full(shape, -1)
-    candidate_mask_BN = torch.zeros((len(pools), max(len(pool.candidates) for pool in pools)), dtype=torch.bool)
+    length = max(pool.length for pool in pools)
+    ids, positions, segments = list[list[int]](), list[list[int]](), list[list[int]]()
     spans = []
     for row, pool in enumerate(pools):
-        start = 0
-        for segment, tokens in enumerate([pool.prefix, *pool.candidates]):
-            span = slice(start, start + len(tokens))
-            first = 0 if segment == 0 else len(pool.prefix)
-            ids_BT[row, span] = torch.tensor(tokens)
-            positions_BT[row, span] = torch.arange(first, first + len(tokens))
-            segments_BT[row, span] = segment
-            if segment > 0:
-                spans.append((row * shape[1] + start, row * shape[1] + span.stop))
-            start = span.stop
-        candidate_mask_BN[row, : len(pool.candidates)] = True
-    ids_BT, positions_BT, segments_BT = ids_BT.to(device), positions_BT.to(device), segments_BT.to(device)
-    return Packed(ids_BT, positions_BT, segments_BT, candidate_mask_BN.to(device), spans)
+        padding, prefix = length - pool.length, len(pool.prefix)
+        ids.append([*pool.prefix, *chain.from_iterable(pool.candidates), *[0] * padding])
+        positions.append([*range(prefix)])
+        segments.append([0] * prefix)
+        for segment, tokens in enumerate(pool.candidates, start=1):
+            start = row * length + len(segments[-1])
+            spans.append((start, start + len(tokens)))
+            positions[-1] += range(prefix, prefix + len(tokens))
+            segments[-1] += [segment] * len(tokens)
+        positions[-1] += [0] * padding
+        segments[-1] += [-1] * padding
+    # Lists and one copy to the device: many small tensors would cost a GPU more than the forward pass.
+    ids_BT, positions_BT, segments_BT = torch.tensor([ids, positions, segments]).to(device).unbind()
+    counts_B1 = torch.tensor([[len(pool.candidates)] for pool in pools])
+    candidate_mask_BN = (torch.arange(int(counts_B1.max())) < counts_B1).to(device)
+    return Packed(ids_BT, positions_BT, segments_BT, candidate_mask_BN, spans)
 
 
 def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:

@@ -23,7 +23,7 @@ class Tuning:
     mask_tokens: int = 512
     """Median tokens of a row up to which training on a CPU takes `mask`: faster and leaner there than `split`."""
     mask_candidates: int = 64
-    """Candidates per pool up to which training on a GPU takes `mask`, whose mask has (tokens of a row)^2 entries."""
+    """Candidates per pool up to which a GPU takes `mask`, whose mask has (tokens of a row)^2 entries."""
     float32_tolerance: float = 1e-4
     """Difference from `naive` vectors in float32, as a share of their length, over which the check rejects a route:
     rounding alone causes up to 1.3e-5 (80 layers), a route broken on purpose 7e-3 and more."""

@@ -81,6 +81,27 @@ def test_a_route_that_fails_in_half_precision_alone_is_refused(value: float, mon
     assert model.check(Route("split", "")).name == "naive"
 
 
+@pytest.mark.parametrize(("broken", "sees"), [("mask", "attention_mask"), ("cached", "layout")])
+def test_both_sides_of_by_size_are_checked(broken: str, sees: str) -> None:
+    model = deep_model("llama", 2, "float32", SMALL)
+    assert model.check(Route("by_size", "")).name == "by_size"
+    edit = next(change for route, argument, change in BREAKS.values() if (route, argument) == (broken, sees))
+    with tampered(model, **{sees: edit}):
+        assert model.check(Route("by_size", "")).name == "naive"
+
+
+def test_tf32_is_off_during_the_check_and_allowed_again_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    products, seen = torch.backends.cuda.matmul, []
+    monkeypatch.setattr(check, "_differences", lambda *_: seen.append(products.fp32_precision) or [])
+    before = products.fp32_precision
+    products.fp32_precision = "tf32"
+    try:
+        deep_model("llama", 2, "float32", SMALL).check(Route("mask", ""))
+        assert (seen, products.fp32_precision) == (["ieee"], "tf32")
+    finally:
+        products.fp32_precision = before
+
+
 class CastingLinear(nn.Linear):
     """A layer that casts to half precision by itself, as quantized ones do."""
 

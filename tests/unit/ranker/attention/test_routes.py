@@ -92,7 +92,7 @@ def test_linear_attention_cannot_be_packed() -> None:
         ("cpu", "auto", None, "cached", "memory does not grow with the candidates"),
         ("cuda", "auto", TrainingRows(candidates=64), "mask", "one kernel per layer on cuda, up to 64 candidates"),
         ("cuda", "auto", TrainingRows(candidates=65), "split", "more than 64 candidates"),
-        ("cuda", "auto", None, "cached", "memory does not grow with the candidates"),
+        ("cuda", "auto", None, "by_size", "one kernel per layer on cuda up to 64 candidates, cached for larger pools"),
         ("cpu", "cached", TrainingRows(), "split", "cached, which is for inference"),
         ("cpu", "mask", TrainingRows(), "mask", "the config says so"),
         ("cpu", "naive", None, "naive", "the config says so"),
