@@ -144,7 +144,7 @@ def program_loss(network: ProposerNetwork, batch: Sequence[WritableQuestion]) ->
     drawn = [torch.tensor([ways[int(torch.randint(len(ways), ()))] for ways in question.ways]) for question in batch]
     written = pad_sequence(drawn, batch_first=True)[:, :-1].to(device)
     log_probabilities = network.next_logits(encoded, written).log_softmax(-1)
-    is_right = torch.zeros(log_probabilities.shape, dtype=torch.bool)  # on the CPU: a GPU would start a kernel per token
+    is_right = torch.zeros(log_probabilities.shape, dtype=torch.bool)  # on the CPU: a GPU starts a kernel per token
     is_operand = torch.zeros(encoded.is_pointer_BP.shape)
     for row, question in enumerate(batch):
         for column, ways in enumerate(question.ways):
