@@ -100,7 +100,7 @@ def draw_questions(
         try:
             program, answer = gold_program(pool)
             prompt = write_prompt(pool, tokenizer, settings)
-            completion = write_target(pool.id, str(program), answer, tokenizer, settings)
+            completion = write_target(pool.id, str(program), tokenizer, settings)
         except (NoPool, TooLong):
             continue
         questions.pools.append(TrainingPool(encode(pool, pool.candidates, tokenizer, config.prompt), pool.correct))
@@ -184,7 +184,7 @@ class Generation:
         for example in examples:
             program, _ = gold_program(example.question)
             for _ in range(N):
-                judge(write_completion(str(program), example.gold), example)
+                judge(write_completion(str(program)), example)
         rewards_BN = torch.rand(len(examples), N, generator=torch.Generator().manual_seed(number))
         advantages_S = (rewards_BN - rewards_BN.mean(dim=1, keepdim=True)).flatten().to(ids_ST.device)
         self.model.train()

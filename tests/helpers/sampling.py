@@ -69,4 +69,4 @@ def good(request: dict[str, Any], number: int) -> Answer:
     """Programs that depend on question and seed."""
     value = int(asked_id(request)[1:])
     programs = [f"add({value}, {request['seed'] % 1000 + index})" for index in range(request.get("n", 1))]
-    return Answer([write_completion(program, 0.0) for program in programs])
+    return Answer([write_completion(program) for program in programs])

@@ -74,7 +74,7 @@ def _examples(
         try:
             program, answer = gold_program(pool)
             prompt = write_prompt(pool, tokenizer, settings)
-            completion = write_target(pool.id, str(program), answer, tokenizer, settings)
+            completion = write_target(pool.id, str(program), tokenizer, settings)
             examples.append(TrainingExample(pool, answer, prompt, completion))
         except NoPool as reason:
             left_out[reason.kind] += 1

@@ -1,7 +1,7 @@
 """Supervised training of the generation baseline (stage 04, the earlier approach).
 
 The algorithm. A causal language model reads the page (its most relevant rows and sentences) and the question, and is
-trained to write the gold answer and the gold program as JSON, then its end token (`text.py`). The loss is
+trained to write the gold program as JSON, then its end token (`text.py`). The loss is
 cross-entropy on the tokens of that completion alone. Only LoRA adapters are trained (Hu et al. 2021, LoRA). After every
 evaluation on the `selection` pages a checkpoint is kept; the one whose greedy completions earn the highest average
 reward (where equal: the lowest perplexity) becomes `best_model`, the last state `final_model`.

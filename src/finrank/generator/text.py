@@ -3,7 +3,7 @@
     table : 2009 | 2008 ;
     revenue : 5829 | 5735 ;
     question : what is the percent change in revenue ?
-    {"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}
+    {"program": "subtract(5829, 5735), divide(#0, 5735)"}
 
 All lines but the last are the prompt; the last is the completion (`pools/completion.py`) and ends with the end token.
 The prompt does not depend on gold: its rows and sentences are chosen by question and page alone (`page/relevance.py`).
@@ -21,10 +21,10 @@ from finrank.generator.settings import GeneratorSettings
 from finrank.pools.completion import write_completion
 from finrank.ranker.encoding import tokenize
 from finrank.ranker.prompt import choose_context
-from finrank.records import Answer, Question
+from finrank.records import Question
 
-# Raise it whenever the same question gets another prompt; a saved generator refuses to run under another version.
-PROMPT_VERSION = 1
+# Raise it whenever a question gets another prompt or completion: a saved generator refuses another version.
+PROMPT_VERSION = 2
 
 
 class TooLong(UserError):
@@ -52,11 +52,9 @@ def write_prompt(question: Question, tokenizer: Any, settings: GeneratorSettings
     return [*begin, *chain(*lines([item.text for item in context])), *asked]
 
 
-def write_target(
-    question_id: str, program: str, answer: Answer, tokenizer: Any, settings: GeneratorSettings
-) -> list[int]:
+def write_target(question_id: str, program: str, tokenizer: Any, settings: GeneratorSettings) -> list[int]:
     """The token ids of a gold completion with the end token, never cut; TooLong if they are over `max_new_tokens`."""
-    target = [*tokenize([write_completion(program, answer)], tokenizer)[0], tokenizer.eos_token_id]
+    target = [*tokenize([write_completion(program)], tokenizer)[0], tokenizer.eos_token_id]
     if len(target) > settings.max_new_tokens:
         raise TooLong(
             f"{question_id}: its gold completion has {len(target)} tokens, over generation.max_new_tokens "

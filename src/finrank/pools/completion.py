@@ -1,8 +1,9 @@
 """The prompt and the completion of a generating model, and the candidate that is read from the completion.
 
-    {"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}
+    {"program": "subtract(5829, 5735), divide(#0, 5735)"}                          a generator trained here
+    {"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}       a chat model
 
-The program counts. The answer in the completion is mostly wrong (models are poor at arithmetic) and becomes the
+The program counts. The answer in a completion is mostly wrong (models are poor at arithmetic) and becomes the
 candidate's only where no program has a value.
 """
 
@@ -13,7 +14,7 @@ import json
 from finrank.pools.candidate import read_candidate
 from finrank.programs import ARITHMETIC_OPERATIONS, CONSTANTS, TABLE_OPERATIONS
 from finrank.programs.reading.candidate_text import read_text
-from finrank.records import Answer, Candidate, Question
+from finrank.records import Candidate, Question
 
 # The numbers of the example are invented: those of a question would reveal its gold.
 INSTRUCTIONS = f"""\
@@ -45,13 +46,13 @@ def write_messages(question: Question) -> list[dict[str, str]]:
     return [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": user}]
 
 
-def write_completion(program: str, answer: Answer) -> str:
+def write_completion(program: str) -> str:
     """The text that a generator is trained to write.
 
-    >>> write_completion("subtract(5829, 5735), divide(#0, 5735)", 0.01639)
-    '{"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735)"}'
+    >>> write_completion("subtract(5829, 5735), divide(#0, 5735)")
+    '{"program": "subtract(5829, 5735), divide(#0, 5735)"}'
     """
-    return json.dumps({"answer": answer, "program": program}, ensure_ascii=False, allow_nan=False)
+    return json.dumps({"program": program}, ensure_ascii=False)
 
 
 def as_candidate(text: str, table: list[list[str]]) -> Candidate:

@@ -81,11 +81,11 @@ def test_a_page_that_does_not_fit_is_cut_and_the_question_is_not(base: Path, tok
 
 
 def test_a_completion_is_never_cut(settings: GeneratorSettings, tokenizer: Any) -> None:
-    target = write_target("q", "add(1, 2)", 3.0, tokenizer, settings)
-    assert tokenizer.decode(target) == '{"answer": 3.0, "program": "add(1, 2)"}<|end|>'
+    target = write_target("q", "add(1, 2)", tokenizer, settings)
+    assert tokenizer.decode(target) == '{"program": "add(1, 2)"}<|end|>'
     few = settings.model_copy(update={"max_new_tokens": len(target) - 1})
     with pytest.raises(TooLong, match=rf"q: its gold completion has {len(target)} tokens, .*max_new_tokens"):
-        write_target("q", "add(1, 2)", 3.0, tokenizer, few)
+        write_target("q", "add(1, 2)", tokenizer, few)
 
 
 def gradients_by_token(trainer: CheckpointTrainer, batch: dict[str, torch.Tensor]) -> torch.Tensor:

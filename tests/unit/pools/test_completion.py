@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 
@@ -24,13 +23,10 @@ WRITTEN = '{"answer": 0.01639, "program": "subtract(5829, 5735), divide(#0, 5735
 
 
 def test_completions_are_read_back_as_written() -> None:
-    assert write_completion(CHANGE, 0.01639) == WRITTEN
     completions = [(CHANGE, 0.01639), ("greater(2, 1)", "yes"), ("table_sum(revenue, none)", 637.0)]
     for program, answer in completions:
-        made = as_candidate(write_completion(program, answer), TABLE)
+        made = as_candidate(write_completion(program), TABLE)
         assert made == Candidate(program=program, answer=answer, origin="sampled")
-    with pytest.raises(ValueError, match="JSON"):
-        write_completion(CHANGE, math.nan)
 
 
 @pytest.mark.parametrize(
