@@ -21,7 +21,7 @@ from transformers import DataCollatorForSeq2Seq, GenerationConfig, LlamaConfig, 
 
 from finrank.generator.data import IGNORED, TrainingExample
 from finrank.generator.evaluation import judge
-from finrank.generator.model import new_generator, write
+from finrank.generator.model import Generator, new_generator, write
 from finrank.generator.settings import generator_settings
 from finrank.generator.text import TooLong, write_prompt, write_target
 from finrank.pools.completion import write_completion
@@ -148,9 +148,13 @@ class Generation:
     def __init__(
         self, config: TrainingConfig, questions: Questions, size: Size, tokenizer: Any, device: torch.device
     ) -> None:
-        self.model = new_generator(generator_settings(config)).to(device)
+        settings = generator_settings(config)
+        self.model = new_generator(settings).to(device)
         self.questions, self.size, self.tokenizer = questions, size, tokenizer
         self.learner = Learner(self.model, size.lean)
+        self.writer = Generator(
+            self.model, tokenizer, settings.model_copy(update={"max_new_tokens": questions.completion_length})
+        )
         self.collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
         if size.lean:
             self.model.get_base_model().activation_checkpointing_enable()
@@ -168,8 +172,7 @@ class Generation:
         """Greedy completions, read and executed."""
         self.model.eval()
         examples = self.questions.batch(self.questions.examples, number, self.size.evaluated)
-        prompts = [example.prompt for example in examples]
-        texts = write(self.model, self.tokenizer, prompts, self.questions.completion_length)
+        texts = write(self.writer, [example.prompt for example in examples])
         for text, example in zip(texts, examples, strict=True):
             judge(text, example)
 

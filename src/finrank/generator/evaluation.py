@@ -21,7 +21,7 @@ from transformers import DataCollatorForSeq2Seq
 from finrank.console import console, track
 from finrank.errors import UserError
 from finrank.generator.data import IGNORED, TrainingExample
-from finrank.generator.model import write
+from finrank.generator.model import Generator, write
 from finrank.pools.completion import as_candidate
 from finrank.pools.rewards import reward_pool
 from finrank.programs.reading.candidate_text import Unreadable
@@ -38,20 +38,15 @@ class JudgedCompletion(NamedTuple):
 
 
 def evaluate_generator(
-    model: PeftModel,
-    tokenizer: Any,
-    examples: Sequence[TrainingExample],
-    *,
-    batch_size: int,
-    max_new_tokens: int,
-    description: str = "",
+    generator: Generator, examples: Sequence[TrainingExample], *, batch_size: int, description: str = ""
 ) -> dict[str, float]:
     """The metrics at the top of this file, decoding greedily, and `n`, the number of questions."""
     batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
-    perplexity = perplexity_of(model, tokenizer, batches)
+    perplexity = perplexity_of(generator.model, generator.tokenizer, batches)
     judged: list[JudgedCompletion] = []
     for batch in track(batches, description, total=len(batches)):
-        texts = write(model, tokenizer, [example.prompt for example in batch], max_new_tokens)
+        grammars = generator.grammars([example.question for example in batch])
+        texts = write(generator, [example.prompt for example in batch], grammars)
         judged += [judge(text, example) for text, example in zip(texts, batch, strict=True)]
     n = len(judged)
     sums = dict(zip(_ROWS[1:], map(sum, zip(*judged, strict=True)), strict=True))

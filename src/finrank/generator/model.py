@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from finrank.errors import UserError
+from finrank.generator.constrained import ProgramsOnly, TokenGrammar, Vocabulary
 from finrank.generator.saving import find_generator, read_settings
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import write_prompt
@@ -65,15 +67,23 @@ class Generator:
         """
         sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
         sampling = sampling | {"num_return_sequences": num_samples} if temperature else {}
-        device, tokens = self.model.device, self.settings.max_new_tokens
+        device = self.model.device
         texts = []
         for question in questions:
             prompts = [write_prompt(question, self.tokenizer, self.settings)]
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(seed_of(seed, question.id))
-                written = write(self.model, self.tokenizer, prompts, tokens, **sampling)
+                written = write(self, prompts, self.grammars([question]), **sampling)
             texts.append(written if temperature else written * num_samples)
         return texts
+
+    def grammars(self, questions: Sequence[Question]) -> list[TokenGrammar]:
+        """What the texts for these questions are held to; nothing unless `generation.constrained`."""
+        return [TokenGrammar(question, self._vocabulary) for question in questions if self.settings.constrained]
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.tokenizer)
 
 
 def load_generator(directory: Path, base_model: str | None = None, device: str | None = None) -> Generator:
@@ -95,14 +105,22 @@ def load_generator(directory: Path, base_model: str | None = None, device: str |
 
 
 def write(
-    model: PeftModel, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, **sampling: Any
+    generator: Generator, prompts: Sequence[list[int]], grammars: Sequence[TokenGrammar] = (), **sampling: Any
 ) -> list[str]:
-    """Texts for prompts of token ids, greedily or as `sampling` (further arguments of GenerationConfig) says."""
-    batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt").to(model.device)
+    """Texts for prompts of token ids, greedily or as `sampling` (further arguments of GenerationConfig) says.
+
+    `grammars` holds what each prompt's texts are held to; without any, the model writes what it likes.
+    """
+    tokenizer, most_tokens = generator.tokenizer, generator.settings.max_new_tokens
+    batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt")
+    batch = batch.to(generator.model.device)
+    length = batch["input_ids"].shape[1]
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config = GenerationConfig(max_new_tokens=max_new_tokens, **ends, **{"do_sample": False, **sampling})
+    config = GenerationConfig(max_new_tokens=most_tokens, **ends, **{"do_sample": False, **sampling})
+    held = LogitsProcessorList([ProgramsOnly(grammars, length, most_tokens)] if grammars else [])
     with torch.no_grad():
         # The base model, not peft's wrapper: Trainer puts its autocast on the wrapper, and loaded models have none.
-        ids = model.get_base_model().generate(**batch, generation_config=config)
-    texts: list[str] = tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        base = generator.model.get_base_model()
+        ids = base.generate(**batch, generation_config=config, logits_processor=held)
+    texts: list[str] = tokenizer.batch_decode(ids[:, length:], skip_special_tokens=True)
     return texts

@@ -18,6 +18,7 @@ class GeneratorSettings(RankerSettings):
     """Base weights, prompt, adapters and length of a completion; the ranker's pooling, route and head go unused."""
 
     max_new_tokens: int = Field(ge=1, description="tokens of a completion, its end token included")
+    constrained: bool = Field(default=True, description="write programs over the page's numbers and nothing else")
 
 
 def generator_settings(config: TrainingConfig) -> GeneratorSettings:
@@ -32,7 +33,8 @@ def generator_settings(config: TrainingConfig) -> GeneratorSettings:
             f"prompt.max_length {config.prompt.max_length}: raise the one or lower the other"
         )
     stored = dict(pinned(config.ranker_settings()))
-    return GeneratorSettings(**stored, max_new_tokens=config.generation.max_new_tokens)
+    generation = config.generation
+    return GeneratorSettings(**stored, max_new_tokens=generation.max_new_tokens, constrained=generation.constrained)
 
 
 def ignored_keys(config: TrainingConfig) -> list[str]:

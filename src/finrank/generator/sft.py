@@ -7,8 +7,8 @@ evaluation on the `selection` pages a checkpoint is kept; the one whose greedy c
 reward (where equal: the lowest perplexity) becomes `best_model`, the last state `final_model`.
 
 Use: the baseline that choosing among candidates is compared with, and a source of candidates (`Generator.complete`).
-Limits: nothing keeps a completion to the grammar of programs, `batch_size` alone bounds a batch, and no documented
-figure comes from pretrained causal weights.
+A completion is held to programs over the page's numbers (`constrained.py`), unless `generation.constrained` is false.
+Limits: `batch_size` alone bounds a batch, and no documented figure comes from pretrained causal weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.generator.data import IGNORED, TrainingExample, choose_examples, read_examples
 from finrank.generator.evaluation import choice_of, evaluate_generator, print_table, summary_line
-from finrank.generator.model import load_generation_tokenizer, new_generator
+from finrank.generator.model import Generator, load_generation_tokenizer, new_generator
 from finrank.generator.saving import STAGE, save_generator
 from finrank.generator.settings import generator_settings, ignored_keys
 from finrank.ranker.saving import load_adapter
@@ -53,12 +53,13 @@ def _build(run: Run, _: TrainingArguments) -> Plan:
     measured = {name: choose_examples(splits[name], count, seed) for name in ("selection", "dev") if splits.get(name)}
     set_seed(seed)
     model = new_generator(settings)
+    generator = Generator(model, tokenizer, settings)
     _announce(model, config, splits, measured)
 
     def measure(name: str) -> dict[str, float]:
         model.eval()
-        sizes = {"batch_size": config.batch_size, "max_new_tokens": config.generation.max_new_tokens}
-        return evaluate_generator(model, tokenizer, measured[name], **sizes, description=f"evaluating {name}")
+        description = f"evaluating {name}"
+        return evaluate_generator(generator, measured[name], batch_size=config.batch_size, description=description)
 
     def on_selection() -> dict[str, float]:
         figures = measure("selection")

@@ -21,6 +21,7 @@ from finrank.programs.numbers import NUMBER
 Kind = Literal["number", "percent", "year"]
 
 _TEXT_NUMBER = re.compile(rf"\$?(-?{NUMBER}%?)")
+_ANY_NUMBER = re.compile(rf"-?{NUMBER}%?")
 _FROM_FIRST_DIGIT = re.compile(r"\d\S*")  # the rest of a word from its first digit on
 _BEFORE_DIGITS = frozenset("$-.")  # characters that may begin a number
 # A number that is a whole word, but not the second copy in "22% ( 22 % )".
@@ -140,6 +141,24 @@ class Page:
         """A number of the page written as the program writes an operand: its percent mark, a dropped minus sign."""
         text = number.text.rstrip("%") + ("%" if operand.endswith("%") else "")
         return text.removeprefix("-") if self.operand(operand).drops_sign else text
+
+
+def written_numbers(table: Sequence[Sequence[str]], text: Sequence[str]) -> list[str]:
+    """Every number that is written in a table or in sentences, in each form that programs have, in reading order.
+
+    Annotators drop signs and percent marks. Years, day numbers and footnotes count too.
+
+    >>> written_numbers([["", "2008"], ["revenue", "$ -5 ( 5 )"]], ["we paid 4.5% of 1,200 ."])
+    ['2008', '-5', '5', '4.5%', '4.5', '1200']
+    """
+    found: dict[str, None] = {}
+    for cell in [*(cell for cells in table for cell in cells), *text]:
+        number = cell_number(cell)  # -10 for "( 10 )"
+        for written in [*([] if number is None else [number.text]), *_ANY_NUMBER.findall(cell)]:
+            exact = written.replace(",", "")
+            unsigned = exact.removeprefix("-")
+            found |= dict.fromkeys((exact, unsigned, exact.removesuffix("%"), unsigned.removesuffix("%")))
+    return list(found)
 
 
 def is_year(text: str) -> bool:

@@ -73,6 +73,7 @@ class GenerationSettings(ConfigSection):
     """The generation baseline: how a causal model writes answers (`generator/`)."""
 
     max_new_tokens: int = Field(default=96, ge=1, description="tokens of a completion, at most")
+    constrained: bool = Field(default=True, description="write programs over the page's numbers and nothing else")
     evaluation_questions: int = Field(default=200, ge=1, description="of a split, answered at every evaluation")
 
 

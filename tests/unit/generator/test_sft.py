@@ -116,18 +116,18 @@ def test_a_fresh_process_writes_the_same_texts(stage: Path, generator: Generator
 def test_padding_on_the_left_does_not_change_a_text(
     generator: Generator, learned: list[RewardedPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer, tokens = generator.tokenizer, generator.settings.max_new_tokens
+    tokenizer = generator.tokenizer
     prompts = [write_prompt(question, tokenizer, generator.settings) for question in learned[:6]]
     prompts[1] = prompts[1][:5]  # a much shorter one
-    alone = [write(generator.model, tokenizer, [prompt], tokens)[0] for prompt in prompts]
-    assert write(generator.model, tokenizer, prompts, tokens) == alone
+    alone = [write(generator, [prompt])[0] for prompt in prompts]
+    assert write(generator, prompts) == alone
     pad = tokenizer.pad
     monkeypatch.setattr(tokenizer, "pad", lambda rows, padding_side, **how: pad(rows, padding_side="right", **how))
-    assert write(generator.model, tokenizer, prompts, tokens) != alone
+    assert write(generator, prompts) != alone
 
 
 def test_samples_depend_on_seed_and_question_alone(generator: Generator, asked: list[RewardedPool]) -> None:
-    def sample(questions: list[RewardedPool], seed: int, temperature: float = 1.5) -> list[list[str]]:
+    def sample(questions: list[RewardedPool], seed: int, temperature: float = 5.0) -> list[list[str]]:
         return generator.complete(questions, num_samples=3, temperature=temperature, top_p=0.95, seed=seed)
 
     before = torch.random.get_rng_state()
@@ -229,7 +229,4 @@ def test_training_under_bfloat16_autocast_measures_the_model_that_is_loaded(fold
     stored = manifest_of(stage)["metrics"]["dev"]
     generator = load_generator(stage, device="cpu")
     examples = read_examples(folder / "data", generator.tokenizer, generator.settings, quick_test=False)["dev"]
-    figures = evaluate_generator(
-        generator.model, generator.tokenizer, choose_examples(examples, 4, seed=0), batch_size=4, max_new_tokens=48
-    )
-    assert figures == stored
+    assert evaluate_generator(generator, choose_examples(examples, 4, seed=0), batch_size=4) == stored

@@ -95,7 +95,7 @@ def test_a_folder_without_a_generator_is_refused(tmp_path: Path, data: Path) -> 
 
 def test_a_real_generator_that_writes_nonsense_makes_no_pool(tmp_path: Path, data: Path) -> None:
     base = save_tiny_causal_lm(tmp_path / "base")
-    settings = generator_settings(load_config(CONFIG, SMALL, str(base)))
+    settings = generator_settings(load_config(CONFIG, [*SMALL, "generation.constrained=false"], str(base)))
     save_generator(new_generator(settings), load_generation_tokenizer(str(base)), settings, tmp_path / "model")
     journals = []
     for _ in range(2):
