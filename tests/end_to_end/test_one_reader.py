@@ -134,7 +134,7 @@ def test_finrank_sample(tmp_path: Path) -> None:
         return Answer([cases[number].given])
 
     with serving(written) as stub:
-        sample("my-llm", stub.url, data, tmp_path / "pools", num_candidates=1, max_failures=0)
+        sample(["my-llm"], stub.url, data, tmp_path / "pools", num_candidates=1, max_failures=0)
     pools = {pool.id: pool for pool in load_records(tmp_path / "pools" / "dev.jsonl", Pool)}
     reasons = {identifier: reason for _, _, identifier, reason in reversed(rejects(tmp_path / "pools"))}
     for question, case in zip(questions, cases, strict=True):

@@ -41,7 +41,7 @@ def write_data(folder: Path) -> Path:
 def run(data: Path, out: Path, stub: Stub, num_candidates: int = 3, **options: Any) -> dict[str, Any]:
     """Sample from the stub with few and short retries; options as those of `sample`."""
     options = {"max_retries": 1, "timeout": 5.0} | options
-    return sample("my-llm", stub.url, data, out, num_candidates=num_candidates, **options)
+    return sample(["my-llm"], stub.url, data, out, num_candidates=num_candidates, **options)
 
 
 def pools(directory: Path, split: str = "dev") -> dict[str, Pool]:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 SAMPLED = Path("datasets/finqa_sampled")
 
-Model = Annotated[
-    str,
+Models = Annotated[
+    list[str],
     typer.Option(
-        "--model", help="A generator (a run, its stage directory or model folder); with --endpoint a model's name."
+        "--model",
+        help="A generator (a run, its stage directory or model folder); with --endpoint a model's name. Of several "
+        "generators, each question gets the first that did not see its page in training.",
     ),
 ]
 Endpoint = Annotated[
@@ -75,7 +77,7 @@ Overwrite = Annotated[
 
 
 def sample(
-    model: Model,
+    models: Models,
     endpoint: Endpoint = None,
     input_dir: Questions = PROCESSED,
     output_dir: Output = SAMPLED,
@@ -106,9 +108,10 @@ def sample(
     \b
     Example:
       finrank sample --model outputs/run_002 --num_candidates 8
+      finrank sample --model outputs/run_003 --model outputs/run_004 --split train
       finrank sample --endpoint http://127.0.0.1:8000/v1 --model my-llm --split dev --limit 20
     """
-    from finrank.sampling.askers import new_asker
+    from finrank.sampling.askers import new_asker, warn_of_seen
     from finrank.sampling.policy import EndpointOptions, Sampling
     from finrank.sampling.question_files import QuestionFiles
 
@@ -125,8 +128,9 @@ def sample(
         raise UserError(f"--{next(iter(given))} belongs to --endpoint: a generator in a folder has no such option")
     options = None if endpoint is None else EndpointOptions(endpoint, **given)
     questions = QuestionFiles(input_dir, split, limit)
-    asker = new_asker(model, options, Sampling(num_candidates, temperature, top_p, seed), base_model)
-    arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "model": model}
+    asker = new_asker(models, options, Sampling(num_candidates, temperature, top_p, seed), base_model)
+    warn_of_seen(asker, questions.paths)
+    arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "model": ", ".join(models)}
     return _sample(asker, questions, output_dir, arguments, overwrite)
 
 

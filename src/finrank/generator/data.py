@@ -71,6 +71,9 @@ def _examples(
             left_out["further pools of the same question"] += 1
             continue
         seen.add(key)
+        if name == "train" and not settings.has_seen(pool.page):
+            left_out["the half of the pages to leave out"] += 1
+            continue
         try:
             program, answer = gold_program(pool)
             prompt = write_prompt(pool, tokenizer, settings)

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig, LogitsProcessorList
+from torch import Tensor
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from finrank.errors import UserError
 from finrank.generator.constrained import ProgramsOnly, TokenGrammar, Vocabulary
@@ -109,7 +110,8 @@ def write(
 ) -> list[str]:
     """Texts for prompts of token ids, greedily or as `sampling` (further arguments of GenerationConfig) says.
 
-    `grammars` holds what each prompt's texts are held to; without any, the model writes what it likes.
+    `grammars` holds what each prompt's texts are held to; without any, the model writes what it likes. Several texts of
+    one prompt (`num_return_sequences`) share its keys and values, read once.
     """
     tokenizer, most_tokens = generator.tokenizer, generator.settings.max_new_tokens
     batch = tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt")
@@ -121,6 +123,21 @@ def write(
     with torch.no_grad():
         # The base model, not peft's wrapper: Trainer puts its autocast on the wrapper, and loaded models have none.
         base = generator.model.get_base_model()
+        if len(prompts) == 1 and (copies := config.num_return_sequences or 1) > 1:
+            config.num_return_sequences = 1
+            batch = _read_once(base, batch["input_ids"], copies)
         ids = base.generate(**batch, generation_config=config, logits_processor=held)
     texts: list[str] = tokenizer.batch_decode(ids[:, length:], skip_special_tokens=True)
     return texts
+
+
+def _read_once(base: Any, ids: Tensor, copies: int) -> dict[str, Any]:
+    """The arguments with which transformers writes several texts behind one prompt [1, tokens], read in one pass.
+
+    With `num_return_sequences` alone it would read as many copies of the prompt.
+    """
+    cache = DynamicCache(config=base.config)
+    base(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.batch_repeat_interleave(copies)
+    rows = ids.repeat_interleave(copies, dim=0)
+    return {"input_ids": rows, "attention_mask": torch.ones_like(rows), "past_key_values": cache}

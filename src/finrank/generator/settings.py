@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from finrank.errors import UserError
+from finrank.pools.corruption.fit_likeness import fold_of
 from finrank.ranker.base_model import pinned
 from finrank.ranker.settings import RankerSettings
 from finrank.training.config import TrainingConfig
@@ -19,6 +22,13 @@ class GeneratorSettings(RankerSettings):
 
     max_new_tokens: int = Field(ge=1, description="tokens of a completion, its end token included")
     constrained: bool = Field(default=True, description="write programs over the page's numbers and nothing else")
+    left_out_half: Literal[0, 1] | None = Field(
+        default=None, description="the half of the train pages that it never saw; null: it saw all"
+    )
+
+    def has_seen(self, page: str) -> bool:
+        """False if this page would be in the half of the train pages that was left out of training."""
+        return self.left_out_half is None or fold_of(page) != self.left_out_half
 
 
 def generator_settings(config: TrainingConfig) -> GeneratorSettings:
@@ -34,7 +44,12 @@ def generator_settings(config: TrainingConfig) -> GeneratorSettings:
         )
     stored = dict(pinned(config.ranker_settings()))
     generation = config.generation
-    return GeneratorSettings(**stored, max_new_tokens=generation.max_new_tokens, constrained=generation.constrained)
+    return GeneratorSettings(
+        **stored,
+        max_new_tokens=generation.max_new_tokens,
+        constrained=generation.constrained,
+        left_out_half=generation.left_out_half,
+    )
 
 
 def ignored_keys(config: TrainingConfig) -> list[str]:

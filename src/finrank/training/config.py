@@ -74,6 +74,9 @@ class GenerationSettings(ConfigSection):
 
     max_new_tokens: int = Field(default=96, ge=1, description="tokens of a completion, at most")
     constrained: bool = Field(default=True, description="write programs over the page's numbers and nothing else")
+    left_out_half: Literal[0, 1] | None = Field(
+        default=None, description="half of the train pages to leave out, so that it can be sampled for them; null: none"
+    )
     evaluation_questions: int = Field(default=200, ge=1, description="of a split, answered at every evaluation")
 
 

@@ -19,6 +19,7 @@ from finrank.generator.model import load_generation_tokenizer, new_generator
 from finrank.generator.settings import GeneratorSettings, generator_settings
 from finrank.generator.sft import generation_trainer
 from finrank.generator.text import TooLong, write_prompt, write_target
+from finrank.pools.corruption.fit_likeness import fold_of
 from finrank.pools.rewards import reward_pool
 from finrank.records import RewardedPool
 from finrank.training.config import load_config
@@ -201,6 +202,21 @@ def test_what_has_no_completion_is_left_out_and_counted(
     assert "left out: 1 no program; 1 the gold program does not parse; " in shown
     assert "1 further pools of the same question; 1 too long" in shown
     assert "TEST/2012/page_25.pdf-50: the question" in shown
+
+
+def test_a_left_out_half_of_the_train_pages_is_not_learned(
+    base: Path, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pools(tmp_path / "data", train=24)
+    halves = []
+    for half in (0, 1):
+        settings = settings_of(base, f"generation.left_out_half={half}")
+        read = read_examples(data, tokenizer, settings, quick_test=False)
+        halves.append({example.question.id for example in read["train"]})
+        assert {fold_of(example.question.page) for example in read["train"]} == {1 - half}
+        assert len(read["selection"]) == 8
+        assert f"{24 - len(halves[-1])} the half of the pages to leave out" in printed(capsys)
+    assert len(halves[0]) + len(halves[1]) == len(halves[0] | halves[1]) == 24
 
 
 @pytest.mark.parametrize("split", ["train", "selection"])

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from finrank.errors import UserError
+from finrank.generator import model as writing
 from finrank.generator import sft as recipe
 from finrank.generator.data import choose_examples, read_examples
 from finrank.generator.evaluation import evaluate_generator
@@ -138,6 +139,24 @@ def test_samples_depend_on_seed_and_question_alone(generator: Generator, asked: 
     assert sample(asked[:1], seed=1) != texts[:1]
     greedy_texts = sample(asked[:1], seed=0, temperature=0)[0]
     assert greedy_texts == [greedy_texts[0]] * 3
+
+
+def test_several_texts_are_written_from_one_reading_of_the_prompt(
+    generator: Generator, asked: list[RewardedPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how: dict[str, Any] = {"num_samples": 4, "temperature": 1.0, "top_p": 1.0, "seed": 3}
+    read: list[int] = []
+    embedding = generator.model.get_base_model().get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda _module, inputs, _output: read.append(inputs[0].numel()))
+    together = generator.complete(asked, **how)
+    prompts = [write_prompt(question, generator.tokenizer, generator.settings) for question in asked]
+    assert [count for count in read if count > 4] == [len(prompt) - 1 for prompt in prompts]
+    read.clear()
+    copies = lambda base, ids, copies: {"input_ids": ids.repeat_interleave(copies, dim=0)}  # noqa: E731
+    monkeypatch.setattr(writing, "_read_once", copies)
+    assert generator.complete(asked, **how) == together
+    hook.remove()
+    assert max(read) == 4 * max(map(len, prompts))
 
 
 @pytest.mark.parametrize("part", ["adapter_model.safetensors", CONFIG_FILE, "tokenizer.json"])
