@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,10 @@ from finrank.errors import UserError
 from finrank.store import write_json
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from finrank.evaluation.result import EvaluationResult
+    from finrank.records import RewardedPool
 
 _MEMORY_ADVICE = (
     "An evaluation scores in small passes and holds every model that takes part: leave out --compare, free the device "
@@ -30,6 +34,12 @@ Model = Annotated[
 ]
 Compare = Annotated[
     Path | None, typer.Option("--compare", help="A second model, compared on the same pools by a paired test.")
+]
+Likelihood = Annotated[
+    Path | None,
+    typer.Option(
+        "--likelihood", help="A generator (a run of finrank generation), whose likelihoods are further baselines."
+    ),
 ]
 Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file, to this path.")]
 Predictions = Annotated[
@@ -48,6 +58,7 @@ def evaluate(
     json_path: options.FiguresJson = None,
     candidate_only: options.Control = None,
     compare: Compare = None,
+    likelihood: Likelihood = None,
     html_path: Html = None,
     predictions_out: Predictions = None,
     wanted_accuracy: options.WantedAccuracy = 0.9,
@@ -58,8 +69,7 @@ def evaluate(
     """Evaluate a trained model and its baselines.
 
     Prints accuracy, reward ratio and average reward with 95 % intervals, biases, breakdowns, and known failures in
-    plain words. On dev and selection it also writes confidence.json (temperature, threshold) and the
-    model card into the model folder.
+    plain words. On dev and selection confidence.json (temperature, threshold) and model card go into the model folder.
 
     \b
     Example:
@@ -67,7 +77,6 @@ def evaluate(
     """
     from finrank.evaluation import evaluate as core
     from finrank.evaluation.official import write_predictions
-    from finrank.evaluation.report.html import write_html
     from finrank.evaluation.report.model_card import save_beside_model
     from finrank.evaluation.report.screen import print_evaluation
     from finrank.evaluation.result import Source
@@ -84,14 +93,10 @@ def evaluate(
     with explain_out_of_memory(advice=_MEMORY_ADVICE):
         scored = core.score_model(model_dir, pools, f"scoring {split}", base_model)
         rivals = core.score_rivals(pools, model_dir, base_model, compared=compared, control=control)
+        rivals = rivals._replace(further=_likelihoods(likelihood, pools))
         result = core.evaluate(pools, scored, rivals, source, wanted_accuracy=wanted_accuracy, seed=seed)
     print_evaluation(result)
-    if json_path is not None:
-        write_json(json_path, result.as_json())
-        say(f"figures: {json_path}")
-    if html_path is not None:
-        write_html(html_path, result, model_dir)
-        say(f"report: {html_path}")
+    _write_report(result, model_dir, json_path, html_path)
     if predictions_out is not None:
         write_predictions(predictions_out, pools, scored.scores)
         say(f"predictions: {predictions_out}")
@@ -100,3 +105,21 @@ def evaluate(
     elif save_confidence:
         save_beside_model(result, model_dir)
     return result
+
+
+def _likelihoods(run: Path | None, pools: Sequence[RewardedPool]) -> dict[str, list[np.ndarray]] | None:
+    from finrank.generator.likelihood import score_by_likelihood
+    from finrank.generator.model import load_generator
+
+    return None if run is None else score_by_likelihood(load_generator(run), pools, "scoring by likelihood")
+
+
+def _write_report(result: EvaluationResult, model_dir: Path, json_path: Path | None, html_path: Path | None) -> None:
+    from finrank.evaluation.report.html import write_html
+
+    if json_path is not None:
+        write_json(json_path, result.as_json())
+        say(f"figures: {json_path}")
+    if html_path is not None:
+        write_html(html_path, result, model_dir)
+        say(f"report: {html_path}")

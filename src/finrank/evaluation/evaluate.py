@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,18 +40,19 @@ def evaluate_pools(
     *,
     seed: int = 0,
     candidate_only: Sequence[ArrayLike] | None = None,
+    further: Mapping[str, Sequence[ArrayLike]] | None = None,
     rounding: float = 0.0,
 ) -> Figures:
     """The metrics of a scorer and of all baselines on these pools.
 
     `scores` holds an array [candidates] per pool, minus infinity where one is not scored, `candidate_only` those of a
-    model that saw neither question nor page; scores that differ by at most `rounding` tie. Raises UserError without
-    pools, ValueError for bad scores.
+    model that saw neither question nor page, `further` those of other baselines by name; scores that differ by at most
+    `rounding` tie. Raises UserError without pools, ValueError for bad scores.
     """
     if not pools:
         raise UserError("no pools to evaluate: the split is empty; choose another --split or run steps 01 to 03 again")
     pages = [pool.page for pool in pools]
-    rows = _metrics(pools, scores, candidate_only)
+    rows = _metrics(pools, scores, candidate_only, further or {})
     arrays = [np.asarray(pool_scores, dtype=np.float64) for pool_scores in scores]
     flat = {(name, metric): values for name, row in rows.items() if row for metric, values in row.items()}
     intervals = page_intervals(flat, pages, seed=seed)  # the same resamples of pages for all rows
@@ -101,7 +102,10 @@ def _rewards_equal(pool: RewardedPool) -> bool:
 
 
 def _metrics(
-    pools: Sequence[RewardedPool], scores: Sequence[ArrayLike], candidate_only: Sequence[ArrayLike] | None
+    pools: Sequence[RewardedPool],
+    scores: Sequence[ArrayLike],
+    candidate_only: Sequence[ArrayLike] | None,
+    further: Mapping[str, Sequence[ArrayLike]],
 ) -> dict[str, dict[str, Metric] | None]:
     def of(row: Sequence[ArrayLike] | None, *, logits: bool = False) -> dict[str, Metric] | None:
         pooled = {"accuracy_pooled": pooled_accuracy(pools, row)} if row is not None and logits else {}
@@ -115,6 +119,7 @@ def _metrics(
         "medoid_text": of([baselines.medoid_text(pool) for pool in pools]),
         "candidate_only": of(candidate_only, logits=True),
         "majority_vote": of(baselines.majority_vote(pools)),
+        **{name: of(row) for name, row in further.items()},
         "oracle": of([baselines.oracle(pool) for pool in pools]),
     }
 
@@ -152,12 +157,16 @@ class ScoredPools:
 
 
 class Rivals(NamedTuple):
-    """Scores of the same pools by other models, None without one; name and chooser of the compared one."""
+    """Scores of the same pools by other models, None without one; name and chooser of the compared one.
+
+    `further` holds scorers that become rows beside the baselines, by name.
+    """
 
     candidate_only: Sequence[np.ndarray] | None = None
     compared: Sequence[np.ndarray] | None = None
     compared_name: str = ""
     compared_chooser: Chooser = DEFAULT_CHOOSER
+    further: Mapping[str, Sequence[np.ndarray]] | None = None
 
 
 def load_pools(data_dir: Path, split: str) -> list[RewardedPool]:
@@ -237,7 +246,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate a scored model; `wanted_accuracy` is the threshold's, `seed` draws resamples, orders and halves."""
     scores, tolerance = model.scores, model.tolerance
-    figures = evaluate_pools(pools, scores, seed=seed, candidate_only=rivals.candidate_only, rounding=tolerance)
+    controls: dict[str, Any] = {"candidate_only": rivals.candidate_only, "further": rivals.further}
+    figures = evaluate_pools(pools, scores, seed=seed, rounding=tolerance, **controls)
     arrays = [pool_scores.astype(np.float64) for pool_scores in scores]
     accuracy, chance = pool_metrics(pools, arrays)["accuracy"], baselines.chance(pools)["accuracy"]
     order = explain.order_invariance(pools, scores, model.rescore, tolerance=tolerance, seed=seed)

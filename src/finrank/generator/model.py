@@ -136,8 +136,14 @@ def _read_once(base: Any, ids: Tensor, copies: int) -> dict[str, Any]:
 
     With `num_return_sequences` alone it would read as many copies of the prompt.
     """
-    cache = DynamicCache(config=base.config)
-    base(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache = read_prompt(base, ids)
     cache.batch_repeat_interleave(copies)
     rows = ids.repeat_interleave(copies, dim=0)
     return {"input_ids": rows, "attention_mask": torch.ones_like(rows), "past_key_values": cache}
+
+
+def read_prompt(base: Any, ids: Tensor) -> DynamicCache:
+    """Keys and values of a prompt [1, tokens] but for its last token, which predicts the first one behind it."""
+    cache = DynamicCache(config=base.config)
+    base(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
