@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from finrank import Ranker
-from finrank.generator.model import load_generation_tokenizer, new_generator, write
+from finrank.generator.model import Generator, load_generation_tokenizer, new_generator, write
 from finrank.generator.settings import generator_settings
+from finrank.generator.text import write_target
+from finrank.pools.completion import as_candidate
 from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
@@ -72,6 +74,15 @@ def test_the_generator_writes(folder: str) -> None:
     assert tokenizer.decode(ids) == text
     special = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
     assert special == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
-    model = new_generator(generator_settings(config("dtype=float32", "prompt.context_tokens=null")))
-    (written,) = write(model, tokenizer, [tokenizer("The capital of France is").input_ids], 4)
+    settings = generator_settings(config("dtype=float32", "prompt.context_tokens=null", "generation.max_new_tokens=32"))
+    generator = Generator(new_generator(settings).eval(), tokenizer, settings)
+    (written,) = write(generator, [tokenizer("The capital of France is").input_ids])
     assert written.split()[0].strip(".,") == "Paris"
+    pool = make_pool(3)
+    for text in generator.complete([pool], num_samples=4, temperature=1.0, top_p=1.0, seed=0)[0]:
+        made = as_candidate(text, pool.table)
+        assert made.program is not None
+        assert made.answer is not None
+    tokens = write_target("", str(pool.program), tokenizer, settings)
+    (grammar,) = generator.grammars([pool])
+    assert all(token in grammar.allowed(tokens[:index], 32) for index, token in enumerate(tokens))
