@@ -19,6 +19,7 @@ Name = Annotated[str | None, typer.Option("--name", help="How answers name the m
 MaxBodyKib = Annotated[int, typer.Option("--max_body_kib", min=1, help="KiB of a request's body.")]
 MaxCandidates = Annotated[int, typer.Option("--max_candidates", min=1, help="Candidates of a request.")]
 MaxCharacters = Annotated[int, typer.Option("--max_characters", min=1, help="Characters of its texts.")]
+MaxParts = Annotated[int, typer.Option("--max_parts", min=1, help="Rows, cells and sentences of its page.")]
 MaxTokens = Annotated[
     int, typer.Option("--max_tokens", min=1, help="Tokens of a request: its prefix once and all candidates.")
 ]
@@ -45,6 +46,7 @@ def serve(
     max_body_kib: MaxBodyKib = 1024,
     max_candidates: MaxCandidates = 256,
     max_characters: MaxCharacters = 200_000,
+    max_parts: MaxParts = 10_000,
     max_tokens: MaxTokens = 16384,
     max_waiting: MaxWaiting = 256,
     timeout_s: Timeout = 30.0,
@@ -72,6 +74,7 @@ def serve(
         body_bytes=max_body_kib * 1024,
         candidates=max_candidates,
         characters=max_characters,
+        parts=max_parts,
         tokens=max_tokens,
         waiting=max_waiting,
         seconds=timeout_s,
@@ -92,7 +95,7 @@ def serve(
         say(f"key: {f'clients send {KEY_VARIABLE}' if key else 'none needed, only this machine can reach the server'}")
         say(
             f"limits: body {max_body_kib} KiB, {max_characters} characters, {max_candidates} candidates, "
-            f"{max_tokens} tokens, {timeout_s:g} s; {max_waiting} requests at once, in batches of {batch_tokens} tokens"
+            f"{max_parts} parts, {max_tokens} tokens, {timeout_s:g} s; {max_waiting} requests at once, in batches of {batch_tokens} tokens"
         )
         server.run(sockets=[opened])
     say("stopped")

@@ -94,7 +94,8 @@ class AnswerBody(BaseModel):
         description="systems that gave it, where candidates name theirs, the best candidate's first",
     )
     evidence: Places = Field(
-        description="where the page has the numbers of its best program: cells [row, column] and indices into text"
+        description="where the page has the numbers of its best program: cells [row, column] and indices into text, "
+        "the first 100 of each"
     )
 
 
@@ -117,7 +118,7 @@ class RankResponse(BaseModel):
     )
     model: str
     usage: Usage
-    warnings: list[str] = Field(description="why the probabilities may be off for this request")
+    warnings: list[str] = Field(description="why the probabilities may be off for this request; evidence left out")
 
 
 class Document(BaseModel):

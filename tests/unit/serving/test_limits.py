@@ -52,6 +52,8 @@ JSON = {"content-type": "application/json"}
         ({"body_bytes": 400}, "/v1/rank", {"text": ["x" * 500]}, ["limit of 400 bytes", "--max_body_kib"]),
         ({"candidates": 2}, "/v1/rank", {"candidates": ["1", "2", "3"]}, ["3 candidates", "limit of 2"]),
         ({"candidates": 2}, "/rerank", {"query": "a", "documents": ["1", "2", "3"]}, ["3 documents", "limit of 2"]),
+        ({"parts": 5}, "/v1/rank", {"table": [["a", "b"], []], "text": ["c"] * 2}, ["6 rows, cells", "--max_parts"]),
+        ({"parts": 9}, "/rerank", {"query": "table:\na|b|c\nd\ne\nhow ?", "documents": ["1"]}, ["12 rows, cells"]),
         ({"tokens": 60}, "/v1/rank", {"candidates": ["add(1, 2)"] * 10}, ["limit of 60", "--max_tokens"]),
     ],
 )
@@ -106,7 +108,7 @@ def test_preparing_that_takes_too_long(ranker: Ranker, monkeypatch: pytest.Monke
             live.server.handle_exit(15, None)
             live.thread.join(20)
             assert not live.thread.is_alive(), "the shutdown waited for it"
-            threads = [live.service.batcher._preparing_thread, live.service.batcher._model_thread]
+            threads = [live.service.preparing._ordinary.thread, live.service.batcher._model_thread]
             assert threads[0].is_alive()
             assert all(thread.daemon for thread in threads), "the process would wait for it"
     finally:
