@@ -94,8 +94,9 @@ def serve(
         say(f"device: {ranker.device}; attention route: {ranker.route}")
         say(f"key: {f'clients send {KEY_VARIABLE}' if key else 'none needed, only this machine can reach the server'}")
         say(
-            f"limits: body {max_body_kib} KiB, {max_characters} characters, {max_candidates} candidates, "
-            f"{max_parts} parts, {max_tokens} tokens, {timeout_s:g} s; {max_waiting} requests at once, in batches of {batch_tokens} tokens"
+            f"limits: body {max_body_kib} KiB, {max_characters} characters, {max_candidates} candidates, {max_parts} "
+            f"parts, {max_tokens} tokens, {timeout_s:g} s; {max_waiting} requests at once, in batches of "
+            f"{batch_tokens} tokens"
         )
         server.run(sockets=[opened])
     say("stopped")

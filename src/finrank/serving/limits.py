@@ -45,6 +45,7 @@ class Limits:
     parts: int = 10_000  # rows, cells and sentences of a page
     tokens: int = 16384  # of a request: its prefix once and all its candidates
     waiting: int = 256  # requests in the service, those being scored included
+    connections: int = 1024  # three quarters of them from one address
     seconds: float = 30.0  # from a request's first byte to its response
     batch_tokens: int = 2048  # scored together, enough to fill a CPU; a longer request is scored alone
 
