@@ -66,7 +66,7 @@ def serve(
       finrank serve --model outputs/run_001 --port 8000
     """
     from finrank.serving.app import make_app
-    from finrank.serving.guard import KEY_VARIABLE, read_key
+    from finrank.serving.access import KEY_VARIABLE, read_key
     from finrank.serving.limits import Limits
     from finrank.serving.server import DrainingServer, bind, on_passing_thread
 

@@ -94,7 +94,7 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         yield
-        await asyncio.to_thread(service.stop, _SECONDS_TO_STOP)
+        await asyncio.to_thread(service.stop, 0 if service.traffic.abandoned else _SECONDS_TO_STOP)
 
     app = FastAPI(title="finrank", lifespan=lifespan, docs_url=None, redoc_url=None, description=_DESCRIPTION)
     app.state.service = service

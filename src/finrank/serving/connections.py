@@ -11,7 +11,9 @@ import asyncio
 import ipaddress
 import os
 import resource
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -19,6 +21,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 ACCEPTED_AT_ONCE = 16
 _SPARE_DESCRIPTORS = 64 + 4 * ACCEPTED_AT_ONCE  # a closed connection gives its own back some steps later
 _FEWEST = 16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,52 +47,76 @@ def connections_possible(wanted: int) -> int:
     return max(_FEWEST, min(wanted, allowed - len(os.listdir("/dev/fd")) - _SPARE_DESCRIPTORS))
 
 
+class ByAddress(Generic[T]):
+    """Things of clients, those of each address in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[T, None]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, address: str, thing: T) -> None:
+        """Add a thing, which must be new."""
+        self._of.setdefault(address, {})[thing] = None
+        self._count += 1
+
+    def discard(self, address: str, thing: T) -> None:
+        """Take a thing out, if it is there."""
+        if thing in (things := self._of.get(address, {})):
+            del things[thing]
+            self._count -= 1
+            if not things:
+                del self._of[address]
+
+    def of(self, address: str) -> Collection[T]:
+        """All things of an address, the oldest first."""
+        return self._of.get(address, {}).keys()
+
+    def oldest(self, address: str) -> T:
+        """The oldest thing of an address that has some."""
+        return next(iter(self._of[address]))
+
+    def largest(self) -> str:
+        """The address that has the most."""
+        return max(self._of, key=lambda address: len(self._of[address]))
+
+
 class Crowd:
-    """The connections of one server, those of each address in the order of their arrival."""
+    """The connections of one server."""
 
     def __init__(self, patience: Patience) -> None:
         self.patience = patience
-        self._all: dict[str, dict[WatchedConnection, None]] = {}
-        self._silent: dict[str, dict[WatchedConnection, None]] = {}  # of these, the ones that never asked anything
-        self._count = 0
+        self._all: ByAddress[WatchedConnection] = ByAddress()
+        self._silent: ByAddress[WatchedConnection] = ByAddress()  # those that never asked anything
 
     def add(self, connection: WatchedConnection) -> None:
         """Add a new connection; where there are too many another one is closed or, if all are busy, this one."""
         address = connection.address
-        self._all.setdefault(address, {})[connection] = None
-        self._count += 1
-        if len(self._all[address]) > self.patience.most_of_a_client:
+        self._all.add(address, connection)
+        if len(self._all.of(address)) > self.patience.most_of_a_client:
             self._close_one(address, connection)
-        elif self._count > self.patience.most:
-            self._close_one(max(self._all, key=lambda each: len(self._all[each])), connection)
-        if connection in self._all.get(address, ()):
-            self._silent.setdefault(address, {})[connection] = None
+        elif len(self._all) > self.patience.most:
+            self._close_one(self._all.largest(), connection)
+        if connection in self._all.of(address):
+            self._silent.add(address, connection)
 
     def asks(self, connection: WatchedConnection) -> None:
         """Note that a connection has sent a request."""
-        _drop(self._silent, connection)
+        self._silent.discard(connection.address, connection)
 
     def discard(self, connection: WatchedConnection) -> None:
         """Forget a connection that is closed."""
-        _drop(self._silent, connection)
-        self._count -= _drop(self._all, connection)
+        self._silent.discard(connection.address, connection)
+        self._all.discard(connection.address, connection)
 
     def _close_one(self, address: str, new: WatchedConnection) -> None:
         """Close a connection that never asked anything, one that waits for its next request, or an unread one."""
-        if address in self._silent:
-            return next(iter(self._silent[address])).abort()
-        its = [one for one in self._all[address] if one is not new and (one.is_idle or one.is_unread)]
+        if self._silent.of(address):
+            return self._silent.oldest(address).abort()
+        its = [one for one in self._all.of(address) if one is not new and (one.is_idle or one.is_unread)]
         min(its, key=lambda one: (one.is_unread, one.since), default=new).abort()
-
-
-def _drop(groups: dict[str, dict[WatchedConnection, None]], connection: WatchedConnection) -> bool:
-    group = groups.get(connection.address, {})
-    if connection not in group:
-        return False
-    del group[connection]
-    if not group:
-        del groups[connection.address]
-    return True
 
 
 class WatchedConnection(H11Protocol):
@@ -151,8 +179,11 @@ def watched(patience: Patience) -> type[WatchedConnection]:
 
 
 def network_of(address: str) -> str:
-    """What one client has: an IPv4 address, or an IPv6 network of 64 bits."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
+    """What one client has: an IPv4 address, or an IPv6 network of 64 bits; anything else unchanged."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
     if isinstance(ip, ipaddress.IPv4Address):
         return address
     return str(ip.ipv4_mapped or ipaddress.ip_network((int(ip), 128)).supernet(new_prefix=64))

@@ -20,6 +20,14 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _is_unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("surrogate", "half a surrogate pair is not text") from None
+    return text
+
+
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 # Lists stop at their first fault: reporting a body full of faults would cost more than a good request.
 Texts = Annotated[list[str], Field(fail_fast=True)]
@@ -73,7 +81,7 @@ class RankRequest(BaseModel):
         description="each a program, a value (94, 12.5%, yes), both in any wrapping, or an object with program, answer "
         "or both; one that cannot be read is ranked last, with the reason",
     )
-    id: str | None = Field(default=None, description="returned unchanged")
+    id: Annotated[str, AfterValidator(_is_unicode)] | None = Field(default=None, description="returned unchanged")
 
 
 class AnswerBody(BaseModel):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ _SECONDS_BEYOND_LIMIT = 10.0  # a shutdown waits for accepted requests that much
 _SECONDS_FOR_HEADERS = 10.0
 _SECONDS_TO_READ = 15.0  # beyond the time limit of a request, until its answer must have been read
 _CONNECTIONS_THAT_WAIT = 1024  # for the event loop to accept them
+_SECONDS_FOR_REFUSALS = 0.2  # after a second signal
 _SECONDS_FOR_LAST_BYTES = 5  # for responses still being sent when everything else is done
 
 T = TypeVar("T")
@@ -33,7 +36,7 @@ class DrainingServer(uvicorn.Server):
     """A server that shuts down by answering new requests with a 503 until the accepted ones are finished.
 
     uvicorn alone would close its socket at once, and clients would see refused connections. A second signal stops the
-    server without waiting.
+    server without waiting: what is left gets a 503.
     """
 
     def __init__(self, app: FastAPI) -> None:
@@ -53,13 +56,27 @@ class DrainingServer(uvicorn.Server):
         )
         super().__init__(config)
         self._traffic: Traffic = app.state.service.traffic
+        self._traffic.most_arriving = max(1, patience.most // 4)
         self._longest_drain = limits.seconds + _SECONDS_BEYOND_LIMIT
         self._draining_since = 0.0
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while the server runs, and no longer heed them once it was told to stop: the process ends."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        with super().capture_signals():
+            yield
+        if not self._traffic.draining:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by the signals that mean stop."""
         if self._traffic.draining:
-            self.should_exit = self.force_exit = True
+            self.should_exit, self.force_exit = True, not self._traffic.abandoned
         else:
             self._draining_since = time.monotonic()
         self._traffic.draining = True
@@ -79,8 +96,18 @@ class DrainingServer(uvicorn.Server):
                     connection.close_if_late()
         if self._traffic.draining:
             late = time.monotonic() - self._draining_since > self._longest_drain
-            self.should_exit = self.should_exit or late or self._traffic.waiting == 0
+            self.should_exit = self.should_exit or late or not (self._traffic.waiting or len(self._traffic.arriving))
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn to end."""
+        if self.force_exit:
+            self._traffic.abandon()
+            await asyncio.sleep(_SECONDS_FOR_REFUSALS)
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            self.force_exit = False  # there is nothing left to wait for
+        await super().shutdown(sockets)
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -27,7 +27,8 @@ ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]
 
 @contextmanager
 def limited(ranker: Ranker, **limits: Any) -> Iterator[TestClient]:
-    with TestClient(make_app(ranker, "tiny", Limits(**limits)), raise_server_exceptions=False) as client:
+    app = make_app(ranker, "tiny", Limits(**limits))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         assert client.post("/v1/rank", json=ASKED).status_code == 200
         yield client
 
@@ -123,7 +124,7 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
 
     async def receive() -> Message:
         if not kept:
-            kept.append(traffic.waiting)
+            kept.append(len(traffic.arriving))
             return {"type": "http.request", "body": b"{}", "more_body": False}
         await asyncio.sleep(60)
         raise AssertionError("unreachable")
@@ -132,12 +133,12 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(60)
 
     async def run() -> None:
-        headers = [(b"content-type", b"application/json")]
+        headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
         scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
         await asyncio.wait_for(guard(scope, receive, send), 20)
 
     asyncio.run(run())
-    assert (kept, traffic.waiting) == ([1], 0)
+    assert (kept, traffic.waiting, len(traffic.arriving)) == ([1], 0, 0)
 
 
 def test_requests_at_once(ranker: Ranker, slow: SlowScoring) -> None:
