@@ -132,7 +132,10 @@ class Guard:
         arriving = self._traffic.arriving
         arriving.add(address, reading)
         if len(arriving) > self._traffic.most_arriving:
-            arriving.oldest(arriving.largest()).cancel()
+            largest = arriving.largest()
+            slowest = arriving.oldest(largest)
+            arriving.discard(largest, slowest)
+            slowest.cancel()
         try:
             return await asyncio.wait_for(reading, self._limits.seconds)
         except TimeoutError:

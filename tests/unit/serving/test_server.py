@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from finrank.serving.app import make_app
 from finrank.serving.limits import Limits
 from finrank.serving.server import bind, on_passing_thread
 from tests.helpers.live_server import SlowScoring, running, wait_until
+from tests.helpers.strangers import stalled
 
 KEY = "sixteen-or-more-"
 ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
@@ -159,6 +161,27 @@ def test_the_command_serves_and_ends_well(model_dir: Path) -> None:
     assert server.returncode == 0, errors
     assert rest.splitlines()[-1] == "stopped"
     assert "Traceback" not in errors
+
+
+def test_signals_without_end_end_the_command_well(model_dir: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(serve_command("--model", str(model_dir)), env=environment, **pipes) as server:
+        try:
+            url = server.stdout.readline().split(" is served on ")[1].split()[0]
+            wait_until(lambda: is_up(url))
+            with stalled(url) as client:
+                time.sleep(0.2)
+                until = time.monotonic() + 10
+                while server.poll() is None and time.monotonic() < until:
+                    server.send_signal(signal.SIGTERM)
+                    time.sleep(0.02)
+                assert client.recv(65536).startswith(b"HTTP/1.1 503")
+            rest, errors = server.communicate(timeout=20)
+        finally:
+            server.kill()
+    assert (server.returncode, errors) == (0, "")
+    assert rest.splitlines()[-1] == "stopped"
 
 
 def is_up(url: str) -> bool:
