@@ -68,7 +68,7 @@ class KeyCheck:
         """Raise a 401 unless the Authorization header holds the key as a bearer token, for a wrong key after a second.
 
         While many wrong keys of an address are yet to be answered, all its requests get a 429 at once, so that trying
-        more of them in parallel is no faster.
+        more of them in parallel does not help.
         """
         help_text = f"send it as Authorization: Bearer KEY; the key is the server's {KEY_VARIABLE}"
         if not header:

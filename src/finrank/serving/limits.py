@@ -49,6 +49,14 @@ class Limits:
     seconds: float = 30.0  # from a request's first byte to its response
     batch_tokens: int = 2048  # scored together, enough to fill a CPU; a longer request is scored alone
 
+    def __str__(self) -> str:
+        """The limits as the server prints them."""
+        return (
+            f"body {self.body_bytes // 1024} KiB, {self.characters} characters, {self.candidates} candidates, "
+            f"{self.parts} parts, {self.tokens} tokens, {self.seconds:g} s; {self.waiting} requests at once, in "
+            f"batches of {self.batch_tokens} tokens"
+        )
+
     def exceeded(self, limit: str, field: str | None = None, **figures: Any) -> ServiceError:
         """The error of a request beyond this limit; `figures` complete its message."""
         message = f"{_EXCEEDED[limit].format(**vars(self), field=field, **figures)} where the server is started"

@@ -62,7 +62,7 @@ class DrainingServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals while the server runs, and no longer heed them once it was told to stop: the process ends."""
+        """Handle signals while the server runs, and ignore further ones once it has begun to stop: the process ends."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

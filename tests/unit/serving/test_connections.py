@@ -65,11 +65,12 @@ GET = b"GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.mark.parametrize("asked", [GET, written({**ASKED, "id": "x" * 150_000})], ids=["page", "ranking"])
-def test_answers_that_nobody_reads_are_given_up(hasty: Live, asked: bytes) -> None:
+def test_answers_that_nobody_reads_are_given_up(hasty: Live, asked: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with connected(hasty.url) as connection:
         assert ends_unread(connection, asked)
     wait_until(lambda: not hasty.server.server_state.connections)
     assert httpx.post(f"{hasty.url}/v1/rank", json=ASKED).status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.name != "httpx"] == []
 
 
 @contextmanager
@@ -129,6 +130,8 @@ def test_at_the_descriptor_limit_others_are_served_and_nothing_is_logged(model_d
             wait_until(lambda: is_up(url))
             for _ in range(600):
                 stack.enter_context(connected(url))
+            for _ in range(100):
+                stack.enter_context(connected(url)).sendall(b"what\r\n\r\n")
             for _ in range(3):
                 assert httpx.post(f"{url}/v1/rank", json=ASKED, timeout=10).status_code == 200
         finally:
