@@ -71,7 +71,9 @@ def test_the_command_ranks_every_line(model: Path, tmp_path: Path) -> None:
 
 def test_the_service_answers(model: Path) -> None:
     headers = {"content-type": "application/json"}
-    with TestClient(make_app(Ranker.from_pretrained(model, device="cpu"), "tiny")) as client:
+    with TestClient(
+        make_app(Ranker.from_pretrained(model, device="cpu"), "tiny"), base_url="http://localhost"
+    ) as client:
         alone, mixed, nothing = (
             client.post("/v1/rank", content=json.dumps({**POOL, "candidates": candidates}), headers=headers).json()
             for candidates in (POOL["candidates"], MIXED["candidates"], AWFUL)
@@ -103,7 +105,7 @@ def test_systems_are_named_from_the_pool_to_the_answer(model: Path) -> None:
     assert models == {(0, 3): models[0, 3], (1,): ["b"], (2,): None}
     assert sorted(models[0, 3] or []) == ["a", "c"]
     asked = {"question": "how ?", "candidates": [{"answer": 5, "model": "x"}, "add(2, 3)", {"answer": "yes"}]}
-    with TestClient(make_app(ranker, "tiny")) as client:
+    with TestClient(make_app(ranker, "tiny"), base_url="http://localhost") as client:
         answered = client.post("/v1/rank", json=asked).json()["answers"]
     assert {answer["index"] == 2: answer.get("models") for answer in answered} == {False: ["x"], True: None}
 

@@ -40,7 +40,7 @@ def ranker(model: Path) -> Ranker:
 
 @pytest.fixture(scope="module")
 def client(ranker: Ranker) -> Iterator[TestClient]:
-    with TestClient(make_app(ranker, "tiny")) as client:
+    with TestClient(make_app(ranker, "tiny"), base_url="http://localhost") as client:
         yield client
 
 

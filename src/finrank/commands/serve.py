@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +20,12 @@ Name = Annotated[str | None, typer.Option("--name", help="How answers name the m
 MaxBodyKib = Annotated[int, typer.Option("--max_body_kib", min=1, help="KiB of a request's body.")]
 MaxCandidates = Annotated[int, typer.Option("--max_candidates", min=1, help="Candidates of a request.")]
 MaxCharacters = Annotated[int, typer.Option("--max_characters", min=1, help="Characters of its texts.")]
+MaxParts = Annotated[int, typer.Option("--max_parts", min=1, help="Rows, cells and sentences of its page.")]
 MaxTokens = Annotated[
     int, typer.Option("--max_tokens", min=1, help="Tokens of a request: its prefix once and all candidates.")
+]
+MaxConnections = Annotated[
+    int, typer.Option("--max_connections", min=16, help="Open connections, three quarters of them from one address.")
 ]
 MaxWaiting = Annotated[int, typer.Option("--max_waiting", min=1, help="Requests at once, those being scored included.")]
 Timeout = Annotated[
@@ -45,8 +50,10 @@ def serve(
     max_body_kib: MaxBodyKib = 1024,
     max_candidates: MaxCandidates = 256,
     max_characters: MaxCharacters = 200_000,
+    max_parts: MaxParts = 10_000,
     max_tokens: MaxTokens = 16384,
     max_waiting: MaxWaiting = 256,
+    max_connections: MaxConnections = 1024,
     timeout_s: Timeout = 30.0,
     batch_tokens: BatchTokens = 2048,
     revision: Revision = None,
@@ -57,14 +64,14 @@ def serve(
     POST /v1/rank, /v1/rerank, /rerank and /v2/rerank; the page is at /, the description of the endpoints at /docs.
 
     A request over a limit gets a 4xx, 503 or 504 that says which. SIGTERM or Ctrl-C lets the server finish what it has
-    accepted. With FINRANK_API_KEY in the environment clients must send it: Authorization: Bearer KEY.
+    accepted. If FINRANK_API_KEY is set, clients must send it: Authorization: Bearer KEY; else only localhost is served.
 
     \b
     Example:
       finrank serve --model outputs/run_001 --port 8000
     """
+    from finrank.serving.access import KEY_VARIABLE, read_key
     from finrank.serving.app import make_app
-    from finrank.serving.guard import KEY_VARIABLE, read_key
     from finrank.serving.limits import Limits
     from finrank.serving.server import DrainingServer, bind, on_passing_thread
 
@@ -72,8 +79,10 @@ def serve(
         body_bytes=max_body_kib * 1024,
         candidates=max_candidates,
         characters=max_characters,
+        parts=max_parts,
         tokens=max_tokens,
         waiting=max_waiting,
+        connections=max_connections,
         seconds=timeout_s,
         batch_tokens=batch_tokens,
     )
@@ -81,18 +90,14 @@ def serve(
     with bind(host, port) as opened:  # before the model is loaded, which takes longer to fail
         from finrank.ranker.ranker import Ranker
 
-        ranker = on_passing_thread(
-            lambda: Ranker.from_pretrained(model, revision=revision, base_model=base_model, merge=True)
-        )
+        load = partial(Ranker.from_pretrained, model, revision=revision, base_model=base_model, merge=True)
+        ranker = on_passing_thread(load)
         name = name or (Path(model).resolve().name if Path(model).is_dir() else model)
         server = DrainingServer(make_app(ranker, name, limits, key))
         url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
         say(f"{name} is served on {url} (page: /, endpoints: /docs); Ctrl-C stops it")
         say(f"device: {ranker.device}; attention route: {ranker.route}")
         say(f"key: {f'clients send {KEY_VARIABLE}' if key else 'none needed, only this machine can reach the server'}")
-        say(
-            f"limits: body {max_body_kib} KiB, {max_characters} characters, {max_candidates} candidates, "
-            f"{max_tokens} tokens, {timeout_s:g} s; {max_waiting} requests at once, in batches of {batch_tokens} tokens"
-        )
+        say(f"limits: {limits}")
         server.run(sockets=[opened])
     say("stopped")

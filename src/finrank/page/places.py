@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from finrank.page.labels import number_key, number_keys
 from finrank.programs import is_constant, operands, parse_or_none, table_rows
+
+Place = TypeVar("Place")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Places:
 
 
 class PagePlaces:
-    """The places of all numbers on a page, looked up per program.
+    """The places of all numbers on a page, looked up per program: the first `most` cells and sentences of each.
 
     >>> page = PagePlaces([["", "2009", "2008"], ["revenue", "$ 5829", "$ 5735"]], ["it rose to 5,829 ."])
     >>> page.of("subtract(5829, 5735)")
@@ -52,25 +55,30 @@ class PagePlaces:
     Places(cells=[(1, 0), (1, 1), (1, 2)], sentences=[])
     """
 
-    def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
+    def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str], most: int = 100) -> None:
+        self._most = most
         self._cells: dict[str, list[tuple[int, int]]] = {}
-        self._rows = {
-            label: [(row, column) for column in range(len(table[row]))] for label, row in rows_by_label(table).items()
-        }
+        self._rows = {label: (row, len(table[row])) for label, row in rows_by_label(table).items()}
         self._sentences: dict[str, list[int]] = {}
         for row, cells in enumerate(table[1:], start=1):
             for column, cell in enumerate(cells):
                 key = number_key(cell)
                 if column and key is not None:  # column 0 holds labels
-                    self._cells.setdefault(key, []).append((row, column))
+                    self._note(self._cells, key, (row, column))
         for index, sentence in enumerate(text):
             for key in dict.fromkeys(number_keys(sentence)):
-                self._sentences.setdefault(key, []).append(index)
+                self._note(self._sentences, key, index)
+
+    def _note(self, places: dict[str, list[Place]], key: str, place: Place) -> None:
+        # A page may repeat one number without end, and many programs may use it.
+        if len(known := places.setdefault(key, [])) < self._most:
+            known.append(place)
 
     def of(self, program: str | None) -> Places:
-        """All cells and sentences that hold a number of the program, and the cells of rows that it reads whole."""
+        """The cells and sentences that hold a number of the program, and the cells of rows that it reads whole."""
         used = used_by(program)
         cells = {cell for key in used.numbers for cell in self._cells.get(key, [])}
-        cells |= {cell for label in used.rows for cell in self._rows.get(label, [])}
+        for row, width in (self._rows[label] for label in used.rows if label in self._rows):
+            cells |= {(row, column) for column in range(min(width, self._most))}
         sentences = {index for key in used.numbers for index in self._sentences.get(key, [])}
-        return Places(sorted(cells), sorted(sentences))
+        return Places(sorted(cells)[: self._most], sorted(sentences)[: self._most])

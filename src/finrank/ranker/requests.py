@@ -26,10 +26,12 @@ def read_request(request: Mapping[str, Any], name: str) -> tuple[Question, list[
     """
     try:
         question = _question(request, name, ("question", "candidates"))
-        candidates = _listed(request["candidates"], "candidates")
+        # One after the other: whoever gives them may stop the work between two.
+        items = _items(request["candidates"], "candidates")
+        candidates = [read_candidate(item, question.table) for item in items]
         if not candidates:
             raise UserError("no candidates: give at least one program or answer")
-        return question, [read_candidate(item, question.table) for item in candidates]
+        return question, candidates
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 
@@ -119,10 +121,14 @@ def cell_text(cell: Any) -> Any:
 
 
 def _listed(value: Any, what: str) -> list[Any]:
+    return list(_items(value, what))
+
+
+def _items(value: Any, what: str) -> Iterable[Any]:
     # A string is iterable too: without this a table of one cell would be read letter by letter.
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise UserError(f"{what} must be a list, not {type(value).__name__}")
-    return list(value)
+    return value
 
 
 def _check_unicode(text: str, what: str) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -20,12 +21,13 @@ from jinja2 import Environment, PackageLoader
 from starlette.staticfiles import StaticFiles
 
 from finrank.errors import UserError
-from finrank.page.places import PagePlaces
+from finrank.page.places import PagePlaces, Places
 from finrank.serving import schemas
 from finrank.serving.batching import Batcher, Scores
 from finrank.serving.error_responses import ErrorResponses, ServiceError, add_error_handlers
 from finrank.serving.guard import Guard, Traffic
-from finrank.serving.limits import LimitedRoute, Limits
+from finrank.serving.limits import LimitedRoute, Limits, body_size
+from finrank.serving.preparing import Preparing, WhileWanted
 from finrank.serving.query_text import parse_query
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ _DESCRIPTION = (
 _PAGE = Path(__file__).parent / "page"
 # By then no client waits for anything, unless it takes longer than requests may.
 _SECONDS_TO_STOP = 5.0
+# Cells and sentences of all answers of a response together.
+_MOST_EVIDENCE = 5_000
+_Size = Annotated[int, Depends(body_size)]
 
 
 class Service:
@@ -47,21 +52,35 @@ class Service:
     def __init__(self, ranker: Ranker, name: str, limits: Limits) -> None:
         self.ranker, self.name, self.limits = ranker, name, limits
         self.traffic = Traffic()
+        self.preparing = Preparing()
         self.batcher = Batcher(ranker.score, limits.batch_tokens)
 
-    async def rank(self, request: Mapping[str, Any]) -> tuple[Prepared, Scores, Ranking]:
-        """Prepare, score and rank one request.
+    async def rank(self, request: Mapping[str, Any], size: int) -> tuple[Prepared, Scores, Ranking]:
+        """Prepare, score and rank one request, whose body had `size` bytes.
 
         Raises ServiceError for a request that cannot be ranked or is over a limit.
         """
         try:
-            prepared = await self.batcher.prepare(lambda: self.ranker.prepare(request))
+            prepared = await self.preparing.run(
+                size, lambda wanted: self.ranker.prepare({**request, "candidates": wanted(request["candidates"])})
+            )
         except UserError as error:
             raise ServiceError(400, str(error)) from error
         if prepared.tokens > self.limits.tokens:
             raise self.limits.exceeded("tokens", count=prepared.tokens)
         scores = await self.batcher.score(prepared)
         return prepared, scores, self.ranker.ranking(prepared, scores)
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.preparing.start()
+        self.batcher.start()
+
+    def stop(self, seconds: float) -> None:
+        """Finish what was accepted and end the threads; after `seconds` the rest is abandoned."""
+        until = time.monotonic() + seconds
+        self.preparing.stop(seconds)
+        self.batcher.stop(max(0.0, until - time.monotonic()))
 
 
 def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str | None = None) -> FastAPI:
@@ -73,9 +92,9 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.batcher.start()
+        service.start()
         yield
-        await asyncio.to_thread(service.batcher.stop, _SECONDS_TO_STOP)
+        await asyncio.to_thread(service.stop, 0 if service.traffic.abandoned else _SECONDS_TO_STOP)
 
     app = FastAPI(title="finrank", lifespan=lifespan, docs_url=None, redoc_url=None, description=_DESCRIPTION)
     app.state.service = service
@@ -96,11 +115,11 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
 
 def _add_ranking(router: APIRouter, service: Service) -> None:
     @router.post("/v1/rank", responses=ErrorResponses)
-    async def rank(request: schemas.RankRequest) -> schemas.RankResponse:
+    async def rank(request: schemas.RankRequest, size: _Size) -> schemas.RankResponse:
         """Rank the candidate answers to a question about a report page: distinct answers, most probable first."""
         asked = request.model_dump(exclude={"id"}, exclude_none=True)
-        prepared, _, ranking = await service.rank(asked)
-        answers = await service.batcher.prepare(lambda: _with_evidence(ranking, request))
+        prepared, _, ranking = await service.rank(asked, size)
+        answers, left_out = await service.preparing.run(size, lambda wanted: _with_evidence(ranking, request, wanted))
         confidence = service.ranker.confidence
         threshold = None if confidence is None else confidence.threshold
         return schemas.RankResponse(
@@ -111,27 +130,37 @@ def _add_ranking(router: APIRouter, service: Service) -> None:
             threshold=None if threshold is None else threshold.value,
             model=service.name,
             usage=schemas.Usage(prompt_tokens=prepared.tokens, total_tokens=prepared.tokens),
-            warnings=service.ranker.unlike_fitted(prepared),
+            warnings=[*service.ranker.unlike_fitted(prepared), *left_out],
         )
 
 
-def _with_evidence(ranking: Ranking, request: schemas.RankRequest) -> list[schemas.AnswerBody]:
-    places = PagePlaces(request.table, request.text)
-    return [
-        schemas.AnswerBody(**vars(answer), evidence=places.of(answer.programs[0] if answer.programs else None))
-        for answer in ranking
-    ]
+def _with_evidence(
+    ranking: Ranking, request: schemas.RankRequest, while_wanted: WhileWanted
+) -> tuple[list[schemas.AnswerBody], list[str]]:
+    """The answers with their evidence, and a sentence where some have none because the response would be too long."""
+    page = PagePlaces(request.table, request.text)
+    answers: list[schemas.AnswerBody] = []
+    left, left_out = _MOST_EVIDENCE, 0
+    for answer in while_wanted(ranking):
+        places = page.of(answer.programs[0] if answer.programs else None)
+        left -= len(places.cells) + len(places.sentences)
+        if left < 0:
+            left_out += 1
+            places, left = Places([], []), 0
+        answers.append(schemas.AnswerBody(**vars(answer), evidence=places))
+    said = f"evidence: {left_out} answers without, because all have more than {_MOST_EVIDENCE} cells and sentences"
+    return answers, [said] if left_out else []
 
 
 def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
     version: Literal["1", "2"] = "2" if path.startswith("/v2") else "1"
 
     @router.post(path, responses=ErrorResponses, response_model_exclude_none=True)
-    async def rerank(request: schemas.RerankRequest) -> schemas.RerankResponse:
+    async def rerank(request: schemas.RerankRequest, size: _Size) -> schemas.RerankResponse:
         """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
-        query = await service.batcher.prepare(lambda: parse_query(request.query))
+        query = await service.preparing.run(size, lambda _: parse_query(request.query, service.limits.check_parts))
         page = {"question": query.question, "table": query.table, "text": query.text}
-        prepared, scores, ranking = await service.rank({**page, "candidates": request.candidates})
+        prepared, scores, ranking = await service.rank({**page, "candidates": request.candidates}, size)
         # Cohere's second version leaves documents out of its results; other servers include them by default.
         wanted = version == "1" if request.return_documents is None else request.return_documents
         return schemas.RerankResponse(

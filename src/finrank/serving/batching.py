@@ -1,21 +1,19 @@
 """Concurrent requests, scored together.
 
-Besides the event loop there are two threads: one encodes requests as tokens, the other owns the model. Whenever the
-model is free it takes, in the order of arrival, as many waiting requests as fit the token budget. Nothing waits for a
-batch to fill: a lone request is scored at once, and the next batch gathers while one is being scored.
+One thread owns the model. Whenever it is free it takes, in the order of arrival, as many waiting requests as fit the
+token budget. Nothing waits for a batch to fill: a lone request is scored at once, and the next batch gathers while one
+is being scored.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
 Scores = NDArray[np.float64]
 Score = Callable[[Sequence["Prepared"]], list[Scores]]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,33 +40,21 @@ class Batcher:
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._stopping = False
-        self._to_prepare: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
-        # Both are daemons: work that never ends must not hold up the end of the process.
+        # A daemon: work that never ends must not hold up the end of the process.
         self._model_thread = threading.Thread(target=self._score_all, name="model", daemon=True)
-        self._preparing_thread = threading.Thread(target=self._prepare_all, name="preparing", daemon=True)
         self.requests = 0  # scored so far
         self.batches = 0  # in which they were scored
 
     def start(self) -> None:
-        """Start both threads."""
-        self._preparing_thread.start()
+        """Start the thread."""
         self._model_thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Finish the waiting requests, then end both threads; after `seconds` the rest is abandoned."""
-        until = time.monotonic() + seconds
-        self._to_prepare.put(None)
-        self._preparing_thread.join(seconds)
+        """Finish the waiting requests, then end the thread; after `seconds` the rest is abandoned."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._model_thread.join(max(0.0, until - time.monotonic()))
-
-    async def prepare(self, work: Callable[[], T]) -> T:
-        """Run work that needs no model on the preparing thread; skipped if the caller is cancelled before it starts."""
-        done: Future[T] = Future()
-        self._to_prepare.put((work, done))
-        return await asyncio.wrap_future(done)
+        self._model_thread.join(seconds)
 
     async def score(self, prepared: Prepared) -> Scores:
         """Scores [candidates] of a request, once its batch is done; a caller that is cancelled leaves the queue."""
@@ -79,18 +64,10 @@ class Batcher:
             self._changed.notify()
         return await asyncio.wrap_future(job.scores)
 
-    def _prepare_all(self) -> None:
-        while (item := self._to_prepare.get()) is not None:
-            work, done = item
-            if done.set_running_or_notify_cancel():  # false: its client has gone
-                try:
-                    done.set_result(work())
-                except BaseException as error:
-                    done.set_exception(error)
-
     def _score_all(self) -> None:
         while batch := self._next_batch():
             self._score_batch(batch)
+            batch.clear()  # what a request held is not kept until the next one
 
     def _next_batch(self) -> list[_Job]:
         """The next requests to score, as soon as there are any; empty once the batcher stops."""

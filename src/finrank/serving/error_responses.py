@@ -16,10 +16,12 @@ from finrank.serving.schemas import ErrorBody
 ErrorResponses: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 _KINDS = {
     401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     408: "timeout",
     413: "too_large",
+    429: "overloaded",
     500: "internal",
     503: "overloaded",
     504: "timeout",

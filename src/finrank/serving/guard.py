@@ -1,22 +1,20 @@
-"""Middleware in front of every endpoint: key, limits on size, number and time of requests, shutdown, and headers."""
+"""Middleware in front of every endpoint: access, limits on size, number and time of requests, shutdown, and headers."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from finrank.errors import UserError
+from finrank.serving.access import KeyCheck, check_host
+from finrank.serving.connections import ByAddress, network_of
 from finrank.serving.error_responses import ServiceError
 from finrank.serving.limits import Limits
 
-KEY_VARIABLE = "FINRANK_API_KEY"
 _HEADERS = {
     # The page and /docs load nothing from other servers, and no other site may frame them.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -25,59 +23,73 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-# Beyond the time limit, for a response that has begun: a client that does not read it must not count forever.
-_SECONDS_TO_SEND = 5.0
+# Beyond the time limit, for a response that has begun: a client that does not read it must not count forever. The
+# connection (`connections.py`) gives up before; this is for an app behind another server.
+_SECONDS_TO_SEND = 20.0
 
 
 @dataclass
 class Traffic:
     """The requests in the service, and whether new ones are accepted."""
 
-    waiting: int = 0  # requests accepted and not yet answered
+    waiting: int = 0  # requests that have arrived and are not yet answered
+    arriving: ByAddress[asyncio.Future[bytes]] = field(default_factory=ByAddress)  # bodies that are being read
+    most_arriving: int = 256
     draining: bool = False  # true once the server shuts down: new requests get a 503
+    abandoned: bool = False  # true once it ends without waiting for requests
+    exchanges: set[asyncio.Task[Any]] = field(default_factory=set)  # the tasks of all these requests
+
+    def abandon(self) -> None:
+        """Answer all requests with a 503 now."""
+        self.abandoned = True
+        for exchange in self.exchanges:
+            exchange.cancel()
 
 
 class Guard:
     """ASGI middleware: checks every POST before its body is read, and drops it once its client has gone."""
 
     def __init__(self, app: ASGIApp, *, limits: Limits, key: str | None, traffic: Traffic) -> None:
-        self._app, self._limits, self._key, self._traffic = app, limits, key, traffic
+        self._app, self._limits, self._traffic = app, limits, traffic
+        self._key = None if key is None else KeyCheck(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        is_post = scope["method"] == "POST"
         response = _Response(send, "no-cache" if scope["method"] in ("GET", "HEAD") else "no-store")
-        if scope["method"] != "POST":
-            return await self._app(scope, receive, response.send)
+        headers, address = Headers(scope=scope), _address(scope)
         try:
-            self._admit(Headers(scope=scope))
+            if self._key is None:
+                check_host(headers.get("host"))
+            elif is_post:
+                await self._key.check(address, headers.get("authorization"))
+            if not is_post:
+                return await self._app(scope, receive, response.send)
+            self._admit(headers)
         except ServiceError as error:
             return await error.response()(scope, receive, response.send)
-        self._traffic.waiting += 1
+        exchange = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._traffic.exchanges.add(exchange)
         try:
             await self._handle(scope, receive, response)
         except ServiceError as error:
-            if not response.started:
-                sending = asyncio.ensure_future(error.response()(scope, receive, response.send))
-                await _finish(sending, _SECONDS_TO_SEND)
+            await _answer(error, scope, receive, response)
+        except asyncio.CancelledError:
+            if not self._traffic.abandoned:
+                raise
+            exchange.uncancel()
+            await _answer(_shutting_down("ends without waiting for requests"), scope, receive, response)
         except _ClientGone:
             pass
         finally:
-            self._traffic.waiting -= 1
+            self._traffic.exchanges.discard(exchange)
 
     def _admit(self, headers: Headers) -> None:
-        if self._key is not None:
-            _check_key(self._key, headers.get("authorization"))
         if self._traffic.draining:
-            raise ServiceError(
-                503,
-                "the server is shutting down and only finishes what it has accepted: ask again when it is up",
-                kind="shutting_down",
-                headers={"retry-after": "5", "connection": "close"},
-            )
-        if self._traffic.waiting >= self._limits.waiting:
-            raise self._limits.exceeded("waiting")
+            raise _shutting_down("is shutting down and only finishes what it has accepted")
+        self._check_waiting()
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise ServiceError(415, f"Content-Type is {kind[:80]!r}: send JSON with Content-Type: application/json")
@@ -89,15 +101,17 @@ class Guard:
             body = f"the body of {length} bytes" if len(length) <= 18 else "the body"
             raise self._limits.exceeded("body_bytes", body=body)
 
+    def _check_waiting(self) -> None:
+        if self._traffic.waiting >= self._limits.waiting:
+            raise self._limits.exceeded("waiting")
+
     async def _handle(self, scope: Scope, receive: Receive, response: _Response) -> None:
         """Read the body and run the app on it, within the time limit and while the client is connected."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.seconds
-        try:
-            body = await asyncio.wait_for(self._read(receive), self._limits.seconds)
-        except TimeoutError:
-            late = f"the body did not arrive within {self._limits.seconds:g} s"
-            raise ServiceError(408, f"{late}, which is the limit: send it faster") from None
+        body = await self._receive_body(_address(scope), receive)
+        self._check_waiting()  # a body that is slow to arrive holds no place meanwhile
+        self._traffic.waiting += 1
         handling = asyncio.ensure_future(self._app(scope, _replay(body, receive), response.send))
         gone = asyncio.ensure_future(_wait_until_gone(receive))
         try:
@@ -109,8 +123,32 @@ class Guard:
             await asyncio.wait({handling})
             raise _ClientGone if gone.done() else self._limits.exceeded("seconds")
         finally:
+            self._traffic.waiting -= 1
             handling.cancel()
             gone.cancel()
+
+    async def _receive_body(self, address: str, receive: Receive) -> bytes:
+        """The body, within the time limit; where too many arrive at once the slowest of one client are given up."""
+        reading = asyncio.ensure_future(self._read(receive))
+        arriving = self._traffic.arriving
+        arriving.add(address, reading)
+        if len(arriving) > self._traffic.most_arriving:
+            largest = arriving.largest()
+            slowest = arriving.oldest(largest)
+            arriving.discard(largest, slowest)
+            slowest.cancel()
+        try:
+            return await asyncio.wait_for(reading, self._limits.seconds)
+        except TimeoutError:
+            late = f"the body did not arrive within {self._limits.seconds:g} s"
+            raise ServiceError(408, f"{late}, which is the limit: send it faster") from None
+        except asyncio.CancelledError:
+            if cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
+                raise
+            message = f"more than {self._traffic.most_arriving} bodies arrive at once, and this one is the slowest"
+            raise ServiceError(408, f"{message}: send it faster") from None
+        finally:
+            arriving.discard(address, reading)
 
     async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -123,6 +161,22 @@ class Guard:
                 raise self._limits.exceeded("body_bytes", body="the body")
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return network_of(client[0]) if client else ""
+
+
+def _shutting_down(what: str) -> ServiceError:
+    headers = {"retry-after": "5", "connection": "close"}
+    return ServiceError(503, f"the server {what}: ask again when it is up", kind="shutting_down", headers=headers)
+
+
+async def _answer(error: ServiceError, scope: Scope, receive: Receive, response: _Response) -> None:
+    """Send an error, unless an answer has begun."""
+    if not response.started:
+        await _finish(asyncio.ensure_future(error.response()(scope, receive, response.send)), _SECONDS_TO_SEND)
 
 
 class _ClientGone(Exception):
@@ -165,33 +219,3 @@ async def _finish(sending: asyncio.Future[None], seconds: float) -> None:
 async def _wait_until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def read_key(host: str, environment: Mapping[str, str]) -> str | None:
-    """The key that clients must send; None for a server on loopback without one.
-
-    Raises UserError if a required key is missing, and for a key that no header can hold.
-    """
-    key = environment.get(KEY_VARIABLE, "").strip()
-    if not key:
-        with suppress(ValueError):  # for another name than localhost, which may resolve to anything
-            if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-                return None
-        raise UserError(
-            f"--host {host} can be reached from other machines, and {KEY_VARIABLE} is not set: set it to a long random "
-            "text that clients send as Authorization: Bearer KEY, or listen on --host 127.0.0.1"
-        )
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UserError(f"{KEY_VARIABLE} must be printable ASCII without spaces: it is sent in a header")
-    return key
-
-
-def _check_key(key: str, header: str | None) -> None:
-    """Raise a 401 unless the Authorization header holds the key as a bearer token."""
-    scheme, _, sent = (header or "").partition(" ")
-    # Takes equally long wherever the texts differ, so that the key cannot be found letter by letter.
-    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), key.encode())
-    if scheme.lower() != "bearer" or not same:
-        problem = "the API key is wrong" if header else "an API key is needed"
-        message = f"{problem}: send it as Authorization: Bearer KEY; the key is the server's {KEY_VARIABLE}"
-        raise ServiceError(401, message, headers={"www-authenticate": "Bearer"})

@@ -24,6 +24,8 @@ _EXCEEDED = {
     "candidates": "{count} {field} are over the limit of {candidates}: send fewer, or raise --max_candidates",
     "characters": "question, table, text and candidates have more than {characters} characters together, which is the "
     "limit: send a shorter page, or raise --max_characters",
+    "parts": "{count} rows, cells and sentences are over the limit of {parts}: send a shorter page, or raise "
+    "--max_parts",
     "tokens": "the request has {count} tokens, over the limit of {tokens}: send fewer or shorter candidates, or raise "
     "--max_tokens",
     "waiting": "{waiting} requests are being worked on or wait, which is the limit: try again in a second, or raise "
@@ -40,10 +42,20 @@ class Limits:
     body_bytes: int = 1024 * 1024  # size of a request's body
     candidates: int = 256  # of a request
     characters: int = 200_000  # of a request's texts, plus one per text and list; checked before tokens are known
+    parts: int = 10_000  # rows, cells and sentences of a page
     tokens: int = 16384  # of a request: its prefix once and all its candidates
     waiting: int = 256  # requests in the service, those being scored included
+    connections: int = 1024  # three quarters of them from one address
     seconds: float = 30.0  # from a request's first byte to its response
     batch_tokens: int = 2048  # scored together, enough to fill a CPU; a longer request is scored alone
+
+    def __str__(self) -> str:
+        """The limits as the server prints them."""
+        return (
+            f"body {self.body_bytes // 1024} KiB, {self.characters} characters, {self.candidates} candidates, "
+            f"{self.parts} parts, {self.tokens} tokens, {self.seconds:g} s; {self.waiting} requests at once, in "
+            f"batches of {self.batch_tokens} tokens"
+        )
 
     def exceeded(self, limit: str, field: str | None = None, **figures: Any) -> ServiceError:
         """The error of a request beyond this limit; `figures` complete its message."""
@@ -52,12 +64,14 @@ class Limits:
         return ServiceError(status, message, field, headers={"retry-after": "1"} if status == 503 else None)
 
     def check_body(self, body: Any) -> None:
-        """Raise for a decoded body with too many candidates, characters or names, in whatever fields."""
+        """Raise for a decoded body with too many candidates, parts, characters or names, in whatever fields."""
         if not isinstance(body, dict):
             return
         for field in ("candidates", "documents"):
             if isinstance(body.get(field), list) and len(body[field]) > self.candidates:
                 raise self.exceeded("candidates", field, count=len(body[field]))
+        table, text = ([] if not isinstance(body.get(field), list) else body[field] for field in ("table", "text"))
+        self.check_parts(len(table) + sum(len(row) for row in table if isinstance(row, list)) + len(text))
         characters = 0
         parts: list[Any] = [body]
         while parts:
@@ -72,6 +86,16 @@ class Limits:
                 raise self.exceeded("characters")
             if isinstance(part, list | dict):
                 parts.extend(part if isinstance(part, list) else part.values())
+
+    def check_parts(self, count: int) -> None:
+        """Raise for a page of too many rows, cells and sentences, each of which costs time whatever it holds."""
+        if count > self.parts:
+            raise self.exceeded("parts", count=count)
+
+
+async def body_size(request: Request) -> int:
+    """Bytes of a request's body."""
+    return len(await request.body())
 
 
 class LimitedRoute(APIRoute):

@@ -24,7 +24,7 @@ Documents are candidates in any form that `pools/candidate.py` reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from finrank.programs.numbers import NUMBER
@@ -61,8 +61,10 @@ class _Section(NamedTuple):
     lines: list[QueryLine]
 
 
-def parse_query(query: str) -> Query:
+def parse_query(query: str, check_parts: Callable[[int], None] = lambda _: None) -> Query:
     r"""The question, table and text of a query; ServiceError (400) if it has no question.
+
+    `check_parts` is called with the number of rows, cells and sentences, before short rows are filled up.
 
     >>> parse_query("question: growth ?\ntable:\n | 2009\nrevenue | 12\ntext:\nit grew .")
     Query(question='growth ?', table=[['', '2009'], ['revenue', '12']], text=['it grew .'], warnings=[])
@@ -97,6 +99,8 @@ def parse_query(query: str) -> Query:
         raise ServiceError(400, "query: no question: write it behind question:", "query")
     if unclear := _unclear(question):
         warnings.append(f"{at(unclear)}: read as part of the question, but may belong to the page; {_HOW}")
+    widths = [len(row.cells) for table in tables for row in table]
+    check_parts(len(widths) * (1 + max(widths, default=0)) + len(sentences))
     text = [line.text.strip() for line in sentences]
     return Query(_one_line(" ".join(line.text for line in question)), one_table(tables, warnings), text, warnings)
 

@@ -20,6 +20,14 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _is_unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("surrogate", "half a surrogate pair is not text") from None
+    return text
+
+
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 # Lists stop at their first fault: reporting a body full of faults would cost more than a good request.
 Texts = Annotated[list[str], Field(fail_fast=True)]
@@ -73,7 +81,7 @@ class RankRequest(BaseModel):
         description="each a program, a value (94, 12.5%, yes), both in any wrapping, or an object with program, answer "
         "or both; one that cannot be read is ranked last, with the reason",
     )
-    id: str | None = Field(default=None, description="returned unchanged")
+    id: Annotated[str, AfterValidator(_is_unicode)] | None = Field(default=None, description="returned unchanged")
 
 
 class AnswerBody(BaseModel):
@@ -94,7 +102,8 @@ class AnswerBody(BaseModel):
         description="systems that gave it, where candidates name theirs, the best candidate's first",
     )
     evidence: Places = Field(
-        description="where the page has the numbers of its best program: cells [row, column] and indices into text"
+        description="where the page has the numbers of its best program: cells [row, column] and indices into text, "
+        "the first 100 of each"
     )
 
 
@@ -117,7 +126,7 @@ class RankResponse(BaseModel):
     )
     model: str
     usage: Usage
-    warnings: list[str] = Field(description="why the probabilities may be off for this request")
+    warnings: list[str] = Field(description="why the probabilities may be off for this request; evidence left out")
 
 
 class Document(BaseModel):

@@ -31,7 +31,7 @@ def ranker(model_dir: Path) -> Ranker:
 @pytest.fixture(scope="module")
 def client(ranker: Ranker) -> Iterator[TestClient]:
     """A client of the app with its default limits; an error in the app becomes a 500, as on a real server."""
-    with TestClient(make_app(ranker, "tiny"), raise_server_exceptions=False) as client:
+    with TestClient(make_app(ranker, "tiny"), base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
 
 

@@ -172,7 +172,7 @@ def test_the_pages_need_no_other_server(client: TestClient) -> None:
 
 
 def test_the_description_names_the_key_where_one_is_needed(client: TestClient, ranker: Ranker) -> None:
-    with TestClient(make_app(ranker, "tiny", key="secret")) as guarded:
+    with TestClient(make_app(ranker, "tiny", key="secret"), base_url="http://localhost") as guarded:
         described = guarded.get("/openapi.json").json()
     assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     for path in ("/v1/rank", *RERANK):
@@ -189,6 +189,6 @@ def test_the_origin_of_a_candidate_reaches_the_ranker(ranker: Ranker, monkeypatc
 
     monkeypatch.setattr(ranker, "unlike_fitted", unlike)
     candidates = [{"program": "add(1, 2)", "origin": "sampled"}, {"answer": 5, "origin": "gold"}, "yes"]
-    with TestClient(make_app(ranker, "tiny")) as client:
+    with TestClient(make_app(ranker, "tiny"), base_url="http://localhost") as client:
         assert client.post("/v1/rank", json={"question": "how ?", "candidates": candidates}).status_code == 200
     assert origins == [["sampled", "gold", "imported"]]

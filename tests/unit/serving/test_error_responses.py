@@ -37,6 +37,7 @@ RANK_FAULTS = [
     ({"table": 5, "text": 5}, "table", "and 1 more fault"),
     ({"question": "how ? " * 1000}, None, "alone does not fit max_length"),
     ({"id": 5}, "id", "valid string"),
+    ({"id": "q\ud800"}, "id", "half a surrogate pair"),
     ({"candidate": "yes"}, "candidate", "Extra inputs"),
 ]
 RERANK_FAULTS = [

@@ -27,7 +27,8 @@ ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]
 
 @contextmanager
 def limited(ranker: Ranker, **limits: Any) -> Iterator[TestClient]:
-    with TestClient(make_app(ranker, "tiny", Limits(**limits)), raise_server_exceptions=False) as client:
+    app = make_app(ranker, "tiny", Limits(**limits))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         assert client.post("/v1/rank", json=ASKED).status_code == 200
         yield client
 
@@ -52,6 +53,8 @@ JSON = {"content-type": "application/json"}
         ({"body_bytes": 400}, "/v1/rank", {"text": ["x" * 500]}, ["limit of 400 bytes", "--max_body_kib"]),
         ({"candidates": 2}, "/v1/rank", {"candidates": ["1", "2", "3"]}, ["3 candidates", "limit of 2"]),
         ({"candidates": 2}, "/rerank", {"query": "a", "documents": ["1", "2", "3"]}, ["3 documents", "limit of 2"]),
+        ({"parts": 5}, "/v1/rank", {"table": [["a", "b"], []], "text": ["c"] * 2}, ["6 rows, cells", "--max_parts"]),
+        ({"parts": 9}, "/rerank", {"query": "table:\na|b|c\nd\ne\nhow ?", "documents": ["1"]}, ["12 rows, cells"]),
         ({"tokens": 60}, "/v1/rank", {"candidates": ["add(1, 2)"] * 10}, ["limit of 60", "--max_tokens"]),
     ],
 )
@@ -106,7 +109,7 @@ def test_preparing_that_takes_too_long(ranker: Ranker, monkeypatch: pytest.Monke
             live.server.handle_exit(15, None)
             live.thread.join(20)
             assert not live.thread.is_alive(), "the shutdown waited for it"
-            threads = [live.service.batcher._preparing_thread, live.service.batcher._model_thread]
+            threads = [live.service.preparing._ordinary.thread, live.service.batcher._model_thread]
             assert threads[0].is_alive()
             assert all(thread.daemon for thread in threads), "the process would wait for it"
     finally:
@@ -121,7 +124,7 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
 
     async def receive() -> Message:
         if not kept:
-            kept.append(traffic.waiting)
+            kept.append(len(traffic.arriving))
             return {"type": "http.request", "body": b"{}", "more_body": False}
         await asyncio.sleep(60)
         raise AssertionError("unreachable")
@@ -130,12 +133,12 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(60)
 
     async def run() -> None:
-        headers = [(b"content-type", b"application/json")]
+        headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
         scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
         await asyncio.wait_for(guard(scope, receive, send), 20)
 
     asyncio.run(run())
-    assert (kept, traffic.waiting) == ([1], 0)
+    assert (kept, traffic.waiting, len(traffic.arriving)) == ([1], 0, 0)
 
 
 def test_requests_at_once(ranker: Ranker, slow: SlowScoring) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from fastapi.testclient import TestClient
 from finrank import Ranker
 from finrank.commands.serve import serve
 from finrank.errors import UserError
+from finrank.serving.access import read_key
 from finrank.serving.app import make_app
-from finrank.serving.guard import read_key
 from finrank.serving.limits import Limits
 from finrank.serving.server import bind, on_passing_thread
 from tests.helpers.live_server import SlowScoring, running, wait_until
+from tests.helpers.strangers import stalled
 
+KEY = "sixteen-or-more-"
 ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
 
 
@@ -33,13 +36,13 @@ def test_without_a_key_no_other_machine_is_served(host: str) -> None:
     for environment in ({}, {"FINRANK_API_KEY": " "}):
         with pytest.raises(UserError, match="FINRANK_API_KEY is not set"):
             read_key(host, environment)
-    assert read_key(host, {"FINRANK_API_KEY": "secret"}) == "secret"
+    assert read_key(host, {"FINRANK_API_KEY": KEY}) == KEY
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_on_loopback_a_key_is_optional(host: str) -> None:
     assert read_key(host, {}) is None
-    assert read_key(host, {"FINRANK_API_KEY": "secret"}) == "secret"
+    assert read_key(host, {"FINRANK_API_KEY": KEY}) == KEY
 
 
 @pytest.mark.parametrize("key", ["two words", "schlüssel", "a\nb"])
@@ -48,8 +51,15 @@ def test_a_key_that_no_header_holds_is_refused(key: str) -> None:
         read_key("127.0.0.1", {"FINRANK_API_KEY": key})
 
 
-def test_the_key_guards_every_post_and_nothing_else(ranker: Ranker) -> None:
-    with TestClient(make_app(ranker, "tiny", key="secret")) as client:
+@pytest.mark.parametrize("key", ["secret", "x" * 15])
+def test_a_short_key_is_refused(key: str) -> None:
+    with pytest.raises(UserError, match=f"has {len(key)} characters: set it to a random text of 16 or more"):
+        read_key("127.0.0.1", {"FINRANK_API_KEY": key})
+
+
+def test_the_key_guards_every_post_and_nothing_else(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finrank.serving.access._SECONDS_FOR_WRONG_KEY", 0.0)
+    with TestClient(make_app(ranker, "tiny", key="secret"), base_url="http://localhost") as client:
         for path in ("/v1/rank", "/v1/rerank", "/rerank", "/v2/rerank", "/nowhere"):
             for header in (None, "secret", "Bearer", "Bearer secre", "Bearer secret1", "Basic secret", "Bearer \xff"):
                 headers = {} if header is None else {b"authorization": header.encode("latin-1")}
@@ -66,7 +76,7 @@ def test_the_key_guards_every_post_and_nothing_else(ranker: Ranker) -> None:
 def test_keys_are_compared_in_constant_time(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
     monkeypatch.setattr("hmac.compare_digest", lambda *texts: compared.append(texts) or True)
-    with TestClient(make_app(ranker, "tiny", key="secret")) as client:
+    with TestClient(make_app(ranker, "tiny", key="secret"), base_url="http://localhost") as client:
         client.post("/v1/rank", json=ASKED, headers={"authorization": "Bearer secres"})
     assert compared == [(b"secres", b"secret")]
 
@@ -132,7 +142,7 @@ def test_a_bad_model_or_a_missing_key_is_an_error_of_one_line(tmp_path: Path, mo
 
 
 def test_the_command_serves_and_ends_well(model_dir: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FINRANK_API_KEY": "secret", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FINRANK_API_KEY": KEY, "PYTHONUNBUFFERED": "1"}
     command = serve_command("--model", str(model_dir), "--name", "mine", "--max_candidates", "2")
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as server:
@@ -140,7 +150,7 @@ def test_the_command_serves_and_ends_well(model_dir: Path) -> None:
             url = server.stdout.readline().split(" is served on ")[1].split()[0]
             wait_until(lambda: is_up(url))
             assert httpx.post(f"{url}/v1/rank", json=ASKED).status_code == 401
-            with httpx.Client(base_url=url, headers={"authorization": "Bearer secret"}) as client:
+            with httpx.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}) as client:
                 answer = client.post("/v1/rank", json=ASKED)
                 assert (answer.status_code, answer.json()["model"]) == (200, "mine")
                 assert client.post("/v1/rank", json={**ASKED, "candidates": ["1", "2", "3"]}).status_code == 413
@@ -151,6 +161,27 @@ def test_the_command_serves_and_ends_well(model_dir: Path) -> None:
     assert server.returncode == 0, errors
     assert rest.splitlines()[-1] == "stopped"
     assert "Traceback" not in errors
+
+
+def test_signals_without_end_end_the_command_well(model_dir: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(serve_command("--model", str(model_dir)), env=environment, **pipes) as server:
+        try:
+            url = server.stdout.readline().split(" is served on ")[1].split()[0]
+            wait_until(lambda: is_up(url))
+            with stalled(url) as client:
+                time.sleep(0.2)
+                until = time.monotonic() + 10
+                while server.poll() is None and time.monotonic() < until:
+                    server.send_signal(signal.SIGTERM)
+                    time.sleep(0.02)
+                assert client.recv(65536).startswith(b"HTTP/1.1 503")
+            rest, errors = server.communicate(timeout=20)
+        finally:
+            server.kill()
+    assert (server.returncode, errors) == (0, "")
+    assert rest.splitlines()[-1] == "stopped"
 
 
 def is_up(url: str) -> bool:
@@ -188,7 +219,8 @@ def test_a_second_signal_does_not_wait(ranker: Ranker, slow: SlowScoring) -> Non
         live.thread.join(5)
         assert not live.thread.is_alive()
         slow.go.set()
-        assert lost.result().status_code == 500
+        refused = lost.result()
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "shutting_down")
 
 
 def test_a_shutdown_does_not_wait_beyond_the_time_limit(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
