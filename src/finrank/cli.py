@@ -34,6 +34,7 @@ from finrank.commands.score_predictions import score_predictions
 from finrank.commands.serve import serve
 from finrank.commands.sft import sft
 from finrank.commands.solve import solve
+from finrank.console import visible
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(args=arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 

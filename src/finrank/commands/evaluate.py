@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finrank.commands import options
-from finrank.console import say
+from finrank.console import say_all
 from finrank.errors import UserError
 from finrank.store import write_json
 
@@ -85,18 +85,23 @@ def evaluate(
         scored = core.score_model(model_dir, pools, f"scoring {split}", base_model)
         rivals = core.score_rivals(pools, model_dir, base_model, compared=compared, control=control)
         result = core.evaluate(pools, scored, rivals, source, wanted_accuracy=wanted_accuracy, seed=seed)
-    print_evaluation(result)
-    if json_path is not None:
-        write_json(json_path, result.as_json())
-        say(f"figures: {json_path}")
-    if html_path is not None:
-        write_html(html_path, result, model_dir)
-        say(f"report: {html_path}")
-    if predictions_out is not None:
-        write_predictions(predictions_out, pools, scored.scores)
-        say(f"predictions: {predictions_out}")
-    if save_confidence and is_ready_made(model_dir):
-        say(f"confidence and model card: those of {model_dir.name} stay; to fit your own, copy it with save_pretrained")
-    elif save_confidence:
-        save_beside_model(result, model_dir)
+    written = []
+    try:  # files first, so that a terminal that fails costs none; and what cannot be written is still shown
+        if json_path is not None:
+            write_json(json_path, result.as_json())
+            written.append(f"figures: {json_path}")
+        if html_path is not None:
+            write_html(html_path, result, model_dir)
+            written.append(f"report: {html_path}")
+        if predictions_out is not None:
+            write_predictions(predictions_out, pools, scored.scores)
+            written.append(f"predictions: {predictions_out}")
+        if save_confidence and is_ready_made(model_dir):
+            stays = f"those of {model_dir.name} stay; to fit your own, copy it with save_pretrained"
+            written.append(f"confidence and model card: {stays}")
+        elif save_confidence:
+            written += save_beside_model(result, model_dir)
+    finally:
+        print_evaluation(result)
+        say_all(written)
     return result

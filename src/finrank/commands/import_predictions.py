@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Column, Table
 
 from finrank.commands.options import PROCESSED, Seed
@@ -185,7 +184,7 @@ def _print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -
     figures = (Column(heading, justify="right") for heading in ("candidates", "without a value", "correct"))
     table = Table("model", *figures, title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for name, counts in result["models"].items():
-        table.add_row(escape(name), *(str(counts[key]) for key in ("candidates", "failed", "correct")))
+        table.add_row(name, *(str(counts[key]) for key in ("candidates", "failed", "correct")))
     console.print(table)
     sizes = ", ".join(f"{count} with {size}" for size, count in result["pool_sizes"].items())
     say(f"pools by number of candidates: {sizes}")
