@@ -12,6 +12,7 @@ from finrank.evaluation.report.html import METRICS, present_metrics, scorer_rows
 from finrank.evaluation.result import EvaluationResult
 from finrank.ranker.choosing.confidence import save_confidence
 from finrank.ranker.saving import read_settings
+from finrank.store import write_text
 
 # A model is overconfident on its training data, and a temperature fitted on test makes its figures there too good.
 _FITTED_ON = ("dev", "selection")
@@ -66,7 +67,7 @@ def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:
         names=METRICS,
         rows=scorer_rows(result.figures),
     )
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
