@@ -7,6 +7,7 @@ import re
 import pytest
 
 from finrank import Ranker
+from finrank.ranker.choosing.chooser import CHOOSER, DEFAULT_CHOOSER, load_chooser
 from finrank.ranker.choosing.confidence import CONFIDENCE, load_confidence
 from finrank.ranker.hub import CARD
 from finrank.ranker.saving import ADAPTER, CONFIG, HEAD, READY_MADE, TOKENIZER, read_settings
@@ -18,7 +19,7 @@ FOLDER = READY_MADE / "finqa-minilm"
 
 def test_it_has_every_part_and_is_small() -> None:
     files = list(FOLDER.iterdir())
-    assert {path.name for path in files} == {CONFIG, *ADAPTER, HEAD, *TOKENIZER, CONFIDENCE, CARD}
+    assert {path.name for path in files} == {CONFIG, *ADAPTER, HEAD, *TOKENIZER, CONFIDENCE, CHOOSER, CARD}
     assert sum(path.stat().st_size for path in files) <= 4_000_000
 
 
@@ -36,6 +37,13 @@ def test_its_probabilities_are_calibrated_on_dev() -> None:
     assert confidence is not None
     assert confidence.n > 800
     assert list(confidence.data_hashes) == ["dev.jsonl"]
+
+
+def test_its_chooser_knows_no_system_and_lets_votes_count_less_than_by_default() -> None:
+    chooser = load_chooser(FOLDER)
+    assert chooser.systems == {}
+    assert chooser.votes < DEFAULT_CHOOSER.votes
+    assert chooser.proposed < DEFAULT_CHOOSER.proposed
 
 
 def test_its_card_has_figures_and_the_command_that_makes_it() -> None:
