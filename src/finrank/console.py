@@ -68,6 +68,11 @@ def warn(message: str) -> None:
     _errors.print(f"warning: {message}", style="yellow")
 
 
+def note(message: str) -> None:
+    """Print a line to standard error that is good to know, and no fault."""
+    _errors.print(message)
+
+
 @dataclass
 class Reading:
     """How far a file has been read: `done` of `total` bytes. Its reader counts, `track` shows it."""

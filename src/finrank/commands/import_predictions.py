@@ -5,6 +5,7 @@ Gold is never added, so a pool may have no correct candidate. Repeats are kept: 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,7 +115,7 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
     """The files by their names, those of the same name by their whole paths."""
     if not paths:
         raise UserError("no prediction file: give one or more with --predictions")
-    repeated = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+    repeated = [path for path, count in Counter(map(os.path.realpath, paths)).items() if count > 1]
     if repeated:
         raise UserError(f"{repeated[0]} is given twice: each of its predictions would count twice")
     names = Counter(path.name for path in paths)

@@ -12,7 +12,7 @@ from finrank.commands.options import RAW, Seed
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.sources.finqa import FILES
-from finrank.store import MANIFEST, replacing, sha256, versions, write_json
+from finrank.store import MANIFEST, read_json, replacing, sha256, versions, write_json
 
 _STAGE = "sample-data"
 
@@ -58,7 +58,7 @@ def _refuse_other_files(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file: choose another --output_dir")
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(directory / MANIFEST)
         written = dict(manifest["outputs"]) if manifest["stage"] == _STAGE else {}
     except (OSError, ValueError, TypeError, KeyError):
         written = {}

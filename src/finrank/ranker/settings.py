@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from finrank.console import warn
+from finrank.console import note
 from finrank.errors import UserError
 from finrank.ranker.gguf_base import dequantized, is_gguf
 from finrank.ranker.prompt import PromptSettings
@@ -104,19 +105,23 @@ def _in_package(base_model: str) -> Path:
 
 
 def name_base_of(directory: Path, base_model: str) -> None:
-    """Warn of base weights that a saved model wants from elsewhere, before anything is read or fetched.
+    """Name base weights that a saved model wants from elsewhere, before anything is read or fetched.
 
     Not of those in a package, in its own folder or fetched before. Raises UserError for a URL or an impossible name.
     """
     if "://" in base_model or not base_model.isprintable():
         raise UserError(f"{directory} names {base_model!r} as its base model: name a local copy with --base_model")
     path = Path(base_model)
-    if base_model.startswith(_PACKAGE) or path.resolve().is_relative_to(directory.resolve()):
+    if base_model.startswith(_PACKAGE) or _real(path).is_relative_to(_real(directory)):
         return
     if path.exists():
-        warn(f"{directory} names base weights outside of its folder: {base_model}")
+        note(f"{directory} names base weights outside of its folder: {base_model}")
     elif not _is_cached(base_model):
-        warn(f"{directory} names a base model on the Hugging Face hub, which is fetched now: {base_model}")
+        note(f"{directory} names a base model on the Hugging Face hub, which is fetched now: {base_model}")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # a loop of links is no error
 
 
 def _is_cached(hub_id: str) -> bool:

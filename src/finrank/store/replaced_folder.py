@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import IO, Any
 
 from finrank.errors import UserError
 from finrank.store.growing_file import lock
+from finrank.store.json_lines import read_json
 
 MANIFEST = "manifest.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -40,10 +40,10 @@ def real_folder(directory: Path) -> Path:
 def read_manifest(directory: Path) -> dict[str, Any] | None:
     """The manifest of a folder that finrank has written; None where there is none, or another program's."""
     try:
-        manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_bytes())
+        manifest: dict[str, Any] = read_json(directory / MANIFEST)
         ours = isinstance(manifest["stage"], str) and "finrank" in manifest["versions"]
         return manifest if ours and isinstance(manifest["outputs"], dict) else None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 

@@ -30,7 +30,6 @@ RecordT = TypeVar("RecordT", bound=Record)
 # The order in which splits are listed everywhere; `selection` is the part of train kept for choosing checkpoints.
 SPLITS = ("train", "selection", "dev", "test")
 REJECTS = "rejects.jsonl"
-_LONGEST_JSON = 10_000_000  # bytes of settings, which have thousands
 _warned_of: set[tuple[Path, str]] = set()  # files, and their sha256, that are not as their manifest lists them
 
 
@@ -111,23 +110,6 @@ def versions(*distributions: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             installed[name] = "not installed"
     return installed
-
-
-def read_json(path: Path) -> Any:
-    """The value of a small JSON file; ValueError or OSError where it has none, in bounded time.
-
-    A pipe would block, and a device never end.
-    """
-    if not path.is_file():
-        raise OSError("not an ordinary file")
-    with path.open("rb") as stream:
-        content = stream.read(_LONGEST_JSON + 1)
-    if len(content) > _LONGEST_JSON:
-        raise ValueError(f"more than {_LONGEST_JSON} bytes")
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("values nested too deeply") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -159,7 +159,7 @@ def test_a_base_model_on_the_hub_is_named_before_it_is_fetched(
     model: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rehash(model, base_model="stranger/model", base_model_sha256=None)
-    monkeypatch.setattr(settings, "warn", asked.append)
+    monkeypatch.setattr(settings, "note", asked.append)
     assert "stranger/model" in refused(model)
     named, *fetched = asked
     assert named.endswith("names a base model on the Hugging Face hub, which is fetched now: stranger/model")
