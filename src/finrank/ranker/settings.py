@@ -121,7 +121,7 @@ def name_base_of(directory: Path, base_model: str) -> None:
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # a loop of links is no error
+    return Path(os.path.realpath(path))  # resolve() raises where links form a loop
 
 
 def _is_cached(hub_id: str) -> bool:
