@@ -4,6 +4,7 @@
 #   make demo   stages 00 to 04 on the embedded data, with a results table (about 5 minutes on 2 cores)
 #   make test   lint, types and all tests
 #   make lint   ruff and mypy alone
+#   make pip-audit   known advisories of the pinned packages (asks an index over the network)
 #   make map    docs/map.md from the docstrings, the table of docs/ranking.md from its test cases
 #   make bench  inference_cpu, training_cpu, growth, service: tables into docs/benchmarks.md, figures into
 #               benchmarks/results/ (80 minutes on 2 cores); not the benchmarks that need pools, FinQA or a GPU
@@ -18,7 +19,7 @@ READY := $(VENV)/.ready
 SMOLLM2 := $(VENV)/.smollm2
 DEMO := demo
 
-.PHONY: setup smollm2 demo finqa ready-model test lint map bench bench-setup clean
+.PHONY: setup smollm2 demo finqa ready-model test lint map bench bench-setup pip-audit clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (once, a few minutes)"
@@ -70,6 +71,12 @@ bench: bench-setup
 	set -e; for name in inference_cpu training_cpu growth service; do \
 		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json --write_docs; \
 	done
+
+# In an environment of its own, so that .venv holds what finrank needs; the versions are those of constraints.txt.
+pip-audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) $(DEMO) build .pytest_cache .mypy_cache .ruff_cache

@@ -34,6 +34,7 @@ from finrank.commands.score_predictions import score_predictions
 from finrank.commands.serve import serve
 from finrank.commands.sft import sft
 from finrank.commands.solve import solve
+from finrank.console import visible
 from finrank.errors import UserError
 
 app = typer.Typer(
@@ -74,13 +75,20 @@ for name, command in COMMANDS.items():
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit with its code: 0, or 2 after a `UserError`, whose text alone is printed."""
+    """Run a command and exit with its code: 0, or 2 after a `UserError`, whose text alone is printed.
+
+    What the system refuses (a full disk, a folder without permission) is printed likewise.
+    """
     # A terminated command must clean up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(args=arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {visible(f'{where}{error.strerror or error}')}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 

@@ -1,35 +1,76 @@
-"""Everything that the user sees: one console, one progress bar, one form of warning. Data goes to files, not here."""
+"""Everything that the user sees: one console, one progress bar, one form of warning. Data goes to files, not here.
+
+Ids and texts come from other people's files: markup and emoji codes are printed as they are written, and characters
+that a terminal would obey instead of showing (escape sequences, backspaces, changes of direction) as `\\x1b`.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 T = TypeVar("T")
 Show = Callable[[int, int], None]  # takes the number of items done, and how much of the whole that is
 
+# Control characters but line ends and tabs, marks that change the direction of writing, and lone surrogates.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: characters that it would obey instead of showing are escaped.
+
+    >>> visible("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+class PlainConsole(Console):
+    """A console that shows every text as it is: in lines, tables and titles."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every text that is printed comes through here."""
+        return super().render_str(visible(text), **options)
+
+
 # Results go to standard output; progress and warnings to standard error, so that results can be piped.
-console = Console(highlight=False)
+console = PlainConsole()
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_UPDATES = 0.1  # of the bar: updating at each item would cost more than the item
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+_errors = PlainConsole(stderr=True, soft_wrap=True)
 
 
 def say(message: str) -> None:
-    """Print a line for the user; square brackets are printed as they are."""
-    console.print(message, markup=False, soft_wrap=True)
+    """Print a line for the user."""
+    console.print(message, soft_wrap=True)
+
+
+def say_all(messages: Iterable[str]) -> None:
+    """Print lines for the user."""
+    for message in messages:
+        say(message)
 
 
 def warn(message: str) -> None:
     """Print a warning line to standard error."""
-    _errors.print(f"warning: {message}", style="yellow", markup=False)
+    _errors.print(f"warning: {message}", style="yellow")
+
+
+def note(message: str) -> None:
+    """Print a line to standard error that is good to know, and no fault."""
+    _errors.print(message)
 
 
 @dataclass
@@ -72,8 +113,8 @@ def track(
 def _in_bar(description: str, whole: int | None) -> Iterator[Show]:
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[count]}"))
     times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns, *times, console=_errors) as progress:
-        task = progress.add_task(description, total=whole, count=0)
+    with Progress(TextColumn("{task.description}", markup=False), *columns, *times, console=_errors) as progress:
+        task = progress.add_task(visible(description), total=whole, count=0)
         yield lambda count, done: progress.update(task, completed=done, count=count)
 
 
@@ -83,7 +124,7 @@ def _in_lines(description: str, whole: int | None) -> Iterator[Show]:
 
     def show(count: int, done: int) -> None:
         share = done / whole if whole else 0.0
-        _errors.print(_progress_line(description, count, share, time.monotonic() - began), markup=False)
+        _errors.print(_progress_line(description, count, share, time.monotonic() - began))
 
     yield show
 

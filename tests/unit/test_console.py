@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from finrank import console
-from finrank.console import Reading, track
+from finrank.console import PlainConsole, Reading, track, visible
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,34 @@ def test_a_log_file_gets_lines_and_a_terminal_a_bar_that_ends_at_the_whole(
 
     assert list(track(items(), "dev.json", total=total, reading=reading)) == list(range(10))
     assert all(part in stream.getvalue() for part in parts)
+
+
+HOSTILE = "a[/red] [bold]b[/bold] :smile: \x1b[2J\x07\x9b\u202e\ud800\r"
+SHOWN = r"a[/red] [bold]b[/bold] :smile: \x1b[2J\x07\x9b\u202e\ud800\r"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_texts_of_other_people_are_shown_and_neither_obeyed_nor_read_as_markup(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    stream = io.StringIO()
+    for name in ("console", "_errors"):
+        plain = PlainConsole(file=stream, force_terminal=terminal, no_color=True, width=120)
+        monkeypatch.setattr(console, name, plain)
+    table = Table(HOSTILE, title=HOSTILE, caption=HOSTILE)
+    table.add_row(HOSTILE)
+    console.console.print(table)
+    console.say(HOSTILE)
+    console.warn(HOSTILE)
+    list(track([1], HOSTILE))
+    written = stream.getvalue()
+    assert written.count(SHOWN) >= (7 if terminal else 6)
+    assert not any(control in written for control in "\x07\x9b\u202e\ud800")
+    assert "\x1b[2J" not in written
+
+
+def test_lines_and_tabs_stay_as_they_are() -> None:
+    assert visible("a\n\tb é – 数") == "a\n\tb é – 数"
 
 
 def test_the_time_left_follows_from_the_share() -> None:

@@ -70,15 +70,18 @@ def audit(
     control = None if why_not else _control(input_dir, pools, split, candidate_only, config, seed)
     result = audit_pools(pools, train, seed=seed, candidate_only=control)
     fitted_on = f"other pages of {split} (cross-fitted)" if train is None else "train"
-    print_audit(result, title=f"{split}: {result.n} pools, {result.unanswerable} without a correct candidate")
-    say(f"attackers fitted on: {fitted_on}")
-    if why_not:
-        say(f"candidate-only control: none, because {why_not}")
-    for sentence in findings(result):
-        warn(sentence)
+    try:
+        if json_path is not None:
+            facts = {"data": str(input_dir), "split": split, "seed": seed, "fitted_on": fitted_on}
+            write_json(json_path, {**result.as_json(), **facts, "no_candidate_only": why_not})
+    finally:
+        print_audit(result, title=f"{split}: {result.n} pools, {result.unanswerable} without a correct candidate")
+        say(f"attackers fitted on: {fitted_on}")
+        if why_not:
+            say(f"candidate-only control: none, because {why_not}")
+        for sentence in findings(result):
+            warn(sentence)
     if json_path is not None:
-        facts = {"data": str(input_dir), "split": split, "seed": seed, "fitted_on": fitted_on}
-        write_json(json_path, {**result.as_json(), **facts, "no_candidate_only": why_not})
         say(f"figures: {json_path}")
     return result
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.markup import escape
 from rich.table import Column, Table
 
 from finrank.commands.options import RAW
@@ -64,14 +63,18 @@ def check(
             report.add(split, BadLine(path.name, 0, None, str(error)))
     report.finish()
     result: dict[str, Any] = {"input_dir": str(input_dir), **report.as_json()}
-    _show(result, notes)
-    models = {path: _read_config(path) for path in configs}
-    with_examples = [split for split in files if configs and report.splits[split].examples]
-    drawn = {split: draw_questions(path, _DRAWN) if split in with_examples else [] for split, path in files.items()}
-    result["survival"] = [_survival(path, model, drawn) for path, model in models.items()]
-    _show_survival(result["survival"])
-    if json_path is not None:
-        write_json(json_path, result)
+    survival: list[dict[str, Any]] = []
+    try:
+        models = {path: _read_config(path) for path in configs}
+        with_examples = [split for split in files if configs and report.splits[split].examples]
+        drawn = {split: draw_questions(path, _DRAWN) if split in with_examples else [] for split, path in files.items()}
+        survival += [_survival(path, model, drawn) for path, model in models.items()]
+        result["survival"] = survival
+        if json_path is not None:
+            write_json(json_path, result)
+    finally:
+        _show(result, notes)
+        _show_survival(survival)
     warned = result["warnings"] or any(row["losing_splits"] for row in result["survival"])
     if result["errors"] or (strict and warned):
         raise typer.Exit(1)
@@ -80,7 +83,7 @@ def check(
 
 def _show(result: dict[str, Any], notes: bool) -> None:
     """Print counts per split, then the findings, worst first."""
-    sizes = Table("split", "examples", "pages", "with program", "with gold_inds", title=escape(result["input_dir"]))
+    sizes = Table("split", "examples", "pages", "with program", "with gold_inds", title=result["input_dir"])
     for split, size in result["splits"].items():
         sizes.add_row(split, *(str(count) for count in size.values()))
     console.print(sizes)
@@ -91,7 +94,7 @@ def _show(result: dict[str, Any], notes: bool) -> None:
             named = zip(finding["ids"][:shown_ids], finding["reasons"], strict=False)
             such_as = "\n".join(f"{identifier}: {reason}".removesuffix(": ") for identifier, reason in named)
             label = f"{severity}: {finding['name'].replace('_', ' ')}"
-            findings.add_row(label, str(finding["count"]), escape(such_as), finding["what_to_do"])
+            findings.add_row(label, str(finding["count"]), such_as, finding["what_to_do"])
     if findings.row_count:
         console.print(findings)
     hidden = 0 if notes else sum(finding["severity"] == "note" for finding in found)
@@ -141,7 +144,7 @@ def _show_survival(rows: list[dict[str, Any]]) -> None:
             parts = [counts[origin][how] for origin in ("table", "text") for how in ("in_prefix", "reached")]
             written = ["-" if share is None else f"{100 * share:.1f} %" for share in (*parts, counts["losing"])]
             name = Path(row["config"]).name.removesuffix(".yaml")
-            shares.add_row(escape(name), split, str(counts["questions"]), *written)
+            shares.add_row(name, split, str(counts["questions"]), *written)
     if shares.row_count:
         console.print(shares)
         say(f"at most {_DRAWN} questions per split, drawn by a fixed seed; reached: in the prefix or named by a label")

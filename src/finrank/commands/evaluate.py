@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from finrank.commands import options
-from finrank.console import say
+from finrank.console import say_all
 from finrank.errors import UserError
+from finrank.records import RewardedPool
 from finrank.store import write_json
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from finrank.evaluation.result import EvaluationResult
-    from finrank.records import RewardedPool
 
 _MEMORY_ADVICE = (
     "An evaluation scores in small passes and holds every model that takes part: leave out --compare, free the device "
@@ -76,11 +77,9 @@ def evaluate(
       finrank evaluate --model outputs/run_001 --split dev --json dev.json --html dev.html
     """
     from finrank.evaluation import evaluate as core
-    from finrank.evaluation.official import write_predictions
-    from finrank.evaluation.report.model_card import save_beside_model
     from finrank.evaluation.report.screen import print_evaluation
     from finrank.evaluation.result import Source
-    from finrank.ranker.saving import find_model, is_ready_made
+    from finrank.ranker.saving import find_model
     from finrank.training.memory import explain_out_of_memory
     from finrank.training.run import control_for, data_hashes, environment
 
@@ -95,15 +94,14 @@ def evaluate(
         rivals = core.score_rivals(pools, model_dir, base_model, compared=compared, control=control)
         rivals = rivals._replace(further=_likelihoods(likelihood, pools))
         result = core.evaluate(pools, scored, rivals, source, wanted_accuracy=wanted_accuracy, seed=seed)
-    print_evaluation(result)
-    _write_report(result, model_dir, json_path, html_path)
-    if predictions_out is not None:
-        write_predictions(predictions_out, pools, scored.scores)
-        say(f"predictions: {predictions_out}")
-    if save_confidence and is_ready_made(model_dir):
-        say(f"confidence and model card: those of {model_dir.name} stay; to fit your own, copy it with save_pretrained")
-    elif save_confidence:
-        save_beside_model(result, model_dir)
+    outputs = _Outputs(json_path, html_path, predictions_out, save_confidence)
+    written: list[str] = []
+    try:  # files first, so that a terminal that fails costs none; and what cannot be written is still shown
+        for line in _write(outputs, result, model_dir, pools, scored.scores):
+            written.append(line)
+    finally:
+        print_evaluation(result)
+        say_all(written)
     return result
 
 
@@ -114,12 +112,37 @@ def _likelihoods(run: Path | None, pools: Sequence[RewardedPool]) -> dict[str, l
     return None if run is None else score_by_likelihood(load_generator(run), pools, "scoring by likelihood")
 
 
-def _write_report(result: EvaluationResult, model_dir: Path, json_path: Path | None, html_path: Path | None) -> None:
-    from finrank.evaluation.report.html import write_html
+class _Outputs(NamedTuple):
+    json_path: Path | None
+    html_path: Path | None
+    predictions_path: Path | None
+    save_confidence: bool
 
-    if json_path is not None:
-        write_json(json_path, result.as_json())
-        say(f"figures: {json_path}")
-    if html_path is not None:
-        write_html(html_path, result, model_dir)
-        say(f"report: {html_path}")
+
+def _write(
+    outputs: _Outputs,
+    result: EvaluationResult,
+    model_dir: Path,
+    pools: list[RewardedPool],
+    scores: Sequence[NDArray[Any]],
+) -> Iterator[str]:
+    """Write the files that are wanted, one after the other, with a line for the user about each."""
+    from finrank.evaluation.official import write_predictions
+    from finrank.evaluation.report.html import write_html
+    from finrank.evaluation.report.model_card import save_beside_model
+    from finrank.ranker.saving import is_ready_made
+
+    if outputs.json_path is not None:
+        write_json(outputs.json_path, result.as_json())
+        yield f"figures: {outputs.json_path}"
+    if outputs.html_path is not None:
+        write_html(outputs.html_path, result, model_dir)
+        yield f"report: {outputs.html_path}"
+    if outputs.predictions_path is not None:
+        write_predictions(outputs.predictions_path, pools, scores)
+        yield f"predictions: {outputs.predictions_path}"
+    if outputs.save_confidence and is_ready_made(model_dir):
+        stays = f"those of {model_dir.name} stay; to fit your own, copy it with save_pretrained"
+        yield f"confidence and model card: {stays}"
+    elif outputs.save_confidence:
+        yield from save_beside_model(result, model_dir)

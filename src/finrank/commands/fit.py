@@ -71,15 +71,18 @@ def fit(
             f"no answer of {data} is said by two candidates: there are no votes to weigh; import outputs of several "
             "systems, or sample several answers from one"
         )
-    print_answers(figures)
     seen = [chooser_pool(*pair) for pair in zip(pools, scored.scores, strict=True)]
     chooser = _better_than_vote(figures, seen).model_copy(update={"fitted_on": data_hashes(data)})
     calibrated = calibration_figures(pools, scored.scores, wanted_accuracy=wanted_accuracy, seed=seed, chooser=chooser)
-    if output_dir is not None:
-        Ranker.from_pretrained(model_dir, base_model=base_model).save_pretrained(output_dir)
-        model_dir = output_dir
-    save_confidence(model_dir, calibrated.to_ship(data_hashes(data)))
-    say(f"weights: {save_chooser(model_dir, chooser)}, fitted to {len(pools)} pools")
+    try:
+        if output_dir is not None:
+            Ranker.from_pretrained(model_dir, base_model=base_model).save_pretrained(output_dir)
+            model_dir = output_dir
+        save_confidence(model_dir, calibrated.to_ship(data_hashes(data)))
+        path = save_chooser(model_dir, chooser)
+    finally:
+        print_answers(figures)
+    say(f"weights: {path}, fitted to {len(pools)} pools")
     return chooser
 
 

@@ -5,6 +5,7 @@ Gold is never added, so a pool may have no correct candidate. Repeats are kept: 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Column, Table
 
 from finrank.commands.options import PROCESSED, Seed
@@ -115,7 +115,7 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
     """The files by their names, those of the same name by their whole paths."""
     if not paths:
         raise UserError("no prediction file: give one or more with --predictions")
-    repeated = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+    repeated = [path for path, count in Counter(map(os.path.realpath, paths)).items() if count > 1]
     if repeated:
         raise UserError(f"{repeated[0]} is given twice: each of its predictions would count twice")
     names = Counter(path.name for path in paths)
@@ -185,7 +185,7 @@ def _print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -
     figures = (Column(heading, justify="right") for heading in ("candidates", "without a value", "correct"))
     table = Table("model", *figures, title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for name, counts in result["models"].items():
-        table.add_row(escape(name), *(str(counts[key]) for key in ("candidates", "failed", "correct")))
+        table.add_row(name, *(str(counts[key]) for key in ("candidates", "failed", "correct")))
     console.print(table)
     sizes = ", ".join(f"{count} with {size}" for size, count in result["pool_sizes"].items())
     say(f"pools by number of candidates: {sizes}")

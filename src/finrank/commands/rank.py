@@ -12,7 +12,7 @@ import typer
 from finrank.commands.options import BaseModel, ModelOrHubId, Overwrite, Revision
 from finrank.console import say, warn
 from finrank.errors import UserError
-from finrank.store import sha256, versions
+from finrank.store import read_json, sha256, versions
 from finrank.store.json_lines import BadLine, Line
 from finrank.store.result_files import Block, ResultFiles, open_results
 
@@ -91,7 +91,7 @@ def ranked_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
     from finrank.ranker.saving import CONFIG
 
     try:
-        configured = str(json.loads((model_dir / CONFIG).read_text(encoding="utf-8"))["base_model"])
+        configured = str(read_json(model_dir / CONFIG)["base_model"])
     except (OSError, ValueError, KeyError, TypeError):
         configured = "unknown"  # loading the model reports what is wrong with its config
     installed = versions("torch", "transformers")

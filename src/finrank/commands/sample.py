@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -170,11 +169,11 @@ def _finished(output_dir: Path, questions: QuestionFiles, made_with: dict[str, A
 
     Raises UserError if a result of other settings, which may have been paid for, would be replaced.
     """
-    from finrank.store import MANIFEST, sha256
+    from finrank.store import MANIFEST, read_json, sha256
     from finrank.store.growing_file import difference
 
     try:
-        manifest = json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(output_dir / MANIFEST)
         result: dict[str, Any] = manifest["sample"]  # which other stages do not have
         before = {**result["made_with"], "input": manifest["inputs"]}
     except (OSError, ValueError, KeyError, TypeError):

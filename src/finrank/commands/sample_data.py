@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from finrank.commands.options import RAW, Seed
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.sources.finqa import FILES
-from finrank.store import MANIFEST, publish, sha256, versions, write_json
+from finrank.store import MANIFEST, read_json, replacing, sha256, versions, write_json
 
 _STAGE = "sample-data"
 
@@ -44,17 +43,13 @@ def sample_data(
         if not 0 <= size <= MAX_QUESTIONS:
             raise UserError(f"--{split} is {size}: expected a number of questions from 0 to {MAX_QUESTIONS}")
     _refuse_other_files(output_dir)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent) as temporary:
-        partial = Path(temporary) / output_dir.name
-        partial.mkdir()
+    with replacing(output_dir) as partial:
         for split, examples in generate(**sizes, seed=seed).items():
             content = json.dumps(examples, indent=1, ensure_ascii=False) + "\n"
             (partial / FILES[split]).write_text(content, encoding="utf-8")
         outputs = {name: sha256(partial / name) for name in FILES.values()}
         manifest = {"stage": _STAGE, "arguments": sizes, "seed": seed, "versions": versions(), "outputs": outputs}
         write_json(partial / MANIFEST, manifest)
-        publish(partial, output_dir)
     say(f"embedded data: {train} train, {dev} dev and {test} test questions in {output_dir}")
 
 
@@ -63,7 +58,7 @@ def _refuse_other_files(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file: choose another --output_dir")
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(directory / MANIFEST)
         written = dict(manifest["outputs"]) if manifest["stage"] == _STAGE else {}
     except (OSError, ValueError, TypeError, KeyError):
         written = {}

@@ -52,11 +52,14 @@ def score_predictions(
         "data": str(data),
         "split": split,
     }
-    _print(result)
-    for sentence in _faults(result, predictions):
-        warn(sentence)
+    try:
+        if json_path is not None:
+            write_json(json_path, result)
+    finally:
+        _print(result)
+        for sentence in _faults(result, predictions):
+            warn(sentence)
     if json_path is not None:
-        write_json(json_path, result)
         say(f"figures: {json_path}")
     return result
 

@@ -27,6 +27,7 @@ from finrank.programs.reading.candidate_text import END
 from finrank.programs.value import same_answer, value_of
 from finrank.records import Pool, Question
 from finrank.sources import predictions
+from finrank.store import write_text
 from finrank.store.json_lines import BadLine
 
 METRICS = ("execution_accuracy", "program_accuracy")
@@ -85,10 +86,7 @@ def write_predictions(path: Path, pools: Sequence[Pool], scores: Sequence[ArrayL
         predicted = program_tokens(program) if program else NO_PROGRAM
         lost += pick is not None and program is None and pick.answer is not None
         lines.append(json.dumps({"id": pool.id, "predicted": predicted}, ensure_ascii=False))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
     if lost:
         warn(
             f"{path}: {lost} of {len(pools)} picks have an answer but no program; the official file holds programs "

@@ -19,7 +19,8 @@ from finrank.generator.saving import find_generator, read_settings
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import write_prompt
 from finrank.ranker.base_model import check_positions, load_causal_lm, load_tokenizer, with_adapters
-from finrank.ranker.saving import load_adapter
+from finrank.ranker.saving import check_tokens, load_adapter
+from finrank.ranker.settings import name_base_of
 from finrank.records import Question
 from finrank.seeds import seed_of
 
@@ -95,14 +96,18 @@ def load_generator(directory: Path, base_model: str | None = None, device: str |
     """
     directory = find_generator(directory)
     settings = read_settings(directory)
+    if base_model is None:
+        name_base_of(directory, settings.base_model)
     settings = settings.model_copy(update={"base_model": base_model or settings.base_model})
+    tokenizer = load_generation_tokenizer(str(directory))
     model = new_generator(settings)
+    check_tokens(tokenizer, model.get_base_model(), directory)
     load_adapter(model, directory)
     model.requires_grad_(False)
     model.eval()
     if settings.quantization is None:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Generator(model, load_generation_tokenizer(str(directory)), settings)
+    return Generator(model, tokenizer, settings)
 
 
 def write(

@@ -66,16 +66,20 @@ def _build(run: Run, _: TrainingArguments) -> Plan:
         say(f"selection: {summary_line(figures)}")
         return {**figures, "choice": choice_of(figures)}
 
-    def of_the_best(step: str) -> dict[str, Any]:
-        metrics = {name: measure(name) for name in measured}
-        print_table(metrics, title=f"best model (step {step})")
-        return metrics
+    best: dict[str, dict[str, float]] = {}
+
+    def of_the_best() -> dict[str, Any]:
+        best.update({name: measure(name) for name in measured})
+        return dict(best)
+
+    def show(step: str) -> None:
+        print_table(best, title=f"best model (step {step})")
 
     rows = [example.features() for example in splits["train"]]
     save, load = partial(save_generator, model, tokenizer, settings), partial(load_adapter, model)
     job = Job(config, model, tokenizer, rows, on_selection, save, load)
     overrides = {"metric_for_best_model": "choice"}
-    return Plan(job, lambda arguments, _: generation_trainer(job, arguments), of_the_best, overrides)
+    return Plan(job, lambda arguments, _: generation_trainer(job, arguments), of_the_best, show, overrides)
 
 
 GENERATION = Recipe(STAGE, ("batch_size",), _settle, _build)  # one forward pass holds the whole batch

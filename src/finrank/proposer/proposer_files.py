@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from finrank.errors import UserError
 from finrank.proposer.network import ProposerNetwork
-from finrank.ranker.base_model import load_tokenizer
-from finrank.ranker.saving import READY_MADE, TOKENIZER, read_whole
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.base_model import check_finite, load_tokenizer
+from finrank.ranker.saving import READY_MADE, TOKENIZER, check_fit, check_tokens, read_weights, read_whole
+from finrank.ranker.settings import RankerSettings, name_base_of
 from finrank.store import sha256, write_json
 
 PROPOSER_STAGE = "04_proposer"
@@ -91,24 +91,24 @@ def load_proposer(directory: Path, base_model: str | None = None, device: str | 
     directory = find_proposer(directory)
     settings = read_whole(directory, PROPOSER_CONFIG, _PARTS, TEXT_VERSION, ProposerSettings)
     pin = None if base_model else settings.base_model_sha256
+    if base_model is None:
+        name_base_of(directory, settings.base_model)
+    tokenizer = load_tokenizer(str(directory))
     base = RankerSettings(base_model=base_model or settings.base_model, base_model_sha256=pin)
     network = ProposerNetwork.new(base)
+    check_tokens(tokenizer, network.encoder, directory)
     load_weights(network, directory)
     network.requires_grad_(False)
     network.eval()
     network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return LoadedProposer(network, load_tokenizer(str(directory)), settings)
+    return LoadedProposer(network, tokenizer, settings)
 
 
 def load_weights(network: ProposerNetwork, directory: Path) -> None:
     """Replace the trained weights by those saved in `directory`; UserError unless each fits by name and shape."""
-    saved, expected = _from_eight_bit(load_file(directory / WEIGHTS)), _trained(network)
-    unfit = [name for name in expected | saved if name not in saved or _shape(saved, name) != _shape(expected, name)]
-    if unfit:
-        raise UserError(
-            f"{directory / WEIGHTS} does not fit this base model: {len(unfit)} tensors differ, {unfit[0]} first (saved "
-            f"{_shape(saved, unfit[0])}, expected {_shape(expected, unfit[0])})"
-        )
+    saved = _from_eight_bit(read_weights(directory / WEIGHTS))
+    check_fit(saved, _trained(network), directory / WEIGHTS)
+    check_finite(saved, directory / WEIGHTS)  # again: a scale may be too large
     network.load_state_dict(saved, strict=False)  # the word embeddings alone are not among them
 
 
@@ -135,7 +135,3 @@ def _in_eight_bit(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _from_eight_bit(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     scales = {name.removesuffix(_SCALE): stored.pop(name) for name in list(stored) if name.endswith(_SCALE)}
     return {name: value * scales[name] if name in scales else value for name, value in stored.items()}
-
-
-def _shape(weights: dict[str, Tensor], name: str) -> list[int] | None:
-    return list(weights[name].shape) if name in weights else None

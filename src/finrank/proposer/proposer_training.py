@@ -95,16 +95,20 @@ def _build(run: Run, _: TrainingArguments) -> Plan:
         say(f"selection: {summary_line(figures)}")
         return {"accuracy": figures["first"], **figures}
 
-    def of_the_best(step: str) -> dict[str, Any]:
+    best: dict[str, dict[str, float]] = {}
+
+    def of_the_best() -> dict[str, Any]:
         network.eval()
-        metrics = {name: shares_proposed(proposer, some, f"proposing for {name}") for name, some in measured.items()}
-        for name, figures in metrics.items():
+        best.update({name: shares_proposed(proposer, some, f"proposing for {name}") for name, some in measured.items()})
+        return dict(best)
+
+    def show(step: str) -> None:
+        for name, figures in best.items():
             say(f"{name}, best model (step {step}): {summary_line(figures)}")
-        return metrics
 
     save = partial(save_proposer, network, tokenizer, settings)
     job = Job(config, network, tokenizer, train, on_selection, save, partial(load_weights, network))
-    return Plan(job, lambda arguments, _: ProposerTrainer(job, arguments, _collate), of_the_best)
+    return Plan(job, lambda arguments, _: ProposerTrainer(job, arguments, _collate), of_the_best, show)
 
 
 PROPOSING = Recipe(PROPOSER_STAGE, ("batch_size", "prompt.max_length"), _settle, _build)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from peft.tuners import lora
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 from finrank.console import warn
@@ -50,8 +53,8 @@ def multiplies_bfloat16() -> bool:
 def load_tokenizer(location: str) -> Any:
     """The tokenizer of a folder or hub id; UserError with what to do when it is unavailable."""
     try:
-        return AutoTokenizer.from_pretrained(location)
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+    except Exception as error:  # whatever a damaged file makes of its reader
         raise _unavailable(location, error) from error
 
 
@@ -97,12 +100,19 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # for the weights, in every command
     try:
-        base, info = architecture.from_pretrained(location, output_loading_info=True, **options)
-    except (OSError, ValueError) as error:
+        if find_adapter_config_file(location) is not None:  # whose base transformers would fetch, whatever it is
+            raise ValueError("it is an adapter, not a base model: name the one it is for")
+        base, info = architecture.from_pretrained(
+            location, output_loading_info=True, trust_remote_code=False, **options
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of its reader
         raise _unavailable(settings.base_model, error) from error
     finally:
         if bar:
             transformers_logging.enable_progress_bar()
+    check_finite(base.state_dict(), settings.base_model)
     base.name_or_path = settings.base_model  # which peft stores with the adapter: a path here would mean nothing there
     for module in base.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -110,6 +120,13 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
         if getattr(module, "attention_dropout", 0.0):
             module.attention_dropout = 0.0
     return base.requires_grad_(False), set(info["missing_keys"])
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """UserError where a tensor holds a number that is not finite: every score could be nan."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and value.numel() and not torch.stack(torch.aminmax(value)).isfinite().all():
+            raise UserError(f"{source} is damaged: {name} holds numbers that are not finite")
 
 
 def check_positions(config: Any, settings: RankerSettings) -> None:
@@ -130,7 +147,7 @@ def is_causal(encoder: torch.nn.Module) -> bool:
 
 
 def _unavailable(base_model: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if base_model.startswith(("/", ".")):
         return UserError(f"{base_model} holds no model that can be loaded: {reason}")
     return UserError(
@@ -173,7 +190,10 @@ def with_adapters(base: nn.Module, settings: LoraSettings, task_type: str) -> Pe
     with warnings.catch_warnings():
         # peft 0.21 reads an attribute that transformers 5.23 renamed; delete this when peft has followed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        model = get_peft_model(base, config)
+        try:
+            model = get_peft_model(base, config)
+        except ValueError as error:
+            raise UserError(f"lora: {str(error).strip().splitlines()[0]}") from error
     # peft keeps names in a set, whose order would differ between two saved copies of a model.
     model.peft_config["default"].target_modules = sorted(model.peft_config["default"].target_modules)
     return model

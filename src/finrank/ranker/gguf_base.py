@@ -77,6 +77,7 @@ def _dequantize(file: Path, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
         output_loading_info=True,
+        trust_remote_code=False,
     )
     if info["missing_keys"]:  # transformers would draw them at random
         raise ValueError(f"it has no weights for {', '.join(sorted(info['missing_keys']))}")
@@ -92,7 +93,7 @@ def _tokenizer(file: Path) -> Any:
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     rule = GGUFReader(file).get_field("tokenizer.ggml.pre")
     # transformers 5.23 does not know SmolLM's rule, and takes GPT-2's alone; delete this when it does.
     if rule is not None and rule.contents() == "smollm":

@@ -16,6 +16,7 @@ from huggingface_hub import CommitInfo
 from numpy.typing import NDArray
 
 from finrank.console import warn
+from finrank.errors import UserError
 from finrank.ranker import hub
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.choosing.answers import Ranking, rank_answers, without_value
@@ -201,9 +202,15 @@ class Ranker:
         return Prepared(question, candidates, encoded)
 
     def score(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
-        """Scores [candidates] of each request in logits, batched by tokens, in the order given; -inf: left out."""
+        """Scores [candidates] of each request in logits, batched by tokens, in the order given; -inf: left out.
+
+        Raises UserError where a score is not finite: a probability that is not a number is never an answer.
+        """
         pools = [request.pool for request in prepared]
         scores = score_pools(self._loaded.model, pools, route=self._loaded.route)
+        for pool, scores_N in zip(pools, scores, strict=True):
+            if not np.isfinite(scores_N[pool.scored]).all():
+                raise UserError("the model's scores are not finite: its weights are damaged, or too large")
         return [of_pool.astype(np.float64) for of_pool in scores]
 
     def ranking(self, prepared: Prepared, scores: NDArray[np.float64]) -> Ranking:

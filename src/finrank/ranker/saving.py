@@ -8,8 +8,7 @@ missing, or from another run, is refused: a head that is silently re-initialised
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,14 +18,15 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from finrank.errors import UserError
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.base_model import check_finite, load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PROMPT_VERSION
-from finrank.ranker.settings import RankerSettings
-from finrank.store import describe, sha256, write_json
+from finrank.ranker.settings import RankerSettings, name_base_of
+from finrank.store import describe, read_json, sha256, write_json
 
 CONFIG = "ranker_config.json"
 HEAD = "score_head.safetensors"
@@ -107,9 +107,9 @@ def read_whole(
             "saved; a model with a part missing would work at random"
         )
     try:
-        stored: dict[str, Any] = json.loads((directory / config).read_text(encoding="utf-8"))
-        parts, version = stored.pop("parts"), stored.pop("prompt_version")
-    except (ValueError, KeyError, AttributeError) as error:
+        stored: dict[str, Any] = dict(read_json(directory / config))
+        parts, version = dict(stored.pop("parts")), stored.pop("prompt_version")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"{directory / config} is damaged ({error!r}): copy the whole folder as it was saved"
         raise UserError(message) from error
     for name in names:
@@ -129,22 +129,45 @@ def read_whole(
 def load_weights(model: CandidateRankingModel, directory: Path) -> None:
     """Replace adapter and head by those saved in `directory`; UserError unless every tensor fits by name and shape."""
     load_adapter(model.encoder, directory)
-    model.score_head.load_state_dict(load_file(directory / HEAD), strict=True)
+    weights = read_weights(directory / HEAD)
+    check_fit(weights, model.score_head.state_dict(), directory / HEAD)
+    model.score_head.load_state_dict(weights, strict=True)
 
 
 def load_adapter(model: PeftModel, directory: Path) -> None:
     """Replace the adapter by that saved in `directory`; UserError unless every tensor fits by name and shape."""
-    weights = load_file(directory / ADAPTER[1])
-    saved = {name: list(value.shape) for name, value in weights.items()}
+    weights = read_weights(directory / ADAPTER[1])
     own = get_peft_model_state_dict(model, save_embedding_layers=False)  # as save_adapter
-    expected = {name: list(value.shape) for name, value in own.items()}
-    unfit = sorted(name for name in expected | saved if expected.get(name) != saved.get(name))
+    check_fit(weights, own, directory / ADAPTER[1])
+    set_peft_model_state_dict(model, weights)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; UserError for a damaged one, or numbers that are not finite."""
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except Exception as error:  # whatever a damaged file makes of its reader
+        raise UserError(f"{path} is damaged ({error}): copy the whole folder as it was saved") from error
+    check_finite(weights, path)
+    return weights
+
+
+def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    """UserError unless a file's tensors are those of the model by name and shape."""
+    shapes, wanted = ({name: list(value.shape) for name, value in each.items()} for each in (weights, expected))
+    unfit = sorted(name for name in wanted | shapes if wanted.get(name) != shapes.get(name))
     if unfit:
         raise UserError(
-            f"{directory / ADAPTER[1]} does not fit this base model and LoRA: {len(unfit)} tensors differ, {unfit[0]} "
-            f"first (saved {saved.get(unfit[0])}, expected {expected.get(unfit[0])})"
+            f"{path} does not fit this base model and these settings: {len(unfit)} tensors differ, {unfit[0]} first "
+            f"(saved {shapes.get(unfit[0])}, expected {wanted.get(unfit[0])})"
         )
-    set_peft_model_state_dict(model, weights)
+
+
+def check_tokens(tokenizer: Any, encoder: Any, directory: Path) -> None:
+    """UserError where the tokenizer has ids for which the base model has no embedding."""
+    largest, rows = max(tokenizer.get_vocab().values(), default=-1), encoder.get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise UserError(f"{directory / TOKENIZER[1]} has the token {largest}, its base model only those below {rows}")
 
 
 def load_model(
@@ -157,8 +180,12 @@ def load_model(
     """
     directory = find_model(directory)
     settings = read_settings(directory)
+    if base_model is None:
+        name_base_of(directory, settings.base_model)
     settings = settings.model_copy(update={"base_model": base_model or settings.base_model})
+    tokenizer = load_tokenizer(str(directory))
     model = CandidateRankingModel.new(settings)
+    check_tokens(tokenizer, model.encoder.get_base_model(), directory)
     load_weights(model, directory)
     model.requires_grad_(False)
     model.eval()
@@ -167,4 +194,4 @@ def load_model(
     if merge and settings.dtype == "float32" and settings.quantization is None:
         model.encoder.merge_adapter()
     route = model.checked_route()
-    return LoadedModel(model, load_tokenizer(str(directory)), route.name, route.reason)
+    return LoadedModel(model, tokenizer, route.name, route.reason)

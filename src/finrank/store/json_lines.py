@@ -26,6 +26,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 # Bytes. A record of FinQA has 5,000, 10,000 at most; a longer line than this is damaged, and is not parsed.
 LONGEST_LINE = 1_000_000
 _LONGEST_ID, _LONGEST_REASON = 200, 500  # characters in rejects.jsonl
+_LONGEST_JSON = 10_000_000  # bytes of a whole file of settings or facts, which have thousands
 _LONGEST_QUOTE = 60  # characters of a key or a text in a reason
 # The end of a key in JSON; inside a text too, where the quote is escaped.
 _KEY_END = re.compile(rb'"[ \t\r]*:')
@@ -114,6 +115,23 @@ def read_value(line: Line, kind: str) -> Any | BadLine:
     except ValueError as error:
         return BadLine(line.file, line.number, None, f"not JSON: {error}")
     return value if decoder.fault is None else BadLine(line.file, line.number, id_of(value), decoder.fault)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a small JSON file; ValueError or OSError where it has none, in bounded time.
+
+    A pipe would block, and a device never end.
+    """
+    if not path.is_file():
+        raise OSError("not an ordinary file")
+    with path.open("rb") as stream:
+        content = stream.read(_LONGEST_JSON + 1)
+    if len(content) > _LONGEST_JSON:
+        raise ValueError(f"more than {_LONGEST_JSON} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("values nested too deeply") from None
 
 
 def line_id(line: Line) -> str | None:

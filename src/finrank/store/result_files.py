@@ -64,7 +64,7 @@ def open_results(
     the output was made from another input or with something else, unless `overwrite` starts over.
     """
     files = ResultFiles(input_path, output_path, command, made_with)
-    if input_path.resolve() in (output_path.resolve(), files.rejects.path.resolve()):
+    if os.path.realpath(input_path) in map(os.path.realpath, (output_path, files.rejects.path)):
         raise UserError(f"--output {output_path} would replace the input: choose another")
     existed = output_path.is_file()
     with open_locked(output_path, f"finrank {command}"):

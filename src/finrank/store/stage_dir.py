@@ -2,7 +2,8 @@
 
 A stage directory holds `train.jsonl`, `dev.jsonl`, ... (those that exist), `rejects.jsonl` (every record left out, with
 the reason) and `manifest.json` (stage, arguments, seed, versions, sha256 of inputs and outputs, counts). It is written
-under another name and renamed at the end, so a stage that dies leaves nothing that looks finished.
+under another name and takes its place at the end (`replaced_folder.py`), so a stage that dies leaves nothing that looks
+finished.
 """
 
 from __future__ import annotations
@@ -12,25 +13,24 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Generic, TypeVar
 
 from finrank.console import warn
 from finrank.errors import UserError, missing_data
 from finrank.records import Record
 from finrank.store.json_lines import BadLine, encode, encode_reject, read_lines, read_record
+from finrank.store.replaced_folder import MANIFEST, read_manifest, real_folder, refuse_other_data, replacing
 
 RecordT = TypeVar("RecordT", bound=Record)
 
 # The order in which splits are listed everywhere; `selection` is the part of train kept for choosing checkpoints.
 SPLITS = ("train", "selection", "dev", "test")
 REJECTS = "rejects.jsonl"
-MANIFEST = "manifest.json"
+_warned_of: set[tuple[Path, str]] = set()  # files, and their sha256, that are not as their manifest lists them
 
 
 def available_splits(directory: Path, expected: str | None = None) -> list[str]:
@@ -86,6 +86,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def checked_hashes(paths: Iterable[Path]) -> dict[Path, str]:
+    """sha256 of each file that exists, with a warning of one that the manifest beside it lists otherwise."""
+    hashes = {path: sha256(path) for path in paths if path.is_file()}
+    manifests = {folder: read_manifest(folder) for folder in {path.parent for path in hashes}}
+    for path, digest in hashes.items():
+        listed = (manifests[path.parent] or {"outputs": {}})["outputs"].get(path.name, digest)
+        if listed != digest and (path, digest) not in _warned_of:
+            _warned_of.add((path, digest))
+            warn(
+                f"{path} is not the file that the {MANIFEST} beside it lists: it was changed, or copied in part; "
+                "unless you changed it, make the folder again"
+            )
+    return hashes
+
+
 def versions(*distributions: str) -> dict[str, str]:
     """Versions of Python, finrank and the named distributions, for manifests."""
     installed = {"python": platform.python_version()}
@@ -99,10 +114,18 @@ def versions(*distributions: str) -> dict[str, str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a readable JSON file whole or not at all, with its folder where missing; NaN is refused (ValueError)."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8 whole or not at all, with its folder where missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class StageWriter(Generic[RecordT]):
@@ -121,19 +144,15 @@ class StageWriter(Generic[RecordT]):
     ) -> None:
         """`inputs` are the files read, whose sha256 goes into the manifest; `arguments` as the user gave them.
 
-        Raises UserError when `directory` exists but is not the result of a stage: it would be replaced.
+        Raises UserError when `directory` holds an input, or anything but the result of a stage: it would be replaced.
         """
-        directory = directory.resolve()
-        if directory.exists() and not directory.is_dir():
-            raise UserError(f"{directory} is a file: --output_dir must be a folder")
-        if directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
-            raise UserError(
-                f"{directory} exists but is not a stage directory (it has no {MANIFEST}): "
-                "choose another --output_dir, or remove it"
-            )
+        directory = real_folder(directory)
         self._inputs = list(inputs)
-        if any(path.resolve().parent == directory for path in self._inputs):
-            raise UserError(f"--output_dir {directory} is the input folder and would be replaced: choose another")
+        if any(Path(os.path.realpath(path)).is_relative_to(directory) for path in self._inputs):
+            raise UserError(
+                f"--output_dir {directory} is the input folder, or holds it, and would be replaced: choose another"
+            )
+        refuse_other_data(directory)
         self.directory = directory
         self.rejected = 0
         self.counts: Counter[str] = Counter()
@@ -142,13 +161,34 @@ class StageWriter(Generic[RecordT]):
         self._files: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> StageWriter[RecordT]:
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = self.directory.with_name(f".{self.directory.name}.partial")
-        # Left behind by a killed run; it never had the final name.
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir()
-        self._open(REJECTS)
+        self._running = self._run()
+        self._running.__enter__()
         return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._running.__exit__(*raised)
+
+    @contextmanager
+    def _run(self) -> Iterator[None]:
+        inputs = checked_hashes(self._inputs)
+        with replacing(self.directory) as self._partial:
+            with ExitStack() as self._streams:
+                self._open(REJECTS)
+                yield
+            names = Counter(path.name for path in self._inputs)
+            manifest = {
+                **self._header,
+                # By their names, those of the same name by their paths.
+                "inputs": {
+                    path.name if names[path.name] == 1 else str(path): inputs.get(path) or sha256(path)
+                    for path in self._inputs
+                },
+                "outputs": {path.name: sha256(path) for path in sorted(self._partial.glob("*.jsonl"))},
+                "counts": {split: self.counts[split] for split in SPLITS if split in self.counts},
+                "rejected": self.rejected,
+                **self.extra,
+            }
+            write_json(self._partial / MANIFEST, manifest)
 
     def write(self, split: str, record: RecordT) -> None:
         """Append a record to `{split}.jsonl`."""
@@ -166,37 +206,6 @@ class StageWriter(Generic[RecordT]):
 
     def _open(self, name: str) -> IO[bytes]:
         if name not in self._files:
-            self._files[name] = (self._partial / name).open("wb", buffering=1 << 18)
+            stream = (self._partial / name).open("wb", buffering=1 << 18)
+            self._files[name] = self._streams.enter_context(stream)
         return self._files[name]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for stream in self._files.values():
-            stream.close()
-        if error is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            return
-        names = Counter(path.name for path in self._inputs)
-        manifest = {
-            **self._header,
-            # By their names, those of the same name by their paths.
-            "inputs": {path.name if names[path.name] == 1 else str(path): sha256(path) for path in self._inputs},
-            "outputs": {path.name: sha256(path) for path in sorted(self._partial.glob("*.jsonl"))},
-            "counts": {split: self.counts[split] for split in SPLITS if split in self.counts},
-            "rejected": self.rejected,
-            **self.extra,
-        }
-        write_json(self._partial / MANIFEST, manifest)
-        publish(self._partial, self.directory)
-
-
-def publish(partial: Path, final: Path) -> None:
-    """Move a finished directory into place by rename, replacing an earlier one."""
-    if final.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
-        final.rename(old / "replaced")
-        partial.rename(final)
-        shutil.rmtree(old)
-    else:
-        partial.rename(final)

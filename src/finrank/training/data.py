@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from finrank.errors import UserError
 from finrank.evaluation.diagnose import diagnose
 from finrank.evaluation.evaluate import evaluate_pools
 from finrank.evaluation.report.screen import print_table, summary_line
+from finrank.evaluation.result import Figures
 from finrank.evaluation.survival import Truncation, encode_and_measure
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.encoding import LeftOut
@@ -91,6 +92,8 @@ class PoolMeasure:
     model: CandidateRankingModel
     splits: dict[str, Split]
     route: RouteName
+    results: dict[str, Figures] = field(default_factory=dict)
+    """What `of_the_best` measured, by split."""
 
     def scores(self, name: str, description: str = "") -> list[np.ndarray]:
         """Scores [candidates] of each pool of a split, in its order."""
@@ -112,18 +115,20 @@ class PoolMeasure:
         losses = [_loss(scores_N, item.correct) for scores_N, item in pairs if item.correct]
         return {**metrics, "loss": sum(losses) / max(len(losses), 1)}
 
-    def of_the_best(self, step: str) -> dict[str, Any]:
-        """The best model on selection and dev, printed and for the manifest."""
-        metrics: dict[str, Any] = {}
+    def of_the_best(self) -> dict[str, Any]:
+        """The best model on selection and dev, for the manifest."""
         for name in ("selection", "dev"):
             if name in self.splits:
-                result = evaluate_pools(self.splits[name].pools, self.scores(name, f"evaluating {name}"))
-                print_table(result, title=f"{name}: {result.n} pools, best model (step {step})")
-                for sentence in diagnose(result):
-                    warn(sentence)
-                metrics[name] = result.as_json()
+                self.results[name] = evaluate_pools(self.splits[name].pools, self.scores(name, f"evaluating {name}"))
+        return {name: result.as_json() for name, result in self.results.items()}
+
+    def show(self, step: str) -> None:
+        """Print what `of_the_best` measured, and what looks wrong."""
+        for name, result in self.results.items():
+            print_table(result, title=f"{name}: {result.n} pools, best model (step {step})")
+            for sentence in diagnose(result):
+                warn(sentence)
         console.print()
-        return metrics
 
 
 def _loss(scores_N: np.ndarray, correct: list[int]) -> float:

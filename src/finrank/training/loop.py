@@ -33,7 +33,8 @@ class Plan:
 
     job: Job
     make_trainer: Callable[[TrainingArguments, Path | None], CheckpointTrainer]  # takes the checkpoint to resume from
-    measure: Callable[[str], dict[str, Any]]  # prints and returns metrics by split; takes the weights' step as text
+    measure: Callable[[], dict[str, Any]]  # metrics by split of the weights as they are, for the manifest
+    show: Callable[[str], None]  # prints what was measured; takes the weights' step as text
     overrides: dict[str, Any] = field(default_factory=dict)  # Trainer arguments that replace those of the config
     facts: dict[str, Any] = field(default_factory=dict)  # further facts for the manifest
     start: Path | None = None  # a model that remains the best one unless a checkpoint is more accurate on selection
@@ -69,11 +70,13 @@ def train(recipe: Recipe, run: Run) -> Path:
         say(f"writing to {stage}")
         with lock_stage(stage):
             facts = {"stage": recipe.stage.partition("_")[2], **started, "seed": run.config.seed, **plan.facts}
-            write_json(stage / TRAINING_MANIFEST, {**facts, **_train(stage, plan, run, began)})
+            trained = _train(stage, plan, run, began)
+            write_json(stage / TRAINING_MANIFEST, {**facts, **trained})
             logs = stage / CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
             if logs.is_dir():
                 logs.rename(stage / "tensorboard")
             shutil.rmtree(stage / CHECKPOINTS)
+        plan.show("last" if trained["best_step"] is None else str(trained["best_step"]))
     say(f"best model:  {stage / 'best_model'}")
     say(f"final model: {stage / 'final_model'}")
     say(f"manifest:    {stage / TRAINING_MANIFEST}")
@@ -100,7 +103,7 @@ def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
     return {
         **({"sft_selection_accuracy": accuracy} if plan.start else {}),
         "best_step": best_step,
-        "metrics": finite(plan.measure("last" if best_step is None else str(best_step))),
+        "metrics": finite(plan.measure()),
         **environment(),
         "seconds": round(time.monotonic() - began, 1),
         "train_seconds": round(trainer.state.log_history[-1].get("train_runtime", 0.0), 1),

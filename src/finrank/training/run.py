@@ -15,7 +15,7 @@ import torch
 
 from finrank.errors import UserError
 from finrank.ranker.saving import find_model, read_settings
-from finrank.store import sha256, versions, write_json
+from finrank.store import checked_hashes, read_json, versions, write_json
 from finrank.store.growing_file import lock
 from finrank.training.config import TrainingConfig
 
@@ -106,7 +106,8 @@ def _number(run: Path) -> int:
 
 def data_hashes(input_dir: Path) -> dict[str, str]:
     """sha256 by name of each split file."""
-    return {path.name: sha256(path) for path in sorted(input_dir.glob("*.jsonl")) if path.name != "rejects.jsonl"}
+    files = [path for path in sorted(input_dir.glob("*.jsonl")) if path.name != "rejects.jsonl"]
+    return {path.name: digest for path, digest in checked_hashes(files).items()}
 
 
 def environment() -> dict[str, Any]:
@@ -150,7 +151,7 @@ def control_for(model_dir: Path, data_dir: Path, named: Path | None = None) -> P
 def _manifest(stage: Path) -> dict[str, Any] | None:
     """The training manifest of a ranker's stage; None without one, or where it was written by another program."""
     try:
-        manifest: dict[str, Any] = json.loads((stage / TRAINING_MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = read_json(stage / TRAINING_MANIFEST)
         return manifest if {"config", "data", "quick_test"} <= manifest.keys() else None
     except (OSError, ValueError, AttributeError):
         return None

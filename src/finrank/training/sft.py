@@ -63,7 +63,9 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     measure = PoolMeasure(model, splits, scoring)
     job = ranking_job(config, tokenizer, dataset, measure)
     facts = {"batch_size_on_device": config.batch_size, **left_out_facts(splits)}
-    return Plan(job, lambda arguments, _: RankingTrainer(job, arguments, route), measure.of_the_best, facts=facts)
+    return Plan(
+        job, lambda arguments, _: RankingTrainer(job, arguments, route), measure.of_the_best, measure.show, facts=facts
+    )
 
 
 SFT = Recipe(SFT_STAGE, ("tokens_per_pass", "batch_size"), _settle, _build)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from finrank.cli import app
 from finrank.commands.audit import audit
 from finrank.commands.sft import sft
+from finrank.console import console
 from finrank.errors import UserError
 from finrank.evaluation.audit.audit import AuditResult
 from finrank.records import Pool, RewardedPool
@@ -53,6 +55,13 @@ def test_the_command_writes_and_prints_its_figures(tmp_path: Path) -> None:
     expected = {"n": 8, "linear": 1.0, "chance": 0.25, "candidate_only": None, "fitted_on": "train"}  # gold alone adds
     assert {name: result[name] for name in expected} == expected
     assert result["pools"] == {"largest": 4, "smaller": 0, "failed_share": 0.0}
+
+
+def test_a_failing_screen_loses_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "print", Mock(side_effect=BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        audit(write_pools(tmp_path / "data"), json_path=tmp_path / "audit.json", candidate_only="skip")
+    assert (tmp_path / "audit.json").is_file()
 
 
 def test_figures_are_the_same_each_time_and_without_rewards(tmp_path: Path) -> None:

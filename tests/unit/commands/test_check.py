@@ -8,10 +8,12 @@ import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from finrank.commands.check import check
+from finrank.console import console
 from finrank.sources.made_up import generate
 from tests.helpers.raw_files import EXAMPLE, raw_example, run_check, write_raw
 
@@ -117,6 +119,25 @@ def test_notes_are_on_screen_only_when_asked_for(raw: Path, capsys: pytest.Captu
     full = capsys.readouterr().out
     assert "note: answer texts" in full
     assert "--notes" not in full
+
+
+def test_a_failing_screen_loses_no_file(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "print", Mock(side_effect=BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        check(raw, config=["none"], json_path=tmp_path / "check.json")
+    assert (tmp_path / "check.json").is_file()
+
+
+def test_ids_and_paths_with_markup_and_control_characters_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "[/red]\x1b[2J"
+    write_raw(tmp_path / "[b]raw", dev=[raw_example(id=hostile, program="nothing()")])
+    run_check(tmp_path / "[b]raw")
+    shown = capsys.readouterr().out.replace("\n", "")
+    assert r"[/red]\x1b" in shown
+    assert "\x1b" not in shown
+    assert "[b]raw" in shown
 
 
 # Each is one fault, with its index.

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from finrank.commands.evaluate import evaluate
 from finrank.commands.sft import sft
 from finrank.errors import UserError
 from finrank.evaluation.official import read_predictions, score_predictions
+from finrank.evaluation.report import screen
 from finrank.evaluation.result import EvaluationResult, ScorerFigures, ShippedConfidence
 from finrank.ranker import scoring
 from finrank.ranker.choosing.confidence import CONFIDENCE
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from tests.conftest import REPOSITORY
-from tests.helpers.pools import make_pool, write_pools
+from tests.helpers.pools import make_pool, write_pools, write_splits
 from tests.helpers.tiny_models import save_tiny_base
 
 SMALL = ["prompt.max_length=256", "batch_size=4", "trainer.num_train_epochs=1", "mixed_precision=float32",
@@ -195,6 +197,54 @@ def test_the_control_is_found_by_what_both_models_were_trained_on(
     manifest.unlink()  # such a model counts as trained on the given data
     assert control_of(unsaved(moved, data)) == control_of(result)
     assert control_of(unsaved(moved, other)) is None
+
+
+def hostile(data: Path, folder: Path) -> Path:
+    """The data, with markup and a control sequence as the edits of wrong candidates."""
+    shutil.copytree(data, folder)
+    pools = load_records(data / "dev.jsonl", RewardedPool)
+    edited = [
+        pool.model_copy(update={"candidates": [
+            one if one.origin == "gold" else one.model_copy(update={"edits": ["[/red]\x1b[2J"]})
+            for one in pool.candidates
+        ]})
+        for pool in pools
+    ]  # fmt: skip
+    write_splits(folder, {"dev": edited})
+    return folder
+
+
+def test_markup_and_control_characters_in_the_data_are_shown(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated = unsaved(place, hostile(place / "data", tmp_path / "data"), json_path=tmp_path / "dev.json")
+    assert [kind.name for kind in evaluated.breakdowns.fooled_by] == ["[/red]\x1b[2J"]
+    assert (tmp_path / "dev.json").is_file()
+    shown = capsys.readouterr().out
+    assert r"[/red]\x1b[2J" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_failing_screen_loses_no_file_and_a_failing_file_no_figures(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(place / "outputs/run_001/04_sft/best_model", model, ignore=shutil.ignore_patterns("conf*", "*.md"))
+    (tmp_path / "a file").touch()
+    with pytest.raises(OSError, match="a file"):
+        evaluate(model, place / "data", json_path=tmp_path / "a file" / "dev.json", save_confidence=False)
+    assert "reward ratio" in capsys.readouterr().out
+    monkeypatch.setattr(screen, "print_table", Mock(side_effect=BrokenPipeError))
+    files = {name: tmp_path / name for name in ("dev.json", "report.html", "predictions.json")}
+    with pytest.raises(BrokenPipeError):
+        evaluate(
+            model,
+            place / "data",
+            json_path=files["dev.json"],
+            html_path=files["report.html"],
+            predictions_out=files["predictions.json"],
+        )
+    assert all(path.is_file() for path in [*files.values(), model / CONFIDENCE, model / "README.md"])
 
 
 def test_a_control_that_sees_the_question_is_refused(place: Path) -> None:

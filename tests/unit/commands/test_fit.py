@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from finrank import Ranker, UserError
 from finrank.commands.fit import fit
+from finrank.evaluation.report import screen
 from finrank.ranker.choosing.chooser import CHOOSER, DEFAULT_CHOOSER, VOTE
 from finrank.ranker.choosing.confidence import CONFIDENCE
 from finrank.records import RewardedPool
@@ -64,6 +66,14 @@ def test_weights_are_fitted_stored_and_used(model: Path, tmp_path: Path, capsys:
     assert (
         Ranker.from_pretrained(model, device="cpu").rank(question="how much ?", candidates=candidates)[0].answer == 2.0
     )
+
+
+def test_a_failing_screen_loses_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_splits(tmp_path / "data", {"dev": systems_pools({"a": 0.9, "b": 0.2, "c": 0.2}, 20)})
+    monkeypatch.setattr(screen, "print_answers", Mock(side_effect=BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        fit(model, tmp_path / "data", output_dir=tmp_path / "fitted")
+    assert all((tmp_path / "fitted" / name).is_file() for name in (CHOOSER, CONFIDENCE))
 
 
 def test_where_the_vote_is_best_the_vote_is_stored(

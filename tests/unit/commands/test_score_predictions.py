@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from finrank.commands.import_predictions import import_predictions
 from finrank.commands.prepare import prepare
 from finrank.commands.rewards import rewards
 from finrank.commands.score_predictions import score_predictions
+from finrank.console import console
 from finrank.errors import UserError
 from finrank.evaluation.metrics import pool_metrics
 from finrank.evaluation.official import write_predictions
@@ -52,6 +54,21 @@ def test_a_faulty_file_is_scored_and_its_faults_are_warnings(
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "dev: 40 of 40 questions predicted" in shown.out
+
+
+def test_a_failing_screen_loses_no_file_and_a_failing_file_no_figures(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "p.json"
+    known = load_records(data / "dev.jsonl", RewardedPool)[0].id
+    file.write_text(json.dumps([{"id": known, "predicted": ["EOF"]}]))
+    with pytest.raises(OSError, match=r"p\.json"):
+        score_predictions(file, data, json_path=file / "scores.json")
+    assert "execution accuracy" in capsys.readouterr().out
+    monkeypatch.setattr(console, "print", Mock(side_effect=BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        score_predictions(file, data, json_path=tmp_path / "scores.json")
+    assert (tmp_path / "scores.json").is_file()
 
 
 def test_faults_of_the_user(tmp_path: Path, data: Path) -> None:

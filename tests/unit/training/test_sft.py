@@ -28,6 +28,7 @@ from finrank.ranker.saving import find_model, load_model
 from finrank.ranker.scoring import score_pools
 from finrank.records import RewardedPool
 from finrank.store import load_records
+from finrank.training import data as training_data
 from finrank.training import sft as sft_recipe
 from finrank.training import trainer
 from finrank.training.data import PoolMeasure
@@ -193,6 +194,15 @@ def test_quick_test_runs_a_handful(tmp_path: Path) -> None:
     stage = train(tmp_path, "qwen3", quick_test=True)
     assert manifest_of(stage)["quick_test"] is True
     assert manifest_of(stage)["curve"][-1]["step"] == 4
+
+
+def test_a_failing_screen_at_the_end_loses_nothing_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_data, "print_table", Mock(side_effect=BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        train(tmp_path, "bert", quick_test=True)
+    stage = tmp_path / "outputs" / "run_001" / "04_sft"
+    check_folder(stage, "run_001", "04_sft")
+    assert manifest_of(stage)["metrics"].keys() == {"selection", "dev"}
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from finrank.evaluation.report.marks import MarkedPage, mark_page
 from finrank.evaluation.report.pictures import Curve, Dot, curves, dots, position_bars, reliability, risk_coverage
 from finrank.evaluation.result import BreakdownRow, Breakdowns, EvaluationResult, Figures, ScorerFigures, WrongKind
 from finrank.records import Answer
+from finrank.store import write_text
 
 METRICS = {
     "accuracy": "accuracy",
@@ -69,8 +70,7 @@ def write_html(path: Path, result: EvaluationResult, model_dir: Path) -> None:
         breakdowns=_breakdowns(result.breakdowns),
         fooled_by=_fooled_by(result.breakdowns.fooled_by),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def run_of(model_dir: Path) -> Path | None:

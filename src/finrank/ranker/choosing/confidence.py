@@ -7,7 +7,6 @@ those of the plain softmax.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from finrank.errors import UserError
 from finrank.ranker.saving import HEAD, find_model
 from finrank.records import Candidate
-from finrank.store import describe, sha256, write_json
+from finrank.store import describe, read_json, sha256, write_json
 
 CONFIDENCE = "confidence.json"
 # Pools this many times smaller or larger than any that it was fitted on count as different.
@@ -41,7 +40,7 @@ class Confidence(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    temperature: float = Field(gt=0, allow_inf_nan=False)
+    temperature: float = Field(ge=1e-3, le=1e3)
     threshold: Threshold | None = Field(default=None, description="None: the wanted accuracy was out of reach")
     n: int = Field(gt=0, description="pools it was fitted on")
     pool_sizes: dict[int, int] = Field(min_length=1, description="number of candidates -> pools")
@@ -68,7 +67,7 @@ def load_confidence(model_dir: Path) -> Confidence | None:
     if not path.exists():
         return None
     try:
-        confidence = Confidence.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        confidence = Confidence.model_validate(read_json(path))
     except (OSError, ValueError) as error:
         reason = describe(error) if isinstance(error, ValidationError) else error
         raise UserError(f"{path} is damaged ({reason}): {_REMEDY}") from error

@@ -96,7 +96,7 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
         steps = math.ceil(len(order) / settings.batch_size)
         overrides |= {"eval_strategy": "steps", "eval_steps": math.ceil(steps / settings.evaluations_per_epoch)}
     facts = left_out_facts(splits)
-    return Plan(job, make_trainer, measure.of_the_best, overrides, facts, start=run.start)
+    return Plan(job, make_trainer, measure.of_the_best, measure.show, overrides, facts, start=run.start)
 
 
 PPO = Recipe(PPO_STAGE, ("tokens_per_pass", "ppo.batch_size"), _settle, _build)

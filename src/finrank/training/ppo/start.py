@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.ranker.saving import find_model, read_settings
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.settings import RankerSettings, name_base_of
+from finrank.store import read_json
 from finrank.training.config import TrainingConfig
 from finrank.training.run import PPO_STAGE, SFT_STAGE, TRAINING_MANIFEST, Run, begun_stages, numbered_runs
 
@@ -78,6 +78,8 @@ def run_to_join(sft_model: Path, run: Run) -> Path | None:
 def with_the_models_settings(run: Run, directory: Path) -> TrainingConfig:
     """The run's config with the definition of the saved model, since its weights fit no other."""
     saved = read_settings(directory)
+    if not run.base_model and saved.base_model != run.config.base_model:
+        name_base_of(directory, saved.base_model)
     if differing := _differing(run, saved):
         say(f"{', '.join(differing)}: as in {directory}, not as in the config")
     update = {key: value for key, value in saved if key not in _OF_THE_CONFIG}
@@ -93,4 +95,4 @@ def _differing(run: Run, saved: RankerSettings) -> list[str]:
 def _is_quick_test(model: Path) -> bool:
     """True if a model folder is that of a quick test; a folder outside a run is not."""
     manifest = model.parent / TRAINING_MANIFEST
-    return manifest.is_file() and bool(json.loads(manifest.read_text(encoding="utf-8")).get("quick_test"))
+    return manifest.is_file() and bool(read_json(manifest).get("quick_test"))
