@@ -135,17 +135,17 @@ def test_weights_and_optimizer_are_counted() -> None:
 def test_tasks_share_the_time_and_one_that_fails_leaves_the_others(
     both: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = tables.Report(tmp_path / "report.json", rounds=50, claims=[], skipped=[])
+    report = tables.Report(tmp_path / "report.json", rounds=5000, claims=[], skipped=[])
 
     def full(_: int) -> None:
         raise torch.OutOfMemoryError("simulated")
 
     monkeypatch.setattr(both[1], "evaluation", full)
-    script.measure(*both, report, time.monotonic() + 1.5)
+    script.measure(*both, report, time.monotonic() + 9)  # the first step of a busy machine takes seconds
     assert report.facts["skipped"][0] == "evaluation: out of memory"
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["rows"][0]["what"] == "SFT step"
-    assert 1 <= written["rows"][0]["rounds"] < 50
+    assert 1 <= written["rows"][0]["rounds"] < 5000
     assert len(written["claims"]) == 2 * len(written["rows"])
     script.measure(*both, report, time.monotonic())
     assert report.facts["skipped"][-3:] == [f"{what}: no time is left" for what in script.TASKS]

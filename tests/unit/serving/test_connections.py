@@ -19,7 +19,7 @@ from finrank import Ranker
 from finrank.serving.app import make_app
 from finrank.serving.connections import connections_possible, network_of
 from finrank.serving.limits import Limits
-from tests.helpers.live_server import Live, running, wait_until
+from tests.helpers.live_server import Live, complaints, running, wait_until
 from tests.helpers.strangers import HEADERS, connected, ends_unread, is_closed, written
 
 ASKED: dict[str, Any] = {"question": "how ?", "candidates": ["add(1, 2)", "yes"]}
@@ -137,7 +137,7 @@ def test_at_the_descriptor_limit_others_are_served_and_nothing_is_logged(model_d
         finally:
             server.terminate()
             _, errors = server.communicate(timeout=20)
-    assert (server.returncode, errors) == (0, "")
+    assert (server.returncode, complaints(errors)) == (0, "")
 
 
 def is_up(url: str) -> bool:
