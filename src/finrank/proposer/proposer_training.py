@@ -132,7 +132,9 @@ class ProposerTrainer(CheckpointTrainer):
 
     def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         assert isinstance(model, ProposerNetwork)
-        loss = program_loss(model, inputs["questions"])
+        # accelerate puts autocast around `forward` alone, which the loss does not call.
+        with torch.autocast(model.start.device.type, torch.bfloat16, enabled=self.args.bf16):
+            loss = program_loss(model, inputs["questions"])
         return (loss, None) if return_outputs else loss
 
 

@@ -12,7 +12,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from finrank import Proposer
 from finrank.errors import UserError
 from finrank.pools.corruption.fit_likeness import fold_of
+from finrank.proposer import proposer_training
 from finrank.proposer.grammar import WORDS, tokens_that_write
+from finrank.proposer.network import ProposerNetwork
 from finrank.proposer.page_tokens import tokenize_page
 from finrank.proposer.proposer_files import load_proposer
 from finrank.proposer.proposer_training import WritableQuestion, program_loss, rank_of_gold
@@ -48,6 +50,22 @@ def test_questions_are_learned_to_the_right_programs(stage: Path) -> None:
     for pool, candidates in zip(learned, proposer.propose_many(learned), strict=True):
         assert candidates[0].program == pool.program
         assert rank_of_gold(candidates, pool) == 0
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", True), ("float32", False)])
+def test_the_loss_has_the_precision_that_is_printed(
+    precision: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[bool] = []
+
+    def seen(network: ProposerNetwork, batch: list[WritableQuestion]) -> torch.Tensor:
+        rounds.append(torch.is_autocast_enabled(network.start.device.type))
+        return program_loss(network, batch)
+
+    monkeypatch.setattr(proposer_training, "program_loss", seen)
+    write_pools(tmp_path / "data")
+    train(tmp_path, f"mixed_precision={precision}", "trainer.max_steps=2")
+    assert rounds == [expected] * 2
 
 
 def test_a_cut_off_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
