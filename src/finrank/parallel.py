@@ -138,7 +138,10 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
             answer: tuple[list[Any], str] = ([function(item) for item in chunk], "")
         except Exception:
             answer = ([], traceback.format_exc())
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except OSError:  # the parent is gone, and this thread was the first to notice
+            os._exit(0)
 
 
 def _receive_chunks(pipe: Connection, chunks: queue.SimpleQueue[list[Any]]) -> None:
