@@ -81,7 +81,7 @@ def test_ctrl_c_ends_a_stage_at_once_and_leaves_nothing(tmp_path: Path, workers:
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-@pytest.mark.parametrize(("stage", "few"), [("raw", 800), ("prepared", 100), ("pools", 100)])
+@pytest.mark.parametrize(("stage", "few"), [("raw", 800), ("prepared", 300), ("pools", 300)])
 def test_memory_does_not_grow_with_the_number_of_questions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, few: int
 ) -> None:
