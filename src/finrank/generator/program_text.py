@@ -18,14 +18,13 @@ from math import isfinite
 
 from finrank.page.page import written_numbers
 from finrank.pools.completion import write_completion
-from finrank.programs import ARITHMETIC_OPERATIONS, CONSTANTS, TABLE_OPERATIONS, Program
+from finrank.programs import ARITHMETIC_OPERATIONS, CONSTANTS, MOST_STEPS, TABLE_OPERATIONS, Program
 from finrank.programs.execution import numeric_rows
 from finrank.programs.language import Step, reference
 from finrank.programs.numbers import literal
 from finrank.programs.value import value_of
 from finrank.records import Question
 
-MOST_STEPS = 6  # those of FinQA's longest train programs
 _BEGIN, _END = write_completion("\0").split(json.dumps("\0")[1:-1])
 _SAFE_ARGUMENT = "const_1"  # a second argument with which every arithmetic operation has a value
 

@@ -13,6 +13,7 @@ from finrank.programs.equality import equal as equal
 from finrank.programs.execution import execute as execute
 from finrank.programs.language import ARITHMETIC_OPERATIONS as ARITHMETIC_OPERATIONS
 from finrank.programs.language import CONSTANTS as CONSTANTS
+from finrank.programs.language import MOST_STEPS as MOST_STEPS
 from finrank.programs.language import OPERATIONS as OPERATIONS
 from finrank.programs.language import TABLE_OPERATIONS as TABLE_OPERATIONS
 from finrank.programs.language import Program as Program

@@ -22,6 +22,7 @@ OPERATIONS = ARITHMETIC_OPERATIONS + TABLE_OPERATIONS
 _CONSTANTS = ("100", "1000", "2", "3", "1000000", "1", "4", "5", "m1", "6", "7", "8", "9", "10", "100000", "1000000000")
 # The constants that occur in FinQA's gold programs; the language itself takes const_ and any number.
 CONSTANTS = tuple(f"const_{number}" for number in _CONSTANTS)
+MOST_STEPS = 6  # those of the longest gold programs in FinQA's train split; the language takes any number
 
 _TOKEN = re.compile(r"[^()]*\(|\)|[^()]+")
 

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from finrank.page.page import size_of
-from finrank.programs import CONSTANTS, OPERATIONS, TABLE_OPERATIONS, ProgramError, parse
+from finrank.programs import CONSTANTS, MOST_STEPS, OPERATIONS, TABLE_OPERATIONS, ProgramError, parse
 
-MOST_STEPS = 6  # those of FinQA's longest train programs
 MOST_TOKENS = 3 * MOST_STEPS + 1
 END = "END"
 WORDS = (END, *OPERATIONS, *CONSTANTS, *(f"#{step}" for step in range(MOST_STEPS)))

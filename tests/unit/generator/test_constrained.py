@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from finrank.generator.constrained import ProgramsOnly, TokenGrammar, Vocabulary
-from finrank.generator.model import Generator, load_generation_tokenizer, new_generator, write
+from finrank.generator.model import Generator, new_generator, write
 from finrank.generator.settings import GeneratorSettings, generator_settings
 from finrank.generator.text import write_prompt
 from finrank.page.page import written_numbers
@@ -23,7 +23,7 @@ from finrank.records import Question
 from finrank.training.config import load_config
 from tests.helpers.pools import make_pool
 from tests.helpers.questions import finqa_questions
-from tests.helpers.tiny_generator import CONFIG, SMALL, save_tiny_causal_lm
+from tests.helpers.tiny_generator import CONFIG, SMALL
 
 TABLE = [
     ["", "2009", "2008"],
@@ -33,16 +33,6 @@ TABLE = [
     ["dates", "may", "june"],
 ]
 PAGE = Question(id="q", page="p", question="what is 12.5% of it ?", table=TABLE, text=["we paid $ -32 ( 32 ) in tax ."])
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_causal_lm(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base: Path) -> Any:
-    return load_generation_tokenizer(str(base))
 
 
 def settings_of(base: Path, *more: str) -> GeneratorSettings:

@@ -15,7 +15,7 @@ import torch
 from finrank.errors import UserError
 from finrank.generator.data import TrainingExample, choose_examples, read_examples
 from finrank.generator.evaluation import choice_of, judge, perplexity_of
-from finrank.generator.model import load_generation_tokenizer, new_generator
+from finrank.generator.model import new_generator
 from finrank.generator.settings import GeneratorSettings, generator_settings
 from finrank.generator.sft import generation_trainer
 from finrank.generator.text import TooLong, write_prompt, write_target
@@ -25,22 +25,12 @@ from finrank.records import RewardedPool
 from finrank.training.config import load_config
 from finrank.training.trainer import CheckpointTrainer, Job, training_arguments
 from tests.helpers.pools import make_pool, write_pools, write_splits
-from tests.helpers.tiny_generator import CONFIG, SMALL, save_tiny_causal_lm
+from tests.helpers.tiny_generator import CONFIG, SMALL
 from tests.helpers.tiny_models import save_tiny_base
 from tests.helpers.training_runs import printed
 
 Examples = list[TrainingExample]
 Read = Callable[[Path], dict[str, Examples]]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_causal_lm(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base: Path) -> Any:
-    return load_generation_tokenizer(str(base))
 
 
 @pytest.fixture(scope="module")
