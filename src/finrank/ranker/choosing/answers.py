@@ -160,7 +160,7 @@ def choose_answers(
         [who_says(candidates, indices) for indices in members],
     )
     chosen = [replace(group, log_probability=float(new)) for group, new in zip(scored, adjusted, strict=True)]
-    chosen.sort(key=lambda group: (-group.log_probability, group.indices[0]))
+    chosen.sort(key=lambda group: -group.log_probability)  # what ties, if only by rounding, stays in the ranker's order
     return [*chosen, *groups[len(scored) :]]
 
 
