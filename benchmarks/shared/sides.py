@@ -17,9 +17,9 @@ import torch
 from shared.shapes import SHAPES, weights_in
 from shared.steps import Learner
 from torch import Tensor
-from transformers import DataCollatorForSeq2Seq, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from finrank.generator.data import IGNORED, TrainingExample
+from finrank.generator.data import TrainingExample, collate_completions
 from finrank.generator.evaluation import judge
 from finrank.generator.model import Generator, new_generator, write
 from finrank.generator.settings import generator_settings
@@ -155,7 +155,6 @@ class Generation:
         self.writer = Generator(
             self.model, tokenizer, settings.model_copy(update={"max_new_tokens": questions.completion_length})
         )
-        self.collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
         if size.lean:
             self.model.get_base_model().activation_checkpointing_enable()
 
@@ -163,7 +162,7 @@ class Generation:
         """Cross-entropy on the gold completions, gradients, an update."""
         self.model.train()
         examples = self.questions.batch(self.questions.examples, number, self.size.questions)
-        rows = self.collate([example.features() for example in examples]).to(self.model.device)
+        rows = collate_completions([example.features() for example in examples], self.tokenizer).to(self.model.device)
         with self.learner.autocast():
             loss = self.model(**rows).loss
         self.learner.update(loss)

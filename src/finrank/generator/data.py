@@ -9,6 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
+from transformers import BatchEncoding
+
 from finrank.console import say, track, warn
 from finrank.errors import UserError
 from finrank.generator.settings import GeneratorSettings
@@ -94,6 +97,21 @@ def _examples(
         line += f"; left out: {'; '.join(f'{count} {reason}' for reason, count in left_out.items())}"
     say(line)
     return examples
+
+
+def collate_completions(features: Sequence[dict[str, list[int]]], tokenizer: Any) -> BatchEncoding:
+    """Rows of `TrainingExample.features` as a batch [questions, tokens], padded on the left: completions end together.
+
+    So logits are asked for the last positions alone (`logits_to_keep`), which `labels` [questions, kept] cover: one for
+    each of a prompt's tokens would take most of the memory.
+    """
+    rows = [row["input_ids"] for row in features]
+    kept = 1 + max(sum(label != IGNORED for label in row["labels"]) for row in features)
+    batch: BatchEncoding = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+    batch["position_ids"] = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+    batch["labels"] = torch.tensor([([IGNORED] * kept + row["labels"])[-kept:] for row in features])
+    batch["logits_to_keep"] = kept
+    return batch
 
 
 def choose_examples(examples: Sequence[TrainingExample], count: int, seed: int) -> list[TrainingExample]:

@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from peft import PeftModel
 from rich.table import Table
-from transformers import DataCollatorForSeq2Seq
 
 from finrank.console import console, track
 from finrank.errors import UserError
-from finrank.generator.data import IGNORED, TrainingExample
+from finrank.generator.data import TrainingExample, collate_completions
 from finrank.generator.model import Generator, write
 from finrank.pools.completion import as_candidate
 from finrank.pools.rewards import reward_pool
@@ -76,10 +75,9 @@ def choice_of(figures: dict[str, float]) -> float:
 
 def perplexity_of(model: PeftModel, tokenizer: Any, batches: Sequence[Sequence[TrainingExample]]) -> float:
     """Perplexity of the gold completions' tokens, infinite where it overflows; UserError if the model diverged."""
-    collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
     total, tokens = 0.0, 0
     for batch in batches:
-        rows = collate([example.features() for example in batch]).to(model.device)
+        rows = collate_completions([example.features() for example in batch], tokenizer).to(model.device)
         with torch.no_grad():
             loss = model.get_base_model()(**rows).loss.item()  # a mean over the completions' tokens
         count = sum(len(example.completion) for example in batch)

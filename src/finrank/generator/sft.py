@@ -19,11 +19,11 @@ from functools import partial
 from typing import Any
 
 from peft import PeftModel
-from transformers import DataCollatorForSeq2Seq, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 
 from finrank.console import say, warn
 from finrank.errors import UserError
-from finrank.generator.data import IGNORED, TrainingExample, choose_examples, read_examples
+from finrank.generator.data import TrainingExample, choose_examples, collate_completions, read_examples
 from finrank.generator.evaluation import choice_of, evaluate_generator, print_table, summary_line
 from finrank.generator.model import Generator, load_generation_tokenizer, new_generator
 from finrank.generator.saving import STAGE, save_generator
@@ -87,7 +87,7 @@ GENERATION = Recipe(STAGE, ("batch_size",), _settle, _build)  # one forward pass
 
 def generation_trainer(job: Job, arguments: TrainingArguments) -> CheckpointTrainer:
     """A trainer with the model's own loss: cross-entropy on the completions' tokens, averaged over those of a step."""
-    return CheckpointTrainer(job, arguments, DataCollatorForSeq2Seq(job.tokenizer, label_pad_token_id=IGNORED))
+    return CheckpointTrainer(job, arguments, partial(collate_completions, tokenizer=job.tokenizer))
 
 
 def _announce(model: PeftModel, config: TrainingConfig, splits: Splits, measured: Splits) -> None:

@@ -80,7 +80,7 @@ def test_a_completion_is_never_cut(settings: GeneratorSettings, tokenizer: Any) 
 
 
 def gradients_by_token(trainer: CheckpointTrainer, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Absolute gradient of the training loss by the logits, summed, [questions, tokens]."""
+    """Absolute gradient of the training loss by the logits that it has, summed, [questions, kept]."""
     logits: list[torch.Tensor] = []
 
     def keep(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
@@ -106,12 +106,13 @@ def test_the_loss_is_of_the_completion_alone(base: Path, examples: Examples, tok
     assert len(set(lengths)) > 1  # some rows are padded
     by_tokens = {(*example.prompt, *example.completion): example for example in examples}
     gradients = gradients_by_token(trainer, batch)
+    kept = gradients.shape[1]
+    assert kept == 1 + max(len(example.completion) for example in examples)  # no logits of prompts
     for row, length in enumerate(lengths):
-        example = by_tokens[tuple(batch["input_ids"][row, :length].tolist())]
-        start = len(example.prompt) - 1
-        predicting = list(range(start, start + len(example.completion)))
-        assert gradients[row].nonzero().flatten().tolist() == predicting
-    everything = {**batch, "labels": batch["input_ids"].clone()}
+        example = by_tokens[tuple(batch["input_ids"][row, -length:].tolist())]
+        start = kept - 1 - len(example.completion)
+        assert gradients[row].nonzero().flatten().tolist() == list(range(start, kept - 1))
+    everything = {**batch, "labels": batch["input_ids"].clone(), "logits_to_keep": batch["input_ids"].shape[1]}
     assert gradients_by_token(trainer, everything)[0, 0] > 0  # labels on the prompt would be seen
 
 
