@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "src" / "finrank"
 # From the ground up: a room imports from rooms before it.
 ROOMS = [
     "records", "errors", "console", "seeds", "store", "programs", "parallel", "page", "sources", "pools",
-    "ranker", "evaluation", "training", "generator", "proposer", "sampling", "serving", "commands", "cli",
+    "ranker", "evaluation", "training", "generator", "proposer", "sampling", "serving", "export", "commands", "cli",
 ]  # fmt: skip
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 TORCH = {"torch", "transformers", "peft", "accelerate"}

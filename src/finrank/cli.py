@@ -18,6 +18,7 @@ from finrank.commands.check import check
 from finrank.commands.doctor import doctor
 from finrank.commands.download import download
 from finrank.commands.evaluate import evaluate
+from finrank.commands.export import export
 from finrank.commands.fit import fit
 from finrank.commands.generation import generation
 from finrank.commands.import_predictions import import_predictions
@@ -62,6 +63,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "rank": rank,
     "solve": solve,
     "serve": serve,
+    "export": export,
     "import": import_predictions,
     "score-predictions": score_predictions,
     "audit": audit,

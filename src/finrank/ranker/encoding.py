@@ -74,6 +74,23 @@ def encode_or_leave_out(
         return EncodedPool(question.id, begin, [], dict.fromkeys(range(len(candidates)), reason)), []
 
 
+def write_pairs(
+    question: Question, candidates: Sequence[Candidate], tokenizer: Any, settings: PromptSettings
+) -> dict[int, tuple[str, str]]:
+    """The tokens of `encode` as texts: prefix and candidate, by the index of each candidate that is scored.
+
+    A model that `finrank export` wrote reads such pairs. A line break ends a row or sentence of the page, the token's
+    own text the question: "what is the change ?[SEP]table : 2009 | 2008 ;\\nrevenue : 5829 | 5735 ;"
+    """
+    pool, context = encode_with_page(question, candidates, tokenizer, settings)
+    _, end = special_tokens(tokenizer)
+    after_question = tokenizer.convert_ids_to_tokens(end[0]) if end else "\n"
+    page = "\n".join(item.text.replace("\n", " ") for item in context)
+    prefix = question.question.replace("\n", " ") + (after_question + page if page else "")
+    texts = write_candidates(question, [candidates[index] for index in pool.scored], settings)
+    return {index: (prefix, text.replace("\n", " ")) for index, text in zip(pool.scored, texts, strict=True)}
+
+
 def why_no_value(candidate: Candidate) -> str:
     """The reason why a candidate has no value."""
     return candidate.error or "no program and no answer"

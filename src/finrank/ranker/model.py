@@ -1,4 +1,4 @@
-"""CandidateRankingModel: encoder with LoRA, one vector per candidate, and an MLP of two layers that scores it."""
+"""CandidateRankingModel: encoder with LoRA, one vector per candidate, and the head that scores it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from finrank.ranker.attention.routes import VECTORS, Route, RouteName, TrainingR
 from finrank.ranker.attention.shared_prefix import ATTENTION
 from finrank.ranker.attention.tuning import CPU, GPU, Tuning
 from finrank.ranker.base_model import check_positions, is_causal, load_encoder, with_adapters
-from finrank.ranker.settings import RankerSettings
+from finrank.ranker.settings import HeadSettings, RankerSettings
 
 
 class CandidateRankingModel(nn.Module):
@@ -37,13 +37,7 @@ class CandidateRankingModel(nn.Module):
             compute_only_pooled(encoder.get_base_model())
         self.pooling = settings.pooling if settings.pooling != "auto" else ("last" if self.causal else "mean")
         width: int = encoder.config.hidden_size
-        head = settings.score_head
-        self.score_head = nn.Sequential(
-            nn.Linear(width, head.hidden_size),
-            nn.GELU(),
-            nn.Dropout(head.dropout),
-            nn.Linear(head.hidden_size, 1),
-        )
+        self.score_head = new_score_head(width, settings.score_head)
 
     @classmethod
     def new(cls, settings: RankerSettings, encoder: Any = None) -> CandidateRankingModel:
@@ -100,6 +94,18 @@ class CandidateRankingModel(nn.Module):
     def check(self, route: Route) -> Route:
         """The route, or `naive` with a warning where the vectors differ on a small input (attention/check.py)."""
         return check_route(route, self.backbone)
+
+
+def new_score_head(width: int, settings: HeadSettings) -> nn.Sequential:
+    """A fresh head from a candidate's vector [width] to its score; the caller seeds torch."""
+    if settings.hidden_size is None:  # without bias: one that all candidates share changes no ranking
+        return nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(width, 1, bias=False))
+    return nn.Sequential(
+        nn.Linear(width, settings.hidden_size),
+        nn.GELU(),
+        nn.Dropout(settings.dropout),
+        nn.Linear(settings.hidden_size, 1),
+    )
 
 
 def pad_scores(scores_N: Tensor, pools: Sequence[EncodedPool]) -> Tensor:

@@ -22,7 +22,7 @@ from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.choosing.answers import Ranking, rank_answers, without_value
 from finrank.ranker.choosing.chooser import CHOOSER, DEFAULT_CHOOSER, Chooser, load_chooser, save_chooser
 from finrank.ranker.choosing.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence, unlike_fitted
-from finrank.ranker.encoding import encode
+from finrank.ranker.encoding import encode, write_pairs
 from finrank.ranker.requests import read_request
 from finrank.ranker.saving import LoadedModel, find_model, load_model, save_model
 from finrank.ranker.scoring import score_pools
@@ -212,6 +212,18 @@ class Ranker:
             if not np.isfinite(scores_N[pool.scored]).all():
                 raise UserError("the model's scores are not finite: its weights are damaged, or too large")
         return [of_pool.astype(np.float64) for of_pool in scores]
+
+    def pairs(self, request: Mapping[str, Any]) -> dict[int, tuple[str, str]]:
+        """Prefix and candidate text of each candidate that is scored, by its index: what an exported model reads.
+
+        `request` is as in `rank_many`. Raises UserError as `prepare` does.
+
+        >>> model = CrossEncoder("exported", trust_remote_code=True)  # doctest: +SKIP
+        >>> model.predict(list(ranker.pairs(request).values()))  # doctest: +SKIP
+        array([ 3.21, -4.05], dtype=float32)
+        """
+        loaded = self._loaded
+        return write_pairs(*read_request(request, "request"), loaded.tokenizer, loaded.model.settings.prompt)
 
     def ranking(self, prepared: Prepared, scores: NDArray[np.float64]) -> Ranking:
         """The answers of one request, most probable first, from the scores [candidates] in logits."""

@@ -47,9 +47,9 @@ class LoraSettings(_Settings):
 
 
 class HeadSettings(_Settings):
-    """The two-layer MLP that turns a pooled candidate into its score."""
+    """The two-layer MLP, or linear layer, that turns a pooled candidate into its score."""
 
-    hidden_size: int = Field(default=256, ge=1, le=65_536)
+    hidden_size: int | None = Field(default=256, ge=1, le=65_536, description="null: one linear layer without bias")
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
