@@ -79,7 +79,7 @@ def merge(directory: Path, base_model: str | None = None) -> MergedModel:
     model = loaded.model.float()
     ordinary = model.causal and model.pooling == "last"
     tokenizer = pair_tokenizer(loaded.tokenizer, settings.prompt.max_length, with_types=not ordinary)
-    pairs, expected = _score_examples(loaded, tokenizer)
+    pairs, expected = score_examples(loaded, tokenizer)
     return MergedModel(
         plain(model.encoder.merge_and_unload()),
         model.score_head,
@@ -102,7 +102,7 @@ def plain(base: Any) -> Any:
     return encoder
 
 
-def _score_examples(loaded: LoadedModel, tokenizer: PreTrainedTokenizerFast) -> tuple[list[Pair], np.ndarray]:
+def score_examples(loaded: LoadedModel, tokenizer: PreTrainedTokenizerFast) -> tuple[list[Pair], np.ndarray]:
     """The examples as pairs, and their scores; UserError where the tokenizer writes another one's tokens."""
     pairs: list[Pair] = []
     pools = []

@@ -22,7 +22,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners import lora
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
 from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
@@ -64,6 +70,18 @@ def load_encoder(settings: RankerSettings) -> torch.nn.Module:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's pooler reads the first token only; unused weights would get adapters
     return encoder
+
+
+def linear_score(encoder: Any, settings: RankerSettings) -> Tensor | None:
+    """The weights [1, width] of the linear head of a base model that is a causal cross-encoder; None of any other."""
+    names = encoder.config.architectures or []
+    if not any(name.endswith("ForSequenceClassification") for name in names):
+        return None
+    classifier, missing = _load(settings, AutoModelForSequenceClassification)
+    score = getattr(classifier, "score", None)
+    if isinstance(score, nn.Linear) and score.bias is None and score.out_features == 1 and not missing:
+        return score.weight
+    return None
 
 
 def load_causal_lm(settings: RankerSettings) -> Any:

@@ -15,7 +15,7 @@ from finrank.ranker.attention.packed_row import Backbone, EncodedPool
 from finrank.ranker.attention.routes import VECTORS, Route, RouteName, TrainingRows, choose_route, why_not_packed
 from finrank.ranker.attention.shared_prefix import ATTENTION
 from finrank.ranker.attention.tuning import CPU, GPU, Tuning
-from finrank.ranker.base_model import check_positions, is_causal, load_encoder, with_adapters
+from finrank.ranker.base_model import check_positions, is_causal, linear_score, load_encoder, with_adapters
 from finrank.ranker.settings import HeadSettings, RankerSettings
 
 
@@ -41,10 +41,16 @@ class CandidateRankingModel(nn.Module):
 
     @classmethod
     def new(cls, settings: RankerSettings, encoder: Any = None) -> CandidateRankingModel:
-        """A model of the base weights (or this encoder), fresh adapters and a fresh head; the caller seeds torch."""
+        """A model of the base weights (or this encoder), fresh adapters and a fresh head; the caller seeds torch.
+
+        A linear head on a causal cross-encoder begins as that one's own.
+        """
         encoder = load_encoder(settings) if encoder is None else encoder
         check_positions(encoder.config, settings)
         model = cls(with_adapters(encoder, settings.lora, "FEATURE_EXTRACTION"), settings)
+        score = linear_score(encoder, settings) if settings.score_head.hidden_size is None else None
+        if score is not None and model.pooling == "last":
+            model.score_head[-1].load_state_dict({"weight": score})
         model.score_head.to(model.device)  # a quantized base is placed when it is loaded
         return model
 

@@ -127,12 +127,10 @@ def test_a_tokenizer_that_marks_the_start_of_a_text_is_refused(tmp_path: Path) -
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     marking = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<|begin|>", eos_token="<|end|>")
     loaded = merged_model.load_model(model_dir, device="cpu")
-    for tokenizer, refused in ((marking, True), (AutoTokenizer.from_pretrained(model_dir), False)):
-        pairs = merged_model.pair_tokenizer(tokenizer, 1000, with_types=False)
-        try:
-            merged_model._score_examples(replace(loaded, tokenizer=tokenizer), pairs)
-        except UserError as error:
-            assert refused
-            assert "one by one" in str(error)
-        else:
-            assert not refused
+    right = AutoTokenizer.from_pretrained(model_dir)
+    merged_model.score_examples(
+        replace(loaded, tokenizer=right), merged_model.pair_tokenizer(right, 1000, with_types=False)
+    )
+    wrong = merged_model.pair_tokenizer(marking, 1000, with_types=False)
+    with pytest.raises(UserError, match="one by one"):
+        merged_model.score_examples(replace(loaded, tokenizer=marking), wrong)
