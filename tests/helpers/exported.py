@@ -81,13 +81,17 @@ def naive_scores(model_dir: Path) -> tuple[list[Pair], np.ndarray]:
 
 
 def scores_in_own_process(folder: Path, to: str, pairs: list[Pair]) -> tuple[float, list[float]]:
-    """The score of the README's example by the README's lines, and of the pairs; finrank is not imported there."""
+    """The score of the README's example by the README's lines; of the pairs and the example, in one batch.
+
+    finrank is not imported there.
+    """
     code, texts = re.findall(r"```python\n(.+?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     script = f"""
 import json, sys
 pairs = json.load(sys.stdin)
 {texts}{code}
 example = float(scores[0])
+pairs.append([prefix, candidate])
 {_ALL[to]}
 assert not [name for name in sys.modules if name.partition(".")[0] == "finrank"]
 print(json.dumps([example, scores.tolist()]))"""
