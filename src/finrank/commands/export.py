@@ -26,9 +26,9 @@ def export(
     """Write a model as other libraries load it.
 
     sentence-transformers: a CrossEncoder. sequence-classification: AutoModelForSequenceClassification of transformers,
-    for causal models with a linear head. onnx: model.onnx, for ONNX Runtime. The folder's README.md has the lines of
-    code to use it and how to write the texts. Adapters are merged; the scores are compared with those of the route
-    naive. The first and last need: pip install 'finrank[export]'
+    for causal models with a linear head. onnx: model.onnx, for ONNX Runtime. finrank: a model that has its base weights
+    in its own folder. The folder's README.md has the lines of code to use it and how to write the texts. Adapters are
+    merged; scores are compared with those of the route naive. The first and third need: pip install 'finrank[export]'
 
     \b
     Example:

@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Format = Literal["sentence-transformers", "sequence-classification", "onnx"]
+Format = Literal["sentence-transformers", "sequence-classification", "onnx", "finrank"]

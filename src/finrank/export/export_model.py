@@ -20,6 +20,7 @@ from finrank.export.merged_model import MergedModel, Pair, merge
 from finrank.export.onnx_graph import onnx_scores, write_onnx
 from finrank.export.sequence_classifier import classifier_scores, write_sequence_classifier
 from finrank.export.usage_card import usage_card
+from finrank.export.with_base import scores_with_base, write_with_base
 from finrank.store import write_text
 
 
@@ -37,6 +38,7 @@ _WRITERS: dict[Format, _Writer] = {
     ),
     "sequence-classification": _Writer("transformers", write_sequence_classifier, classifier_scores),
     "onnx": _Writer("onnxruntime", write_onnx, onnx_scores, ("onnx", "onnxscript", "onnxruntime")),
+    "finrank": _Writer("finrank", write_with_base, scores_with_base),
 }
 
 

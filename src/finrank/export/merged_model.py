@@ -15,10 +15,10 @@ from transformers import AutoModel, PreTrainedTokenizerFast
 from finrank.errors import UserError
 from finrank.export.pair_tokenizer import pair_tokenizer
 from finrank.ranker.encoding import encode, write_pairs
-from finrank.ranker.prompt import PromptSettings
 from finrank.ranker.requests import read_request
 from finrank.ranker.saving import LoadedModel, load_model, read_settings
 from finrank.ranker.scoring import score_pass
+from finrank.ranker.settings import RankerSettings
 
 Pair = tuple[str, str]
 # For the comparison after each export; the sentences begin as rows never do.
@@ -42,7 +42,9 @@ class MergedModel:
     head: nn.Sequential
     """From a candidate's vector [width] to its score."""
     tokenizer: PreTrainedTokenizerFast
-    prompt: PromptSettings
+    source: Path
+    """The folder of the saved model."""
+    settings: RankerSettings
     causal: bool
     pooling: str
     """The vector of a candidate: the "last" or the "mean" of its tokens' hidden states."""
@@ -84,7 +86,8 @@ def merge(directory: Path, base_model: str | None = None) -> MergedModel:
         plain(model.encoder.merge_and_unload()),
         model.score_head,
         tokenizer,
-        settings.prompt,
+        directory,
+        settings,
         model.causal,
         model.pooling,
         not model.causal and model.why_not_packed is None,
@@ -95,7 +98,9 @@ def merge(directory: Path, base_model: str | None = None) -> MergedModel:
 
 def plain(base: Any) -> Any:
     """The weights of a base model in a fresh one, without finrank's attention and hooks."""
-    encoder = AutoModel.from_config(copy.deepcopy(base.config), attn_implementation="sdpa").eval()
+    config = copy.deepcopy(base.config)
+    config.architectures = None  # of the base's own file, perhaps a classifier
+    encoder = AutoModel.from_config(config, attn_implementation="sdpa").eval()
     if getattr(base, "pooler", None) is None and hasattr(encoder, "pooler"):
         encoder.pooler = None
     encoder.load_state_dict(base.state_dict(), assign=True)

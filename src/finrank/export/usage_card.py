@@ -24,7 +24,9 @@ the same question only.
 ```python
 {code}
 ```
+"""
 
+_READS = """
 ## What it reads
 
 A pair of texts. The candidate is its calculation, each number behind its label from the page, and its value.
@@ -56,21 +58,26 @@ scores = AutoModelForSequenceClassification.from_pretrained("{name}")(**tokens).
 import onnxruntime, transformers
 tokens = transformers.AutoTokenizer.from_pretrained("{name}")([[prefix, candidate]], padding=True, return_tensors="np")
 (scores,) = onnxruntime.InferenceSession("{name}/model.onnx").run(None, dict(tokens))""",
+    "finrank": """\
+from finrank import Ranker
+ranker = Ranker.from_pretrained("{name}")  # its base weights are in the folder, adapters merged
+answers = ranker.rank(question="…", table=[["…"]], text=["…"], candidates=["…"])""",
 }
 
 
 def usage_card(model: MergedModel, library: str, name: str) -> str:
-    """The card of a model for sentence-transformers, transformers or onnxruntime; `name` is its folder's."""
-    prefix, candidate = model.examples[0]
+    """The card of a model for sentence-transformers, transformers, onnxruntime or finrank; `name` is its folder's."""
     trust = "" if model.is_ordinary else ", trust_remote_code=True"  # runs candidate_transformer.py of the folder
-    _, end = special_tokens(model.tokenizer)
+    card = _CARD.format(library=library, name=name, code=_CODE[library].format(name=name, trust=trust))
+    return card if library == "finrank" else card + _reads(model)
+
+
+def _reads(model: MergedModel) -> str:
+    prompt, (prefix, candidate), (_, end) = model.settings.prompt, model.examples[0], special_tokens(model.tokenizer)
     written = f"`{model.tokenizer.convert_ids_to_tokens(end[0])}`" if end else "a line break"
-    page = _WITH_PAGE.format(end=written, max_length=model.prompt.max_length)
-    return _CARD.format(
-        library=library,
-        name=name,
-        code=_CODE[library].format(name=name, trust=trust),
-        prefix_is=_QUESTION_ALONE if model.prompt.context_tokens == 0 else page,
+    page = _WITH_PAGE.format(end=written, max_length=prompt.max_length)
+    return _READS.format(
+        prefix_is=_QUESTION_ALONE if prompt.context_tokens == 0 else page,
         prefix=json.dumps(prefix, ensure_ascii=False),
         candidate=json.dumps(candidate, ensure_ascii=False),
     )

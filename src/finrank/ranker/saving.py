@@ -32,6 +32,7 @@ CONFIG = "ranker_config.json"
 HEAD = "score_head.safetensors"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
+OWN_BASE = "./base"  # names base weights inside the model folder, wherever that is
 _PARTS = (*ADAPTER, HEAD, *TOKENIZER)
 # Models that ship inside the package, in a folder each.
 READY_MADE = Path(__file__).parents[1] / "ready_made"
@@ -93,7 +94,9 @@ def is_ready_made(model_dir: Path) -> bool:
 
 def read_settings(directory: Path) -> RankerSettings:
     """The settings of a saved model; UserError unless every part is there and was saved with it."""
-    return read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION, RankerSettings)
+    settings = read_whole(directory, CONFIG, _PARTS, PROMPT_VERSION, RankerSettings)
+    own_base = settings.base_model == OWN_BASE and (directory / OWN_BASE).is_dir()
+    return settings.model_copy(update={"base_model": str(directory / OWN_BASE)}) if own_base else settings
 
 
 def read_whole(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from finrank.export import Format, export_model, merged_model
 from finrank.export.cross_encoder import cross_encoder_scores
 from finrank.export.export_model import export_model as write
 from finrank.export.merged_model import MergedModel
+from finrank.export.with_base import scores_with_base
 from finrank.ranker.base_model import load_encoder
+from finrank.ranker.choosing.confidence import load_confidence, save_confidence
 from finrank.ranker.saving import find_model, read_settings
 from tests.helpers.exported import naive_scores, save_model_of, scores_in_own_process
+from tests.helpers.saved_ranker import fitted
 
 LIBRARIES = {"sentence-transformers": ["sentence_transformers"], "onnx": ["onnx", "onnxscript", "onnxruntime"]}
 
@@ -98,6 +102,22 @@ def test_an_encoder_that_is_pooled_or_masked_otherwise_is_not_exported(
     monkeypatch.setattr(export_model, "merge", merge_wrongly)
     with pytest.raises(UserError, match="differ"):
         write(save_model_of(tmp_path, "bert"), "sentence-transformers", tmp_path / "exported")
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_finrank_model_with_its_base_inside_needs_nothing_else(tmp_path: Path, family: str) -> None:
+    model_dir = save_model_of(tmp_path, family)
+    pairs, expected = naive_scores(model_dir)
+    save_confidence(model_dir, fitted())
+    write(model_dir, "finrank", tmp_path / "exported")
+    shutil.rmtree(tmp_path / "base")
+    moved = (tmp_path / "exported").rename(tmp_path / "moved")
+    assert np.abs(scores_with_base(moved, pairs) - expected).max() <= 1e-5
+    assert load_confidence(moved) == load_confidence(model_dir)
+    weights = moved / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    with pytest.raises(UserError, match="sha256"):
+        scores_with_base(moved, pairs)
 
 
 def test_what_a_classifier_cannot_hold_is_refused_with_the_reason(tmp_path: Path) -> None:

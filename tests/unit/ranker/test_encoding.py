@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finrank.ranker.encoding import LeftOut, QuestionTooLong, encode, encode_or_leave_out, encode_with_page, tokenize
+from finrank.ranker.encoding import (
+    LeftOut,
+    QuestionTooLong,
+    encode,
+    encode_or_leave_out,
+    encode_with_page,
+    tokenize,
+    write_pairs,
+)
 from finrank.ranker.prompt import PromptSettings
 from finrank.records import Candidate, Question
 from tests.helpers.pools import make_pool
@@ -80,3 +88,23 @@ def test_what_is_left_out_is_counted() -> None:
         f"3 without a value, 1 too long for max_length; 1 pools have no other, first {counts.example}"
     )
     assert str(LeftOut.of([POOL], [encoded(POOL.candidates)])) == ""
+
+
+def test_pairs_have_the_texts_of_the_tokens() -> None:
+    """Tokenized part by part, as an exported model's tokenizer does, they are the tokens of `encode`."""
+    candidates = [VALUELESS[0], *POOL.candidates]
+    pool = encoded(candidates)
+    pairs = write_pairs(POOL, candidates, TOKENIZER, SETTINGS)
+    assert list(pairs) == pool.scored
+    end = [TOKENIZER.sep_token_id]
+    for (prefix, text), tokens in zip(pairs.values(), pool.candidates, strict=True):
+        question, page = prefix.split("[SEP]")
+        rows = [token for row in tokenize(page.split("\n"), TOKENIZER) for token in row]
+        assert [TOKENIZER.cls_token_id, *tokenize([question], TOKENIZER)[0], *end, *rows, *end] == pool.prefix
+        assert tokenize([text], TOKENIZER)[0] + end == tokens
+
+
+def test_a_pair_without_a_page_has_the_question_alone_and_no_line_breaks_of_its_own() -> None:
+    question = POOL.model_copy(update={"question": "what\nis it ?"})
+    pairs = write_pairs(question, POOL.candidates, TOKENIZER, SETTINGS.model_copy(update={"context_tokens": 0}))
+    assert {prefix for prefix, _ in pairs.values()} == {"what is it ?"}
