@@ -14,9 +14,9 @@ from finrank import Ranker
 from finrank.commands.import_predictions import import_predictions
 from finrank.commands.rank import rank
 from finrank.commands.sample import sample
+from finrank.page.query_text import write_query
 from finrank.records import Candidate, Pool, Question
 from finrank.serving.app import make_app
-from finrank.serving.query_text import write_query
 from finrank.store import load_records
 from tests.helpers.endpoint_stub import Answer, serving
 from tests.helpers.readings import QUESTION, READINGS, TABLE, Reading, name_of

@@ -22,13 +22,15 @@ from starlette.staticfiles import StaticFiles
 
 from finrank.errors import UserError
 from finrank.page.places import PagePlaces, Places
+from finrank.page.query_text import Query, parse_query
+from finrank.ranker.choosing.answers import by_relevance
 from finrank.serving import schemas
 from finrank.serving.batching import Batcher, Scores
 from finrank.serving.error_responses import ErrorResponses, ServiceError, add_error_handlers
 from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import LimitedRoute, Limits, body_size
+from finrank.serving.metrics import add_metrics
 from finrank.serving.preparing import Preparing, WhileWanted
-from finrank.serving.query_text import parse_query
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking
@@ -86,7 +88,8 @@ class Service:
 def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str | None = None) -> FastAPI:
     """The service as an ASGI app; responses call the model `name`, and clients must send `key` (None: nothing).
 
-    Its threads run between startup and shutdown (`lifespan`). `app.state.service` is the Service.
+    Its threads run between startup and shutdown (`lifespan`). `app.state.service` is the Service,
+    `app.state.metrics` whether /metrics is there.
     """
     service = Service(ranker, name, limits or Limits())
 
@@ -110,6 +113,7 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
     app.include_router(router)
     _add_health(app, service)
     _add_pages(app)
+    app.state.metrics = add_metrics(app, service.traffic, service.batcher)
     return app
 
 
@@ -158,7 +162,7 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
     @router.post(path, responses=ErrorResponses, response_model_exclude_none=True)
     async def rerank(request: schemas.RerankRequest, size: _Size) -> schemas.RerankResponse:
         """Rerank documents, each a candidate answer, with the shapes of vLLM, Cohere and Jina: one result each."""
-        query = await service.preparing.run(size, lambda _: parse_query(request.query, service.limits.check_parts))
+        query = await service.preparing.run(size, lambda _: _read_query(request.query, service.limits))
         page = {"question": query.question, "table": query.table, "text": query.text}
         prepared, scores, ranking = await service.rank({**page, "candidates": request.candidates}, size)
         # Cohere's second version leaves documents out of its results; other servers include them by default.
@@ -176,6 +180,13 @@ def _add_reranking(router: APIRouter, service: Service, path: str) -> None:
         )
 
 
+def _read_query(query: str, limits: Limits) -> Query:
+    try:
+        return parse_query(query, limits.check_parts)
+    except UserError as error:
+        raise ServiceError(400, str(error), "query") from error
+
+
 def _without_value(ranking: Ranking) -> list[str]:
     """A sentence for each document that is last because it has no value."""
     reasons = {index: answer.error for answer in ranking if answer.score is None for index in answer.indices}
@@ -188,19 +199,17 @@ def _rerank_results(
     """The `top_n` results of a request, the most relevant first.
 
     Relevance is the probability of the document's answer, so that documents of equal answers share it and the first
-    result has the answer that `/v1/rank` puts first. Ties are ordered by the model's score of the document, then by
-    the order of the request.
+    result has the answer that `/v1/rank` puts first.
     """
-    results = []
-    for answer in ranking:
-        for index in sorted(answer.indices, key=lambda index: (-scores[index], index)):
-            text = (
-                request.texts[index].encode(errors="backslashreplace").decode()
-            )  # JSON cannot hold half a surrogate pair
-            document = schemas.Document(text=text) if with_documents else None
-            result = schemas.RerankResult(index=index, relevance_score=answer.probability, document=document)
-            results.append(result)
-    return results[: request.top_n or None]
+    texts = request.texts if with_documents else []
+    return [
+        schemas.RerankResult(
+            index=index,
+            relevance_score=answer.probability,
+            document=schemas.Document(text=texts[index]) if with_documents else None,
+        )
+        for index, answer in by_relevance(ranking, scores)[: request.top_n or None]
+    ]
 
 
 def _add_health(app: FastAPI, service: Service) -> None:

@@ -44,6 +44,12 @@ class Batcher:
         self._model_thread = threading.Thread(target=self._score_all, name="model", daemon=True)
         self.requests = 0  # scored so far
         self.batches = 0  # in which they were scored
+        self.tokens = 0  # of all these batches
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the model, those being scored not included."""
+        return len(self._waiting)
 
     def start(self) -> None:
         """Start the thread."""
@@ -96,5 +102,6 @@ class Batcher:
             return
         self.requests += len(batch)
         self.batches += 1
+        self.tokens += sum(job.prepared.tokens for job in batch)
         for job, scores in zip(batch, results, strict=True):
             job.scores.set_result(scores)

@@ -15,6 +15,8 @@ from finrank.serving.connections import ByAddress, network_of
 from finrank.serving.error_responses import ServiceError
 from finrank.serving.limits import Limits
 
+METRICS_PATH = "/metrics"  # says how much the service is used, so that it needs the key where there is one
+
 _HEADERS = {
     # The page and /docs load nothing from other servers, and no other site may frame them.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -63,7 +65,7 @@ class Guard:
         try:
             if self._key is None:
                 check_host(headers.get("host"))
-            elif is_post:
+            elif is_post or scope["path"] == METRICS_PATH:
                 await self._key.check(address, headers.get("authorization"))
             if not is_post:
                 return await self._app(scope, receive, response.send)

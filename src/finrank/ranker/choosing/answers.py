@@ -104,6 +104,18 @@ def rank_answers(
     return Ranking(answers, abstain=answers[0].score is None or answers[0].probability < threshold)
 
 
+def by_relevance(ranking: Ranking, scores: NDArray[np.float64]) -> list[tuple[int, RankedAnswer]]:
+    """The index of every candidate with its answer, as rerankers return them: the most relevant first.
+
+    Candidates of one answer are ordered by their scores [candidates], then as in the pool.
+    """
+    return [
+        (index, answer)
+        for answer in ranking
+        for index in sorted(answer.indices, key=lambda index: (-scores[index], index))
+    ]
+
+
 @dataclass(frozen=True)
 class AnswerGroup:
     """One distinct answer with its log-probability."""

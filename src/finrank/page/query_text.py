@@ -1,4 +1,4 @@
-"""The texts of a rerank request: its query is a question with its page, its documents are candidates.
+"""A query: one text with a question and its page, as clients of rerankers send it.
 
     question: what is the change in revenue ?
     table:
@@ -17,8 +17,6 @@ header; under `text:` each line is a sentence. What else is read:
     lines before any head             a page where a question: comes later, else the question, and its tables
 
 What is not clear is read all the same, and named in `Query.warnings`.
-
-Documents are candidates in any form that `pools/candidate.py` reads.
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
+from finrank.errors import UserError
+from finrank.page.query_table import QueryLine, Row, at, has_cells, named_table, one_table, tables_among
 from finrank.programs.numbers import NUMBER
-from finrank.serving.error_responses import ServiceError
-from finrank.serving.query_table import QueryLine, Row, at, has_cells, named_table, one_table, tables_among
 
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also cuts at U+2028, U+000B and others, inside a row
 _FENCE = re.compile(r"\s*+(?:```|~~~)\s*+\w*\s*")  # of a Markdown block
@@ -62,7 +60,7 @@ class _Section(NamedTuple):
 
 
 def parse_query(query: str, check_parts: Callable[[int], None] = lambda _: None) -> Query:
-    r"""The question, table and text of a query; ServiceError (400) if it has no question.
+    r"""The question, table and text of a query; UserError if it has no question.
 
     `check_parts` is called with the number of rows, cells and sentences, before short rows are filled up.
 
@@ -96,7 +94,7 @@ def parse_query(query: str, check_parts: Callable[[int], None] = lambda _: None)
         question.append(sentences.pop())
         warnings.append(f"{at([question[-1].number])}: read as the question; write question: before it")
     if not question:
-        raise ServiceError(400, "query: no question: write it behind question:", "query")
+        raise UserError("query: no question: write it behind question:")
     if unclear := _unclear(question):
         warnings.append(f"{at(unclear)}: read as part of the question, but may belong to the page; {_HOW}")
     widths = [len(row.cells) for table in tables for row in table]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finrank.serving.query_table import QueryLine, at, named_table, one_table, tables_among
+from finrank.page.query_table import QueryLine, at, named_table, one_table, tables_among
 
 
 def lines_of(text: str) -> list[QueryLine]:
