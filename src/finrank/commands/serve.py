@@ -73,7 +73,6 @@ def serve(
     from finrank.serving.access import KEY_VARIABLE, read_key
     from finrank.serving.app import make_app
     from finrank.serving.limits import Limits
-    from finrank.serving.metrics import NO_METRICS
     from finrank.serving.server import DrainingServer, bind, on_passing_thread
 
     limits = Limits(
@@ -94,13 +93,11 @@ def serve(
         load = partial(Ranker.from_pretrained, model, revision=revision, base_model=base_model, merge=True)
         ranker = on_passing_thread(load)
         name = name or (Path(model).resolve().name if Path(model).is_dir() else model)
-        app = make_app(ranker, name, limits, key)
-        server = DrainingServer(app)
+        server = DrainingServer(app := make_app(ranker, name, limits, key))
         url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
         say(f"{name} is served on {url} (page: /, endpoints: /docs); Ctrl-C stops it")
         say(f"device: {ranker.device}; attention route: {ranker.route}")
         say(f"key: {f'clients send {KEY_VARIABLE}' if key else 'none needed, only this machine can reach the server'}")
-        say(f"limits: {limits}")
-        say(f"metrics: {'/metrics' if app.state.metrics else NO_METRICS}")
+        say(f"limits: {limits}\nmetrics: {app.state.metrics}")
         server.run(sockets=[opened])
     say("stopped")

@@ -29,8 +29,8 @@ from finrank.serving.batching import Batcher, Scores
 from finrank.serving.error_responses import ErrorResponses, ServiceError, add_error_handlers
 from finrank.serving.guard import Guard, Traffic
 from finrank.serving.limits import LimitedRoute, Limits, body_size
-from finrank.serving.metrics import add_metrics
 from finrank.serving.preparing import Preparing, WhileWanted
+from finrank.serving.prometheus import add_metrics
 
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared, Ranker, Ranking
@@ -89,7 +89,7 @@ def make_app(ranker: Ranker, name: str, limits: Limits | None = None, key: str |
     """The service as an ASGI app; responses call the model `name`, and clients must send `key` (None: nothing).
 
     Its threads run between startup and shutdown (`lifespan`). `app.state.service` is the Service,
-    `app.state.metrics` whether /metrics is there.
+    `app.state.metrics` where its metrics are.
     """
     service = Service(ranker, name, limits or Limits())
 

@@ -23,15 +23,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from finrank.serving.batching import Batcher
 from finrank.serving.guard import METRICS_PATH, Traffic
 
-NO_METRICS = "none; for /metrics: pip install 'finrank[metrics]'"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _CLIENT_GONE = 499  # nginx's status for a client that did not wait for its answer
 
 
-def add_metrics(app: FastAPI, traffic: Traffic, batcher: Batcher) -> bool:
-    """Count the requests of an app with all its endpoints, and add /metrics; False without prometheus_client."""
+def add_metrics(app: FastAPI, traffic: Traffic, batcher: Batcher) -> str:
+    """Count the requests of an app with all its endpoints, and add /metrics; returns where it is, or why it is not."""
     if find_spec("prometheus_client") is None:
-        return False
+        return "none, pip install 'finrank[metrics]' adds them"
     from prometheus_client import (
         CONTENT_TYPE_LATEST,
         CollectorRegistry,
@@ -62,7 +61,7 @@ def add_metrics(app: FastAPI, traffic: Traffic, batcher: Batcher) -> bool:
     async def metrics() -> Response:
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    return True
+    return METRICS_PATH
 
 
 class _BatchTokens:

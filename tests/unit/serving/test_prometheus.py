@@ -105,10 +105,10 @@ def test_with_a_key_metrics_need_it_and_health_does_not(ranker: Ranker) -> None:
 def test_without_the_library_there_is_no_endpoint(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "finrank.serving.metrics.find_spec", lambda name: None if name == "prometheus_client" else find(name)
+        "finrank.serving.prometheus.find_spec", lambda name: None if name == "prometheus_client" else find(name)
     )
     app = make_app(ranker, "tiny")
-    assert app.state.metrics is False
+    assert "finrank[metrics]" in app.state.metrics
     with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/metrics").status_code == 404
         assert client.post("/v1/rank", json=REQUEST).status_code == 200
