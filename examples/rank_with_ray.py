@@ -1,6 +1,6 @@
 """Rank a million pools on a Ray cluster: every worker has a model, the lines keep their order.
 
-    python examples/rank_with_ray.py pools.jsonl ranked.jsonl 2      # 2 workers; needs pip install 'finrank[ray]'
+python examples/rank_with_ray.py pools.jsonl ranked.jsonl 2      # 2 workers; needs pip install 'finrank[ray]'
 """
 
 import json

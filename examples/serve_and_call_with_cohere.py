@@ -1,6 +1,6 @@
 """Serve a model and rerank with Cohere's own client, which needs `pip install cohere`.
 
-    python examples/serve_and_call_with_cohere.py
+python examples/serve_and_call_with_cohere.py
 """
 
 import re
