@@ -18,7 +18,7 @@ class FinrankRerank(BaseNodePostprocessor):
     >>> nodes = [NodeWithScore(node=TextNode(text=text)) for text in ("94", "5829")]  # doctest: +SKIP
     >>> query = "what is the change in revenue ?\\ntable:\\n | 2009 | 2008\\nrevenue | 5829 | 5735"
     >>> [(node.text, node.score) for node in reranker.postprocess_nodes(nodes, query_str=query)]  # doctest: +SKIP
-    [('94', 0.99)]
+    [('94', 0.9835092426090252)]
     """
 
     ranker: Ranker = Field(exclude=True, description="What scores; not written by `to_dict`.")
