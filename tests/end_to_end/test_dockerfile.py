@@ -54,10 +54,11 @@ def test_every_line_is_an_instruction() -> None:
 
 
 def test_the_base_is_a_slim_python_of_one_version_that_finrank_supports() -> None:
-    bases = {of.removesuffix(" AS build") for of in arguments_of("FROM")}
-    (version,) = re.findall(r"^python:(3\.\d+)\.\d+-slim-bookworm$", "\n".join(bases), re.MULTILINE)
+    (base,) = {of.removesuffix(" AS build") for of in arguments_of("FROM")}
+    pinned = re.fullmatch(r"python:(3\.\d+)\.\d+-slim-bookworm", base)
+    assert pinned is not None
     supported = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["requires-python"]
-    assert supported == f">={version}"
+    assert supported == f">={pinned[1]}"
 
 
 def test_it_runs_as_a_user_without_rights() -> None:

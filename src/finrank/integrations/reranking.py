@@ -6,6 +6,7 @@ of every candidate, as "report_page": there in the form of a query without its q
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,7 @@ from finrank.records import Answer
 if TYPE_CHECKING:
     from finrank.ranker.ranker import Ranker
 
+_SCORING = threading.Lock()  # pipelines call from several threads, and a model scores one request at a time
 PAGE_KEY = "report_page"  # not "page": loaders of PDF files put page numbers there
 
 
@@ -46,9 +48,10 @@ def rerank(
     asked = _with_page(query, [fields[PAGE_KEY] for fields in metadata if fields.get(PAGE_KEY)])
     for warning in asked.warnings:
         warn(warning)
-    prepared = ranker.prepare({**asked._asdict(), "candidates": list(texts)})
-    ranker.warn_of_unlike([prepared])
-    (scores,) = ranker.score([prepared])
+    with _SCORING:
+        prepared = ranker.prepare({**asked._asdict(), "candidates": list(texts)})
+        ranker.warn_of_unlike([prepared])
+        (scores,) = ranker.score([prepared])
     ranking = ranker.ranking(prepared, scores)
     ordered = by_relevance(ranking, scores)[:top_n]
     return [Relevance(index, answer.probability, answer.answer) for index, answer in ordered]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -45,6 +48,24 @@ def test_what_has_no_value_is_last(ranker: Ranker) -> None:
 def test_what_is_unclear_is_said(ranker: Ranker, capsys: pytest.CaptureFixture[str]) -> None:
     rerank(ranker, f"{QUESTION}\nrevenue grew .", DOCUMENTS, NOTHING)
     assert "line 2" in capsys.readouterr().err
+
+
+def test_one_request_is_scored_at_a_time(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    score, inside, most = ranker.score, Counter[str](), []
+
+    def counted(prepared: Any) -> Any:
+        inside["threads"] += 1
+        most.append(inside["threads"])
+        time.sleep(0.05)
+        inside["threads"] -= 1
+        return score(prepared)
+
+    expected = rerank(ranker, QUERY, DOCUMENTS, NOTHING)
+    monkeypatch.setattr(ranker, "score", counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: rerank(ranker, QUERY, DOCUMENTS, NOTHING), range(4)))
+    assert found == [expected] * 4
+    assert most == [1] * 4
 
 
 @pytest.mark.parametrize(
