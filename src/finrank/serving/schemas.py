@@ -147,7 +147,7 @@ class RerankRequest(BaseModel):
     )
     top_n: int | None = Field(default=None, ge=0, strict=True, description="number of results; null or 0: all")
     return_documents: bool | None = Field(
-        default=None, description="whether results include their document; default: true, on /v2/rerank false"
+        default=None, strict=True, description="whether results include their document; default: not on /v2/rerank"
     )
 
     @property

@@ -50,6 +50,7 @@ RERANK_FAULTS = [
     ({"top_n": "many"}, "top_n", "valid integer"),
     ({"top_n": "2"}, "top_n", "valid integer"),
     ({"top_n": True}, "top_n", "valid integer"),
+    ({"return_documents": 0.0}, "return_documents", "valid boolean"),
 ]
 PATHS = {"/v1/rank": RANK_FAULTS, **dict.fromkeys(["/v1/rerank", "/rerank", "/v2/rerank"], RERANK_FAULTS)}
 
