@@ -13,7 +13,7 @@ from ray.util import ActorPool
 from finrank import Ranker
 
 
-@ray.remote(max_restarts=-1, max_task_retries=-1)  # a worker that dies is replaced, and its block ranked again
+@ray.remote(max_restarts=3, max_task_retries=3)  # Ray replaces a worker that dies, and calls `rank` again
 class RankingWorker:
     def __init__(self):
         self.ranker = Ranker.from_pretrained("finqa-minilm", merge=True)
