@@ -5,8 +5,10 @@ The numbered scripts at the repository's root call `run_script` and take the sam
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -86,13 +88,23 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(args=arguments)
     except UserError as error:
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
-        print(f"error: {visible(f'{where}{error.strerror or error}')}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{where}{error.strerror or error}")
     sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    """Print the error and exit with 2; of several processes that train together only the first to fail prints."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from finrank.training.processes import is_first_to_fail
+
+        if not is_first_to_fail():
+            time.sleep(5)  # the first ends meanwhile, and with it the launcher all others
+            sys.exit(2)
+    print(f"error: {visible(message)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def run_script(command: str) -> NoReturn:

@@ -52,6 +52,11 @@ _SECONDS_BETWEEN_UPDATES = 0.1  # of the bar: updating at each item would cost m
 _errors = PlainConsole(stderr=True, soft_wrap=True)
 
 
+def be_quiet() -> None:
+    """Print nothing from here on: of several processes that train together the main one speaks."""
+    console.quiet = _errors.quiet = True
+
+
 def say(message: str) -> None:
     """Print a line for the user."""
     console.print(message, soft_wrap=True)

@@ -90,11 +90,11 @@ def test_the_ppo_objective_is_that_of_stage_05(bench: Any, tmp_path: Path, estim
     job = Job(config, model, None, PoolDataset(items, 0), **unused)
     arguments = training_arguments(config, tmp_path, activation_checkpointing=False)
     trainer = PPOTrainer(job, arguments, "split", rewards, PPOState(uniform, config.ppo.kl_coefficient))
-    trainer.compute_loss(model, collate(items))  # draws the actions, from weights that move below
+    trainer.compute_loss(trainer.model, collate(items))  # draws the actions, from weights that move below
     with torch.no_grad():
         for value in model.score_head.parameters():
             value.mul_(1.5)
-    expected = trainer.compute_loss(model, collate(items))
+    expected = trainer.compute_loss(trainer.model, collate(items))
     scores = scores_in_passes(model, pools, "split", 10**6)
     rollout = (trainer._ppo.old, trainer._ppo.actions)
     objective = load_benchmark("shared.steps").policy_objective(scores, pools, rewards, rollout, config.ppo)

@@ -99,6 +99,11 @@ def _examples(
     return examples
 
 
+def without_loss(row: dict[str, list[int]]) -> dict[str, list[int]]:
+    """The row without a token that the loss counts."""
+    return {**row, "labels": [IGNORED] * len(row["labels"])}
+
+
 def collate_completions(features: Sequence[dict[str, list[int]]], tokenizer: Any) -> BatchEncoding:
     """Rows of `TrainingExample.features` as a batch [questions, tokens], padded on the left: completions end together.
 

@@ -11,6 +11,7 @@ With `generation.constrained` parse and execution rate are 1 by construction.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from finrank.pools.completion import as_candidate
 from finrank.pools.rewards import reward_pool
 from finrank.programs.reading.candidate_text import Unreadable
 from finrank.records import Pool
+from finrank.training.processes import gathered, share
 
 _ROWS = ("perplexity", "parse_rate", "execution_rate", "accuracy", "average_reward")
 
@@ -41,14 +43,18 @@ class JudgedCompletion(NamedTuple):
 def evaluate_generator(
     generator: Generator, examples: Sequence[TrainingExample], *, batch_size: int, description: str = ""
 ) -> dict[str, float]:
-    """The metrics at the top of this file, decoding greedily, and `n`, the number of questions."""
+    """The metrics at the top of this file, decoding greedily, and `n`, the number of questions.
+
+    Each of several processes answers its share of the batches.
+    """
     batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
     perplexity = perplexity_of(generator.model, generator.tokenizer, batches)
-    judged: list[JudgedCompletion] = []
-    for batch in track(batches, description, total=len(batches)):
+    of_batches: list[list[JudgedCompletion]] = []
+    for batch in track(share(batches), description, total=len(share(batches))):
         grammars = generator.grammars([example.question for example in batch])
         texts = write(generator, [example.prompt for example in batch], grammars)
-        judged += [judge(text, example) for text, example in zip(texts, batch, strict=True)]
+        of_batches.append([judge(text, example) for text, example in zip(texts, batch, strict=True)])
+    judged = list(itertools.chain(*gathered(of_batches)))
     n = len(judged)
     sums = dict(zip(_ROWS[1:], map(sum, zip(*judged, strict=True)), strict=True))
     return {"n": n, "perplexity": perplexity, **{name: total / n for name, total in sums.items()}}
@@ -75,13 +81,14 @@ def choice_of(figures: dict[str, float]) -> float:
 
 def perplexity_of(model: PeftModel, tokenizer: Any, batches: Sequence[Sequence[TrainingExample]]) -> float:
     """Perplexity of the gold completions' tokens, infinite where it overflows; UserError if the model diverged."""
-    total, tokens = 0.0, 0
-    for batch in batches:
+    sums: list[tuple[float, int]] = []
+    for batch in share(batches):
         rows = collate_completions([example.features() for example in batch], tokenizer).to(model.device)
         with torch.no_grad():
             loss = model.get_base_model()(**rows).loss.item()  # a mean over the completions' tokens
         count = sum(len(example.completion) for example in batch)
-        total, tokens = total + loss * count, tokens + count
+        sums.append((loss * count, count))
+    total, tokens = map(sum, zip(*gathered(sums), strict=True))
     if not math.isfinite(total):
         raise UserError("training diverged: likelihoods are not finite any more; lower learning_rate and train again")
     try:

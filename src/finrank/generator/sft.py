@@ -23,7 +23,7 @@ from transformers import TrainingArguments, set_seed
 
 from finrank.console import say, warn
 from finrank.errors import UserError
-from finrank.generator.data import TrainingExample, choose_examples, collate_completions, read_examples
+from finrank.generator.data import TrainingExample, choose_examples, collate_completions, read_examples, without_loss
 from finrank.generator.evaluation import choice_of, evaluate_generator, print_table, summary_line
 from finrank.generator.model import Generator, load_generation_tokenizer, new_generator
 from finrank.generator.saving import STAGE, save_generator
@@ -77,7 +77,7 @@ def _build(run: Run, _: TrainingArguments) -> Plan:
 
     rows = [example.features() for example in splits["train"]]
     save, load = partial(save_generator, model, tokenizer, settings), partial(load_adapter, model)
-    job = Job(config, model, tokenizer, rows, on_selection, save, load)
+    job = Job(config, model, tokenizer, rows, on_selection, save, load, without_loss)
     overrides = {"metric_for_best_model": "choice"}
     return Plan(job, lambda arguments, _: generation_trainer(job, arguments), of_the_best, show, overrides)
 

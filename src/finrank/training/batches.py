@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,10 +84,60 @@ class LengthBucketSampler(Sampler[int]):
         return itertools.chain(*batches, *short)
 
 
+class EvenShares(Dataset[Any]):
+    """A dataset for several processes, with an order of which each takes as many batches as the others.
+
+    accelerate would complete the last ones with items of the first, which would count twice. Here the index -1 stands
+    for an item `without_loss`.
+    """
+
+    def __init__(self, dataset: Any, without_loss: Callable[[Any], Any]) -> None:
+        self.dataset = dataset
+        self.order: EvenOrder | None = None
+        self._without_loss = without_loss
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index] if index >= 0 else self._without_loss(self.dataset[index])
+
+    def set_epoch(self, epoch: int) -> None:
+        """accelerate reaches the order through the dataset alone where it skips batches, as after a resume."""
+        if self.order:
+            self.order.set_epoch(epoch)
+
+
+class EvenOrder(Sampler[int]):
+    """The indices of a sampler, then -1 until `size` divides their number.
+
+    >>> list(EvenOrder([2, 0, 1], size=2))
+    [2, 0, 1, -1]
+    """
+
+    def __init__(self, sampler: Any, size: int) -> None:
+        self.sampler = sampler
+        self._missing = -len(sampler) % size
+
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler) + self._missing
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.chain(self.sampler, itertools.repeat(-1, self._missing))
+
+
 def batches_by_length(data: PoolDataset, indices: Sequence[int], size: int) -> list[list[int]]:
     """The indices of pools in batches, the longest pools first."""
     by_length = sorted(indices, key=lambda index: -data.pools[index].pool.length)
     return [by_length[start : start + size] for start in range(0, len(by_length), size)]
+
+
+def without_loss(item: TrainingPool) -> TrainingPool:
+    """The pool without correct candidates, which the listwise loss leaves out."""
+    return replace(item, correct=[])
 
 
 def collate(items: Sequence[TrainingPool]) -> dict[str, Any]:

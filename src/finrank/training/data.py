@@ -23,6 +23,7 @@ from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training.batches import TrainingPool
 from finrank.training.losses import listwise_loss
+from finrank.training.processes import gathered, share
 from finrank.training.run import Run
 
 _QUICK_POOLS = {"train": 32, "selection": 16, "dev": 16}  # of --quick_test: every step in two minutes on two cores
@@ -97,8 +98,8 @@ class PoolMeasure:
 
     def scores(self, name: str, description: str = "") -> list[np.ndarray]:
         """Scores [candidates] of each pool of a split, in its order."""
-        encoded = [item.pool for item in self.splits[name].encoded]
-        return score_pools(self.model, encoded, route=self.route, description=description)
+        encoded = share([item.pool for item in self.splits[name].encoded])
+        return gathered(score_pools(self.model, encoded, route=self.route, description=description))
 
     def on_selection(self) -> dict[str, float]:
         """accuracy, reward_ratio, average_reward and loss, also printed; UserError if scores are no longer finite."""

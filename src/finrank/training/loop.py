@@ -10,21 +10,23 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerState, TrainingArguments
 
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.store import available_splits, write_json
 from finrank.training.memory import explain_out_of_memory, peak_memory_mib
+from finrank.training.processes import by_main, is_main, one_training
 from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run, environment, finite, last_checkpoint, lock_stage
 from finrank.training.trainer import CheckpointTrainer, Job, training_arguments
 
 QUICK_STEPS = 4  # of --quick_test
+_CUTTING = ("fsdp", "deepspeed", "megatron_lm", "parallelism_config")  # of accelerate and Trainer: cut a model in parts
 
 
 @dataclass(frozen=True)
@@ -56,31 +58,57 @@ def train(recipe: Recipe, run: Run) -> Path:
     Raises UserError for faults in config, data or weights, nothing to resume, divergence, or memory that ran out.
     """
     began = time.monotonic()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("training on several processes is not supported yet: start one process, without torchrun")
-    if torch.cuda.device_count() > 1:
-        raise UserError("training on several GPUs is not supported yet: choose one with export CUDA_VISIBLE_DEVICES=0")
-    with explain_out_of_memory(*recipe.memory_keys):
+    arguments = join_processes(run)
+    with one_training(), explain_out_of_memory(*recipe.memory_keys):
         run = recipe.settle(run)
-        arguments = training_arguments(run.config, run.output_dir)  # fail here if Trainer rejects one
         started = run.started()
         available_splits(run.input_dir, expected="finqa_with_rewards")
         plan = recipe.build(run, arguments)
-        stage = run.open_stage(recipe.stage, started)
+        if arguments.world_size > 1 and plan.job.without_loss is None:
+            raise UserError(f"{recipe.stage} is trained by one process: start it without accelerate launch or torchrun")
+        stage = by_main(lambda: run.open_stage(recipe.stage, started))
         say(f"writing to {stage}")
-        with lock_stage(stage):
+        with lock_stage(stage) if is_main() else nullcontext():
             facts = {"stage": recipe.stage.partition("_")[2], **started, "seed": run.config.seed, **plan.facts}
             trained = _train(stage, plan, run, began)
-            write_json(stage / TRAINING_MANIFEST, {**facts, **trained})
-            logs = stage / CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
-            if logs.is_dir():
-                logs.rename(stage / "tensorboard")
-            shutil.rmtree(stage / CHECKPOINTS)
+            by_main(lambda: _finish(stage, {**facts, **trained}))
         plan.show("last" if trained["best_step"] is None else str(trained["best_step"]))
-    say(f"best model:  {stage / 'best_model'}")
-    say(f"final model: {stage / 'final_model'}")
-    say(f"manifest:    {stage / TRAINING_MANIFEST}")
+        say(f"best model:  {stage / 'best_model'}")
+        say(f"final model: {stage / 'final_model'}")
+        say(f"manifest:    {stage / TRAINING_MANIFEST}")
     return stage
+
+
+def join_processes(run: Run) -> TrainingArguments:
+    """Trainer's arguments of the config; making them joins the processes that were launched.
+
+    Raises UserError for a rejected argument, for a model that is to be cut among processes, and for several GPUs or
+    processes that no launcher has put together.
+    """
+    launched = [name for name in _CUTTING if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() == "true"]
+    if cutting := [*launched, *(f"trainer.{name}" for name in _CUTTING if run.config.trainer.get(name))]:
+        raise UserError(
+            f"{cutting[0]} is not supported: every process scores and saves a whole model. Use DDP, as in "
+            "configs/accelerate/eight_gpus.yaml; for a base too large for one GPU set quantization=4bit"
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" not in os.environ:
+        raise UserError("WORLD_SIZE is set without LOCAL_RANK: start with accelerate launch or torchrun, or unset it")
+    arguments = training_arguments(run.config, run.output_dir)
+    if arguments.n_gpu > 1:
+        raise UserError(
+            f"{arguments.n_gpu} GPUs are visible, and a process trains on one: start one for each with accelerate "
+            "launch --config_file configs/accelerate/eight_gpus.yaml, or choose one: export CUDA_VISIBLE_DEVICES=0"
+        )
+    return arguments
+
+
+def _finish(stage: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest, and delete what only a resume needs."""
+    write_json(stage / TRAINING_MANIFEST, manifest)
+    logs = stage / CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
+    if logs.is_dir():
+        logs.rename(stage / "tensorboard")
+    shutil.rmtree(stage / CHECKPOINTS)
 
 
 def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
@@ -97,9 +125,9 @@ def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
     cpu_began = time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     cpu_seconds = time.process_time() - cpu_began
-    job.save(stage / "final_model")
+    by_main(lambda: job.save(stage / "final_model"))
     best_step = _load_best(plan, trainer.state, stage, accuracy)
-    job.save(stage / "best_model")
+    by_main(lambda: job.save(stage / "best_model"))
     return {
         **({"sft_selection_accuracy": accuracy} if plan.start else {}),
         "best_step": best_step,

@@ -18,6 +18,7 @@ from finrank.ranker.saving import find_model, read_settings
 from finrank.store import checked_hashes, read_json, versions, write_json
 from finrank.store.growing_file import lock
 from finrank.training.config import TrainingConfig
+from finrank.training.processes import number_of_processes
 
 SFT_STAGE, PPO_STAGE = "04_sft", "05_ppo"
 CHECKPOINTS = "checkpoints"
@@ -44,7 +45,8 @@ class Run:
     def started(self) -> dict[str, Any]:
         """The facts that a resumed run must share with the interrupted one; the manifest has them too."""
         config, data = self.config.model_dump(mode="json"), data_hashes(self.input_dir)
-        return {"config": config, "data": data, **self.facts, "quick_test": self.quick_test}
+        several = {"processes": number_of_processes()} if number_of_processes() > 1 else {}
+        return {"config": config, "data": data, **self.facts, **several, "quick_test": self.quick_test}
 
     def open_stage(self, stage: str, started: dict[str, Any]) -> Path:
         """The folder of the stage to resume, or a new one, in the run to join if that has none of this name yet."""
@@ -76,7 +78,10 @@ def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> P
         differing = sorted(key for key in keys if before.get(key) != started.get(key))
         if not differing:
             return directory
-        newest = newest or f" ({directory} began with other {' and '.join(differing)})"
+        number = (
+            f": {before.get('processes', 1)}, not {started.get('processes', 1)}" if "processes" in differing else ""
+        )
+        newest = newest or f" ({directory} began with other {' and '.join(differing)}{number})"
     raise UserError(
         f"Nothing to resume in {output_dir}: no run there has an unfinished {stage} with this config and data{newest}; "
         "start without --resume"

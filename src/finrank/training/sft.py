@@ -32,7 +32,7 @@ from finrank.ranker.base_model import load_tokenizer, pinned
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import find_model, load_weights, save_model
 from finrank.ranker.settings import RankerSettings, locate
-from finrank.training.batches import LengthBucketSampler, PoolDataset
+from finrank.training.batches import LengthBucketSampler, PoolDataset, without_loss
 from finrank.training.config import TrainingConfig
 from finrank.training.data import PoolMeasure, Split, left_out_facts, read_splits, say_splits
 from finrank.training.loop import Plan, Recipe
@@ -86,7 +86,7 @@ def ranking_job(config: TrainingConfig, tokenizer: Any, dataset: PoolDataset, me
     """The job of training the measured model; its adapter and head are saved with the tokenizer."""
     model = measure.model
     save, load = partial(save_model, model, tokenizer), partial(load_weights, model)
-    return Job(config, model, tokenizer, dataset, measure.on_selection, save, load)
+    return Job(config, model, tokenizer, dataset, measure.on_selection, save, load, without_loss)
 
 
 def announced_routes(

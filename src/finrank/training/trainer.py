@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import RandomSampler
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
 
 from finrank.errors import UserError
@@ -20,7 +23,7 @@ from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import multiplies_bfloat16
 from finrank.ranker.model import pad_scores
 from finrank.ranker.scoring import cut_into_passes
-from finrank.training.batches import LengthBucketSampler, collate
+from finrank.training.batches import EvenOrder, EvenShares, LengthBucketSampler, collate
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
 
@@ -34,6 +37,14 @@ class LogAtCheckpoints(TrainerCallback):
     on_epoch_end = on_step_end
 
 
+class OwnDropout(TrainerCallback):
+    """Seeds each of several processes differently, once the order of the data is set: all would drop the same units."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if args.world_size > 1:
+            set_seed(args.seed + args.process_index)
+
+
 @dataclass(frozen=True)
 class Job:
     """A model in training: its config and data, a measure of it, and how it is saved and loaded."""
@@ -45,24 +56,55 @@ class Job:
     evaluate: Callable[[], dict[str, float]]  # metrics of the model as it is now, by name without `eval_`
     save: Callable[[Path], None]
     load: Callable[[Path], None]
+    without_loss: Callable[[Any], Any] | None = None  # an item that adds nothing; None: one process alone trains it
 
 
 class CheckpointTrainer(Trainer):
     """transformers' Trainer with the job's own evaluation, and its own files in every checkpoint."""
 
-    def __init__(self, job: Job, arguments: TrainingArguments, collate: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        arguments: TrainingArguments,
+        collate: Callable[[Any], Any],
+        model: nn.Module | None = None,
+    ) -> None:
+        """`model` is what is called in training, where that is not the job's model itself but holds it."""
         patience = job.config.early_stopping_patience
+        dataset = job.dataset
+        if arguments.world_size > 1:
+            assert job.without_loss is not None
+            dataset = EvenShares(dataset, job.without_loss)
         super().__init__(
-            model=job.model,
+            model=model or job.model,
             args=arguments,
-            train_dataset=job.dataset,
-            eval_dataset=job.dataset,  # never iterated: evaluate() below asks the job
+            train_dataset=dataset,
+            eval_dataset=dataset,  # never iterated: evaluate() below asks the job
             data_collator=collate,
             processing_class=job.tokenizer,
-            callbacks=[LogAtCheckpoints(), *([EarlyStoppingCallback(patience)] if patience else [])],
+            callbacks=[LogAtCheckpoints(), OwnDropout(), *([EarlyStoppingCallback(patience)] if patience else [])],
         )
         self.job = job
         self.control: Any
+
+    def sampler(self) -> Any:
+        """The order of the data, whatever the number of processes."""
+        return super()._get_train_sampler(self.job.dataset)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        sampler = self.sampler()
+        if self.args.world_size == 1:
+            return sampler
+        if isinstance(sampler, RandomSampler):  # what accelerate makes of it for one process
+            sampler = SeedableRandomSampler(self.job.dataset, data_seed=self.args.data_seed)
+        if not hasattr(sampler, "set_epoch"):
+            raise UserError("trainer.train_sampling_strategy is for one process: leave it out for several")
+        self.train_dataset.order = EvenOrder(sampler, self.args.train_batch_size * self.args.world_size)
+        return self.train_dataset.order
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # the file after it says that the checkpoint is complete
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.job.evaluate().items()}
@@ -78,23 +120,51 @@ class CheckpointTrainer(Trainer):
         self.job.load(Path(resume_from_checkpoint))
 
 
+class ScoresOfABatch(nn.Module):
+    """The model as DDP wraps it: a batch is one forward pass, whatever the passes of its pools.
+
+    DDP prepares the exchange of gradients in each forward, and a checkpoint in the backward pass would be one more.
+    """
+
+    def __init__(self, model: nn.Module, route: RouteName, tokens_per_pass: int) -> None:
+        super().__init__()
+        self.model: Any = model
+        self._route: RouteName = route
+        self._tokens_per_pass = tokens_per_pass
+
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        self.model.activation_checkpointing_enable(**options)
+
+    def forward(self, pools: Sequence[EncodedPool]) -> Tensor:
+        """Scores [pools, candidates]."""
+        return scores_in_passes(self.model, pools, self._route, self._tokens_per_pass)
+
+
 class RankingTrainer(CheckpointTrainer):
     """Trains a `CandidateRankingModel` on pools (a `PoolDataset`) with the listwise loss."""
 
     optimizer: torch.optim.Optimizer | None
+    loss_is_scaled_for_ga = True  # by compute_loss
 
     def __init__(self, job: Job, arguments: TrainingArguments, route: RouteName) -> None:
-        super().__init__(job, arguments, collate)
-        self._route: RouteName = route
+        super().__init__(job, arguments, collate, ScoresOfABatch(job.model, route, job.config.tokens_per_pass))
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBucketSampler:
-        return LengthBucketSampler(self.train_dataset, self.args.train_batch_size)
+    def sampler(self) -> LengthBucketSampler:
+        return LengthBucketSampler(self.job.dataset, self.args.train_batch_size)
+
+    def get_batch_samples(self, *arguments: Any) -> tuple[list[Any], int]:
+        """The batches of a step in this process, and how many in all processes there is anything to learn from."""
+        batches, _ = super().get_batch_samples(*arguments)
+        if self.args.world_size == 1:
+            return batches, len(batches)
+        learned = torch.tensor(sum(bool(batch["correct"].any()) for batch in batches), device=self.args.device)
+        return batches, int(self.accelerator.reduce(learned).item())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer | None:
         """AdamW with one group for the adapters and one for the head; biases of the head are not decayed."""
         if self.optimizer is None:
-            adapters = [value for value in self.model.encoder.parameters() if value.requires_grad]
-            head = list(self.model.score_head.parameters())
+            adapters = [value for value in self.job.model.encoder.parameters() if value.requires_grad]
+            head = list(self.job.model.score_head.parameters())
             rate = self.job.config.head_learning_rate or self.job.config.learning_rate
             groups = [
                 {"params": adapters},
@@ -105,13 +175,14 @@ class RankingTrainer(CheckpointTrainer):
             self.optimizer = optimizer_class(groups, weight_decay=self.args.weight_decay, **options)
         return self.optimizer
 
-    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        scores_BN = self.scores(model, inputs["pools"])
-        loss = listwise_loss(scores_BN, inputs["correct"])
-        return (loss, scores_BN) if return_outputs else loss
+    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **step: Any) -> Any:
+        """The batch's part of the mean over a step's batches (`num_items_in_batch` of them), times the processes.
 
-    def scores(self, model: nn.Module, pools: Sequence[EncodedPool]) -> Tensor:
-        return scores_in_passes(model, pools, self._route, self.job.config.tokens_per_pass)
+        The gradients of the processes are averaged.
+        """
+        scores_BN = model(inputs["pools"])
+        loss = listwise_loss(scores_BN, inputs["correct"]) * self.args.world_size / step.get("num_items_in_batch", 1)
+        return (loss, scores_BN) if return_outputs else loss
 
 
 def scores_in_passes(model: nn.Module, pools: Sequence[EncodedPool], route: RouteName, tokens_per_pass: int) -> Tensor:
@@ -143,13 +214,15 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
     Every evaluation writes a checkpoint, so that the best one can be kept. Raises UserError for a rejected value.
     """
     bf16, _ = use_bf16(config)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
     values: dict[str, Any] = {
         "output_dir": str(checkpoints.resolve()),  # Trainer stores it; a resume may start in another folder
         "seed": config.seed,
         "learning_rate": config.learning_rate,
         "per_device_train_batch_size": config.batch_size,
         "bf16": bf16,
-        "use_cpu": bf16 and not torch.cuda.is_available(),  # Trainer accepts bf16 on a CPU only with this flag
+        # Trainer accepts bf16 on a CPU, and several processes, only with this flag.
+        "use_cpu": (bf16 or launched > 1) and not torch.cuda.is_available(),
         "metric_for_best_model": "accuracy",
         "greater_is_better": True,
         "remove_unused_columns": False,
@@ -160,6 +233,7 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
         "warmup_steps": 0.1,
         "weight_decay": 0.01,
         "report_to": "none",
+        "ddp_find_unused_parameters": False,
         # Early stopping must keep its count after a resume, or the resumed run outlives the uninterrupted one.
         "restore_callback_states_from_checkpoint": True,
         **config.trainer,

@@ -48,6 +48,7 @@ from finrank.training.memory import say_batches
 from finrank.training.ppo.ppo_trainer import PPOTrainer, log_policy
 from finrank.training.ppo.rollouts import PerCandidate, PPOState, RolloutSampler
 from finrank.training.ppo.start import run_to_join, sft_model_to_begin_with, with_the_models_settings
+from finrank.training.processes import number_of_processes
 from finrank.training.run import PPO_STAGE, Run
 from finrank.training.sft import announced_routes, new_model, ranking_job
 
@@ -91,7 +92,11 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
         reference = log_policy(model, pools, route, tokens, bf16=arguments.bf16, description="SFT policy on train")
         return PPOTrainer(job, arguments, route, rewards, PPOState(reference, settings.kl_coefficient))
 
-    overrides: dict[str, Any] = {"num_train_epochs": settings.num_epochs, "gradient_accumulation_steps": 1}
+    overrides: dict[str, Any] = {
+        "num_train_epochs": settings.num_epochs,
+        "gradient_accumulation_steps": 1,
+        "per_device_train_batch_size": pools_per_process(len(dataset), settings.batch_size),
+    }
     if not {"eval_strategy", "eval_steps"} & config.trainer.keys():
         steps = math.ceil(len(order) / settings.batch_size)
         overrides |= {"eval_strategy": "steps", "eval_steps": math.ceil(steps / settings.evaluations_per_epoch)}
@@ -100,6 +105,16 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
 
 
 PPO = Recipe(PPO_STAGE, ("tokens_per_pass", "ppo.batch_size"), _settle, _build)
+
+
+def pools_per_process(pools: int, batch_size: int) -> int:
+    """Pools of an update in each process; UserError where several processes do not share updates evenly."""
+    processes = number_of_processes()
+    if batch_size % processes:
+        raise UserError(f"ppo.batch_size {batch_size} must be a multiple of the {processes} processes that share it")
+    if processes > 1 and pools < batch_size:
+        raise UserError(f"{pools} train pools do not fill ppo.batch_size {batch_size}: lower it, or use one process")
+    return batch_size // processes
 
 
 def without_dropout(model: CandidateRankingModel) -> None:

@@ -27,6 +27,7 @@ from finrank.training.ppo.rollouts import (
     draw_actions,
     in_batch_order,
 )
+from finrank.training.processes import gathered, share
 from finrank.training.trainer import Job, RankingTrainer
 
 
@@ -40,13 +41,14 @@ class PPOTrainer(RankingTrainer):
         self, job: Job, arguments: TrainingArguments, route: RouteName, rewards: PerCandidate, state: PPOState
     ) -> None:
         super().__init__(job, arguments, route)
+        self._route: RouteName = route
         self._settings = job.config.ppo
         self._rewards = rewards
         self._ppo = state
         self._sampler = RolloutSampler(job.dataset, job.config.ppo)
         self._logged: defaultdict[str, float] = defaultdict(float)  # sums over the pools since the last log
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> RolloutSampler:
+    def sampler(self) -> RolloutSampler:
         return self._sampler
 
     def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
@@ -55,7 +57,7 @@ class PPOTrainer(RankingTrainer):
         self._begin_rollout(self._sampler.rollout_of(step))
         pools, orders = inputs["pools"], inputs["orders"]
         ids = [pool.id for pool in pools]
-        scores_BN = self.scores(model, pools)
+        scores_BN = model(pools)
         logp_BN = scores_BN.log_softmax(dim=1)
         rewards_BN = in_batch_order(self._rewards, ids, orders).to(logp_BN.device)
         kl_B = kl_divergence(logp_BN, in_batch_order(self._ppo.reference, ids, orders).to(logp_BN.device))
@@ -64,15 +66,21 @@ class PPOTrainer(RankingTrainer):
         if self._settings.estimator == "sampled":
             objective_B = self._sampled_objective(logp_BN, rewards_BN, ids, orders)
         gain_B = objective_B + self._settings.entropy_coefficient * entropy_B - self._ppo.kl_coefficient * kl_B
-        for name, values_B in {"kl": kl_B, "expected_reward": expected_B, "entropy": entropy_B}.items():
-            self._logged[name] += values_B.detach().sum().item()
-        self._logged["pools"] += len(pools)
-        self._ppo.kl_sum += kl_B.detach().sum().item()
-        self._ppo.kl_count += len(pools)
+        sums = self._of_all({"kl": kl_B, "expected_reward": expected_B, "entropy": entropy_B})
+        for name, value in sums.items():
+            self._logged[name] += value
+        self._ppo.kl_sum += sums["kl"]
+        self._ppo.kl_count += int(sums["pools"])
         if self._sampler.rollout_of(step + 1) != self._ppo.rollout or step + 1 == self.state.max_steps:
             self._end_rollout()
         loss = -gain_B.mean()
         return (loss, scores_BN) if return_outputs else loss
+
+    def _of_all(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """Sums over the pools of an update, those of other processes too, and the number of `pools`."""
+        sums = [values_B.detach().sum() for values_B in values.values()]
+        counted = torch.stack([*sums, sums[0].new_tensor(len(next(iter(values.values()))))])
+        return dict(zip([*values, "pools"], self.accelerator.reduce(counted).tolist(), strict=True))
 
     def _sampled_objective(
         self, logp_BN: Tensor, rewards_BN: Tensor, ids: Sequence[str], orders: Sequence[list[int]]
@@ -150,11 +158,11 @@ def log_policy(
 ) -> PerCandidate:
     """Log-probabilities of the policy, in the precision of the updates: in another the first ratio would not be 1.
 
-    Raises UserError when the policy has diverged.
+    Each of several processes computes its share. Raises UserError when the policy has diverged.
     """
-    pools = sorted(pools, key=lambda pool: pool.length)
+    pools = share(sorted(pools, key=lambda pool: pool.length))
     passes = cut_into_passes(pools, tokens_per_pass, route)
-    scores = []
+    scores = [torch.empty(0)]  # a share may be empty
     with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for parts in track(passes, description, total=len(passes)) if description else passes:
             # The class's forward: accelerate replaces the instance's by one under its own autocast.
@@ -163,4 +171,5 @@ def log_policy(
     if not scores_N.isfinite().all():
         raise UserError("training diverged: scores are not finite any more; lower ppo.learning_rate and train again")
     of_pools = scores_N.split([len(pool.candidates) for pool in pools])
-    return {pool.id: scores_C.log_softmax(dim=0).numpy() for pool, scores_C in zip(pools, of_pools, strict=True)}
+    policies = [(pool.id, scores_C.log_softmax(dim=0).numpy()) for pool, scores_C in zip(pools, of_pools, strict=True)]
+    return dict(gathered(policies))
