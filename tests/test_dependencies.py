@@ -1,8 +1,10 @@
-"""The ranges of pyproject.toml: a floor and an upper bound each, around the versions that `make` installs."""
+"""Dependencies: ranges with both ends around the versions that `make` installs, and hashes of these."""
 
 from __future__ import annotations
 
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -14,7 +16,10 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-
 EXTRAS = PROJECT["optional-dependencies"].values()
 REQUIREMENTS = [Requirement(text) for of_one in (PROJECT["dependencies"], *EXTRAS) for text in of_one]
 LINES = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
-PINNED = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in LINES)}
+PINS = [line.partition("==") for line in LINES if not line.startswith("#")]
+PINNED = {canonicalize_name(name): version for name, _, version in PINS}
+LOCKS = sorted((REPOSITORY / "locks").glob("*.txt"))
+MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 # The first versions without a known advisory.
 SAFE = {"h11": "0.16", "jinja2": "3.1.6", "starlette": "0.49.1"}
 
@@ -31,3 +36,28 @@ def test_a_range_has_both_ends_and_holds_the_pinned_version(requirement: Require
 def test_versions_with_known_advisories_are_below_the_floor(name: str) -> None:
     (requirement,) = (one for one in REQUIREMENTS if canonicalize_name(one.name) == name)
     assert f">={SAFE[name]}" in str(requirement.specifier)
+
+
+def pins_of(lock: Path) -> dict[str, list[str]]:
+    """The lines of a lock: `{"h11==0.16.0": ["--hash=sha256:…", …]}`."""
+    lines = lock.read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    return {words[0]: words[1:] for line in lines if (words := line.split()) and not line.startswith("#")}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_a_lock_has_the_pinned_versions_and_hashes_of_each(lock: Path) -> None:
+    assert pins_of(lock)
+    for pin, hashes in pins_of(lock).items():
+        name, _, version = pin.partition("==")
+        assert version == PINNED[name]
+        assert hashes, pin
+        assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", one) for one in hashes), pin
+
+
+def test_make_installs_nothing_without_a_hash_except_torch() -> None:
+    commands = re.findall(r"^\t.*\binstall (.*)", MAKEFILE, re.MULTILINE)
+    assert commands == ["--constraint constraints.txt torch", "--no-index --no-build-isolation --editable '.[dev]'"]
+    installed = re.findall(r"\$\(INSTALL_LOCKED\) locks/(\S+)", MAKEFILE)
+    assert sorted(installed) == [lock.name for lock in LOCKS]
+    locked = {pin.partition("==")[0] for lock in LOCKS for pin in pins_of(lock)}
+    assert PINNED.keys() - locked == {"torch", "playwright", "greenlet"}  # the extra `browser` has no make target
