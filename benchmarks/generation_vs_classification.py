@@ -42,8 +42,8 @@ from shared.timing import Timed, ratios, take_turns, use_the_cpu
 from torch.profiler import ProfilerActivity, profile
 from transformers.utils import logging as transformers_logging
 
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.settings import locate
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training.config import TrainingConfig, load_config

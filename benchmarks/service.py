@@ -37,12 +37,12 @@ from shared.pools import Work, embedded_pools
 from shared.tables import RATIO, Row, device, parser, show, table, write_results, write_section
 from shared.timing import quartiles
 
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PromptSettings
 from finrank.ranker.saving import read_settings, save_model
 from finrank.ranker.settings import locate
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.records import RewardedPool
 from finrank.store import load_records
 from finrank.training.config import load_config

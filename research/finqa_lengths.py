@@ -16,7 +16,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.ranker.encoding import encode
 from finrank.ranker.settings import locate
 from finrank.records import RewardedPool

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.ranker.encoding import encode_or_leave_out
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.settings import locate

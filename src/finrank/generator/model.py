@@ -18,9 +18,10 @@ from finrank.generator.constrained import ProgramsOnly, TokenGrammar, Vocabulary
 from finrank.generator.saving import find_generator, read_settings
 from finrank.generator.settings import GeneratorSettings
 from finrank.generator.text import write_prompt
-from finrank.ranker.base_model import check_positions, load_causal_lm, load_tokenizer, with_adapters
+from finrank.ranker.base_model import check_positions, load_causal_lm, with_adapters
 from finrank.ranker.saving import check_tokens, load_adapter
 from finrank.ranker.settings import name_base_of
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.records import Question
 from finrank.seeds import seed_of
 

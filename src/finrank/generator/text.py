@@ -19,8 +19,8 @@ from typing import Any
 from finrank.errors import UserError
 from finrank.generator.settings import GeneratorSettings
 from finrank.pools.completion import write_completion
-from finrank.ranker.encoding import tokenize
 from finrank.ranker.prompt import choose_context
+from finrank.ranker.tokenizer import tokenize
 from finrank.records import Question
 
 # Raise it whenever a question gets another prompt or completion: a saved generator refuses another version.

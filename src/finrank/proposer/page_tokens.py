@@ -15,6 +15,7 @@ from finrank.errors import UserError
 from finrank.page.page import cell_number
 from finrank.page.relevance import Evidence, page_evidence, select_evidence, shorten
 from finrank.programs.numbers import NUMBER
+from finrank.ranker.tokenizer import tokenize
 from finrank.records import Question
 
 _NUMBER_IN_TEXT = re.compile(rf"(?<!\S)\$?(-?{NUMBER}%?)(?!\S)")
@@ -45,7 +46,7 @@ def tokenize_page(question: Question, tokenizer: Any, max_length: int) -> PageTo
     """Write question and page in at most `max_length` tokens; UserError where the question alone is longer."""
 
     def tokens(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text.strip() else []
+        return tokenize([text], tokenizer)[0] if text.strip() else []
 
     asked = [(tokens(piece.text), piece) for piece in _sentence_pieces(question.question)]
     room = max_length - _SPECIAL_TOKENS - sum(len(ids) for ids, _ in asked)

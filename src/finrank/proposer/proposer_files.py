@@ -18,9 +18,10 @@ from torch import Tensor
 
 from finrank.errors import UserError
 from finrank.proposer.network import ProposerNetwork
-from finrank.ranker.base_model import check_finite, load_tokenizer
+from finrank.ranker.base_model import check_finite
 from finrank.ranker.saving import READY_MADE, TOKENIZER, check_fit, check_tokens, read_weights, read_whole
 from finrank.ranker.settings import RankerSettings, name_base_of
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.store import sha256, write_json
 
 PROPOSER_STAGE = "04_proposer"

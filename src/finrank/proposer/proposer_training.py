@@ -39,8 +39,9 @@ from finrank.proposer.proposer_files import (
     load_weights,
     save_proposer,
 )
-from finrank.ranker.base_model import load_tokenizer, pinned
+from finrank.ranker.base_model import pinned
 from finrank.ranker.settings import locate
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.records import Candidate, Question, RewardedPool
 from finrank.seeds import seeded_random
 from finrank.store import load_records

@@ -22,19 +22,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners import lora
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-)
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 from finrank.console import warn
 from finrank.errors import UserError
 from finrank.ranker.settings import LoraSettings, RankerSettings, locate, weights_file
+from finrank.ranker.tokenizer import unavailable
 from finrank.store import sha256
 
 # Families that number positions from their padding id on.
@@ -54,14 +49,6 @@ def multiplies_bfloat16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def load_tokenizer(location: str) -> Any:
-    """The tokenizer of a folder or hub id; UserError with what to do when it is unavailable."""
-    try:
-        return AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-    except Exception as error:  # whatever a damaged file makes of its reader
-        raise _unavailable(location, error) from error
 
 
 def load_encoder(settings: RankerSettings) -> torch.nn.Module:
@@ -126,7 +113,7 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes of its reader
-        raise _unavailable(settings.base_model, error) from error
+        raise unavailable(settings.base_model, error) from error
     finally:
         if bar:
             transformers_logging.enable_progress_bar()
@@ -162,19 +149,6 @@ def check_positions(config: Any, settings: RankerSettings) -> None:
 def is_causal(encoder: torch.nn.Module) -> bool:
     """True if a token of this architecture sees only tokens before it (transformers marks it on the attention)."""
     return any(getattr(module, "is_causal", False) for module in encoder.modules())
-
-
-def _unavailable(base_model: str, error: Exception) -> UserError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if base_model.startswith(("/", ".")):
-        return UserError(f"{base_model} holds no model that can be loaded: {reason}")
-    return UserError(
-        f"The weights of {base_model} are unavailable: {reason}\n"
-        "Do one of these:\n"
-        f"    accept its licence on https://huggingface.co/{base_model} and set the token: export HF_TOKEN=...\n"
-        "    give a local copy: --base_model /path/to/folder\n"
-        "    start with the model that runs anywhere: --config configs/models/minilm.yaml"
-    )
 
 
 class AddingLinear(lora.Linear):

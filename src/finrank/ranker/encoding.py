@@ -14,6 +14,7 @@ from finrank.errors import UserError
 from finrank.page.relevance import Evidence
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.prompt import PromptSettings, choose_context, write_candidates
+from finrank.ranker.tokenizer import special_tokens, tokenize
 from finrank.records import Candidate, Pool, Question
 
 
@@ -128,21 +129,3 @@ class LeftOut:
         pools = f"; {self.pools} pools have no other, first {self.example}" if self.pools else ""
         counts = f"{self.without_value} without a value, {self.too_long} too long for max_length"
         return f"candidates that are not scored: {counts}{pools}"
-
-
-def tokenize(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    """Token ids of each text, without special tokens."""
-    if not texts:
-        return []
-    # verbose=False: a page longer than the window is expected here, selection comes after counting.
-    return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The tokens that begin a prefix and end a part: [CLS] and [SEP] where the tokenizer has them, else BOS and EOS."""
-    begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
-    end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
-    begin = end if begin is None else begin  # a prefix must not be empty, and the control hides all text
-    if begin is None:
-        raise UserError(f"{tokenizer.name_or_path}: its tokenizer has neither CLS/SEP nor BOS/EOS tokens")
-    return [begin], [] if end is None else [end]

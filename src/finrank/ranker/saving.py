@@ -22,10 +22,11 @@ from torch import Tensor
 
 from finrank.errors import UserError
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.base_model import check_finite, load_tokenizer
+from finrank.ranker.base_model import check_finite
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PROMPT_VERSION
 from finrank.ranker.settings import RankerSettings, name_base_of
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.store import describe, read_json, sha256, write_json
 
 CONFIG = "ranker_config.json"

@@ -28,10 +28,11 @@ from transformers import TrainingArguments, set_seed
 from finrank.console import say
 from finrank.errors import UserError
 from finrank.ranker.attention.routes import RouteName
-from finrank.ranker.base_model import load_tokenizer, pinned
+from finrank.ranker.base_model import pinned
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import find_model, load_weights, save_model
 from finrank.ranker.settings import RankerSettings, locate
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.training.batches import LengthBucketSampler, PoolDataset, without_loss
 from finrank.training.config import TrainingConfig
 from finrank.training.data import PoolMeasure, Split, left_out_facts, read_splits, say_splits

@@ -18,7 +18,7 @@ from finrank.generator.text import write_prompt
 from finrank.page.page import written_numbers
 from finrank.pools.completion import as_candidate, write_completion
 from finrank.programs import CONSTANTS, is_constant, operands, parse, table_rows
-from finrank.ranker.encoding import tokenize
+from finrank.ranker.tokenizer import tokenize
 from finrank.records import Question
 from finrank.training.config import load_config
 from tests.helpers.pools import make_pool

@@ -10,7 +10,7 @@ import pytest
 from finrank.errors import UserError
 from finrank.proposer.grammar import tokens_that_write
 from finrank.proposer.page_tokens import PageTokens, tokenize_page
-from finrank.ranker.base_model import load_tokenizer
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.records import Question
 from tests.helpers.questions import Questions
 from tests.helpers.tiny_models import save_tiny_base

@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finrank.ranker.encoding import (
-    LeftOut,
-    QuestionTooLong,
-    encode,
-    encode_or_leave_out,
-    encode_with_page,
-    tokenize,
-    write_pairs,
-)
+from finrank.ranker.encoding import LeftOut, QuestionTooLong, encode, encode_or_leave_out, encode_with_page, write_pairs
 from finrank.ranker.prompt import PromptSettings
+from finrank.ranker.tokenizer import tokenize
 from finrank.records import Candidate, Question
 from tests.helpers.pools import make_pool
 from tests.helpers.tiny_models import tiny_tokenizer

@@ -23,11 +23,12 @@ from finrank.errors import UserError
 from finrank.generator.model import load_generator
 from finrank.proposer.proposer_files import load_proposer
 from finrank.ranker import settings
-from finrank.ranker.base_model import load_encoder, load_tokenizer
+from finrank.ranker.base_model import load_encoder
 from finrank.ranker.choosing.chooser import CHOOSER
 from finrank.ranker.choosing.confidence import CONFIDENCE
 from finrank.ranker.saving import ADAPTER, CONFIG, HEAD, TOKENIZER
 from finrank.ranker.settings import LoraSettings, RankerSettings, weights_file
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.store import sha256
 from tests.helpers.saved_ranker import fitted, save_tiny_ranker
 from tests.helpers.tiny_models import save_tiny_base

@@ -37,9 +37,9 @@ from transformers import TrainingArguments
 
 from finrank.console import say
 from finrank.errors import UserError
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import CONFIG
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.training.batches import PoolDataset, TrainingPool
 from finrank.training.config import PPOSettings
 from finrank.training.data import PoolMeasure, Split, left_out_facts, read_splits
