@@ -61,11 +61,11 @@ class SlowScoring:
         self.batches: list[int] = []
         self._ranker = Ranker(ranker._loaded)
 
-    def __call__(self, prepared: Sequence[Any]) -> list[Scores]:
+    def __call__(self, prepared: Sequence[Any], before_pass: Callable[[], None]) -> list[Scores]:
         self.batches.append(len(prepared))
         self.begun.set()
         assert self.go.wait(20)
-        return self._ranker.score(prepared)
+        return self._ranker.score(prepared, before_pass)
 
 
 def complaints(stderr: str) -> str:

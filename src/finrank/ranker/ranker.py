@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -201,13 +202,22 @@ class Ranker:
             candidates[index] = without_value(candidates[index], reason)
         return Prepared(question, candidates, encoded)
 
-    def score(self, prepared: Sequence[Prepared]) -> list[NDArray[np.float64]]:
+    def score(
+        self, prepared: Sequence[Prepared], before_pass: Callable[[], None] | None = None
+    ) -> list[NDArray[np.float64]]:
         """Scores [candidates] of each request in logits, batched by tokens, in the order given; -inf: left out.
+
+        `before_pass` is called before each pass of the encoder, and may raise to end the work there.
 
         Raises UserError where a score is not finite: a probability that is not a number is never an answer.
         """
         pools = [request.pool for request in prepared]
-        scores = score_pools(self._loaded.model, pools, route=self._loaded.route)
+        model = self._loaded.model
+        with ExitStack() as until_scored:
+            if before_pass is not None:
+                hook = model.encoder.register_forward_pre_hook(lambda *_: before_pass())
+                until_scored.callback(hook.remove)
+            scores = score_pools(model, pools, route=self._loaded.route)
         for pool, scores_N in zip(pools, scores, strict=True):
             if not np.isfinite(scores_N[pool.scored]).all():
                 raise UserError("the model's scores are not finite: its weights are damaged, or too large")

@@ -2,7 +2,7 @@
 
 One thread owns the model. Whenever it is free it takes, in the order of arrival, as many waiting requests as fit the
 token budget. Nothing waits for a batch to fill: a lone request is scored at once, and the next batch gathers while one
-is being scored.
+is being scored. A batch for which nobody waits any more ends before its next pass.
 """
 
 from __future__ import annotations
@@ -22,20 +22,28 @@ if TYPE_CHECKING:
     from finrank.ranker.ranker import Prepared
 
 Scores = NDArray[np.float64]
-Score = Callable[[Sequence["Prepared"]], list[Scores]]
+Score = Callable[[Sequence["Prepared"], Callable[[], None]], list[Scores]]
 
 
 @dataclass(frozen=True)
 class _Job:
     prepared: Prepared
     scores: Future[Scores] = field(default_factory=Future)
+    gone: threading.Event = field(default_factory=threading.Event)  # set once nobody waits for the scores
+
+
+class _NobodyWaits(Exception):
+    """The callers of a whole batch were cancelled."""
 
 
 class Batcher:
     """Gathers requests and scores them on one thread, between `start` and `stop`."""
 
     def __init__(self, score: Score, batch_tokens: int) -> None:
-        """`score` returns one array of scores per request and is called from one thread only."""
+        """`score` returns one array of scores per request and is called from one thread only.
+
+        It calls its second argument now and then, which raises to end work that nobody waits for.
+        """
         self._score, self._batch_tokens = score, batch_tokens
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -63,12 +71,19 @@ class Batcher:
         self._model_thread.join(seconds)
 
     async def score(self, prepared: Prepared) -> Scores:
-        """Scores [candidates] of a request, once its batch is done; a caller that is cancelled leaves the queue."""
+        """Scores [candidates] of a request, once its batch is done.
+
+        A caller that is cancelled leaves the queue; once all callers of a batch are, its work ends.
+        """
         job = _Job(prepared)
         with self._changed:
             self._waiting.append(job)
             self._changed.notify()
-        return await asyncio.wrap_future(job.scores)
+        try:
+            return await asyncio.wrap_future(job.scores)
+        except asyncio.CancelledError:
+            job.gone.set()
+            raise
 
     def _score_all(self) -> None:
         while batch := self._next_batch():
@@ -91,8 +106,12 @@ class Batcher:
                 self._changed.wait()
 
     def _score_batch(self, batch: list[_Job]) -> None:
+        def while_wanted() -> None:
+            if all(job.gone.is_set() for job in batch):
+                raise _NobodyWaits
+
         try:
-            results = self._score([job.prepared for job in batch])
+            results = self._score([job.prepared for job in batch], while_wanted)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].scores.set_exception(error)

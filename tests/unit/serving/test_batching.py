@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import httpx
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from finrank import Ranker
+from finrank.ranker.attention.tuning import CPU
 from finrank.serving.app import make_app
 from finrank.serving.batching import Batcher, Scores
 from finrank.serving.limits import Limits
@@ -37,7 +40,7 @@ class Held:
         self.threads: set[int] = set()
         self._fails_on = fails_on
 
-    def __call__(self, requests: Sequence[Any]) -> list[Scores]:
+    def __call__(self, requests: Sequence[Any], before_pass: Callable[[], None]) -> list[Scores]:
         self.threads.add(threading.get_ident())
         self.batches.append([request.number for request in requests])
         self.begun.set()
@@ -101,6 +104,59 @@ def test_a_request_that_is_cancelled_or_fails_does_not_harm_its_batch(
     assert isinstance(results.pop(2), error)
     assert results == [[0.0], [1.0], [3.0]]
     assert held.batches == batches
+
+
+@pytest.mark.parametrize(("cancelled", "ends"), [([1, 2], True), ([1], False)])
+def test_passes_end_once_nobody_waits_for_the_batch(cancelled: list[int], ends: bool) -> None:
+    passes: list[int] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def score(requests: Sequence[Any], before_pass: Callable[[], None]) -> list[Scores]:
+        for number in range(4):
+            before_pass()
+            passes.append(number)
+            if len(requests) == 2 and number == 1:
+                begun.set()
+                assert go.wait(20)
+        return [np.array([float(request.number)]) for request in requests]
+
+    async def run() -> list[Any]:
+        batcher = Batcher(score, 100)
+        tasks = [asyncio.create_task(batcher.score(Request(number, 10))) for number in (1, 2)]  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        batcher.start()
+        await asyncio.to_thread(begun.wait, 20)
+        for number in cancelled:
+            tasks[number - 1].cancel()
+        await asyncio.sleep(0)
+        go.set()
+        scores = await asyncio.gather(*tasks, batcher.score(Request(3, 10)), return_exceptions=True)  # type: ignore[arg-type]
+        await asyncio.to_thread(batcher.stop, 20)
+        return scores
+
+    scores = asyncio.run(run())
+    assert scores[2].tolist() == [3.0]
+    assert ends or scores[1].tolist() == [2.0]
+    assert passes == [0, 1, *([] if ends else [2, 3]), 0, 1, 2, 3]
+
+
+def test_work_on_a_request_ends_when_its_time_is_over(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[float] = []
+
+    def slow_pass(*_: Any) -> None:
+        passes.append(time.monotonic())
+        time.sleep(0.2)
+
+    model = ranker._loaded.model
+    monkeypatch.setattr(model, "tuning", replace(CPU, one_pass_tokens=1, chunk_tokens=1))
+    many = {**ASKED, "candidates": [f"add({number}, 1)" for number in range(20)]}
+    with running(make_app(ranker, "tiny", Limits(seconds=1.0))) as live:
+        hook = model.encoder.register_forward_pre_hook(slow_pass)
+        assert httpx.post(f"{live.url}/v1/rank", json=many, timeout=30).status_code == 504
+        time.sleep(1.5)
+        hook.remove()
+        assert httpx.post(f"{live.url}/v1/rank", json=ASKED | {"candidates": [1]}, timeout=30).status_code == 200
+    assert 2 <= len(passes) <= 10, "21 passes without an end"
 
 
 def test_concurrent_requests_get_what_they_get_alone(ranker: Ranker, slow: SlowScoring) -> None:
