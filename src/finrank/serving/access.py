@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +14,7 @@ from finrank.errors import UserError
 from finrank.serving.error_responses import ServiceError
 
 KEY_VARIABLE = "FINRANK_API_KEY"
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:]+))(?::\d*)?", re.IGNORECASE | re.ASCII)  # [IPv6] or a name, and a port
 _SHORTEST_KEY = 16  # characters; half of that can be tried out
 _SECONDS_FOR_WRONG_KEY = 1.0
 _WRONG_AT_ONCE = 16  # of one address
@@ -44,10 +46,9 @@ def check_host(header: str | None) -> None:
     A page of another site can let its own name lead to this machine, and then read what the server sends; it cannot
     change the name that its requests are for.
     """
-    name = header or ""
-    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    if not _is_loopback(name):
-        problem = f"the request is for the host {name[:80]!r}, and without a key only this machine is served"
+    match = _HOST.fullmatch(header or "")
+    if match is None or not _is_loopback(match[1] or match[2]):
+        problem = f"the request is for the host {(header or '')[:80]!r}, and without a key only this machine is served"
         raise ServiceError(403, f"{problem}: ask for localhost, or set {KEY_VARIABLE} where the server is started")
 
 

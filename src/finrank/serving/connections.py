@@ -13,14 +13,19 @@ import os
 import resource
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # Accepted in one step of the event loop, each with a descriptor before anything here is called.
 ACCEPTED_AT_ONCE = 16
 _SPARE_DESCRIPTORS = 64 + 4 * ACCEPTED_AT_ONCE  # a closed connection gives its own back some steps later
 _FEWEST = 16
+_HEADERS_SIZE = 64 * 1024  # bytes of all headers of a request
+# A chunk takes 20 microseconds to read, on the one thread that serves everybody; a byte in each would take 20 s.
+_CHUNKS = 1000
+_BYTES_PER_CHUNK = 256  # on average, beyond those
 
 T = TypeVar("T")
 
@@ -119,6 +124,28 @@ class Crowd:
         min(its, key=lambda one: (one.is_unread, one.since), default=new).abort()
 
 
+class StrictHttp(h11.Connection):
+    """Reads requests like h11, except those that it would read in another way than a proxy, or for seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, _HEADERS_SIZE)
+        self._chunks = self._bytes = 0
+
+    def next_event(self) -> Any:
+        """As h11's; raises RemoteProtocolError, after which the connection is closed."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._bytes = 0
+            if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+                raise h11.RemoteProtocolError("two lengths of one body: the rest could pass for another request")
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._bytes += len(event.data)
+            if self._chunks > _CHUNKS + self._bytes // _BYTES_PER_CHUNK:
+                raise h11.RemoteProtocolError("a body in too small chunks")
+        return event
+
+
 class WatchedConnection(H11Protocol):
     """A connection that knows since when it waits; `crowd` is set by the class that `watched` returns."""
 
@@ -129,6 +156,7 @@ class WatchedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
         super().connection_made(transport)
+        self.conn = StrictHttp()
         self.since = self.loop.time()
         self.address = network_of(self.client[0]) if self.client else ""
         self.crowd.add(self)

@@ -66,7 +66,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        message = f"{request.method[:20]} {request.url.path[:200]}: {error.detail}"
         if error.status_code == 400:  # FastAPI's word for a body that json refuses for more than its syntax
             message = "the body cannot be read: send JSON in UTF-8, without nesting or numbers beyond reason"
         if error.status_code in (404, 405):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,43 @@ def test_headers_that_trickle_have_no_more_time(hasty: Live) -> None:
     with connected(hasty.url) as connection:
         assert ends_unread(connection, b"G", pause=0.05)
     assert time.monotonic() - begun < 5
+
+
+TWO_LENGTHS = (
+    b"POST /v1/rank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+)
+
+
+def answers_to(live: Live, sent: bytes) -> bytes:
+    """All that comes back until the connection is closed."""
+    received = b""
+    with connected(live.url) as connection, suppress(OSError):
+        connection.settimeout(10)
+        connection.sendall(sent)
+        while part := connection.recv(65536):
+            received += part
+    return received
+
+
+def test_no_request_hides_behind_a_body_with_two_lengths(hasty: Live) -> None:
+    received = answers_to(hasty, TWO_LENGTHS)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status"),
+    [([b" "] * 2000, 400), ([b" "] * 900, 200), ([b" " * 256] * 2000, 200)],
+    ids=["a byte in each", "few", "large ones"],
+)
+def test_a_body_in_tiny_chunks_is_refused(ranker: Ranker, chunks: list[bytes], status: int) -> None:
+    head = HEADERS + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    pieces = [*chunks, json.dumps(ASKED).encode()]
+    body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    with running(make_app(ranker, "tiny")) as live:
+        assert answers_to(live, head + body).startswith(b"HTTP/1.1 %d " % status)
+        assert httpx.post(f"{live.url}/v1/rank", json=ASKED).status_code == 200
 
 
 GET = b"GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n"
