@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.settings import locate
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.training.config import load_config
 from tests.helpers.pools import make_pool
 from tests.helpers.scripts import load_benchmark

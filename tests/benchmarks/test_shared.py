@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.settings import locate
+from finrank.ranker.tokenizer import load_tokenizer
 from tests.helpers.scripts import load_benchmark
 
 timing, tables, pools = map(load_benchmark, ("shared.timing", "shared.tables", "shared.pools"))

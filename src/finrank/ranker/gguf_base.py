@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import shutil
-import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from finrank.store import versions, write_json
 
 _SUFFIX = ".gguf"
 _MANIFEST = "dequantized.json"  # written last: the size of every other file of the folder
-_UNREADABLE = (OSError, ValueError, LookupError, NotImplementedError, struct.error)
 
 
 def is_gguf(path: Path) -> bool:
@@ -54,7 +52,7 @@ def dequantized(file: Path, digest: str) -> Path:
             partial = Path(temporary) / digest
             _dequantize(file, partial)
             _publish(partial, folder)
-    except _UNREADABLE as error:
+    except Exception as error:  # whatever a damaged file makes of its reader
         raise UserError(f"{file} cannot be dequantized into {folder}: {error}") from error
     return folder
 

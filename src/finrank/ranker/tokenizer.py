@@ -32,6 +32,8 @@ def load_tokenizer(location: str) -> Any:
         if not _is_fault(error):
             raise
         raise unavailable(location, error) from error
+    if not isinstance(tokenizer.model_max_length, int | float):  # which the library compares with every text
+        raise unavailable(location, TypeError("model_max_length in tokenizer_config.json is not a number"))
     backend = tokenizer.backend_tokenizer
     if any("Regex" in str(part) for part in (backend.normalizer, backend.pre_tokenizer)):
         _with_patterns.add(tokenizer)

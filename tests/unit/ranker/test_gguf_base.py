@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 
 from finrank.errors import UserError
 from finrank.ranker import gguf_base
-from finrank.ranker.base_model import load_causal_lm, load_encoder, load_tokenizer, pinned
+from finrank.ranker.base_model import load_causal_lm, load_encoder, pinned
 from finrank.ranker.settings import RankerSettings, locate, weights_file
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.store import sha256
 from tests.helpers.tiny_generator import save_tiny_causal_lm
 from tests.helpers.tiny_gguf import write_gguf
@@ -161,6 +162,25 @@ def test_what_is_missing_is_named_with_the_remedy(file: Path, monkeypatch: pytes
         locate("/no/such.gguf")
     (file.parent / "folder.gguf").mkdir()
     assert weights_file(str(file.parent / "folder.gguf")).name == "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("found", "written"),
+    [
+        (b"\x14\x00\x00\x00\x00\x00\x00\x00general.architecture", b"\xff" * 8),
+        (b"tokenizer.ggml.tokens", b"tokenizer.ggml.tokenz"),
+    ],
+    ids=["a length of 2^64", "no tokens"],
+)
+def test_a_damaged_file_is_an_error_whatever_its_reader_makes_of_it(
+    file: Path, cache: Path, found: bytes, written: bytes
+) -> None:
+    data = file.read_bytes()
+    place = data.index(found)
+    file.write_bytes(data[:place] + written + data[place + len(written) :])
+    with pytest.raises(UserError, match=r"tiny\.gguf cannot be dequantized into "):
+        locate(str(file))
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
 def test_an_unreadable_file_is_an_error_and_leaves_nothing(source: Path, file: Path, cache: Path) -> None:

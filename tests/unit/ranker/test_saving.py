@@ -17,10 +17,10 @@ from finrank import Ranker
 from finrank.cli import app
 from finrank.errors import UserError
 from finrank.ranker import saving
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import find_model, is_ready_made, load_model, save_model
 from finrank.ranker.settings import LoraSettings, RankerSettings, locate
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.training.config import load_config
 from finrank.training.ppo.start import sft_model_to_begin_with
 from finrank.training.run import Run

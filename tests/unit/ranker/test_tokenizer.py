@@ -67,6 +67,15 @@ def test_a_pattern_of_a_real_model_gives_the_same_tokens_as_without_the_thread(t
     assert tokenize([TEXT, "2009"], tokenizer) == tokenizer([TEXT, "2009"], add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.parametrize("longest", [[512], "512", {}])
+def test_a_longest_length_that_is_no_number_is_an_error_at_load(tmp_path: Path, longest: Any) -> None:
+    base = save_tiny_base(tmp_path / "base", "bert")
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": longest}))
+    with pytest.raises(UserError, match="model_max_length"):
+        load_tokenizer(str(base))
+
+
 @pytest.mark.slow
 def test_a_process_ends_while_a_tokenizer_still_works(tmp_path: Path) -> None:
     code = (
