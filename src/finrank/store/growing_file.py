@@ -26,6 +26,11 @@ def lock(stream: IO[AnyStr], in_use: str) -> IO[AnyStr]:
     return stream
 
 
+def open_lock_file(path: Path) -> IO[str]:
+    """Open a file to lock, made if missing; OSError for a link, which may lead to a file of value, or a pipe."""
+    return open(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))
+
+
 def open_locked(path: Path, command: str) -> IO[bytes]:
     """Open a file for appending, made with its folders if missing, and lock it.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from finrank.errors import UserError
-from finrank.store.growing_file import lock
+from finrank.store.growing_file import lock, open_lock_file
 from finrank.store.json_lines import read_json
 
 MANIFEST = "manifest.json"
@@ -108,7 +108,7 @@ def _claimed(directory: Path) -> Iterator[None]:
 def _locked(path: Path, in_use: str) -> IO[str]:
     """A lock file of this process; one that another process has just removed does not count."""
     while True:
-        stream = lock(path.open("w"), in_use)
+        stream = lock(open_lock_file(path), in_use)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                 return stream

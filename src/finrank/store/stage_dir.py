@@ -122,7 +122,9 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.unlink(missing_ok=True)  # of a killed process, or a link, through which another file would be written
+        with partial.open("x", encoding="utf-8") as stream:
+            stream.write(text)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import torch
 from finrank.errors import UserError
 from finrank.ranker.saving import find_model, read_settings
 from finrank.store import checked_hashes, read_json, versions, write_json
-from finrank.store.growing_file import lock
+from finrank.store.growing_file import lock, open_lock_file
 from finrank.training.config import TrainingConfig
 from finrank.training.processes import number_of_processes
 
@@ -90,7 +90,10 @@ def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> P
 
 def lock_stage(directory: Path) -> IO[str]:
     """Hold a stage directory for this process until the file is closed; UserError when another one trains in it."""
-    stream = (directory / CHECKPOINTS / ".lock").open("w")
+    try:
+        stream = open_lock_file(directory / CHECKPOINTS / ".lock")
+    except OSError as error:
+        raise UserError(f"{directory} cannot be locked: {error.strerror}") from error
     return lock(stream, f"{directory} is being trained by another process: wait for it, or stop it first")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from finrank.commands.sample_data import sample_data
 from finrank.errors import UserError
-from finrank.store import replaced_folder, stage_dir
+from finrank.store import replaced_folder, stage_dir, write_json
 from tests.conftest import REPOSITORY
 from tests.helpers.scripts import run_command
 from tests.unit.store.test_stage_dir import QUESTION, writer
@@ -234,3 +234,22 @@ def test_a_lock_whose_file_is_gone_does_not_count(tmp_path: Path, monkeypatch: p
     fill(tmp_path / "out")
     assert len(opened) == 2
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_planted_lock_file_leads_nowhere(tmp_path: Path, kind: str) -> None:
+    precious, lock_file = tmp_path / "precious", tmp_path / ".out.lock"
+    precious.write_text("mine")
+    lock_file.symlink_to(precious) if kind == "link" else os.mkfifo(lock_file)
+    with pytest.raises(UserError, match="cannot be written"):
+        fill(tmp_path / "out")
+    assert precious.read_text() == "mine"
+
+
+def test_a_planted_partial_file_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "report.json.partial").symlink_to(tmp_path / "precious")
+    write_json(tmp_path / "report.json", {"a": 1})
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert (tmp_path / "report.json").read_text() == '{\n  "a": 1\n}\n'
+    assert not (tmp_path / "report.json").is_symlink()
