@@ -14,6 +14,7 @@ from tests.conftest import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"].values()
+DEV, BENCH = (PROJECT["optional-dependencies"][name] for name in ("dev", "bench"))
 REQUIREMENTS = [Requirement(text) for of_one in (PROJECT["dependencies"], *EXTRAS) for text in of_one]
 LINES = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PINS = [line.partition("==") for line in LINES if not line.startswith("#")]
@@ -59,5 +60,9 @@ def test_make_installs_nothing_without_a_hash_except_torch() -> None:
     assert commands == ["--constraint constraints.txt torch", "--no-index --no-build-isolation --editable '.[dev]'"]
     installed = re.findall(r"\$\(INSTALL_LOCKED\) locks/(\S+)", MAKEFILE)
     assert sorted(installed) == [lock.name for lock in LOCKS]
-    locked = {pin.partition("==")[0] for lock in LOCKS for pin in pins_of(lock)}
-    assert PINNED.keys() - locked == {"torch", "playwright", "greenlet"}  # the extra `browser` has no make target
+
+
+def test_the_locks_hold_what_pyproject_needs_except_torch() -> None:
+    for name, needed in {"setup": [*PROJECT["dependencies"], *DEV], "bench": BENCH}.items():
+        locked = {pin.partition("==")[0] for lock in LOCKS if lock.stem in ("setup", name) for pin in pins_of(lock)}
+        assert {canonicalize_name(Requirement(text).name) for text in needed} - locked <= {"torch"}
