@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.encoding import encode, write_pairs
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PromptSettings
@@ -21,6 +20,7 @@ from finrank.ranker.requests import read_request
 from finrank.ranker.saving import load_model, save_model
 from finrank.ranker.scoring import score_pass
 from finrank.ranker.settings import HeadSettings, LoraSettings, RankerSettings
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.sources.made_up import generate
 from tests.helpers.attention_models import give_effect
 from tests.helpers.tiny_models import save_tiny_base

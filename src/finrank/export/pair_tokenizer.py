@@ -16,7 +16,7 @@ from tokenizers import pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from finrank.ranker.encoding import special_tokens
+from finrank.ranker.tokenizer import special_tokens
 
 
 def pair_tokenizer(tokenizer: Any, max_length: int, *, with_types: bool) -> PreTrainedTokenizerFast:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from finrank.export.merged_model import MergedModel
-from finrank.ranker.encoding import special_tokens
+from finrank.ranker.tokenizer import special_tokens
 
 _CARD = """---
 library_name: {library}

@@ -12,13 +12,13 @@ import torch
 from finrank.export.merged_model import MergedModel, Pair
 from finrank.export.pair_tokenizer import pair_tokenizer
 from finrank.ranker.attention.packed_row import EncodedPool
-from finrank.ranker.base_model import load_tokenizer
 from finrank.ranker.choosing.chooser import CHOOSER
 from finrank.ranker.choosing.confidence import CONFIDENCE
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.saving import OWN_BASE, load_model, save_model
 from finrank.ranker.scoring import score_pass
 from finrank.ranker.settings import LoraSettings
+from finrank.ranker.tokenizer import load_tokenizer
 from finrank.store import sha256
 
 
