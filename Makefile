@@ -9,8 +9,8 @@
 #   make map    docs/map.md from the docstrings, the table of docs/ranking.md from its test cases
 #   make bench  inference_cpu, training_cpu, growth, service: tables into docs/benchmarks.md, figures into
 #               benchmarks/results/ (80 minutes on 2 cores); not the benchmarks that need pools, FinQA or a GPU
-#   make finqa FINQA=DIR   the commands behind the README's results, on the official files in DIR (2 cores: about 20
-#               minutes for the README's 1,109 train questions, five times as long for the whole train file)
+#   make finqa FINQA=DIR   the commands behind the README's results, on the official files in DIR (70 minutes of one
+#               core for the two trainings)
 #   make ready-model FINQA=DIR   train the ready-made model anew, from the official files in DIR, into the package
 SHELL := /bin/bash
 PYTHON ?= python3

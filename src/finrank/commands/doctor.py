@@ -23,8 +23,14 @@ _SHOWN = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 EXTRAS = {
     "quantization": ("bitsandbytes", "base weights in 4 bits, for small GPUs"),
     "gguf": ("gguf", "base weights in a GGUF file"),
+    "export": ("onnxruntime", "finrank export"),
+    "metrics": ("prometheus_client", "/metrics of the service"),
+    "langchain": ("langchain_core", "FinrankRerank for LangChain"),
+    "llama-index": ("llama_index", "FinrankRerank for LlamaIndex"),
+    "ray": ("ray", "the example with Ray"),
     "bench": ("sentence_transformers", "what the benchmarks compare finrank with"),
     "browser": ("playwright", "tests in a browser"),
+    "fuzz": ("schemathesis", "tests with requests made up from the service's description"),
     "dev": ("pytest", "tests, lint and types"),
 }
 

@@ -156,7 +156,11 @@ def token_counter(base_model: str) -> CountTokens:
     """A function that counts tokens like the base model's tokenizer, without torch and network; else NoTokenizer."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(_tokenizer_file(base_model)))
+    path = _tokenizer_file(base_model)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no class of its own
+        raise NoTokenizer(f"{path} is damaged: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
 

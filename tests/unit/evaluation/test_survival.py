@@ -81,6 +81,12 @@ def test_tokenizers_are_found_without_a_network(tmp_path: Path) -> None:
             survival.token_counter(name)
 
 
+def test_a_damaged_tokenizer_is_a_reason_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(survival.NoTokenizer, match=r"tokenizer\.json is damaged: EOF"):
+        survival.token_counter(str(tmp_path))
+
+
 def test_a_gguf_file_is_not_dequantized_for_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "tiny.gguf").write_bytes(b"weights")
