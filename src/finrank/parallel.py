@@ -10,6 +10,7 @@ killed while it writes; here the other end of its pipe sees the end of the file.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import queue
@@ -18,12 +19,13 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import cycle, islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from finrank.errors import UserError
@@ -71,7 +73,40 @@ def number_of_workers(workers: int) -> int:
         raise UserError(f"--workers is {workers}: expected a number of processes, or 0 for one per core")
     if workers > 0:
         return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return allowed_cores()
+
+
+def allowed_cores() -> int:
+    """The number of cores that this process may use: those it may run on, or fewer by a quota of a container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(cores, cpu_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")))))
+
+
+def cpu_quota(membership: Path, cgroups: Path) -> float:
+    """The smallest quota of processor time, in cores, of a process's control groups; infinite without any.
+
+    `membership` lists the groups (/proc/self/cgroup), `cgroups` is where their settings are, of version 1 or 2.
+    """
+    quotas = [math.inf]
+    for line in membership.read_text().splitlines() if membership.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = cgroups / "cpu" if controllers else cgroups
+        group = root / path.strip("/")
+        for folder in (group, *group.parents):
+            quotas += _quota_of(folder)
+            if folder == root:
+                break
+    return min(quotas)
+
+
+def _quota_of(group: Path) -> list[float]:
+    for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        with suppress(OSError, ValueError):  # another version of control groups, or "max" for no quota
+            quota, period = (int(part) for name in files for part in (group / name).read_text().split())
+            return [quota / period] if quota > 0 else []
+    return []
 
 
 class _Worker(NamedTuple):

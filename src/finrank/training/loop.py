@@ -23,6 +23,7 @@ from finrank.store import available_splits, write_json
 from finrank.training.memory import explain_out_of_memory, peak_memory_mib
 from finrank.training.processes import by_main, is_main, one_training
 from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run, environment, finite, last_checkpoint, lock_stage
+from finrank.training.threads import use_free_cores, use_threads_of
 from finrank.training.trainer import CheckpointTrainer, Job, training_arguments
 
 QUICK_STEPS = 4  # of --quick_test
@@ -61,12 +62,15 @@ def train(recipe: Recipe, run: Run) -> Path:
     arguments = join_processes(run)
     with one_training(), explain_out_of_memory(*recipe.memory_keys):
         run = recipe.settle(run)
+        if not run.resume:
+            use_free_cores()
         started = run.started()
         available_splits(run.input_dir, expected="finqa_with_rewards")
         plan = recipe.build(run, arguments)
         if arguments.world_size > 1 and plan.job.without_loss is None:
             raise UserError(f"{recipe.stage} is trained by one process: start it without accelerate launch or torchrun")
         stage = by_main(lambda: run.open_stage(recipe.stage, started))
+        use_threads_of(stage)
         say(f"writing to {stage}")
         with lock_stage(stage) if is_main() else nullcontext():
             facts = {"stage": recipe.stage.partition("_")[2], **started, "seed": run.config.seed, **plan.facts}

@@ -24,8 +24,8 @@ SFT_STAGE, PPO_STAGE = "04_sft", "05_ppo"
 CHECKPOINTS = "checkpoints"
 TRAINING_MANIFEST = "training_manifest.json"
 _STARTED = "started.json"
-# The path of its SFT model may differ in a resumed run, if it was moved; the hashes of that model's parts agree.
-_MAY_DIFFER = "sft_model"
+# Of the SFT model the path, if it was moved (the hashes of its parts agree); threads become those of the first run.
+_MAY_DIFFER = {"sft_model", "threads"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Run:
         """The facts that a resumed run must share with the interrupted one; the manifest has them too."""
         config, data = self.config.model_dump(mode="json"), data_hashes(self.input_dir)
         several = {"processes": number_of_processes()} if number_of_processes() > 1 else {}
-        return {"config": config, "data": data, **self.facts, **several, "quick_test": self.quick_test}
+        own = {"threads": torch.get_num_threads(), "quick_test": self.quick_test}
+        return {"config": config, "data": data, **self.facts, **several, **own}
 
     def open_stage(self, stage: str, started: dict[str, Any]) -> Path:
         """The folder of the stage to resume, or a new one, in the run to join if that has none of this name yet."""
@@ -59,6 +60,12 @@ class Run:
         (run / stage / CHECKPOINTS).mkdir(parents=True)
         write_json(run / stage / CHECKPOINTS / _STARTED, started)
         return run / stage
+
+
+def threads_of(directory: Path) -> int:
+    """The number of threads that a stage began with; runs of older versions did not note it."""
+    started: dict[str, Any] = json.loads((directory / CHECKPOINTS / _STARTED).read_text(encoding="utf-8"))
+    return int(started.get("threads", torch.get_num_threads()))
 
 
 def begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -74,7 +81,7 @@ def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> P
     """The newest stage that began with these facts and did not finish; UserError with what differs in the others."""
     newest = ""
     for directory, before in begun_stages(output_dir, stage):
-        keys = (before.keys() | started.keys()) - {_MAY_DIFFER}
+        keys = (before.keys() | started.keys()) - _MAY_DIFFER
         differing = sorted(key for key in keys if before.get(key) != started.get(key))
         if not differing:
             return directory
