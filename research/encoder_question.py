@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from shared.tables import Row, device, table, with_quartiles, write_results, write_section
+from shared.tables import Row, device, table, with_quartiles, write_results
 
 from finrank.commands.sft import sft
 from finrank.console import say
@@ -92,17 +92,15 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a key of configs/models/minilm.yaml, key=value")
     parser.add_argument("--quick", action="store_true", help="one step of training each: shows the path, says nothing")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--write_docs", action="store_true", help="replace the table in docs/benchmarks.md")
     options = parser.parse_args()
     overrides = [*options.set, *(["trainer.max_steps=1"] if options.quick else [])]
     rows = [compare(seed, options.input_dir, overrides) for seed in options.seeds]
     write_results(options.json, rows)
-    if options.write_docs:
-        write_section("encoder_question", docs(rows))
+    print(docs(rows))
 
 
 def docs(rows: list[Row]) -> str:
-    """The table of docs/benchmarks.md."""
+    """The table of docs/experiments.md."""
     lines = []
     for row in rows:
         for name, words in (("shared", SHARED), ("full", FULL)):

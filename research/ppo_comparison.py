@@ -30,7 +30,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shared.tables import Row, device, table, write_results, write_section
+from shared.tables import Row, device, table, write_results
 
 from finrank.commands.ppo import ppo
 from finrank.commands.sft import sft
@@ -134,7 +134,7 @@ def spread(values: list[float]) -> str:
 
 
 def docs(rows: list[Row]) -> str:
-    """The table of docs/benchmarks.md."""
+    """The table of docs/experiments.md."""
     lines = []
     for name in ARMS:
         own = [row for row in rows if row["arm"] == name]
@@ -176,7 +176,6 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a key of configs/models/minilm.yaml, key=value")
     parser.add_argument("--quick", action="store_true", help="a few steps of training: shows the path, says nothing")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--write_docs", metavar="NAME", help="replace the table ppo_NAME in docs/benchmarks.md")
     options = parser.parse_args()
     settings = {"input_dir": str(options.input_dir), "set": options.set, "quick": options.quick}
     refuse_other_settings(options.work_dir, settings)
@@ -185,8 +184,6 @@ def main() -> None:
         rows += compare(seed, options.input_dir, options.work_dir, options.set, options.quick)
         write_results(options.json, rows)
     print(docs(rows))
-    if options.write_docs:
-        write_section(f"ppo_{options.write_docs}", docs(rows))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared.tables import Row, table, write_results, write_section
+from shared.tables import Row, table, write_results
 from torch import Tensor
 
 from finrank.ranker.saving import load_model
@@ -78,7 +78,7 @@ def rows_of(found: Sequence[tuple[float, float, float]]) -> list[Row]:
 
 
 def docs(rows: Sequence[Row]) -> str:
-    """The table of docs/benchmarks.md."""
+    """The table of docs/experiments.md."""
     shown = [{key: float("nan") if value is None else value for key, value in row.items()} for row in rows]
     columns = {"probability of the correct": "{probability}", "pools": "{pools}", "SFT pulls": "{sft:.3f}"}
     columns |= {"expected reward pulls": "{exact:.3f}", "share of SFT's": "{sft_share:.0%}"}
@@ -93,9 +93,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="rewarded pools (output of stage 03)")
     parser.add_argument("--split", default="train", help="whose pools (default: train)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument(
-        "--write_docs", metavar="NAME", help="replace the table ppo_gradients_NAME in docs/benchmarks.md"
-    )
     options = parser.parse_args()
     loaded = load_model(options.model, merge=True)
     pools = [pool for pool in load_records(options.data / f"{options.split}.jsonl", RewardedPool) if pool.correct]
@@ -103,8 +100,6 @@ def main() -> None:
     rows = rows_of([pulls(own, pool.correct, pool.rewards) for own, pool in zip(scores, pools, strict=True)])
     write_results(options.json, rows)
     print(docs(rows))
-    if options.write_docs:
-        write_section(f"ppo_gradients_{options.write_docs}", docs(rows))
 
 
 if __name__ == "__main__":
