@@ -10,11 +10,12 @@ from huggingface_hub import CommitInfo, HfApi, errors, snapshot_download
 from finrank.errors import UserError
 from finrank.ranker.choosing.chooser import CHOOSER
 from finrank.ranker.choosing.confidence import CONFIDENCE
-from finrank.ranker.saving import ADAPTER, CONFIG, HEAD, TOKENIZER
+from finrank.ranker.saving import ADAPTER, CONFIG, HEAD, OWN_BASE, TOKENIZER
 
 CARD = "README.md"
 # Nothing else is fetched, whatever a repository holds.
-_FILES = (CONFIG, *ADAPTER, HEAD, *TOKENIZER, CONFIDENCE, CHOOSER, CARD)
+_OF_BASE = [f"{Path(OWN_BASE).name}/{name}" for name in ("config.json", "*.safetensors", "*.safetensors.index.json")]
+_FILES = (CONFIG, *ADAPTER, HEAD, *TOKENIZER, CONFIDENCE, CHOOSER, CARD, *_OF_BASE)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _TOKEN = "set a token with the right to it: export HF_TOKEN=... (or hf auth login)"
 _FAILURES = (errors.HfHubHTTPError, errors.HFValidationError, OSError)

@@ -25,7 +25,7 @@ from finrank.ranker.choosing.chooser import CHOOSER, DEFAULT_CHOOSER, Chooser, l
 from finrank.ranker.choosing.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence, unlike_fitted
 from finrank.ranker.encoding import encode, write_pairs
 from finrank.ranker.requests import read_request
-from finrank.ranker.saving import LoadedModel, find_model, load_model, save_model
+from finrank.ranker.saving import LoadedModel, find_model, has_own_base, load_model, save_model
 from finrank.ranker.scoring import score_pools
 from finrank.records import Candidate, Question
 
@@ -128,8 +128,9 @@ class Ranker:
         A missing repository is made; `private` has no effect on an existing one. `revision` is a branch (default:
         main). Raises UserError, with what to do, when the hub refuses or cannot be reached.
         """
-        base_model = self._loaded.model.settings.base_model
-        if Path(base_model).exists():
+        settings = self._loaded.model.settings
+        base_model = settings.base_model
+        if Path(base_model).exists() and not has_own_base(settings):
             warn(
                 f"the base weights are a local folder ({base_model}) and stay here: others load the model with "
                 "Ranker.from_pretrained(..., base_model=their copy)"

@@ -8,6 +8,7 @@ missing, or from another run, is refused: a head that is silently re-initialised
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,25 @@ class LoadedModel:
 
 
 def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) -> None:
-    """Write every part of the model into `directory`, the config with the hashes last."""
+    """Write every part of the model into `directory`, the config with the hashes last.
+
+    A base inside the model folder that was loaded (`finrank export --to finrank`) is copied along.
+    """
     save_adapter(model.encoder, directory)
     save_file({name: value.contiguous() for name, value in model.score_head.state_dict().items()}, directory / HEAD)
     tokenizer.save_pretrained(directory)
     settings = model.settings.model_dump(mode="json")
+    if has_own_base(model.settings):
+        settings["base_model"] = OWN_BASE
+        shutil.copytree(model.settings.base_model, directory / OWN_BASE, dirs_exist_ok=True)
     parts = {name: sha256(directory / name) for name in _PARTS if (directory / name).is_file()}
     write_json(directory / CONFIG, {**settings, "prompt_version": PROMPT_VERSION, "parts": parts})
+
+
+def has_own_base(settings: RankerSettings) -> bool:
+    """True if the base weights are inside the folder of the model that was loaded."""
+    base = Path(settings.base_model)
+    return base.name == Path(OWN_BASE).name and (base.parent / CONFIG).is_file()
 
 
 def save_adapter(model: PeftModel, directory: Path) -> None:

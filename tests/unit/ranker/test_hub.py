@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ import pytest
 
 from finrank import Ranker
 from finrank.errors import UserError
+from finrank.export.export_model import export_model
 from finrank.ranker.choosing.confidence import CONFIDENCE, save_confidence
 from tests.helpers.saved_ranker import POOL, fitted, save_tiny_ranker
 
@@ -85,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reply({"error": "no revision"}, 404, {"X-Error-Code": "RevisionNotFound"})
             case ["tree", _]:
                 self._reply([{"type": "file", "path": file, "size": len(files[file]), "oid": "0"} for file in files])
-            case ["resolve", revision, file]:
+            case ["resolve", revision, *parts]:
+                file = "/".join(parts)
                 self.server.fetched.append(file)
                 etag = hashlib.sha1(files[file]).hexdigest()
                 self._reply(files[file], 200, {"ETag": f'"{etag}"', "X-Repo-Commit": revision})
@@ -149,6 +152,24 @@ def test_what_is_pushed_is_loaded_by_its_id(
     assert Ranker.from_pretrained("someone/ranker", device="cpu").rank(**POOL) == ranker.rank(**POOL)
     with pytest.raises(UserError, match="cannot be reached"):
         Ranker.from_pretrained("someone/other")
+
+
+def test_a_model_with_its_base_inside_takes_it_along(
+    hub: StubHub, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = Ranker.from_pretrained(model_dir, device="cpu").rank(**POOL)
+    export_model(model_dir, "finrank", tmp_path / "whole")
+    ranker = Ranker.from_pretrained(tmp_path / "whole", device="cpu")
+    ranker.push_to_hub("someone/whole")
+    ranker.save_pretrained(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "whole")
+    assert "stay here" not in capsys.readouterr().err
+    assert {"base/config.json", "base/model.safetensors"} < set(hub.repositories["someone/whole"])
+    hub.repositories["someone/whole"]["base/model.pickle"] = b"never fetched"
+    for place in ("someone/whole", tmp_path / "saved"):
+        answers = Ranker.from_pretrained(place, device="cpu").rank(**POOL)
+        assert [answer.score for answer in answers] == pytest.approx([answer.score for answer in expected], abs=1e-5)
+    assert "base/model.pickle" not in hub.fetched
 
 
 def test_pushing_again_leaves_no_confidence_of_other_weights(hub: StubHub, model_dir: Path, tmp_path: Path) -> None:
