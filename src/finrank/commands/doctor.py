@@ -27,6 +27,7 @@ EXTRAS = {
     "metrics": ("prometheus_client", "/metrics of the service"),
     "langchain": ("langchain_core", "FinrankRerank for LangChain"),
     "llama-index": ("llama_index", "FinrankRerank for LlamaIndex"),
+    "parquet": ("pyarrow", "Parquet files, and URLs such as s3://"),
     "ray": ("ray", "the example with Ray"),
     "bench": ("sentence_transformers", "what the benchmarks compare finrank with"),
     "browser": ("playwright", "tests in a browser"),
