@@ -26,8 +26,9 @@ from finrank.pools.pool import NoPool, PoolSettings, build_pool, gold_program
 from finrank.pools.pool_counts import PoolCounts
 from finrank.records import Candidate, Pool, Question
 from finrank.store import REJECTS, SPLITS, StageWriter, split_files
-from finrank.store.json_lines import BadLine, Line, encode, line_id, read_lines, read_record
+from finrank.store.json_lines import BadLine, Line, encode, line_id, name_of, read_lines, read_record
 from finrank.store.line_index import lines_by_id
+from finrank.store.remote import anywhere
 
 _LINES_TO_LEARN_FROM = 4000
 
@@ -73,6 +74,7 @@ SampledDir = Annotated[
 ]
 
 
+@anywhere
 def candidates(
     input_dir: Annotated[Path, typer.Option("--input_dir", help="Output of stage 01.")] = PROCESSED,
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")] = CANDIDATES,
@@ -105,7 +107,7 @@ def candidates(
     files = split_files(input_dir, expected="finqa_processed")
     folder_of = {"proposed": proposed_dir, "sampled": sampled_dir}
     others = _files_of_sources(mix, folder_of)
-    folders = {"input_dir": str(input_dir), "output_dir": str(output_dir)}
+    folders = {"input_dir": name_of(input_dir), "output_dir": name_of(output_dir)}
     arguments = {**folders, **vars(settings), "train_pools": train_pools}
     del arguments["seed"]  # the manifest has it by itself
     if others:
@@ -176,7 +178,7 @@ def _write_pools(
 
     def reject(bad: BadLine) -> None:
         # The files of other sources have the same name.
-        out.reject(path.name if bad.file == str(path) else bad.file, bad.line, bad.id, bad.reason)
+        out.reject(Path(bad.file).name if bad.file == name_of(path) else bad.file, bad.line, bad.id, bad.reason)
 
     def reject_of(source: str, bad: BadLine) -> None:
         reject(bad)

@@ -15,6 +15,7 @@ from finrank.programs.value import same_answer
 from finrank.records import Candidate, Pool, Question
 from finrank.store import BadLine, sha256, versions
 from finrank.store.json_lines import Line, encode
+from finrank.store.remote import anywhere
 from finrank.store.result_files import Block, ResultFiles, open_results
 
 if TYPE_CHECKING:
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 _PLACES = {"gold_first": 1, "gold_among_8": 8, "gold_among_32": 32}
 
 
+@anywhere
 def propose(
-    input_path: Annotated[Path, typer.Option("--input", help="JSON lines: questions, or pools (see --add).")],
-    output_path: Annotated[Path, typer.Option("--output", help="JSON lines to write: a pool per question.")],
+    input_path: Annotated[
+        Path, typer.Option("--input", help="JSON lines or Parquet, a path or a URL: questions, or pools (see --add).")
+    ],
+    output_path: Annotated[Path, typer.Option("--output", help="JSON lines or Parquet to write: a pool per question.")],
     models: Annotated[
         list[str] | None,
         typer.Option(

@@ -14,6 +14,7 @@ from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.store import read_json, sha256, versions
 from finrank.store.json_lines import BadLine, Line
+from finrank.store.remote import anywhere
 from finrank.store.result_files import Block, ResultFiles, open_results
 
 if TYPE_CHECKING:
@@ -25,13 +26,17 @@ Input = Annotated[
     Path,
     typer.Option(
         "--input",
-        help="JSON lines: pools as stages 02 and 03 write them, or objects with question, table, text and "
-        "candidates (id optional, default: the line's number).",
+        help="JSON lines or Parquet, a path or a URL: pools as stages 02 and 03 write them, or objects with question, "
+        "table, text and candidates (id optional, default: the line's number).",
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", help="JSON lines to write, one per pool, in the order of the input.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", help="What to write, JSON lines or Parquet: one per pool, in the order of the input."),
+]
 
 
+@anywhere
 def rank(
     model: ModelOrHubId,
     input_path: Input,

@@ -18,13 +18,15 @@ from finrank.parallel import ordered_map
 from finrank.pools.rewards import RewardWeights, Unrewardable, load_reward_weights, reward_pool
 from finrank.records import Pool, RewardedPool
 from finrank.store import REJECTS, StageWriter, split_files
-from finrank.store.json_lines import BadLine, Line, encode, read_lines, read_record, shorten
+from finrank.store.json_lines import BadLine, Line, encode, name_of, read_lines, read_record, shorten
+from finrank.store.remote import anywhere
 
 _BINS = ("0", "0.0-0.1", "0.1-0.2", "0.2-0.3", "0.3-0.4", "0.4-0.5", "1")
 _FIRST_IDS = 5  # ids that a warning names
 _BAR_WIDTH = 40
 
 
+@anywhere
 def rewards(
     input_dir: Annotated[Path, typer.Option("--input_dir", help="Output of stage 02.")] = CANDIDATES,
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Stage directory to write.")] = REWARDED,
@@ -49,7 +51,7 @@ def rewards(
     """
     weights = load_reward_weights(config) if config else RewardWeights()
     files = split_files(input_dir, expected="finqa_candidates")
-    arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "weights": weights.model_dump()}
+    arguments = {"input_dir": name_of(input_dir), "output_dir": name_of(output_dir), "weights": weights.model_dump()}
     summary = RewardSummary()
     first_left_out: BadLine | None = None
     # Nothing here is random: the seed is only recorded.
@@ -61,7 +63,7 @@ def rewards(
             reading = Reading.of(path)
             for pool in track(rewarded(read_lines(path, reading)), f"rewards of {split}", reading=reading):
                 if isinstance(pool, BadLine):
-                    out.reject(path.name, pool.line, pool.id, pool.reason)
+                    out.reject(Path(pool.file).name, pool.line, pool.id, pool.reason)
                     first_left_out = first_left_out or pool
                     continue
                 out.write_encoded(split, pool.line)

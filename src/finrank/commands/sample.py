@@ -10,6 +10,8 @@ import typer
 from finrank.commands.options import PROCESSED, BaseModel, Seed
 from finrank.console import say
 from finrank.errors import UserError
+from finrank.store.json_lines import name_of
+from finrank.store.remote import anywhere
 
 if TYPE_CHECKING:
     from finrank.sampling.askers import Asker
@@ -75,6 +77,7 @@ Overwrite = Annotated[
 ]
 
 
+@anywhere
 def sample(
     models: Models,
     endpoint: Endpoint = None,
@@ -129,7 +132,7 @@ def sample(
     questions = QuestionFiles(input_dir, split, limit)
     asker = new_asker(models, options, Sampling(num_candidates, temperature, top_p, seed), base_model)
     warn_of_seen(asker, questions.paths)
-    arguments = {"input_dir": str(input_dir), "output_dir": str(output_dir), "model": ", ".join(models)}
+    arguments = {"input_dir": name_of(input_dir), "output_dir": name_of(output_dir), "model": ", ".join(models)}
     return _sample(asker, questions, output_dir, arguments, overwrite)
 
 

@@ -16,6 +16,7 @@ from finrank.errors import UserError
 from finrank.programs.value import same_answer
 from finrank.store import BadLine, sha256
 from finrank.store.json_lines import Line
+from finrank.store.remote import anywhere
 from finrank.store.result_files import Block, open_results
 
 if TYPE_CHECKING:
@@ -25,9 +26,15 @@ if TYPE_CHECKING:
 _ANSWERS = 5  # of a line of the output
 
 
+@anywhere
 def solve(
-    input_path: Annotated[Path, typer.Option("--input", help="JSON lines: objects with question, table and text.")],
-    output_path: Annotated[Path, typer.Option("--output", help="JSON lines to write: an answer per question.")],
+    input_path: Annotated[
+        Path,
+        typer.Option("--input", help="JSON lines or Parquet, a path or a URL: objects with question, table, text."),
+    ],
+    output_path: Annotated[
+        Path, typer.Option("--output", help="JSON lines or Parquet to write: an answer per question.")
+    ],
     model: ModelOrHubId = "finqa-minilm",
     proposer: Annotated[
         str, typer.Option("--proposer", help="A run, a stage directory, a model folder, or finqa-proposer.")

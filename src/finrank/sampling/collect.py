@@ -24,7 +24,7 @@ from finrank.sampling.journal import Completion, Journal
 from finrank.sampling.policy import QuestionFault, Sampling, Unanswered
 from finrank.sampling.question_files import QuestionFiles, key_of
 from finrank.store import REJECTS, BadLine, StageWriter
-from finrank.store.json_lines import LONGEST_LINE, encode
+from finrank.store.json_lines import LONGEST_LINE, encode, name_of
 
 if TYPE_CHECKING:
     from finrank.sampling.askers import Asker
@@ -128,7 +128,7 @@ def write_pools(
     splits = {split: SampledCounts() for split in questions.paths}
     with writer as out:
         for split, counts in splits.items():
-            file = questions.paths[split].name
+            file = Path(name_of(questions.paths[split])).name
             for line, question in questions.read(split):
                 if isinstance(question, BadLine):
                     out.reject(file, question.line, question.id, question.reason)

@@ -33,6 +33,7 @@ _KEY_END = re.compile(rb'"[ \t\r]*:')
 _ID_AT_START = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _files_with_unknown_keys: set[str] = set()  # that were warned of
+NAME_OF_COPY: dict[str, str] = {}  # what the user calls a file or folder, by the path of its working copy (`remote.py`)
 
 
 class Line(NamedTuple):
@@ -53,6 +54,11 @@ class BadLine(NamedTuple):
     reason: str
 
 
+def name_of(path: Path) -> str:
+    """A path for messages and manifests: where it is that of a working copy, the path or URL that the user gave."""
+    return NAME_OF_COPY.get(str(path), str(path))
+
+
 def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:
     """Stream the lines of a file, blank ones left out; `reading` is kept up to date for a progress bar.
 
@@ -60,7 +66,7 @@ def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:
     """
     with path.open("rb") as stream:
         number = 0
-        while line := read_line(stream, str(path), number := number + 1):
+        while line := read_line(stream, name_of(path), number := number + 1):
             if number == 1 and line.content.startswith(_UTF16):
                 raise UserError(f"{path} is not JSON in UTF-8 but text in UTF-16: save it as UTF-8")
             if reading is not None:
