@@ -1,4 +1,4 @@
-"""One function over many items, in several processes, with the results in the order of the items.
+"""One function over many items, in several processes or on a Ray cluster, with the results in the items' order.
 
 Chunks of items go to the workers in turn, and results are taken in the same turns. Only a few chunks are on their way
 at a time: memory does not grow with the number of items. One worker means no other process; the results are the same,
@@ -65,6 +65,59 @@ def ordered_map(
             worker.process.terminate()
         for worker in started:
             worker.process.join()
+
+
+@contextmanager
+def ray_map(
+    function: Callable[[ItemT], ResultT], workers: int
+) -> Iterator[Callable[[Iterable[ItemT]], Iterator[ResultT]]]:
+    """`ordered_map` on a Ray cluster, item by item: that of RAY_ADDRESS or of this machine, or else one for the block.
+
+    Each worker gets the function, which may load a model at its first item, one core, and its share of the cluster's
+    GPUs, one at most. Ray replaces a worker that dies, and gives its items to the new one. Raises UserError when Ray is
+    not installed, when an item loses its worker four times, and as the function does.
+    """
+    if workers < 1:
+        raise UserError(f"--ray_workers is {workers}: expected 1 worker at least")
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--ray_workers needs Ray: pip install 'finrank[ray]'") from error
+    begins = not ray.is_initialized()
+    if begins:
+        ray.init(logging_level="warning")
+    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0) / workers)
+    new_worker = ray.remote(max_restarts=-1, max_task_retries=3, num_cpus=1, num_gpus=gpus)(_RayWorker)
+    started = [new_worker.remote(function) for _ in range(workers)]
+    try:
+        yield partial(_map_on_ray, started)
+    except ray.exceptions.RayActorError as error:
+        raise UserError(f"workers of Ray died again and again: {error}") from error
+    finally:
+        for worker in started:
+            ray.kill(worker)
+        if begins:
+            ray.shutdown()
+
+
+class _RayWorker:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def apply(self, item: Any) -> Any:
+        return self._function(item)
+
+
+def _map_on_ray(workers: list[Any], items: Iterable[Any]) -> Iterator[Any]:
+    import ray
+
+    on_their_way: deque[Any] = deque()
+    for item, worker in zip(items, cycle(workers), strict=False):
+        on_their_way.append(worker.apply.remote(item))
+        if len(on_their_way) == 2 * len(workers):  # one at work, one waiting
+            yield ray.get(on_their_way.popleft())
+    while on_their_way:
+        yield ray.get(on_their_way.popleft())
 
 
 def number_of_workers(workers: int) -> int:

@@ -28,7 +28,7 @@ EXTRAS = {
     "langchain": ("langchain_core", "FinrankRerank for LangChain"),
     "llama-index": ("llama_index", "FinrankRerank for LlamaIndex"),
     "parquet": ("pyarrow", "Parquet files, and URLs such as s3://"),
-    "ray": ("ray", "the example with Ray"),
+    "ray": ("ray", "finrank rank --ray_workers"),
     "bench": ("sentence_transformers", "what the benchmarks compare finrank with"),
     "browser": ("playwright", "tests in a browser"),
     "fuzz": ("schemathesis", "tests with requests made up from the service's description"),

@@ -79,7 +79,7 @@ def propose(
             proposers = [Proposer.from_pretrained(folder, base_model=base_model) for folder in folders]
             say(f"device: {proposers[0].device}")
             work = partial(_propose_block, proposers=proposers, num_candidates=num_candidates, add=add)
-            files.transform(work, "proposing")
+            files.transform(partial(map, work), "proposing")
         return _report(files)
 
 

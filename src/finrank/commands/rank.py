@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ import typer
 from finrank.commands.options import BaseModel, ModelOrHubId, Overwrite, Revision
 from finrank.console import say, warn
 from finrank.errors import UserError
+from finrank.parallel import ray_map
 from finrank.store import read_json, sha256, versions
 from finrank.store.json_lines import BadLine, Line
 from finrank.store.remote import anywhere
@@ -34,6 +35,10 @@ Output = Annotated[
     Path,
     typer.Option("--output", help="What to write, JSON lines or Parquet: one per pool, in the order of the input."),
 ]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option("--ray_workers", help="Rank by so many workers of a Ray cluster (default: in this process)."),
+]
 
 
 @anywhere
@@ -45,6 +50,7 @@ def rank(
     overwrite: Overwrite = False,
     revision: Revision = None,
     base_model: BaseModel = None,
+    ray_workers: RayWorkers = None,
 ) -> dict[str, int]:
     """Rank the pools of a file: answers, most probable first.
 
@@ -54,7 +60,8 @@ def rank(
 
     For --output ranked.jsonl, lines that cannot be ranked go to ranked.rejects.jsonl with their number and the reason,
     and ranked.jsonl.manifest.json says what the output was made from and how far it is. After an interruption the same
-    command resumes where it stopped.
+    command resumes where it stopped. With --ray_workers the lines are those of one process; a worker that dies is
+    replaced, and its lines are ranked again.
 
     \b
     Example:
@@ -64,7 +71,6 @@ def rank(
         example = "datasets/finqa_with_rewards/dev.jsonl"
         raise UserError(f"no such file: {input_path}; expected JSON lines such as {example}")
     from finrank.ranker.hub import locate_model
-    from finrank.ranker.ranker import Ranker
     from finrank.ranker.saving import find_model
 
     model_dir = find_model(locate_model(model, revision=revision))
@@ -75,9 +81,13 @@ def rank(
             return {name: files.counts[name] for name in _COUNTS}
         if files.lines:
             say(f"{output_path}: resuming after line {files.lines} of {input_path}")
-        ranker = Ranker.from_pretrained(model_dir, base_model=base_model, merge=True)
-        say(f"device: {ranker.device}; attention route: {ranker.route}")
-        files.transform(partial(_rank_block, ranker=ranker), "ranking")
+        work = _BlockRanker(model, revision, base_model)
+        if ray_workers is None:
+            say(f"device: {work.ranker.device}; attention route: {work.ranker.route}")
+            files.transform(partial(map, work), "ranking")
+        else:
+            with ray_map(work, ray_workers) as ranked:
+                files.transform(ranked, "ranking")
         rejected, see = files.counts["rejected"], f"see {files.rejects.path}"
         if rejected and not files.counts["ranked"]:
             raise UserError(f"not one of {rejected} lines of {input_path} can be ranked: {see}")
@@ -109,19 +119,35 @@ def ranked_with(model_dir: Path, base_model: str | None) -> dict[str, str]:
     }
 
 
-def _rank_block(block: list[Line], ranker: Ranker) -> Block:
-    from finrank.ranker.requests import read_line
+class _BlockRanker:
+    """Ranks blocks of lines. It goes to workers without the model, which each loads for itself."""
 
-    parsed = [read_line(line, ranker.prepare) for line in block]
-    identifiers = [line[0] for line in parsed if not isinstance(line, BadLine)]
-    pools = [line[1] for line in parsed if not isinstance(line, BadLine)]
-    rankings = [ranker.ranking(pool, scores) for pool, scores in zip(pools, ranker.score(pools), strict=True)]
-    ranker.warn_of_unlike(pools)
-    return Block(
-        [_encode(identifier, ranking) for identifier, ranking in zip(identifiers, rankings, strict=True)],
-        [line for line in parsed if isinstance(line, BadLine)],
-        {"ranked": len(rankings), "abstained": sum(ranking.abstain for ranking in rankings)},
-    )
+    def __init__(self, model: str, revision: str | None, base_model: str | None) -> None:
+        self._model, self._revision, self._base_model = model, revision, base_model
+
+    @cached_property
+    def ranker(self) -> Ranker:
+        from finrank.ranker.hub import locate_model
+        from finrank.ranker.ranker import Ranker
+        from finrank.ranker.saving import find_model
+
+        folder = find_model(locate_model(self._model, revision=self._revision))
+        return Ranker.from_pretrained(folder, base_model=self._base_model, merge=True)
+
+    def __call__(self, block: list[Line]) -> Block:
+        from finrank.ranker.requests import read_line
+
+        ranker = self.ranker
+        parsed = [read_line(line, ranker.prepare) for line in block]
+        identifiers = [line[0] for line in parsed if not isinstance(line, BadLine)]
+        pools = [line[1] for line in parsed if not isinstance(line, BadLine)]
+        rankings = [ranker.ranking(pool, scores) for pool, scores in zip(pools, ranker.score(pools), strict=True)]
+        ranker.warn_of_unlike(pools)
+        return Block(
+            [_encode(identifier, ranking) for identifier, ranking in zip(identifiers, rankings, strict=True)],
+            [line for line in parsed if isinstance(line, BadLine)],
+            {"ranked": len(rankings), "abstained": sum(ranking.abstain for ranking in rankings)},
+        )
 
 
 def _encode(identifier: str, ranking: Ranking) -> bytes:

@@ -78,7 +78,7 @@ def solve(
             first_stage = Proposer.from_pretrained(proposer_dir, base_model=base_model)
             say(f"device: {ranker.device}; attention route: {ranker.route}")
             work = partial(_solve_block, proposer=first_stage, ranker=ranker, num_candidates=num_candidates)
-            files.transform(work, "solving")
+            files.transform(partial(map, work), "solving")
         say(f"{output_path}: {files.counts['solved']} solved, {files.counts['abstained']} of them abstain")
         if known := files.counts["with_gold"]:
             say(f"execution accuracy {files.counts['right'] / known:.3f}, of {known} questions with known gold")

@@ -13,7 +13,7 @@ with the number of lines.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,14 +91,25 @@ class ResultFiles:
         self.complete = False
         self._made_with = dict(made_with)
 
-    def transform(self, work: Callable[[list[Line]], Block], description: str) -> None:
-        """Store what `work` makes of the lines that are not done yet, block by block."""
+    def transform(self, made_of: Callable[[Iterable[list[Line]]], Iterator[Block]], description: str) -> None:
+        """Store what is made of the lines that are not done yet, block by block.
+
+        `made_of` is a map over blocks, in their order; it may take blocks ahead of what it yields.
+        """
         start, lines_done = self.input.size, self.lines
         # The part that an earlier run did is not progress of this one: the estimated time left would be too short.
         reading = Reading(total=self.input.path.stat().st_size - start, done=-start)
         lines = (line for line in read_lines(self.input.path, reading) if line.number > lines_done)
-        for block in _blocks(track(lines, description, reading=reading)):
-            self._append(work(block), lines=block[-1].number, input_done=start + reading.done)
+        ends: deque[tuple[int, int]] = deque()  # of the blocks at work: their last line, and its end in bytes
+
+        def blocks() -> Iterator[list[Line]]:
+            for block in _blocks(track(lines, description, reading=reading)):
+                ends.append((block[-1].number, start + reading.done))
+                yield block
+
+        for made in made_of(blocks()):
+            last_line, input_done = ends.popleft()
+            self._append(made, lines=last_line, input_done=input_done)
         self.input.finish_to(start + reading.done)  # with blank lines at its end
         self.complete = True
         self._store()

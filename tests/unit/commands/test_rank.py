@@ -227,7 +227,7 @@ def test_a_complete_output_is_left_alone_and_a_longer_input_is_continued(
     first = rank(model, source, output)
     before = output.stat().st_mtime_ns, output.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("finrank.commands.rank._rank_block", None)
+        patch.setattr("finrank.commands.rank._BlockRanker", None)
         assert rank(model, source, output) == first
     assert (output.stat().st_mtime_ns, output.read_bytes()) == before
     assert "is complete (10 ranked" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def first_candidates(input_path: Path, output_path: Path, *, overwrite: bool = F
         raise UserError(f"no such file: {input_path}")
     with open_results(input_path, output_path, "first", {}, overwrite=overwrite) as files:
         if not files.complete:
-            files.transform(work, "first")
+            files.transform(partial(map, work), "first")
 
 
 @pytest.fixture(autouse=True)
