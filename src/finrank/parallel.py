@@ -73,9 +73,10 @@ def ray_map(
 ) -> Iterator[Callable[[Iterable[ItemT]], Iterator[ResultT]]]:
     """`ordered_map` on a Ray cluster, item by item: that of RAY_ADDRESS or of this machine, or else one for the block.
 
-    Each worker gets the function, which may load a model at its first item, one core, and its share of the cluster's
-    GPUs, one at most. Ray replaces a worker that dies, and gives its items to the new one. Raises UserError when Ray is
-    not installed, when an item loses its worker four times, and as the function does.
+    Each worker gets the function, which may load a model at its first item, one core, and where the cluster has GPUs
+    one of them, or an equal part of one. Ray replaces a worker that dies, and gives its items to the new one. Raises
+    what the function raises, and UserError when Ray is not installed or has too few cores, or when an item loses its
+    worker four times.
     """
     if workers < 1:
         raise UserError(f"--ray_workers is {workers}: expected 1 worker at least")
@@ -86,11 +87,17 @@ def ray_map(
     begins = not ray.is_initialized()
     if begins:
         ray.init(logging_level="warning")
-    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0) / workers)
-    new_worker = ray.remote(max_restarts=-1, max_task_retries=3, num_cpus=1, num_gpus=gpus)(_RayWorker)
-    started = [new_worker.remote(function) for _ in range(workers)]
+    started = []
     try:
+        resources = ray.cluster_resources()
+        if workers > (cores := int(resources.get("CPU", 0))):
+            raise UserError(f"--ray_workers is {workers}: the Ray cluster has {cores} cores")  # it would wait for more
+        gpus = 1 / math.ceil(workers / resources["GPU"]) if resources.get("GPU") else 0
+        new_worker = ray.remote(max_restarts=-1, max_task_retries=3, num_cpus=1, num_gpus=gpus)(_RayWorker)
+        started += [new_worker.remote(function) for _ in range(workers)]
         yield partial(_map_on_ray, started)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error  # what the function raised: the text of Ray's error is a traceback
     except ray.exceptions.RayActorError as error:
         raise UserError(f"workers of Ray died again and again: {error}") from error
     finally:

@@ -14,6 +14,7 @@ import torch
 from finrank.commands import rank as rank_command
 from finrank.commands.rank import rank
 from finrank.errors import UserError
+from finrank.parallel import ray_map
 from finrank.store.json_lines import Line
 from finrank.store.result_files import Block
 from tests.helpers.pools import make_pool
@@ -36,14 +37,23 @@ class DyingRanker(rank_command._BlockRanker):
         return super().__call__(block)
 
 
-@pytest.fixture
-def _ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def refuse(item: int) -> None:
+    raise UserError(f"cannot take {item}")
+
+
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def _ray() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'finrank[ray]'")
-    # Without a password for the cluster, which Ray would write into the home folder; it listens on loopback alone.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="warning")
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        # Without a password for the cluster, which Ray would write into the home folder; it listens on loopback alone.
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        ray.init(num_cpus=2, include_dashboard=False, logging_level="warning")
+        yield
+        ray.shutdown()
 
 
 @pytest.mark.slow
@@ -69,6 +79,17 @@ def test_lines_are_those_of_one_process_also_when_a_worker_is_killed(
         for name in ("{}.jsonl", "{}.rejects.jsonl"):
             written = [(tmp_path / name.format(of)).read_bytes() for of in ("ray", "alone")]
             assert written[0] == written[1] != b""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+def test_faults_in_workers_are_errors_without_a_traceback() -> None:
+    with pytest.raises(UserError, match=r"^cannot take 7$"), ray_map(refuse, 1) as refused:
+        list(refused([7]))
+    with pytest.raises(UserError, match="--ray_workers is 3: the Ray cluster has 2 cores"), ray_map(refuse, 3):
+        pass
+    with pytest.raises(UserError, match="died again and again"), ray_map(die, 1) as died:
+        list(died([7]))
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

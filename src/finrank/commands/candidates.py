@@ -292,6 +292,7 @@ def _sound_questions(path: Path) -> list[Question]:
 def _print_counts(
     counts: dict[str, PoolCounts], facts_of: dict[str, dict[str, Any]], num_candidates: int, output_dir: Path
 ) -> None:
+    rejects = name_of(output_dir / REJECTS)
     for split, of_split in counts.items():
         facts = facts_of[split]
         say(f"{split}: {of_split.pools} pools, left out: {_listed(of_split.rejects, 'none')}")
@@ -307,14 +308,14 @@ def _print_counts(
         for source, count in of_split.missing_questions.items():
             warn(f"{split}: {count} questions have no pool in --{source}_dir: corruption fills their places")
         for source, count in of_split.bad_lines.items():
-            warn(f"{split}: lines of --{source}_dir left out, with the reasons in {output_dir / REJECTS}: {count}")
+            warn(f"{split}: lines of --{source}_dir left out, with the reasons in {rejects}: {count}")
         if of_split.smaller:
             warn(
                 f"{split}: {of_split.smaller} pools have fewer than {num_candidates} candidates: "
                 "no more with different values could be made"
             )
     if any(of_split.rejects for of_split in counts.values()):
-        say(f"left-out questions, with reasons, are in {output_dir / REJECTS}")
+        say(f"left-out questions, with reasons, are in {rejects}")
 
 
 def _listed(rejects: Counter[str], nothing: str) -> str:

@@ -14,7 +14,7 @@ from finrank.errors import UserError
 from finrank.programs.value import same_answer
 from finrank.records import Candidate, Pool, Question
 from finrank.store import BadLine, sha256, versions
-from finrank.store.json_lines import Line, encode
+from finrank.store.json_lines import Line, encode, name_of
 from finrank.store.remote import anywhere
 from finrank.store.result_files import Block, ResultFiles, open_results
 
@@ -121,7 +121,7 @@ def _count_gold(question: Question, candidates: list[Candidate], counts: dict[st
 
 def _report(files: ResultFiles) -> dict[str, int]:
     counts = files.counts
-    say(f"{files.output.path}: {counts['candidates']} candidates for {counts['proposed']} questions")
+    say(f"{name_of(files.output.path)}: {counts['candidates']} candidates for {counts['proposed']} questions")
     if known := counts["with_gold"]:
         first, eight, many = (counts[name] / known for name in _PLACES)
         say(f"gold value first {first:.3f}, among 8 candidates {eight:.3f}, among 32 {many:.3f}, of {known} questions")
@@ -131,5 +131,5 @@ def _report(files: ResultFiles) -> dict[str, int]:
             "too good: give two proposers, each trained without one half of the pages (proposer.left_out_half)"
         )
     if counts["rejected"]:
-        warn(f"{counts['rejected']} lines have no candidates: see {files.rejects.path}")
+        warn(f"{counts['rejected']} lines have no candidates: see {name_of(files.rejects.path)}")
     return dict(counts)

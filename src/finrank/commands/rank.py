@@ -14,7 +14,7 @@ from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.parallel import ray_map
 from finrank.store import read_json, sha256, versions
-from finrank.store.json_lines import BadLine, Line
+from finrank.store.json_lines import BadLine, Line, name_of
 from finrank.store.remote import anywhere
 from finrank.store.result_files import Block, ResultFiles, open_results
 
@@ -77,10 +77,10 @@ def rank(
     made_with = ranked_with(model_dir, base_model)
     with open_results(input_path, output_path, "rank", made_with, overwrite=overwrite) as files:
         if files.complete:
-            say(f"{output_path} is complete ({_summary(files)}): nothing to do; --overwrite ranks again")
+            say(f"{name_of(output_path)} is complete ({_summary(files)}): nothing to do; --overwrite ranks again")
             return {name: files.counts[name] for name in _COUNTS}
         if files.lines:
-            say(f"{output_path}: resuming after line {files.lines} of {input_path}")
+            say(f"{name_of(output_path)}: resuming after line {files.lines} of {name_of(input_path)}")
         work = _BlockRanker(model, revision, base_model)
         if ray_workers is None:
             say(f"device: {work.ranker.device}; attention route: {work.ranker.route}")
@@ -88,12 +88,13 @@ def rank(
         else:
             with ray_map(work, ray_workers) as ranked:
                 files.transform(ranked, "ranking")
-        rejected, see = files.counts["rejected"], f"see {files.rejects.path}"
+        rejected = files.counts["rejected"]
         if rejected and not files.counts["ranked"]:
-            raise UserError(f"not one of {rejected} lines of {input_path} can be ranked: {see}")
-        say(f"{output_path}: {_summary(files)}")
+            lines = f"{rejected} lines of {name_of(input_path)}"
+            raise UserError(f"not one of {lines} can be ranked: see {files.rejects.path}")
+        say(f"{name_of(output_path)}: {_summary(files)}")
         if rejected:
-            warn(f"{rejected} lines could not be ranked: {see}")
+            warn(f"{rejected} lines could not be ranked: see {name_of(files.rejects.path)}")
         return {name: files.counts[name] for name in _COUNTS}
 
 

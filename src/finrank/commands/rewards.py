@@ -183,4 +183,4 @@ def _print_summary(summary: RewardSummary, rejected: int, output_dir: Path) -> N
             f"them; first ids: {', '.join(summary.first_ids_without_spread)}"
         )
     if rejected:
-        warn(f"{rejected} records were left out: the reasons are in {output_dir / REJECTS}")
+        warn(f"{rejected} records were left out: the reasons are in {name_of(output_dir / REJECTS)}")

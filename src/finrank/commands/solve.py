@@ -15,7 +15,7 @@ from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.programs.value import same_answer
 from finrank.store import BadLine, sha256
-from finrank.store.json_lines import Line
+from finrank.store.json_lines import Line, name_of
 from finrank.store.remote import anywhere
 from finrank.store.result_files import Block, open_results
 
@@ -79,11 +79,11 @@ def solve(
             say(f"device: {ranker.device}; attention route: {ranker.route}")
             work = partial(_solve_block, proposer=first_stage, ranker=ranker, num_candidates=num_candidates)
             files.transform(partial(map, work), "solving")
-        say(f"{output_path}: {files.counts['solved']} solved, {files.counts['abstained']} of them abstain")
+        say(f"{name_of(output_path)}: {files.counts['solved']} solved, {files.counts['abstained']} of them abstain")
         if known := files.counts["with_gold"]:
             say(f"execution accuracy {files.counts['right'] / known:.3f}, of {known} questions with known gold")
         if files.counts["rejected"]:
-            warn(f"{files.counts['rejected']} lines have no answer: see {files.rejects.path}")
+            warn(f"{files.counts['rejected']} lines have no answer: see {name_of(files.rejects.path)}")
         return dict(files.counts)
 
 

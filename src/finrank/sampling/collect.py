@@ -191,4 +191,4 @@ def print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) ->
     if any(result["tokens"].values()):
         say("tokens: {prompt} of prompts, {completion} of completions".format(**result["tokens"]))
     if rejected:
-        warn(f"completions and questions left out, with the reasons in {output_dir / REJECTS}: {rejected}")
+        warn(f"completions and questions left out, with the reasons in {name_of(output_dir / REJECTS)}: {rejected}")

@@ -55,8 +55,9 @@ class BadLine(NamedTuple):
 
 
 def name_of(path: Path) -> str:
-    """A path for messages and manifests: where it is that of a working copy, the path or URL that the user gave."""
-    return NAME_OF_COPY.get(str(path), str(path))
+    """A path for messages and manifests: where it is a working copy, or in one, what the user gave or will find."""
+    folder = NAME_OF_COPY.get(str(path.parent))
+    return NAME_OF_COPY.get(str(path)) or (f"{folder}/{path.name}" if folder else str(path))
 
 
 def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:

@@ -80,6 +80,7 @@ def working_copies(source: Path, target: Path, *, folders: bool, overwrite: bool
             say(f"working copies: {work}, removed at the end; after an interruption the same command resumes there")
             copy = _fetch_splits(source, work / "input") if folders else _fetch(source, work / "input")
             NAME_OF_COPY[str(output)] = _location(target)
+            NAME_OF_COPY[str(output.parent)] = os.path.dirname(_location(target))
             yield copy, output if published else target
             if published:
                 _publish(output, target)

@@ -12,6 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from finrank.cli import main
 from finrank.commands.rank import rank
+from finrank.records import Question
 from finrank.store.json_lines import encode
 from finrank.store.parquet import write_parquet
 from tests.helpers.pools import make_pool
@@ -58,12 +59,16 @@ def test_commands_that_take_urls_name_one_that_is_not_there(
 def test_ranking_by_url_gives_the_answers_of_local_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(save_tiny_ranker(tmp_path / "model"))
     pools = tmp_path / "pools.jsonl"
-    pools.write_bytes(b"".join(encode(make_pool(number)) for number in range(5)))
+    pools.write_bytes(b"".join(encode(make_pool(number)) for number in range(5)) + encode(Question.of(make_pool(5))))
     rank(model, pools, tmp_path / "ranked.jsonl")
     write_parquet(pools, tmp_path / "pools.parquet")
     target = "memory://bucket/ranked.parquet"
     assert run("rank", "--model", model, "--input", f"file://{tmp_path}/pools.parquet", "--output", target) == 0
-    assert f"{target}: written" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert f"{target}: 5 ranked" in shown.out
+    assert f"{target}: written" in shown.out
+    assert "see memory://bucket/ranked.rejects.jsonl" in shown.err
+    assert MemoryFileSystem().exists("memory://bucket/ranked.rejects.jsonl")
     with MemoryFileSystem().open(target) as stream:
         rows = pq.read_table(stream).to_pylist()
     lines = [json.loads(line) for line in (tmp_path / "ranked.jsonl").read_bytes().splitlines()]
