@@ -165,8 +165,9 @@ def _fetch(source: Path, folder: Path, name: str | None = None) -> Path:
     location, copy = _location(source), folder / (name or f"{source.stem}.jsonl")
     with _opened(location, "read") as (system, path), copy.open("wb") as lines:
         whole = system.info(path)["type"] == "file"
-        # Spark, Ray and others write a folder of parts.
-        parts = [path] if whole else sorted(part for part in system.find(path) if part.endswith(_PARQUET))
+        # Spark, Ray and others write a folder of parts, those of failed attempts below _temporary.
+        below = [] if whole else [part for part in system.find(path) if not re.search("/[._]", part[len(path) :])]
+        parts = [path] if whole else sorted(part for part in below if part.endswith(_PARQUET))
         if not parts:
             raise UserError(f"{location} is a folder without {_PARQUET} files")
         for part in parts:

@@ -138,6 +138,8 @@ def test_a_folder_of_parts_is_one_file(tmp_path: Path, expected: bytes) -> None:
     pq.write_table(table.slice(0, 11), parts / "part-00000-ab.snappy.parquet")
     pq.write_table(table.slice(11), parts / "part-00001-cd.snappy.parquet")
     (parts / "_SUCCESS").touch()
+    (parts / "_temporary").mkdir()
+    pq.write_table(table, parts / "_temporary" / "part-00000-ef.snappy.parquet")
     first_candidates(parts, tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").read_bytes() == expected
     for path in parts.glob("part-*"):
