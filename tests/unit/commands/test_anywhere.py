@@ -12,10 +12,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from finrank.cli import main
 from finrank.commands.rank import rank
+from finrank.errors import UserError
 from finrank.records import Question
 from finrank.store.json_lines import encode
 from finrank.store.parquet import write_parquet
+from tests.helpers.endpoint_stub import Answer, serving
 from tests.helpers.pools import make_pool
+from tests.helpers.sampling import contents, good, write_data
+from tests.helpers.sampling import run as run_sample
 from tests.helpers.saved_ranker import save_tiny_ranker
 
 FILES = ("--input", "memory://in/none.parquet", "--output", "memory://out/file.parquet")
@@ -78,3 +82,22 @@ def test_ranking_by_url_gives_the_answers_of_local_files(tmp_path: Path, capsys:
     ]
     assert run("rank", "--model", model, "--input", str(pools), "--output", target) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_sampling_to_a_url_asks_for_nothing_twice(tmp_path: Path) -> None:
+    data, target = write_data(tmp_path / "data"), Path("memory://bucket/sampled")
+    with serving(good) as stub:
+        run_sample(data, tmp_path / "local", stub)
+    with serving(lambda request, number: good(request, number) if number < 4 else Answer(status=401)) as stub:
+        with pytest.raises(UserError):
+            run_sample(data, target, stub, concurrency=1)
+        assert MemoryFileSystem.store == {}
+        stub.behave = good
+        asked = len(stub.requests)
+        run_sample(data, target, stub, concurrency=1)
+        assert len(stub.requests) == asked + 3
+        with pytest.raises(UserError, match=r"memory://bucket/sampled exists: .*--overwrite"):
+            run_sample(data, target, stub)
+        assert len(stub.requests) == asked + 3
+    written = {name: MemoryFileSystem().cat(f"memory://bucket/sampled/{name}") for name in contents(tmp_path / "local")}
+    assert written == contents(tmp_path / "local")
