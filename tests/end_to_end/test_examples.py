@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from finrank.commands.rank import rank
 from tests.conftest import REPOSITORY
 from tests.helpers.endpoint_stub import Answer, serving
 from tests.helpers.pools import make_pool
@@ -37,7 +39,7 @@ def test_every_example_is_short_and_tested() -> None:
     assert [name for name in names if f'run_example("{name}"' not in tests] == []
     lengths = {name: len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) for name in names}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
-    assert len(names) == 4
+    assert len(names) == 5
 
 
 def test_samples_of_a_language_model() -> None:
@@ -87,3 +89,16 @@ def test_solving_without_a_language_model() -> None:
     assert first.startswith("-0.02139 ")
     assert first.endswith(f": {RIGHT}")
     assert len(others) == 2
+
+
+def test_ranking_with_two_ray_workers(tmp_path: Path) -> None:
+    """The bytes are those of one process."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install 'finrank[ray]'")
+    pools = tmp_path / "pools.jsonl"
+    pools.write_text("".join(make_pool(number).model_dump_json() + "\n" for number in range(150)), encoding="utf-8")
+    # Without a password for the cluster, which Ray would write into the home folder; it listens on loopback alone.
+    shown = run_example("rank_with_ray.py", pools, tmp_path / "with_ray.jsonl", 2, RAY_AUTH_MODE="disabled")
+    assert shown[-1].startswith("150 ranked")
+    assert rank("finqa-minilm", pools, tmp_path / "alone.jsonl")["ranked"] == 150
+    assert (tmp_path / "with_ray.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
