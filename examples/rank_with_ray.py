@@ -1,6 +1,6 @@
-"""Rank a million pools on a Ray cluster: each worker has a model, one that dies is replaced, the lines keep their order.
+"""Rank a million pools on a Ray cluster: a model per worker, one that dies is replaced, the lines keep their order.
 
-python examples/rank_with_ray.py pools.parquet ranked.parquet 8      # 8 workers; needs pip install 'finrank[parquet,ray]'
+python examples/rank_with_ray.py pools.parquet ranked.parquet 8      # needs pip install 'finrank[parquet,ray]'
 RAY_ADDRESS=auto finrank rank --model finqa-minilm --input pools.parquet --output ranked.parquet --ray_workers 8
 """
 
