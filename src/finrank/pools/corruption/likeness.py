@@ -16,6 +16,7 @@ from bisect import bisect
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 from finrank.page.page import Cell, Page
 from finrank.pools.corruption.gold_shapes import FINQA_SHAPES
@@ -24,7 +25,9 @@ from finrank.programs.shape import numbers_of, shape_of
 from finrank.records import Answer
 
 Feature = tuple[Hashable, ...]
-Sight = tuple[Feature, ...]  # all features of a number, of two numbers or of a value
+# What is seen of a number, of two numbers or of a value: the function that lists its features, and the function's
+# arguments. As a key it is short, and most of the time its score is known and nobody needs the features.
+Sight = tuple[Any, ...]
 
 _MOST_REMEMBERED = 5000
 _MOST_ROWS, _MOST_COLUMNS = 6, 4
@@ -53,12 +56,12 @@ class Likeness:
         return score
 
     def of_sight(self, sight: Sight) -> float:
-        """The sum of the weights of all features of a number, of two numbers or of a value."""
+        """The sum of the weights of all features of a sight."""
         score = self._of_sight.get(sight)
         if score is None:
             if len(self._of_sight) > _MOST_REMEMBERED:
                 self._of_sight.clear()  # memory stays flat, however many pages there are
-            score = self._of_sight[sight] = self.weigh(sight)
+            score = self._of_sight[sight] = self.weigh(features_of(sight))
         return score
 
     def weigh(self, features: Iterable[Feature]) -> float:
@@ -78,6 +81,12 @@ class Likeness:
             self.weights[feature] = self.weights.get(feature, 0.0) + step
         self._of_shape.clear()
         self._of_sight.clear()
+
+
+def features_of(sight: Sight) -> list[Feature]:
+    """All features of a sight."""
+    list_features, *facts = sight
+    return list_features(*facts)
 
 
 def draw_weighted(names: Sequence[str], cumulative: Sequence[float], rng: random.Random) -> str:
@@ -128,7 +137,7 @@ class PageLikeness:
             *map(self._see_number, numbers),
             *(self._see_pair(*pair) for pair in _pairs(program, numbers)),
         ]
-        return [feature for sight in sights for feature in sight]
+        return [feature for sight in sights for feature in features_of(sight)]
 
     def _see_number(self, text: str) -> Sight:
         """How a number is written, and where it is in the table: its first cell."""
@@ -145,24 +154,37 @@ class PageLikeness:
             ("cells", min(len(operand.places), 3)),
         )
         if not operand.places:
-            return written
+            return list, written
         row, column = operand.places[0]
         position = (("row", min(row, _MOST_ROWS)), ("column", min(column, _MOST_COLUMNS)))
-        return (*written, *position, ("last row", row == self._page.last_row))
+        return list, (*written, *position, ("last row", row == self._page.last_row))
 
     def _see_pair(self, role: str, first: str, second: str) -> Sight:
-        """How two numbers of a program relate by size, by digits and on the page; for its role, and mostly for any."""
+        """How two numbers of a program relate by size, by digits and on the page."""
         left, right = self._page.operand(first), self._page.operand(second)
         quotient = left.size / right.size if right.size > 0.0 else 0.0
         ratio = _half_decades(quotient) if 0.0 < quotient < math.inf else None
-        features = (
-            ("ratio", ratio),
-            ("first is larger", left.size > right.size if ratio in (-1, 0) else None),
-            ("decimals alike", len(first.partition(".")[2]) == len(second.partition(".")[2])),
-            ("relation", _relation(left.places, right.places)),
-        )
-        of_role = tuple((role, *feature) for feature in features)
-        return of_role if role == _LAST_TWO else features + of_role
+        first_is_larger = left.size > right.size if ratio in (-1, 0) else None
+        decimals_alike = len(first.partition(".")[2]) == len(second.partition(".")[2])
+        return _pair_features, role, ratio, first_is_larger, decimals_alike, _relation(left.places, right.places)
+
+
+def _pair_features(
+    role: str,
+    ratio: int | None,
+    first_is_larger: bool | None,
+    decimals_alike: bool,
+    relation: tuple[str | bool, int | bool],
+) -> list[Feature]:
+    """The features of two numbers: for their role, and mostly for any."""
+    features: list[Feature] = [
+        ("ratio", ratio),
+        ("first is larger", first_is_larger),
+        ("decimals alike", decimals_alike),
+        ("relation", relation),
+    ]
+    of_role: list[Feature] = [(role, *feature) for feature in features]
+    return of_role if role == _LAST_TWO else features + of_role
 
 
 def _relation(places: Sequence[Cell], others: Sequence[Cell]) -> tuple[str | bool, int | bool]:
@@ -191,14 +213,20 @@ def _pairs(program: Program, numbers: tuple[str, ...]) -> list[tuple[str, str, s
 def _see_value(answer: Answer | None, operation: str) -> Sight:
     """The look of a value; yes, no and None are features by themselves."""
     if answer is None or isinstance(answer, str):
-        return (("value", answer),)
+        return list, (("value", answer),)
     size = max(-10, min(16, _half_decades(abs(answer))))
-    return (
+    decimals = len(repr(answer).partition(".")[2])
+    return _value_features, operation, size, answer < 0.0, decimals, answer.is_integer()
+
+
+def _value_features(operation: str, size: int, is_negative: bool, decimals: int, is_whole: bool) -> list[Feature]:
+    """The features of a number that a program computes by a last step with this operation."""
+    return [
         ("value size", size),
-        ("value", operation, size // 2, answer < 0.0),
-        ("value decimals", len(repr(answer).partition(".")[2])),
-        ("value is whole", answer.is_integer()),
-    )
+        ("value", operation, size // 2, is_negative),
+        ("value decimals", decimals),
+        ("value is whole", is_whole),
+    ]
 
 
 def _half_decades(size: float) -> int:
