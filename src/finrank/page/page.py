@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 from finrank.page.broken_characters import NEVER_A_YEAR, word_set
@@ -81,6 +81,7 @@ class Page:
     """
 
     def __init__(self, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
+        self._table = table
         self.cells: dict[tuple[int, int], PageNumber] = {}
         self._places: dict[float, list[Cell]] = {}
         self.in_row: dict[int, list[PageNumber]] = {}
@@ -95,7 +96,6 @@ class Page:
                 self.in_row.setdefault(row, []).append(number)
                 self.in_column.setdefault(column, []).append((row, number))
         self.text_numbers = [number for sentence in text for number in _sentence_numbers(sentence)]
-        self.numeric_rows = numeric_rows(table)
         self.last_row, self.last_column = max(self.in_row, default=0), max(self.in_column, default=0)
         self.everywhere = [*self.cells.values(), *self.text_numbers]
         self.text_index: dict[float, int] = {}
@@ -103,6 +103,11 @@ class Page:
             self.text_index.setdefault(size_of(number.text), index)
         self._operands: dict[str, Operand] = {}
         self._homes: dict[tuple[str, ...], dict[str, Cell]] = {}
+
+    @cached_property
+    def numeric_rows(self) -> list[str]:
+        """Labels of the rows that a table operation can read; few programs have one."""
+        return numeric_rows(self._table)
 
     def operand(self, text: str) -> Operand:
         """A program's operand as the page has it, worked out once: programs share the few numbers."""

@@ -60,7 +60,7 @@ def build_pool(
     """
     gold, answer = gold_program(question)
     rng = random.Random(f"{settings.seed}:{question.id}")
-    corruptor = Corruptor(question.table, question.text, likeness or Likeness())
+    corruptor = Corruptor.on(question.table, question.text, likeness or Likeness())
     start = corruptor.draft(gold, answer)
     # A tree of just as many nodes: in a part of a larger one gold would no longer be at a node drawn at random.
     size = settings.num_candidates - len(others)

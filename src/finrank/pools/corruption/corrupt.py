@@ -13,14 +13,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from finrank.page.page import Page
 from finrank.pools.corruption import number_edits, structure_edits
 from finrank.pools.corruption.likeness import Feature, Likeness, PageLikeness, draw_weighted, shape_features
 from finrank.pools.corruption.refill import refill
 from finrank.programs import Program, Step
-from finrank.programs.value import Value, value_of
+from finrank.programs.value import value_of
 from finrank.records import Answer, Candidate
 
 Edit = Callable[[Program, Page, random.Random], Program | None]
@@ -42,6 +42,7 @@ _REFILL = 8.0
 _NAMES = [*EDITS, "refill"]
 _CUMULATIVE = list(accumulate([*(weight for _, weight in EDITS.values()), _REFILL]))
 _TRIES = 25
+_MOST_USES = 16  # pools by one corruptor, whose memory grows with each; FinQA has 3 questions a page
 _LARGEST_GAIN = 3.0  # in log density, that the numbers and the value of a program are expected to bring
 
 
@@ -64,20 +65,37 @@ class _Look:
     """How gold-like an edited program looks; value and numbers are looked at only if its shape is promising."""
 
     of_shape: float
-    value: Value | None = None
+    is_measured: bool = False
+    answer: Answer | None = None
     of_numbers: float = 0.0
 
 
 class Corruptor:
-    """Corrupts programs on one page, by a likeness to gold."""
+    """Corrupts programs on one page, by a likeness to gold; remembers what it worked out about page and programs."""
+
+    _latest: ClassVar[Corruptor | None] = None
 
     def __init__(self, table: list[list[str]], text: list[str], likeness: Likeness) -> None:
         self.page = Page(table, text)
-        self._table = table
+        self._table, self._text = table, text
         self._likeness = likeness
         self._on_page = PageLikeness(self.page, likeness)
         # By a program's steps: a third of all edits make a program that was made before.
         self._looks: dict[tuple[Step, ...], _Look] = {}
+        self._uses = 0
+
+    @classmethod
+    def on(cls, table: list[list[str]], text: list[str], likeness: Likeness) -> Corruptor:
+        """A corruptor of this page: the latest one where it is of the same page, since a page's questions follow one
+        another, with all that it remembers. The likeness must not have changed since."""
+        corruptor = cls._latest
+        if corruptor is None or corruptor._uses == _MOST_USES or not corruptor._is_of(table, text, likeness):
+            corruptor = cls._latest = cls(table, text, likeness)
+        corruptor._uses += 1
+        return corruptor
+
+    def _is_of(self, table: list[list[str]], text: list[str], likeness: Likeness) -> bool:
+        return self._likeness is likeness and self._table == table and self._text == text
 
     def draft(self, program: Program, answer: Answer | None) -> Draft:
         """A program and its value as the start of corruption."""
@@ -103,7 +121,7 @@ class Corruptor:
 
     def _edit_once(self, draft: Draft, rng: random.Random) -> Draft | None:
         """One edit, kept by the rule of Metropolis; where `_TRIES` draws keep none, the last that has a value."""
-        possible = None
+        possible: tuple[str, Program, _Look] | None = None
         for _ in range(_TRIES):
             name = draw_weighted(_NAMES, _CUMULATIVE, rng)
             edited = self._edit(name, draft.program, rng)
@@ -115,13 +133,17 @@ class Corruptor:
             # Hopeless by its shape: not worth executing.
             if gain + _LARGEST_GAIN < threshold and possible is not None:
                 continue
-            answer = (look.value or self._measure(edited, look)).answer
-            if answer is None:
+            if not look.is_measured:
+                self._measure(edited, look)
+            if look.answer is None:
                 continue
-            possible = Draft(edited, answer, (*draft.edits, name), look.of_shape, look.of_numbers)
+            possible = name, edited, look
             if gain + look.of_numbers - draft.of_numbers >= threshold:
                 break
-        return possible
+        if possible is None:
+            return None
+        name, edited, look = possible
+        return Draft(edited, look.answer, (*draft.edits, name), look.of_shape, look.of_numbers)
 
     def _look(self, program: Program) -> _Look:
         look = self._looks.get(program.steps)
@@ -129,11 +151,11 @@ class Corruptor:
             look = self._looks[program.steps] = _Look(self._likeness.of_shape(program))
         return look
 
-    def _measure(self, program: Program, look: _Look) -> Value:
-        value = look.value = value_of(program, self._table)
-        if value.answer is not None:
-            look.of_numbers = self._on_page.score(program, value.answer)
-        return value
+    def _measure(self, program: Program, look: _Look) -> None:
+        look.is_measured = True
+        look.answer = value_of(program, self._table).answer
+        if look.answer is not None:
+            look.of_numbers = self._on_page.score(program, look.answer)
 
     def _edit(self, name: str, program: Program, rng: random.Random) -> Program | None:
         if name == "refill":

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finrank.pools.corruption.corrupt import EDITS, Corruptor
+from finrank.pools.corruption.corrupt import _MOST_USES, EDITS, Corruptor
 from finrank.pools.corruption.likeness import Likeness
 from finrank.pools.corruption.number_edits import operand
 from finrank.programs import Program, operands, parse
 from finrank.programs.value import value_of
 from tests.helpers.mutations import random_programs
-from tests.helpers.questions import CHANGE, PAGE, TABLE, corrupted, draft_of, made_by, small_corruptor
+from tests.helpers.questions import CHANGE, PAGE, TABLE, TEXT, corrupted, draft_of, made_by, small_corruptor
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,16 @@ def test_the_same_seed_makes_the_same_whatever_was_made_before() -> None:
         used.corrupt(draft_of(used, "add(31, 310), divide(#0, 290)"), random.Random(seed), 0.5)
     first, second = (page.corrupt(draft_of(page, CHANGE), random.Random(7), 0.5) for page in (used, fresh))
     assert first == second
+
+
+def test_a_page_s_pools_share_a_corruptor_and_those_of_other_pages_and_likenesses_do_not() -> None:
+    likeness = Likeness()
+    shared = [Corruptor.on([*TABLE], [*TEXT], likeness) for _ in range(_MOST_USES + 1)]
+    assert all(corruptor is shared[0] for corruptor in shared[:-1])
+    assert shared[-1] is not shared[0]  # its memory would grow with every pool
+    for table, text, other in ((TABLE[:2], TEXT, likeness), (TABLE, [], likeness), (TABLE, TEXT, Likeness())):
+        before = Corruptor.on(TABLE, TEXT, likeness)
+        assert Corruptor.on(table, text, other) is not before
 
 
 def test_nothing_to_edit_makes_nothing() -> None:
