@@ -65,6 +65,8 @@ class Mix:
 
         Shares that are not whole are rounded up or down by a draw for this question, so that they hold on average.
         """
+        if len(self.sources) == 1:
+            return {self.sources[0]: wrong}
         # A generator for nothing else, so that candidates do not depend on it.
         start = random.Random(f"sources:{seed}:{identifier}").random()
         ends = [math.floor(wrong * reached + start) for reached in accumulate(self.shares)]

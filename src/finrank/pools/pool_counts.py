@@ -43,7 +43,9 @@ class PoolCounts:
     def merge(self, other: PoolCounts) -> None:
         """Add the counts of other pools."""
         for part in fields(self):
-            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
+            count = getattr(self, part.name)
+            count += getattr(other, part.name)  # a Counter adds in place, which is much faster than a new one
+            setattr(self, part.name, count)
 
     def as_json(self, num_candidates: int, others: Sequence[str]) -> dict[str, Any]:
         """The counts, for the manifest, those by source for `others`; a mean is over corrupted candidates, or None."""

@@ -122,7 +122,7 @@ def is_constant(argument: str) -> bool:
 
 def is_operand(argument: str) -> bool:
     """True if an arithmetic argument is a number written out, neither a reference nor a constant."""
-    return not is_reference(argument) and not is_constant(argument)
+    return "#" not in argument and not argument.startswith("const_")
 
 
 def reference(step: int) -> str:
