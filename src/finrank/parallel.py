@@ -40,10 +40,11 @@ _DIED = "a worker process died (killed, or out of memory?), so nothing was writt
 
 @contextmanager
 def ordered_map(
-    function: Callable[[ItemT], ResultT], workers: int = 1
+    function: Callable[[ItemT], ResultT], workers: int = 1, chunk: int = _CHUNK
 ) -> Iterator[Callable[[Iterable[ItemT]], Iterator[ResultT]]]:
     """`map` with this function in `workers` processes (0: one per core), for the length of a with block.
 
+    Items go to the workers by `chunk`: 1 where each is the work of seconds.
     The function must be one that pickle can name: of a module, or a `partial` of one; it is sent once to each worker.
     Raises UserError when `workers` is negative or a worker dies, RuntimeError with the worker's traceback when the
     function raises there. The workers end with the block, on Ctrl-C, and when this process is killed.
@@ -58,7 +59,7 @@ def ordered_map(
         return
     started = _start_workers(function, count)
     try:
-        yield partial(_map_chunks, started)
+        yield partial(_map_chunks, started, chunk)
     finally:
         for worker in started:
             worker.pipe.close()
@@ -209,9 +210,9 @@ def _start_workers(function: Callable[[Any], Any], count: int) -> list[_Worker]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _map_chunks(workers: list[_Worker], items: Iterable[Any]) -> Iterator[Any]:
+def _map_chunks(workers: list[_Worker], size: int, items: Iterable[Any]) -> Iterator[Any]:
     rest = iter(items)
-    chunks = iter(lambda: list(islice(rest, _CHUNK)), [])
+    chunks = iter(lambda: list(islice(rest, size)), [])
     on_their_way: deque[_Worker] = deque()
     for chunk, worker in zip(chunks, cycle(workers), strict=False):
         if len(on_their_way) == len(workers) * _CHUNKS_PER_WORKER:

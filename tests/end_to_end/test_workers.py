@@ -38,7 +38,7 @@ def _raw(directory: Path, count: int) -> None:
 
 
 def test_any_number_of_workers_makes_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _raw(tmp_path / "raw", 100)
+    _raw(tmp_path / "raw", 180)
     monkeypatch.chdir(tmp_path)  # so that the folders in the manifests have the same names
     made: list[dict[str, bytes]] = []
     for workers in (1, 2):
@@ -46,6 +46,8 @@ def test_any_number_of_workers_makes_the_same_files(tmp_path: Path, monkeypatch:
             stage(Path(source), Path(output), workers=workers)
         made.append({str(path): path.read_bytes() for path in Path().glob("*/*")})
     assert made[0] == made[1]
+    fitted_on = json.loads(made[0]["pools/manifest.json"])["likeness_fitted_on"]["questions_per_fold"]
+    assert min(fitted_on) > 0  # the likeness was fitted, by one worker and by two
     assert len(made[0]["prepared/rejects.jsonl"].splitlines()) == 2
     assert len(made[0]["pools/rejects.jsonl"].splitlines()) == 1
 

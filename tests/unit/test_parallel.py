@@ -49,6 +49,16 @@ def test_results_come_in_order_and_items_are_taken_as_they_are_needed(workers: i
         assert list(added([1])) == [11]  # the same workers again
 
 
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize(("chunk", "processes"), [(1, 2), (2, 1)])
+def test_large_items_go_to_the_workers_one_by_one(chunk: int, processes: int) -> None:
+    with ordered_map(process_of, 2, chunk=chunk) as ran_in:
+        assert len(set(ran_in([0, 1]))) == processes
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_the_function_raises_is_raised(workers: int) -> None:
     error = ValueError if workers == 1 else RuntimeError

@@ -113,7 +113,7 @@ def candidates(
     if others:
         arguments |= vars(mix) | {f"{source}_dir": str(folder_of[source]) for source in others}
     learned_from, path = next(iter(files.items()))
-    fitted = _learn(path, corruption_rate, seed)
+    fitted = _learn(path, corruption_rate, seed, workers)
     inputs = [*files.values(), *(path for of_source in others.values() for path in of_source.values())]
     writer = StageWriter[Pool](output_dir, stage="candidates", arguments=arguments, seed=seed, inputs=inputs)
     counts: dict[str, PoolCounts] = {}
@@ -262,9 +262,9 @@ def _wrong_of_others(
     return wrong
 
 
-def _learn(path: Path, rate: float, seed: int) -> CrossFitted:
+def _learn(path: Path, rate: float, seed: int, workers: int) -> CrossFitted:
     """Fit the likeness to gold on the first questions of a split, and print on how many."""
-    fitted = cross_fit(_sound_questions(path), rate=rate, seed=seed)
+    fitted = cross_fit(_sound_questions(path), rate=rate, seed=seed, workers=workers)
     how = f"learned from {' and '.join(map(str, fitted.questions))} questions of {path.stem}, each half for the other"
     if min(fitted.questions) == 0:
         how = f"from FinQA's shapes alone, since {path.name} has too few questions to learn"

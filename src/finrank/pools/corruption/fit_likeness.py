@@ -16,8 +16,10 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from finrank.console import track
+from finrank.parallel import number_of_workers, ordered_map
 from finrank.pools.corruption.corrupt import Corruptor
 from finrank.pools.corruption.gold_shapes import count_shapes
 from finrank.pools.corruption.likeness import Feature, Likeness
@@ -51,16 +53,19 @@ def fold_of(page: str) -> int:
     return hashlib.sha256(page.encode()).digest()[0] % FOLDS
 
 
-def cross_fit(questions: Sequence[Question], *, rate: float, seed: int) -> CrossFitted:
+def cross_fit(questions: Sequence[Question], *, rate: float, seed: int, workers: int = 1) -> CrossFitted:
     """Fit a likeness for each fold of pages on the questions of the other one; they are as `fit` takes them.
 
+    With several workers at the same time, to the same likenesses.
     Where one fold has fewer than 50 questions nothing is fitted: all pools are made by FinQA's shapes alone.
     """
     others = [[question for question in questions if fold_of(question.page) != fold] for fold in range(FOLDS)]
     if min(map(len, others)) < FEWEST_QUESTIONS:
         return CrossFitted([Likeness() for _ in range(FOLDS)], [0] * FOLDS)
     counts = [min(len(of_others), MOST_QUESTIONS) for of_others in others]
-    return CrossFitted([fit(of_others, rate, seed) for of_others in others], counts)
+    with ordered_map(partial(fit, rate=rate, seed=seed), min(number_of_workers(workers), FOLDS), chunk=1) as fitted:
+        likenesses = list(track(fitted(others), "fitting the likeness to gold programs, halves", total=FOLDS))
+    return CrossFitted(likenesses, counts)
 
 
 def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
@@ -74,7 +79,7 @@ def fit(questions: list[Question], rate: float, seed: int) -> Likeness:
     squares: defaultdict[Feature, float] = defaultdict(float)
     for _ in range(_PASSES):
         rng.shuffle(chosen)
-        for question in track(chosen, "fitting the likeness to gold programs"):
+        for question in chosen:
             corruptor = Corruptor(question.table, question.text, likeness)
             gold = corruptor.draft(parse(question.program or ""), question.answer)
             wrong = grow(corruptor, gold, _CANDIDATES, rate, rng)
