@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from finrank.commands import candidates as stage
 from finrank.commands.candidates import candidates
 from finrank.commands.rewards import rewards
 from finrank.errors import UserError
+from finrank.pools.corruption.fit_likeness import fold_of
 from finrank.records import Pool, RewardedPool
 from finrank.store import MANIFEST, REJECTS, load_records
 from finrank.store.json_lines import encode
@@ -85,6 +88,23 @@ def test_the_manifest_counts(processed: Path, tmp_path: Path) -> None:
     assert facts["mean_edits"] == round(sum(len(candidate.edits) for candidate in wrong) / len(wrong), 4)
     assert facts["failing_share"] == round(sum(candidate.answer is None for candidate in wrong) / len(wrong), 4) > 0
     assert facts["rejects"]["no program"] == 1
+
+
+def test_the_fit_holds_a_bounded_number_of_questions_of_each_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "MOST_QUESTIONS", 5)
+    monkeypatch.setattr(stage, "_LINES_TO_LEARN_FROM", 100)
+    questions = [make_question(f"q{number}", page=f"page {number}") for number in range(200)]
+    (tmp_path / "train.jsonl").write_bytes(b"".join(map(encode, questions)))
+    assert Counter(fold_of(question.page) for question in stage._sound_questions(tmp_path / "train.jsonl")) == {
+        0: 5,
+        1: 5,
+    }
+    monkeypatch.setattr(stage, "MOST_QUESTIONS", 200)  # none read behind the first 100 lines
+    assert [question.id for question in stage._sound_questions(tmp_path / "train.jsonl")] == [
+        f"q{n}" for n in range(100)
+    ]
 
 
 def test_no_pool_depends_on_its_neighbours_but_on_the_seed(processed: Path, tmp_path: Path) -> None:
