@@ -56,7 +56,7 @@ def fold_of(page: str) -> int:
 def cross_fit(questions: Sequence[Question], *, rate: float, seed: int, workers: int = 1) -> CrossFitted:
     """Fit a likeness for each fold of pages on the questions of the other one; they are as `fit` takes them.
 
-    With several workers at the same time, to the same likenesses.
+    With several `workers` both are fitted at the same time, to the same weights as with one.
     Where one fold has fewer than 50 questions nothing is fitted: all pools are made by FinQA's shapes alone.
     """
     others = [[question for question in questions if fold_of(question.page) != fold] for fold in range(FOLDS)]
