@@ -28,10 +28,10 @@ STAGES: dict[str, Callable[..., None]] = {"raw": prepare, "prepared": candidates
 
 
 def _raw(directory: Path, count: int) -> None:
-    """A raw folder of so many train questions, a few of them bad, and some of dev."""
+    """A raw folder of so many train questions, those of a page in a row, a few of them bad, and some of dev."""
     directory.mkdir()
     sample = generate(train=60, dev=20, test=0)
-    train = [dict(sample["train"][number % 60], id=f"q{number}") for number in range(count)]
+    train = [dict(sample["train"][number * 60 // count], id=f"q{number}") for number in range(count)]
     bad: list[dict[str, Any]] = [{"id": "x"}, train[0], {**train[0], "id": "y", "qa": {"question": "no gold ?"}}]
     (directory / "train.json").write_text(json.dumps(train + bad), encoding="utf-8")
     (directory / "dev.json").write_text(json.dumps(sample["dev"]), encoding="utf-8")
