@@ -92,7 +92,7 @@ class RewardedPool(Pool):
     """A pool with one reward in [0, 1] per candidate, the parts it is the sum of, and the indices of the correct."""
 
     rewards: list[Annotated[float, Field(ge=0.0, le=1.0)]]
-    components: list[dict[str, float]]
+    components: list[dict[str, Annotated[float, Field(allow_inf_nan=False)]]]
     correct: list[int] = Field(description="ascending indices of candidates that execute to the gold answer")
 
     @model_validator(mode="after")

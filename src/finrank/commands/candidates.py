@@ -26,7 +26,7 @@ from finrank.pools.pool import NoPool, PoolSettings, build_pool, gold_program
 from finrank.pools.pool_counts import PoolCounts
 from finrank.records import Candidate, Pool, Question
 from finrank.store import REJECTS, SPLITS, StageWriter, split_files
-from finrank.store.json_lines import BadLine, Line, encode, line_id, name_of, read_lines, read_record
+from finrank.store.json_lines import BadLine, Line, encode, line_id, name_of, read_lines, read_record, why_too_long
 from finrank.store.line_index import lines_by_id
 from finrank.store.remote import anywhere
 
@@ -230,14 +230,17 @@ def _make_pools(job: _Job, *, fitted: CrossFitted, settings: PoolSettings, mix: 
             others = [candidate for of_source in taken.values() for candidate in of_source]
             copy = question.model_copy(update={"id": name})
             pool = build_pool(copy, settings, fitted.of(copy.page), others)
-            made.lines.append(encode(pool))
+            content = encode(pool)
+            if (reason := why_too_long(content, "pool")) is not None:
+                raise NoPool("too long", reason)
+            made.lines.append(content)
             made.counts.add(pool, settings.num_candidates)
             for source, of_source in taken.items():
                 made.counts.taken[source] += len(of_source)
                 made.counts.left_to_corruption[source] += places[source] - len(of_source)
-    except NoPool as reason:
-        made.counts.rejects[reason.kind] += 1
-        made.rejects.append(BadLine(line.file, line.number, name, str(reason)))
+    except NoPool as fault:
+        made.counts.rejects[fault.kind] += 1
+        made.rejects.append(BadLine(line.file, line.number, name, str(fault)))
     return made
 
 

@@ -25,7 +25,7 @@ from finrank.records import Candidate, Pool, Question
 from finrank.sources.predictions import Prediction, read_predictions
 from finrank.sources.questions import read_questions
 from finrank.store import REJECTS, StageWriter, sha256, split_files
-from finrank.store.json_lines import LONGEST_LINE, BadLine, encode, shorten
+from finrank.store.json_lines import BadLine, encode, shorten, why_too_long
 
 # Of the summary, in the order of the manifest; failed: candidates without a value.
 _COUNTS: tuple[str, ...] = ("pools", "candidates", "duplicates", "failed", "answers_only", "unanswerable")
@@ -162,8 +162,7 @@ def _import_split(path: Path, predicted: _Outputs, summary: _Summary, out: Stage
             matched.add(question.id)
             outputs = [(prediction, _candidate(prediction, question.table)) for prediction in predicted[question.id]]
             content = encode(shuffled_pool(question, [candidate for _, candidate in outputs], seed))
-            if len(content) > LONGEST_LINE:
-                reason = f"the pool has {len(content)} bytes, more than the {LONGEST_LINE} that a record may have"
+            if (reason := why_too_long(content, "pool")) is not None:
                 out.reject(path.name, line, question.id, reason)
                 continue
             out.write_encoded(path.stem, content)

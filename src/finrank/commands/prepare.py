@@ -17,7 +17,7 @@ from finrank.parallel import ordered_map
 from finrank.records import Question
 from finrank.sources.finqa import Element, finqa_files, gold_of, read_elements, to_example, to_question
 from finrank.store import REJECTS, SPLITS, BadLine, StageWriter
-from finrank.store.json_lines import LONGEST_LINE, encode
+from finrank.store.json_lines import encode, why_too_long
 from finrank.store.json_list import BrokenList
 
 # A page or id that occurs twice is kept where it comes first in this order: train holds nothing reported on.
@@ -105,8 +105,7 @@ def _examine(element: Element) -> _Examined:
     gold = gold_of(example)
     problem = None if gold.problem is None else (f"program {gold.problem}", gold.reason)
     line = b"" if problem else encode(to_question(example, gold.answer))
-    if len(line) > LONGEST_LINE:
-        reason = f"the question has {len(line)} bytes, more than the {LONGEST_LINE} that a record may have"
+    if (reason := why_too_long(line, "question")) is not None:
         line, problem = b"", ("too long", reason)
     return _Examined(example.id, example.filename, example.qa.program is not None, line, problem)
 

@@ -14,7 +14,7 @@ from finrank.errors import UserError
 from finrank.programs.value import same_answer
 from finrank.records import Candidate, Pool, Question
 from finrank.store import BadLine, sha256, versions
-from finrank.store.json_lines import Line, encode, name_of
+from finrank.store.json_lines import Line, encode, name_of, why_too_long
 from finrank.store.remote import anywhere
 from finrank.store.result_files import Block, ResultFiles, open_results
 
@@ -101,7 +101,11 @@ def _propose_block(block: list[Line], proposers: list[Proposer], num_candidates:
         except UserError as error:
             made.rejects.append(BadLine(line.file, line.number, question.id, str(error)))
             continue
-        made.lines.append(encode(Pool.of(question, candidates=[*given, *candidates])))
+        content = encode(Pool.of(question, candidates=[*given, *candidates]))
+        if (too_long := why_too_long(content, "pool")) is not None:
+            made.rejects.append(BadLine(line.file, line.number, question.id, too_long))
+            continue
+        made.lines.append(content)
         made.counts["proposed"] += 1
         made.counts["candidates"] += len(candidates)
         made.counts["seen_in_training"] += not unseen

@@ -18,7 +18,7 @@ from finrank.parallel import ordered_map
 from finrank.pools.rewards import RewardWeights, Unrewardable, load_reward_weights, reward_pool
 from finrank.records import Pool, RewardedPool
 from finrank.store import REJECTS, StageWriter, split_files
-from finrank.store.json_lines import BadLine, Line, encode, name_of, read_lines, read_record, shorten
+from finrank.store.json_lines import BadLine, Line, encode, name_of, read_lines, read_record, shorten, why_too_long
 from finrank.store.remote import anywhere
 
 _BINS = ("0", "0.0-0.1", "0.1-0.2", "0.2-0.3", "0.3-0.4", "0.4-0.5", "1")
@@ -151,7 +151,10 @@ def _rewarded(line: Line, weights: RewardWeights) -> Rewarded | BadLine:
         rewarded = reward_pool(pool, weights)
     except Unrewardable as reason:
         return BadLine(line.file, line.number, pool.id, str(reason))
-    return Rewarded(encode(rewarded), pool.id, rewarded.rewards, len(rewarded.correct))
+    content = encode(rewarded)
+    if (too_long := why_too_long(content, "pool with its rewards")) is not None:
+        return BadLine(line.file, line.number, pool.id, too_long)
+    return Rewarded(content, pool.id, rewarded.rewards, len(rewarded.correct))
 
 
 def _why_nothing(input_dir: Path, first_left_out: BadLine | None) -> str:

@@ -20,7 +20,7 @@ from numbers import Real
 from typing import Any, get_args
 
 from finrank.programs.reading.calls import doubtful_number
-from finrank.programs.reading.candidate_text import WRITTEN, read_text, read_tokens
+from finrank.programs.reading.candidate_text import WRITTEN, Said, read_text, read_tokens
 from finrank.programs.stated import read_stated
 from finrank.programs.value import LONGEST_PROGRAM, value_of
 from finrank.records import Candidate, Origin
@@ -108,12 +108,7 @@ def _as_written(number: float, fields: Mapping[str, Any]) -> str | float:
 def _read(value: Any) -> tuple[str | None, str | float | None]:
     """The program and the stated answer in a value of any type; ValueError, with the reason, where it has neither."""
     if isinstance(value, str):
-        if _HALF_SURROGATE.search(value):
-            raise ValueError("the text holds half a surrogate pair, which is not text")
-        program, stated = read_text(value)
-        if program is not None and len(program) > LONGEST_PROGRAM:
-            raise ValueError(f"a program of {len(program)} characters: at most {LONGEST_PROGRAM} are read")
-        return program, stated
+        return _checked(read_text(_checked_text(value)))
     if isinstance(value, bool):
         return None, "yes" if value else "no"
     if isinstance(value, Real | Decimal):  # those of numpy and pandas too
@@ -122,8 +117,22 @@ def _read(value: Any) -> tuple[str | None, str | float | None]:
         except OverflowError:
             raise ValueError("answer: the number is too large") from None
     if isinstance(value, list | tuple) and value and all(isinstance(token, str) for token in value):
-        return read_tokens(value)
+        return _checked(read_tokens(value))
     raise ValueError(f"expected a program, a number or a text, got {_shown(value)}")
+
+
+def _checked(said: Said) -> Said:
+    """What was read, where records can hold it: JSON in a text may name half a surrogate pair by an escape."""
+    if said.program is not None and len(said.program) > LONGEST_PROGRAM:
+        raise ValueError(f"a program of {len(said.program)} characters: at most {LONGEST_PROGRAM} are read")
+    _checked_text(f"{said.program} {said.stated}")
+    return said
+
+
+def _checked_text(text: str) -> str:
+    if _HALF_SURROGATE.search(text):
+        raise ValueError("the text holds half a surrogate pair, which is not text")
+    return text
 
 
 def _storable(value: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
 
-from finrank.programs.stated import Stated, agrees, asks_for_percentage, read_stated
+from finrank.programs.stated import Stated, agrees, asks_for_percentage, bounds, read_stated
 from finrank.programs.value import answer_key, same_answer
 from finrank.records import Answer, Candidate
 
@@ -59,21 +60,53 @@ def equal_answers(candidates: Sequence[Candidate], question: str) -> list[int | 
 def _leaders(
     candidates: Sequence[Candidate], stated: Sequence[Stated | None], keys: Sequence[object], *, percentage: bool
 ) -> dict[object, int]:
+    """The index of the candidate that leads each key's answer; n log n, since 10,000 candidates may all differ."""
     leaders: dict[object, int] = {None: -1}
+    of_programs, of_texts = _Leaders(), _Leaders()
     # Whatever the order of the candidates: equally precise ones are ordered by what they say.
     for index in sorted(range(len(keys)), key=lambda index: (*_imprecision(stated[index]), str(keys[index]))):
         key, said = keys[index], stated[index]
         if key in leaders:
             continue
-        agreeing: set[int] = set()
-        for leader in set(leaders.values()) - {-1} if said is not None else ():
-            answer = candidates[leader].answer
-            if answer is not None and said is not None and agrees(said, answer, percentage=percentage):
-                agreeing.add(leader)
-        exact = {leader for leader in agreeing if stated[leader] is None}
-        joined = exact if len(exact) == 1 else agreeing - exact
-        leaders[key] = joined.pop() if len(joined) == 1 else index
+        joined: list[int] = []
+        if said is not None:
+            exact, less_exact = (kind.agreeing(said, percentage=percentage) for kind in (of_programs, of_texts))
+            joined = exact if len(exact) == 1 else less_exact
+        leaders[key] = joined[0] if len(joined) == 1 else index
+        if leaders[key] == index and (answer := candidates[index].answer) is not None:
+            (of_programs if said is None else of_texts).add(answer, index)
     return leaders
+
+
+class _Leaders:
+    """Candidates that lead an answer, those of numbers by size: to find where a stated answer belongs."""
+
+    def __init__(self) -> None:
+        self._numbers: list[tuple[float, int]] = []
+        self._words: list[tuple[Answer, int]] = []  # yes and no
+
+    def add(self, answer: Answer, index: int) -> None:
+        if isinstance(answer, str):
+            self._words.append((answer, index))
+        else:
+            insort(self._numbers, (answer, index))
+
+    def agreeing(self, said: Stated, *, percentage: bool) -> list[int]:
+        """The indices of those that agree, two at most: it only counts whether there is one."""
+        found: list[int] = []
+        for answer, index in self._near(said, percentage=percentage):
+            if index not in found and agrees(said, answer, percentage=percentage):
+                found.append(index)
+            if len(found) == 2:
+                break
+        return found
+
+    def _near(self, said: Stated, *, percentage: bool) -> Iterator[tuple[Answer, int]]:
+        yield from self._words
+        for low, high in bounds(said, percentage=percentage):
+            first = bisect_left(self._numbers, (low, -1))
+            last = bisect_right(self._numbers, (high, math.inf), first)
+            yield from (self._numbers[place] for place in range(first, last))
 
 
 def most_precise(candidates: Sequence[Candidate], indices: Sequence[int]) -> int:

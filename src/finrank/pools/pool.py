@@ -91,7 +91,7 @@ def shuffled_pool(question: Question, candidates: Sequence[Candidate], seed: int
 def gold_program(question: Question) -> tuple[Program, Answer]:
     """The gold program of a question and its value; NoPool with the reason where there are none.
 
-    A stored answer is what stage 01 executed, and stage 03 executes it once more: here it is taken as it is.
+    A stored answer is taken as it is, as long as the program has a value: stage 03 compares the two.
     """
     if question.program is None:
         raise NoPool("no program")
@@ -99,12 +99,10 @@ def gold_program(question: Question) -> tuple[Program, Answer]:
         program = parse(question.program)
     except ProgramError as error:
         raise NoPool("the gold program does not parse", str(error)) from None
-    if question.answer is not None:
-        return program, question.answer
     value = value_of(program, question.table)
     if value.answer is None:
         raise NoPool("the gold program does not execute", str(value.error))
-    return program, value.answer
+    return program, value.answer if question.answer is None else question.answer
 
 
 def _broken(

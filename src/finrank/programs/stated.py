@@ -157,18 +157,46 @@ def agrees(stated: Stated, exact: Answer, *, percentage: bool = False) -> bool:
     """
     if isinstance(stated.answer, str) or isinstance(exact, str):
         return stated.answer == exact
+    numbers = [abs(stated.written), abs(exact)] if stated.signed_by_word else [stated.written, exact]
+    return any(
+        _rounds_to(numbers[1], numbers[0], stated.decimals, power) for power in _powers(stated, percentage=percentage)
+    )
+
+
+def bounds(stated: Stated, *, percentage: bool) -> list[tuple[float, float]]:
+    """Intervals outside of which no exact number agrees with a stated one; inside, `agrees` decides.
+
+    >>> [(round(low, 2), round(high, 2)) for low, high in bounds(read_stated("25"), percentage=False)]
+    [(24.49, 25.51)]
+    """
+    if stated.written == 0:
+        return [(0.0, 0.0)]
+    found = []
+    for power in _powers(stated, percentage=percentage):
+        value = stated.written * 10.0**power
+        margin = 1.01 * _half(stated.decimals, power) + 1e-11 * abs(value)
+        found.append((value - margin, value + margin))
+    return found + [(-high, -low) for low, high in found if stated.signed_by_word]
+
+
+def _powers(stated: Stated, *, percentage: bool) -> set[int]:
+    """The powers of ten by which an exact value may differ from what is written."""
     powers = {0}
     if stated.percent or percentage:
         powers |= {-2} if stated.percent else {-2, 2}
     if stated.scale:
         powers |= {stated.scale - power for power in (0, 3, 6, 9) if power < stated.scale}
-    numbers = [abs(stated.written), abs(exact)] if stated.signed_by_word else [stated.written, exact]
-    return any(_rounds_to(numbers[1], numbers[0], stated.decimals, power) for power in powers)
+    return powers
+
+
+def _half(decimals: int, power: int) -> float:
+    """Half a unit of the last decimal that is written, as far as exact values are known."""
+    return 0.5 * 10.0 ** -min(decimals - power, DECIMALS)
 
 
 def _rounds_to(exact: float, written: float, decimals: int, power: int) -> bool:
     """True if `exact`, known to 5 decimals, is `written` * 10^`power` at the precision of the latter."""
-    half = 0.5 * 10.0 ** -min(decimals - power, DECIMALS)
+    half = _half(decimals, power)
     if written == 0 and exact != 0:  # nothing is rounded to zero on purpose
         return False
     value = written * 10.0**power

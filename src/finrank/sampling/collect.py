@@ -24,7 +24,7 @@ from finrank.sampling.journal import Completion, Journal
 from finrank.sampling.policy import QuestionFault, Sampling, Unanswered
 from finrank.sampling.question_files import QuestionFiles, key_of
 from finrank.store import REJECTS, BadLine, StageWriter
-from finrank.store.json_lines import LONGEST_LINE, encode, name_of
+from finrank.store.json_lines import encode, name_of, why_too_long
 
 if TYPE_CHECKING:
     from finrank.sampling.askers import Asker
@@ -175,8 +175,7 @@ def _pool(question: Question, candidates: list[Candidate], seed: int) -> Pool | 
     if not candidates:
         return "no candidate: none of its completions could be read"
     pool = shuffled_pool(question, candidates, seed)
-    size = len(encode(pool))
-    return pool if size <= LONGEST_LINE else f"the pool has {size} bytes, more than the {LONGEST_LINE} of a record"
+    return why_too_long(encode(pool), "pool") or pool
 
 
 def print_summary(result: Mapping[str, Any], rejected: int, output_dir: Path) -> None:

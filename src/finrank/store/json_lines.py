@@ -151,6 +151,13 @@ def encode(record: Record) -> bytes:
     return record.__pydantic_serializer__.to_json(record) + b"\n"
 
 
+def why_too_long(content: bytes, kind: str) -> str | None:
+    """Why what `encode` wrote could not be read back; None where it can. `kind` names the record in the message."""
+    if len(content) <= LONGEST_LINE:
+        return None
+    return f"the {kind} has {len(content)} bytes, more than the {LONGEST_LINE} that a record may have"
+
+
 def encode_reject(reject: BadLine) -> bytes:
     """A line of rejects.jsonl; long ids and reasons are shortened, so that the file stays small."""
     identifier = None if reject.id is None else shorten(reject.id, _LONGEST_ID)

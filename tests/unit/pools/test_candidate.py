@@ -85,6 +85,9 @@ def test_system_and_origin_are_kept_where_they_can_be_stored() -> None:
         ("9" * 5000, "no program, number"),
         ("add(" + "9" * 20_000 + ", 1)", "a program of 20008 characters"),
         ("add(1, \ud800)", "half a surrogate pair"),
+        ('{"answer": "add(1, \\ud800)"}', "half a surrogate pair"),  # by an escape: it is there once JSON is read
+        (["add(", "1", "\ud800", ")"], "half a surrogate pair"),
+        (["add(", "1" * 30_000, "2", ")"], "a program of 30008 characters"),
         ({"program": "\ud800", "answer": "\ud800"}, "half a surrogate pair"),
         ({"program": ["add(", 1]}, "expected a program, a number or a text"),
         ({1: 2}, "no program and no answer"),

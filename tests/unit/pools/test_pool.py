@@ -130,6 +130,7 @@ def test_gold_is_the_program_written_like_the_others_and_its_value() -> None:
         (make_question(program="5829 - 5735"), "the gold program does not parse"),
         (make_question(program="divide(1, 0)", answer=None), "the gold program does not execute"),
         (make_question(program="multiply(1e300, 1e300)", answer=None), "the gold program does not execute"),
+        (make_question(program="subtract(1, 2), divide(#0,, 2), add(#1, 3)"), "the gold program does not execute"),
         (make_question(program="table_max(a, none)", table=[["a", "+0"]], text=[], answer=0.0), "no wrong candidate"),
     ],
 )
