@@ -1,4 +1,4 @@
-"""100,000 damaged records and candidates (a tenth without FINRANK_FUZZ=full): no crash, and every input is accounted for.
+"""100,000 damaged records and candidates (a tenth without FINRANK_FUZZ=full): no crash, and no input is lost silently.
 
 The records are lines of large files, one for each kind: questions, pools, rewarded pools, raw examples, predictions and
 requests. Each line is in the output, or in rejects.jsonl with its number.
