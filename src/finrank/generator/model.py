@@ -102,7 +102,7 @@ def load_generator(directory: Path, base_model: str | None = None, device: str |
     settings = settings.model_copy(update={"base_model": base_model or settings.base_model})
     tokenizer = load_generation_tokenizer(str(directory))
     model = new_generator(settings)
-    check_tokens(tokenizer, model.get_base_model(), directory)
+    check_tokens(tokenizer, model.get_base_model(), directory, settings.base_model)
     load_adapter(model, directory)
     model.requires_grad_(False)
     model.eval()

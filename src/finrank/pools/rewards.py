@@ -17,7 +17,6 @@ import math
 from collections import Counter
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from finrank.errors import UserError
@@ -26,6 +25,7 @@ from finrank.programs import Program, parse_or_none
 from finrank.programs.value import answer_key, same_answer, value_of
 from finrank.records import Answer, Candidate, Pool, RewardedPool
 from finrank.store.json_lines import describe
+from finrank.store.yaml_text import parse_yaml
 
 _HIGHEST_WRONG = 0.5
 _SMALLEST_GOLD = 0.00001  # in a relative difference: the resolution of an answer
@@ -56,11 +56,11 @@ class RewardWeights(BaseModel):
 def load_reward_weights(path: Path) -> RewardWeights:
     """Read the weights from a YAML file; UserError with the file's name where it is missing or wrong."""
     try:
-        return RewardWeights.model_validate(yaml.safe_load(path.read_bytes()))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}") from error
+        return RewardWeights.model_validate(parse_yaml(path.read_bytes()))
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error)}; known keys: closeness, operations, execution") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def reward_pool(pool: Pool, weights: RewardWeights | None = None) -> RewardedPool:

@@ -97,7 +97,7 @@ def load_proposer(directory: Path, base_model: str | None = None, device: str | 
     tokenizer = load_tokenizer(str(directory))
     base = RankerSettings(base_model=base_model or settings.base_model, base_model_sha256=pin)
     network = ProposerNetwork.new(base)
-    check_tokens(tokenizer, network.encoder, directory)
+    check_tokens(tokenizer, network.encoder, directory, base.base_model)
     load_weights(network, directory)
     network.requires_grad_(False)
     network.eval()

@@ -108,7 +108,12 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
         if find_adapter_config_file(location) is not None:  # whose base transformers would fetch, whatever it is
             raise ValueError("it is an adapter, not a base model: name the one it is for")
         base, info = architecture.from_pretrained(
-            location, output_loading_info=True, trust_remote_code=False, **options
+            # No pickle, even where transformers would unpickle with care.
+            location,
+            output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            **options,
         )
     except torch.OutOfMemoryError:
         raise

@@ -26,7 +26,7 @@ from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import check_finite
 from finrank.ranker.model import CandidateRankingModel
 from finrank.ranker.prompt import PROMPT_VERSION
-from finrank.ranker.settings import RankerSettings, name_base_of
+from finrank.ranker.settings import RankerSettings, name_base_of, weights_file
 from finrank.ranker.tokenizer import load_tokenizer
 from finrank.store import describe, read_json, sha256, write_json
 
@@ -180,11 +180,15 @@ def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], pat
         )
 
 
-def check_tokens(tokenizer: Any, encoder: Any, directory: Path) -> None:
-    """UserError where the tokenizer has ids for which the base model has no embedding."""
-    largest, rows = max(tokenizer.get_vocab().values(), default=-1), encoder.get_input_embeddings().num_embeddings
+def check_tokens(tokenizer: Any, encoder: Any, directory: Path, base_model: str) -> None:
+    """UserError where the tokenizer has ids without an embedding, or other ones than that of a local base model."""
+    tokens = tokenizer.get_vocab()
+    largest, rows = max(tokens.values(), default=-1), encoder.get_input_embeddings().num_embeddings
     if largest >= rows:
         raise UserError(f"{directory / TOKENIZER[1]} has the token {largest}, its base model only those below {rows}")
+    base = weights_file(base_model).parent
+    if (base / TOKENIZER[1]).is_file() and not load_tokenizer(str(base)).get_vocab().items() <= tokens.items():
+        raise UserError(f"{directory / TOKENIZER[1]} has another vocabulary than {base_model}: it is of another model")
 
 
 def load_model(
@@ -202,7 +206,7 @@ def load_model(
     settings = settings.model_copy(update={"base_model": base_model or settings.base_model})
     tokenizer = load_tokenizer(str(directory))
     model = CandidateRankingModel.new(settings)
-    check_tokens(tokenizer, model.encoder.get_base_model(), directory)
+    check_tokens(tokenizer, model.encoder.get_base_model(), directory, settings.base_model)
     load_weights(model, directory)
     model.requires_grad_(False)
     model.eval()

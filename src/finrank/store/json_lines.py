@@ -31,7 +31,15 @@ _LONGEST_QUOTE = 60  # characters of a key or a text in a reason
 # The end of a key in JSON; inside a text too, where the quote is escaped.
 _KEY_END = re.compile(rb'"[ \t\r]*:')
 _ID_AT_START = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# How files begin, in lower case, that are given in place of JSON lines, and what they are.
+_OTHER_FILES = {
+    codecs.BOM_UTF16_LE: "text in UTF-16: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "text in UTF-16: save it as UTF-8",
+    b"\x1f\x8b": "compressed by gzip: unpack it first",
+    b"pk\x03\x04": "a zip archive: unpack it first",
+    b"par1": "Parquet: name it NAME.parquet (rank, solve, propose), or write it as JSON lines",
+    **dict.fromkeys((b"<!doctype", b"<html", b"<?xml"), "HTML or XML, perhaps the page of an error"),
+}
 _files_with_unknown_keys: set[str] = set()  # that were warned of
 NAME_OF_COPY: dict[str, str] = {}  # what the user calls a file or folder, by the path of its working copy (`remote.py`)
 
@@ -63,17 +71,23 @@ def name_of(path: Path) -> str:
 def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:
     """Stream the lines of a file, blank ones left out; `reading` is kept up to date for a progress bar.
 
-    Raises UserError for a file in UTF-16.
+    Raises UserError for a file that begins as one of another kind, such as gzip or UTF-16.
     """
     with path.open("rb") as stream:
         number = 0
         while line := read_line(stream, name_of(path), number := number + 1):
-            if number == 1 and line.content.startswith(_UTF16):
-                raise UserError(f"{path} is not JSON in UTF-8 but text in UTF-16: save it as UTF-8")
+            if number == 1:
+                _refuse_other_files(path, line.content[:20].lower())
             if reading is not None:
                 reading.done += line.size
             if line.content.strip():
                 yield line
+
+
+def _refuse_other_files(path: Path, start: bytes) -> None:
+    for begins, kind in _OTHER_FILES.items():
+        if start.startswith(begins):
+            raise UserError(f"{path} is not JSON in UTF-8 but {kind}")
 
 
 def read_line(stream: IO[bytes], file: str, number: int) -> Line | None:

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from finrank.errors import UserError
 from finrank.ranker.settings import RankerSettings
+from finrank.store.yaml_text import parse_yaml
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 # Where a clone has the shipped configs; the path is understood in every folder.
@@ -150,8 +150,8 @@ def load_config(path: Path, overrides: list[str] | None = None, base_model: str 
 def read_config(path: Path) -> dict[str, Any]:
     """The keys and values of a config, found by `find_config`; UserError where it is missing or not valid YAML."""
     try:
-        values = yaml.safe_load(find_config(path).read_bytes())
-    except yaml.YAMLError as error:
+        values = parse_yaml(find_config(path).read_bytes())
+    except ValueError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, such as base_model: ...")
@@ -186,8 +186,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: {section} is a value, not a section")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text)
+    except ValueError as error:
         raise UserError(f"--set {override}: {text} is not valid YAML: {error}") from error
     if isinstance(value, str):
         with suppress(ValueError):  # YAML 1.1 reads 5e-4 as text (it wants 5.0e-4); people write 5e-4

@@ -24,7 +24,7 @@ from finrank.training.memory import explain_out_of_memory, peak_memory_mib
 from finrank.training.processes import by_main, is_main, one_training
 from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run, environment, finite, last_checkpoint, lock_stage
 from finrank.training.threads import use_free_cores, use_threads_of
-from finrank.training.trainer import CheckpointTrainer, Job, training_arguments
+from finrank.training.trainer import CheckpointTrainer, Job, diverged, training_arguments
 
 QUICK_STEPS = 4  # of --quick_test
 _CUTTING = ("fsdp", "deepspeed", "megatron_lm", "parallelism_config")  # of accelerate and Trainer: cut a model in parts
@@ -129,6 +129,8 @@ def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
     cpu_began = time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     cpu_seconds = time.process_time() - cpu_began
+    if not all(value.isfinite().all() for value in job.model.parameters() if value.requires_grad):
+        raise diverged(arguments, trainer.state.global_step, "weights are not finite")
     by_main(lambda: job.save(stage / "final_model"))
     best_step = _load_best(plan, trainer.state, stage, accuracy)
     by_main(lambda: job.save(stage / "best_model"))

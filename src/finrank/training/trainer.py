@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,21 @@ class CheckpointTrainer(Trainer):
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()  # the file after it says that the checkpoint is complete
 
+    def training_step(self, *arguments: Any, **options: Any) -> Tensor:
+        """Trainer's own, but a loss that is not finite ends the training: Trainer would log the mean in its place."""
+        loss = super().training_step(*arguments, **options)
+        if not loss.isfinite():
+            raise diverged(self.args, self.state.global_step, f"the loss is {loss.item()}")
+        return loss
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)
+
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.job.evaluate().items()}
         self.log(metrics)
@@ -118,6 +134,27 @@ class CheckpointTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.job.load(Path(resume_from_checkpoint))
+
+
+@contextmanager
+def _readable(checkpoint: str | None) -> Iterator[None]:
+    """A UserError for a file of a checkpoint that cannot be read; torch runs no code of a pickle in it."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of its reader
+        if checkpoint is None:
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{checkpoint} is damaged ({reason}): delete it, and start without --resume") from error
+
+
+def diverged(arguments: TrainingArguments, step: int, what: str) -> UserError:
+    """The error for a training that went astray, which names the last checkpoint: a model before that."""
+    saved = sorted(Path(arguments.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    kept = f"; {saved[-1]} is the model as it was then" if saved else ""
+    return UserError(f"training diverged at step {step}: {what}; lower learning_rate and train again{kept}")
 
 
 class ScoresOfABatch(nn.Module):
