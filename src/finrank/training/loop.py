@@ -24,7 +24,7 @@ from finrank.training.memory import explain_out_of_memory, peak_memory_mib
 from finrank.training.processes import by_main, is_main, one_training
 from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run, environment, finite, last_checkpoint, lock_stage
 from finrank.training.threads import use_free_cores, use_threads_of
-from finrank.training.trainer import CheckpointTrainer, Job, diverged, training_arguments
+from finrank.training.trainer import CheckpointTrainer, Job, diverged, readable, training_arguments
 
 QUICK_STEPS = 4  # of --quick_test
 _CUTTING = ("fsdp", "deepspeed", "megatron_lm", "parallelism_config")  # of accelerate and Trainer: cut a model in parts
@@ -125,7 +125,10 @@ def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
     checkpoint = last_checkpoint(stage) if run.resume else None
     quick = {"max_steps": QUICK_STEPS, "logging_steps": 1} if run.quick_test else {}
     arguments = training_arguments(job.config, stage / CHECKPOINTS, **plan.overrides, **quick)
-    trainer = plan.make_trainer(arguments, checkpoint)
+    with readable(checkpoint):
+        trainer = plan.make_trainer(arguments, checkpoint)
+        if checkpoint:  # Trainer reads it again, as a fault of its own
+            TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     cpu_began = time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     cpu_seconds = time.process_time() - cpu_began

@@ -115,11 +115,15 @@ class CheckpointTrainer(Trainer):
         return loss
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with _readable(checkpoint):
+        with readable(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        with readable(checkpoint):
+            super()._load_scaler(checkpoint)
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _readable(checkpoint):
+        with readable(checkpoint):
             super()._load_rng_state(checkpoint)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
@@ -137,11 +141,11 @@ class CheckpointTrainer(Trainer):
 
 
 @contextmanager
-def _readable(checkpoint: str | None) -> Iterator[None]:
+def readable(checkpoint: str | Path | None) -> Iterator[None]:
     """A UserError for a file of a checkpoint that cannot be read; torch runs no code of a pickle in it."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a damaged file makes of its reader
         if checkpoint is None:
