@@ -81,7 +81,7 @@ def test_pools_longer_than_a_line_may_be_are_rejects_of_the_stage_that_would_wri
 
 @pytest.mark.slow
 def test_pools_of_every_size_are_learned_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = [1, 1, 2, 4, 4, 4, 4, 300]
+    sizes = [1, 1, 2, 4, 4, 4, 4, 100]
     rewarded: list[RewardedPool] = []
     for number in range(24):
         size = sizes[number % 8]
@@ -90,11 +90,11 @@ def test_pools_of_every_size_are_learned_from(tmp_path: Path, capsys: pytest.Cap
     with (data / "train.jsonl").open("ab") as stream:
         stream.write(encode(reward_pool(large_pool(MANY))))
     base = save_tiny_ranker(tmp_path).parent / "base"
-    options = {"overrides": [*SMALL, "trainer.max_steps=2"]}
+    options = {"overrides": [*SMALL, "trainer.max_steps=1"]}
     stage = sft(CONFIGS / "minilm.yaml", data, tmp_path / "out", base_model=str(base), **options)
     learned = ppo(CONFIGS / "minilm.yaml", data, tmp_path / "out", sft_model=stage, **options)
     assert all(loss is not None for directory in (stage, learned) for _, loss in curve(directory))
     assert "1 of 9 lines" in printed(capsys)
     result = evaluate(learned, data, split="dev", json_path=tmp_path / "dev.json")
-    assert result.n == 8
+    assert result.figures.n == 8
     assert 2 / 8 <= result.figures.model.accuracy <= 1.0  # a pool of one has one answer

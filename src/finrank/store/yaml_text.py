@@ -6,7 +6,9 @@ from typing import Any
 
 import yaml
 
-_LONGEST = 100_000  # characters or bytes; a config has some thousand
+# A config has some thousand characters and a few brackets; of nested ones each takes as long as all around it.
+_LONGEST = 100_000
+_MOST_BRACKETS = 1_000
 
 
 def parse_yaml(text: bytes | str) -> Any:
@@ -16,6 +18,9 @@ def parse_yaml(text: bytes | str) -> Any:
     """
     if len(text) > _LONGEST:
         raise ValueError(f"more than {_LONGEST} characters, which no config has")
+    brackets = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    if brackets > _MOST_BRACKETS:
+        raise ValueError(f"more than {_MOST_BRACKETS} brackets, which no config has")
     try:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
             raise ValueError("aliases (*name) are not read: write their values out")
