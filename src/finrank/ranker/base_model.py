@@ -118,6 +118,8 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes of its reader
+        if "file named model.safetensors" in str(error):
+            error = OSError("it has no model.safetensors, and weights in pickles are not read: convert them")
         raise unavailable(settings.base_model, error) from error
     finally:
         if bar:

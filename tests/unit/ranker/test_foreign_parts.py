@@ -80,7 +80,9 @@ def test_pickles_in_place_of_base_weights_are_refused(tmp_path: Path, content: s
     else:
         plant(base, tmp_path / "ran", ("pytorch_model.bin",) if content == "payload" else ("x", "pytorch_model.bin"))
     (base / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"base holds no model.*model\.safetensors"):
+    with pytest.raises(
+        UserError, match=r"base holds no model.*it has no model\.safetensors, and weights in pickles are not read"
+    ):
         load_encoder(RankerSettings(base_model=str(base)))
     assert not (tmp_path / "ran").exists()
 
