@@ -151,14 +151,15 @@ def readable(checkpoint: str | Path | None) -> Iterator[None]:
         if checkpoint is None:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{checkpoint} is damaged ({reason}): delete it, and start without --resume") from error
+        remedy = "delete it, and resume from the one before, or start without --resume"
+        raise UserError(f"{checkpoint} is damaged ({reason}): {remedy}") from error
 
 
 def diverged(arguments: TrainingArguments, step: int, what: str) -> UserError:
     """The error for a training that went astray, which names the last checkpoint: a model before that."""
     saved = sorted(Path(arguments.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     kept = f"; {saved[-1]} is the model as it was then" if saved else ""
-    return UserError(f"training diverged at step {step}: {what}; lower learning_rate and train again{kept}")
+    return UserError(f"training diverged at step {step}: {what}; lower the learning rate and train again{kept}")
 
 
 class ScoresOfABatch(nn.Module):
