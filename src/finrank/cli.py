@@ -38,7 +38,8 @@ from finrank.commands.serve import serve
 from finrank.commands.sft import sft
 from finrank.commands.solve import solve
 from finrank.console import visible
-from finrank.errors import UserError
+from finrank.errors import UserError, is_out_of_memory
+from finrank.store.writing import remedy
 
 app = typer.Typer(
     add_completion=False,
@@ -73,6 +74,10 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "download": download,
     "doctor": doctor,
 }
+_OUT_OF_MEMORY = (
+    "out of memory: close other programs, give fewer --workers, or raise the limit (ulimit -v, that of a container), "
+    "and repeat the command; what was finished is kept"
+)
 for name, command in COMMANDS.items():
     command.__annotations__.pop("return", None)  # Typer would evaluate it, and types of results are heavy to import
     app.command(name)(command)
@@ -81,7 +86,7 @@ for name, command in COMMANDS.items():
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit with its code: 0, or 2 after a `UserError`, whose text alone is printed.
 
-    What the system refuses (a full disk, a folder without permission) is printed likewise.
+    What the system refuses (a full disk, a folder without permission, more memory) is printed likewise.
     """
     # A terminated command must clean up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -89,9 +94,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(args=arguments)
     except UserError as error:
         _fail(str(error))
-    except OSError as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            _fail(_OUT_OF_MEMORY)
+        if not isinstance(error, OSError):
+            raise
         where = "" if error.filename is None else f"{error.filename}: "
-        _fail(f"{where}{error.strerror or error}")
+        _fail(f"{where}{error.strerror or error}{remedy(error.errno)}")
     sys.exit(0)
 
 

@@ -20,17 +20,44 @@ _HOW_TO_MAKE = {
 }
 
 
+# What a folder holds, by the names in it.
+_KINDS = {
+    "raw FinQA files": ("train.json", "dev.json", "test.json"),
+    "the output of a data stage": ("train.jsonl", "selection.jsonl", "dev.jsonl", "test.jsonl"),
+    "training runs": ("run_*",),
+    "a trained model": ("0?_*/best_model", "best_model", "*_config.json"),
+}
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory",
+                  "bad_alloc", "can't start new thread", "memoryerror")  # fmt: skip
+
+
 class UserError(Exception):
     """A fault the user can mend; the command line prints its text alone and exits with status 2."""
 
 
 def missing_data(directory: Path, expected: str | None = None) -> UserError:
-    """The error for a missing input folder: which folder, which steps to run first, with the commands.
+    """The error for a missing input folder: what it holds instead, which steps to run first, with the commands.
 
     `expected` is the documented folder that this one replaces, such as "finqa_with_rewards", if its name differs.
     """
     name = expected or directory.name
+    kinds = [kind for kind, names in _KINDS.items() if any(any(directory.glob(pattern)) for pattern in names)]
+    found = f", which holds {kinds[0]}" if kinds else ""
+    # The commands name the documented folder; the user's may be another, but is not to be written if it holds others.
+    return _how_to_make(f"Data not found in {directory}{found}", name, Path("datasets", name) if kinds else directory)
+
+
+def data_of_another_stage(path: Path, kind: str, expected: str) -> UserError:
+    """The error for a file of another stage than `expected`, such as "finqa_with_rewards"; `kind` says of which."""
+    return _how_to_make(f"{path} holds {kind}", expected, Path("datasets", expected))
+
+
+def _how_to_make(fault: str, name: str, directory: Path) -> UserError:
     steps, commands = _HOW_TO_MAKE.get(name, ("run the step before first", []))
-    # The commands name the documented folder; the user's may be another.
     lines = [f"    {command}".replace(f"datasets/{name}", str(directory)) for command in commands]
-    return UserError("\n".join([f"Data not found in {directory}: {steps}", *lines]))
+    return UserError("\n".join([f"{fault}: {steps}", *lines]))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for an error of Python, of a library or of a worker process that says that memory ran out."""
+    return isinstance(error, MemoryError) or any(part in str(error).lower() for part in _OUT_OF_MEMORY)

@@ -18,7 +18,7 @@ from finrank.commands.options import MINILM, REWARDED, FiguresJson, Split
 from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.records import Pool, RewardedPool
-from finrank.store import available_splits, load_records, split_files, write_json
+from finrank.store import available_splits, load_records, refuse_earlier_stage, split_files, write_json
 from finrank.store.json_lines import read_lines
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def audit(
     from finrank.evaluation.audit.audit import audit_pools, findings, print_audit
 
     splits = available_splits(input_dir, expected="finqa_with_rewards")
-    pools = _load_pools(split_files(input_dir, [split])[split])
+    audited = split_files(input_dir, [split])[split]
+    refuse_earlier_stage([audited], "finqa_candidates")
+    pools = _load_pools(audited)
     train = _train_pools(input_dir, splits, split, pools)
     why_not = _why_no_control(input_dir, splits, split, candidate_only)
     control = None if why_not else _control(input_dir, pools, split, candidate_only, config, seed)

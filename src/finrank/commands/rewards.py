@@ -17,7 +17,7 @@ from finrank.errors import UserError
 from finrank.parallel import ordered_map
 from finrank.pools.rewards import RewardWeights, Unrewardable, load_reward_weights, reward_pool
 from finrank.records import Pool, RewardedPool
-from finrank.store import REJECTS, StageWriter, split_files
+from finrank.store import REJECTS, StageWriter, refuse_earlier_stage, split_files
 from finrank.store.json_lines import BadLine, Line, encode, name_of, read_lines, read_record, shorten, why_too_long
 from finrank.store.remote import anywhere
 
@@ -51,6 +51,7 @@ def rewards(
     """
     weights = load_reward_weights(config) if config else RewardWeights()
     files = split_files(input_dir, expected="finqa_candidates")
+    refuse_earlier_stage(files.values(), "finqa_candidates")
     arguments = {"input_dir": name_of(input_dir), "output_dir": name_of(output_dir), "weights": weights.model_dump()}
     summary = RewardSummary()
     first_left_out: BadLine | None = None

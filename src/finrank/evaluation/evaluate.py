@@ -26,7 +26,7 @@ from finrank.ranker.encoding import LeftOut
 from finrank.ranker.saving import LoadedModel, find_model, load_model, read_settings
 from finrank.ranker.scoring import score_pools, score_records
 from finrank.records import Answer, Candidate, RewardedPool
-from finrank.store import load_records, split_files
+from finrank.store import load_records, refuse_earlier_stage, split_files
 
 # Scorers without a paired test: their outcome of a pool is a constant, which a sign flip cannot swap with a model's.
 UNTESTED = ("model", "chance", "constant", "oracle")
@@ -172,6 +172,7 @@ class Rivals(NamedTuple):
 def load_pools(data_dir: Path, split: str) -> list[RewardedPool]:
     """The pools of a split; UserError where it is missing or empty."""
     path = split_files(data_dir, [split], expected="finqa_with_rewards")[split]
+    refuse_earlier_stage([path], "finqa_with_rewards")
     pools = load_records(path, RewardedPool)
     if not pools:
         raise UserError(f"{path} is empty: choose another --split, or run steps 01 to 03 again")

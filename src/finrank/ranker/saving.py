@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -77,10 +76,14 @@ def save_adapter(model: PeftModel, directory: Path) -> None:
     """Write the adapter's two files into `directory`, made if missing."""
     directory.mkdir(parents=True, exist_ok=True)
     # Aside: peft also writes a README.md, over an existing one, from a template that says nothing true about ours.
-    with TemporaryDirectory(dir=directory) as aside:
+    aside = directory / ".adapter"
+    shutil.rmtree(aside, ignore_errors=True)  # of a killed process
+    try:
         model.save_pretrained(aside, save_embedding_layers=False)
         for name in ADAPTER:
-            (Path(aside) / name).replace(directory / name)
+            (aside / name).replace(directory / name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def find_model(directory: Path) -> Path:

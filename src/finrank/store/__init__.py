@@ -16,6 +16,7 @@ from finrank.store.stage_dir import available_splits as available_splits
 from finrank.store.stage_dir import checked_hashes as checked_hashes
 from finrank.store.stage_dir import load_records as load_records
 from finrank.store.stage_dir import read_records as read_records
+from finrank.store.stage_dir import refuse_earlier_stage as refuse_earlier_stage
 from finrank.store.stage_dir import sha256 as sha256
 from finrank.store.stage_dir import split_files as split_files
 from finrank.store.stage_dir import versions as versions

@@ -12,6 +12,7 @@ from typing import IO, Any, AnyStr
 from pydantic import BaseModel
 
 from finrank.errors import UserError
+from finrank.store.writing import cannot_write, writing
 
 _READ = 1 << 20  # bytes read at a time
 
@@ -40,7 +41,7 @@ def open_locked(path: Path, command: str) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("ab")
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        raise cannot_write(path, error) from error
     return lock(stream, f"another {command} is writing {path}: wait for it, or stop it")
 
 
@@ -76,9 +77,12 @@ class GrowingFile:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def append(self, data: bytes) -> int:
-        """Append to the finished part and return the offset of the data, which is on the disk by then."""
+        """Append to the finished part and return the offset of the data, which is on the disk by then.
+
+        Raises UserError where it cannot be written.
+        """
         offset = self.size
-        with self.path.open("ab") as stream:
+        with writing(self.path), self.path.open("ab") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

@@ -10,7 +10,6 @@ What a killed command leaves of these, the next one on the same folder clears aw
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,9 +20,9 @@ from typing import IO, Any
 from finrank.errors import UserError
 from finrank.store.growing_file import lock, open_lock_file
 from finrank.store.json_lines import read_json
+from finrank.store.writing import FULL, cannot_write
 
 MANIFEST = "manifest.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CURRENT_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
@@ -82,9 +81,9 @@ def replacing(directory: Path) -> Iterator[Path]:
             refuse_other_data(directory)  # again: the work took its time
             _publish(partial, directory)
         except OSError as error:
-            if error.errno not in _FULL and not _names(error, partial):
+            if error.errno not in FULL and not _names(error, partial):
                 raise  # of an input
-            raise UserError(f"{directory} cannot be written: {error.strerror}") from error
+            raise cannot_write(directory, error) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -97,7 +96,7 @@ def _claimed(directory: Path) -> Iterator[None]:
         directory.parent.mkdir(parents=True, exist_ok=True)
         stream = _locked(path, f"another command is writing {directory}: wait for it, or stop it")
     except OSError as error:
-        raise UserError(f"{directory} cannot be written: {error.strerror}") from error
+        raise cannot_write(directory, error) from error
     with stream:
         try:
             yield

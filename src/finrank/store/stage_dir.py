@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from finrank.console import warn
-from finrank.errors import UserError, missing_data
+from finrank.errors import UserError, data_of_another_stage, missing_data
 from finrank.records import Record
-from finrank.store.json_lines import BadLine, encode, encode_reject, read_lines, read_record
+from finrank.store.json_lines import BadLine, encode, encode_reject, read_lines, read_record, read_value
 from finrank.store.replaced_folder import MANIFEST, read_manifest, real_folder, refuse_other_data, replacing
+from finrank.store.writing import writing
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -51,6 +52,19 @@ def split_files(directory: Path, wanted: Collection[str] = (), expected: str | N
         if split not in splits:
             raise UserError(f"{directory} has no {split}.jsonl; it has: {', '.join(splits)}")
     return {split: directory / f"{split}.jsonl" for split in splits if not wanted or split in wanted}
+
+
+def refuse_earlier_stage(files: Iterable[Path], expected: str) -> None:
+    """UserError, with what to run, for a file whose first record lacks what the folder `expected` has.
+
+    `expected` is "finqa_candidates" (pools) or "finqa_with_rewards" (rewarded pools).
+    """
+    wanted = {"finqa_candidates": "candidates", "finqa_with_rewards": "rewards"}[expected]
+    for path in files:
+        record = next((read_value(line, "record") for line in read_lines(path)), None)
+        if isinstance(record, dict) and "question" in record and wanted not in record:
+            kind = "pools without rewards" if "candidates" in record else "questions without candidates"
+            raise data_of_another_stage(path, kind, expected)
 
 
 def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine]:
@@ -118,16 +132,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8 whole or not at all, with its folder where missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file in UTF-8 whole or not at all, with its folder where missing; UserError where it cannot be."""
     partial = path.with_name(path.name + ".partial")
-    try:
-        partial.unlink(missing_ok=True)  # of a killed process, or a link, through which another file would be written
-        with partial.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.unlink(missing_ok=True)  # of a killed process, or a link, which would lead to another file
+            with partial.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 class StageWriter(Generic[RecordT]):

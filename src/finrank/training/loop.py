@@ -7,7 +7,6 @@ their `Recipe`.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,14 +18,25 @@ from transformers import TrainerState, TrainingArguments
 
 from finrank.console import say
 from finrank.errors import UserError
-from finrank.store import available_splits, write_json
+from finrank.store import refuse_earlier_stage, split_files, write_json
+from finrank.store.writing import writing
 from finrank.training.memory import explain_out_of_memory, peak_memory_mib
 from finrank.training.processes import by_main, is_main, one_training
-from finrank.training.run import CHECKPOINTS, TRAINING_MANIFEST, Run, environment, finite, last_checkpoint, lock_stage
+from finrank.training.run import (
+    CHECKPOINTS,
+    TRAINING_MANIFEST,
+    Run,
+    environment,
+    finite,
+    last_checkpoint,
+    lock_stage,
+    remove_checkpoints,
+)
 from finrank.training.threads import use_free_cores, use_threads_of
 from finrank.training.trainer import CheckpointTrainer, Job, diverged, readable, training_arguments
 
 QUICK_STEPS = 4  # of --quick_test
+_INPUT = "finqa_with_rewards"
 _CUTTING = ("fsdp", "deepspeed", "megatron_lm", "parallelism_config")  # of accelerate and Trainer: cut a model in parts
 
 
@@ -65,11 +75,12 @@ def train(recipe: Recipe, run: Run) -> Path:
         if not run.resume:
             use_free_cores()
         started = run.started()
-        available_splits(run.input_dir, expected="finqa_with_rewards")
+        refuse_earlier_stage(split_files(run.input_dir, expected=_INPUT).values(), _INPUT)
         plan = recipe.build(run, arguments)
         if arguments.world_size > 1 and plan.job.without_loss is None:
             raise UserError(f"{recipe.stage} is trained by one process: start it without accelerate launch or torchrun")
-        stage = by_main(lambda: run.open_stage(recipe.stage, started))
+        with writing(run.output_dir):
+            stage = by_main(lambda: run.open_stage(recipe.stage, started))
         use_threads_of(stage)
         say(f"writing to {stage}")
         with lock_stage(stage) if is_main() else nullcontext():
@@ -109,10 +120,7 @@ def join_processes(run: Run) -> TrainingArguments:
 def _finish(stage: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, and delete what only a resume needs."""
     write_json(stage / TRAINING_MANIFEST, manifest)
-    logs = stage / CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
-    if logs.is_dir():
-        logs.rename(stage / "tensorboard")
-    shutil.rmtree(stage / CHECKPOINTS)
+    remove_checkpoints(stage)
 
 
 def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
@@ -129,21 +137,23 @@ def _train(stage: Path, plan: Plan, run: Run, began: float) -> dict[str, Any]:
         trainer = plan.make_trainer(arguments, checkpoint)
         if checkpoint:  # Trainer reads it again, as a fault of its own
             TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    cpu_began = time.process_time()
+    train_began, cpu_began = time.monotonic(), time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    cpu_seconds = time.process_time() - cpu_began
+    train_seconds, cpu_seconds = time.monotonic() - train_began, time.process_time() - cpu_began
     if not all(value.isfinite().all() for value in job.model.parameters() if value.requires_grad):
         raise diverged(arguments, trainer.state.global_step, "weights are not finite")
-    by_main(lambda: job.save(stage / "final_model"))
+    with writing(stage / "final_model"):
+        by_main(lambda: job.save(stage / "final_model"))
     best_step = _load_best(plan, trainer.state, stage, accuracy)
-    by_main(lambda: job.save(stage / "best_model"))
+    with writing(stage / "best_model"):
+        by_main(lambda: job.save(stage / "best_model"))
     return {
         **({"sft_selection_accuracy": accuracy} if plan.start else {}),
         "best_step": best_step,
         "metrics": finite(plan.measure()),
         **environment(),
         "seconds": round(time.monotonic() - began, 1),
-        "train_seconds": round(trainer.state.log_history[-1].get("train_runtime", 0.0), 1),
+        "train_seconds": round(train_seconds, 1),
         "train_cpu_seconds": round(cpu_seconds, 1),  # on a busy machine it says more than the clock
         "peak_memory_mib": peak_memory_mib(),
         "curve": finite(trainer.state.log_history),

@@ -11,15 +11,13 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from finrank.console import say, warn
-from finrank.errors import UserError
+from finrank.errors import UserError, is_out_of_memory
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.scoring import cost
 from finrank.training.batches import PoolDataset, batch_plan
 from finrank.training.config import TrainingConfig
 
 _GPU_TOKENS = 4096  # that a batch on a GPU should hold at the least; not measured
-# What torch and the operating systems say when memory ran out on a CPU.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
 _MEMORY_KEYS = {
     "tokens_per_pass": "tokens of one forward pass: more passes, the same gradients",
     "batch_size": "questions per step",
@@ -45,8 +43,7 @@ def explain_out_of_memory(*keys: str, advice: str | None = None) -> Iterator[Non
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
-        text = str(error).lower()
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY):
+        if is_out_of_memory(error):
             lower = "Lower these keys of the config, in this order (each also works as --set key=value):"
             lines = "\n".join([lower, *(f"    {key:38} {_MEMORY_KEYS[key]}" for key in (*keys, *_ALWAYS))])
             raise UserError(f"Out of memory. {advice or lines}") from error

@@ -6,7 +6,9 @@ import json
 import math
 import platform
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -53,13 +55,24 @@ class Run:
         """The folder of the stage to resume, or a new one, in the run to join if that has none of this name yet."""
         if self.resume:
             return unfinished_stage(self.output_dir, stage, started)
-        run = self.join
-        if run is None or (run / stage).exists():
+        directory = self._new_folder(stage)
+        write_json(directory / CHECKPOINTS / _STARTED, started)
+        return directory
+
+    def _new_folder(self, stage: str) -> Path:
+        """An empty folder for the stage; of trainings that start at once each gets its own."""
+        if self.join is not None:
+            with suppress(FileExistsError):
+                (self.join / stage).mkdir()
+                return self.join / stage
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        while True:
             number = max(map(_number, numbered_runs(self.output_dir)), default=0) + 1
             run = self.output_dir / f"run_{number:03d}"
-        (run / stage / CHECKPOINTS).mkdir(parents=True)
-        write_json(run / stage / CHECKPOINTS / _STARTED, started)
-        return run / stage
+            with suppress(FileExistsError):
+                run.mkdir()
+                (run / stage).mkdir()
+                return run / stage
 
 
 def threads_of(directory: Path) -> int:
@@ -80,6 +93,10 @@ def begun_stages(output_dir: Path, stage: str) -> Iterator[tuple[Path, dict[str,
 def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> Path:
     """The newest stage that began with these facts and did not finish; UserError with what differs in the others."""
     newest = ""
+    for run in numbered_runs(output_dir):
+        if (run / stage / TRAINING_MANIFEST).is_file() and (run / stage / CHECKPOINTS).is_dir():
+            with lock_stage(run / stage):  # killed between manifest and end
+                remove_checkpoints(run / stage)
     for directory, before in begun_stages(output_dir, stage):
         keys = (before.keys() | started.keys()) - _MAY_DIFFER
         differing = sorted(key for key in keys if before.get(key) != started.get(key))
@@ -89,6 +106,10 @@ def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> P
             f": {before.get('processes', 1)}, not {started.get('processes', 1)}" if "processes" in differing else ""
         )
         newest = newest or f" ({directory} began with other {' and '.join(differing)}{number})"
+    for run in reversed(numbered_runs(output_dir)):
+        finished = _manifest(run / stage)
+        if finished and all(finished.get(key) == value for key, value in started.items() if key != _MAY_DIFFER):
+            raise UserError(f"Nothing to resume in {output_dir}: {run / stage}, with this config and data, is finished")
     raise UserError(
         f"Nothing to resume in {output_dir}: no run there has an unfinished {stage} with this config and data{newest}; "
         "start without --resume"
@@ -107,7 +128,28 @@ def lock_stage(directory: Path) -> IO[str]:
 def last_checkpoint(directory: Path) -> Path | None:
     """The newest complete checkpoint of a stage; Trainer writes `trainer_state.json` after everything else."""
     states = (directory / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
-    return max((path.parent for path in states), key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return max(
+        (path.parent for path in states if _is_whole(path)),
+        key=lambda path: int(path.name.rpartition("-")[2]),
+        default=None,
+    )
+
+
+def _is_whole(path: Path) -> bool:
+    """True for JSON; a kill or a full disk may have cut it off."""
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def remove_checkpoints(directory: Path) -> None:
+    """Delete what only a resume needs of a finished stage."""
+    logs = directory / CHECKPOINTS / "runs"  # where Trainer puts TensorBoard's files (trainer.report_to)
+    if logs.is_dir():
+        logs.rename(directory / "tensorboard")
+    shutil.rmtree(directory / CHECKPOINTS)
 
 
 def numbered_runs(output_dir: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import RandomSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import rotate_checkpoints
 
 from finrank.errors import UserError
 from finrank.ranker.attention.packed_row import EncodedPool
@@ -24,6 +25,7 @@ from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import multiplies_bfloat16
 from finrank.ranker.model import pad_scores
 from finrank.ranker.scoring import cut_into_passes
+from finrank.store.writing import writing
 from finrank.training.batches import EvenOrder, EvenShares, LengthBucketSampler, collate
 from finrank.training.config import TrainingConfig
 from finrank.training.losses import listwise_loss
@@ -36,6 +38,13 @@ class LogAtCheckpoints(TrainerCallback):
         control.should_log |= control.should_save
 
     on_epoch_end = on_step_end
+
+
+class StopsWhereItStopped(TrainerCallback):
+    """A run that was killed after its last step, and is resumed, takes no further one."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        control.should_training_stop = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
 
 
 class OwnDropout(TrainerCallback):
@@ -83,9 +92,16 @@ class CheckpointTrainer(Trainer):
             eval_dataset=dataset,  # never iterated: evaluate() below asks the job
             data_collator=collate,
             processing_class=job.tokenizer,
-            callbacks=[LogAtCheckpoints(), OwnDropout(), *([EarlyStoppingCallback(patience)] if patience else [])],
+            callbacks=[
+                LogAtCheckpoints(),
+                OwnDropout(),
+                StopsWhereItStopped(),
+                *([EarlyStoppingCallback(patience)] if patience else []),
+            ],
         )
         self.job = job
+        # Trainer itself takes the checkpoint of the latest time for the newest, and clocks are set back.
+        self._checkpoints_to_keep, self.args.save_total_limit = self.args.save_total_limit, None
         self.control: Any
 
     def sampler(self) -> Any:
@@ -131,6 +147,16 @@ class CheckpointTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with writing(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            rotate_checkpoints(self.args.output_dir, self._checkpoints_to_keep, self.state.best_model_checkpoint)
+
+    def _run_epoch(self, *arguments: Any, **options: Any) -> None:
+        if not self.control.should_training_stop:
+            super()._run_epoch(*arguments, **options)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # Trainer would write the frozen base too, and a pickle of its arguments.

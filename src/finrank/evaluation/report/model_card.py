@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 
 from finrank.console import warn
+from finrank.errors import UserError
 from finrank.evaluation.report.html import METRICS, present_metrics, scorer_rows, template_environment
 from finrank.evaluation.result import EvaluationResult
 from finrank.ranker.choosing.confidence import save_confidence
@@ -32,7 +33,7 @@ def save_beside_model(result: EvaluationResult, model_dir: Path) -> list[str]:
     try:
         path = save_confidence(model_dir, confidence.to_ship({file: result.source.data_hashes[file]}))
         card = write_model_card(model_dir, result)
-    except OSError as error:
+    except UserError as error:
         warn(f"the model folder could not be written to ({error}); --no-save_confidence leaves it alone")
         return []
     before = confidence.shipped
