@@ -27,8 +27,11 @@ _KINDS = {
     "training runs": ("run_*",),
     "a trained model": ("0?_*/best_model", "best_model", "*_config.json"),
 }
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory",
-                  "bad_alloc", "can't start new thread", "memoryerror")  # fmt: skip
+# What Python, torch, oneDNN, the C++ library and the operating systems say when memory ran out.
+_OUT_OF_MEMORY = (
+    "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "memoryerror", "bad_alloc",
+    "can't start new thread", "could not create a primitive",
+)  # fmt: skip
 
 
 class UserError(Exception):

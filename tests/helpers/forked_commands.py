@@ -58,11 +58,11 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The one error line of a command that ended with exit code 2, without a traceback."""
+        """The error, which ends the output of a command that ended with exit code 2 and without a traceback."""
         assert self.code == 2, self.output
         assert "Traceback" not in self.output, self.output
-        (start,) = (at for at, line in enumerate(self.output.splitlines()) if line.startswith("error: "))
-        return "\n".join(self.output.splitlines()[start:])
+        assert "error: " in self.output  # behind Trainer's progress bar, which is left where it was
+        return self.output[self.output.rindex("error: ") :]
 
 
 class Commands:

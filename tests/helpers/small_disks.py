@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-_BLOCK = 1 << 16
-
 
 @contextmanager
 def mounted(folder: Path, *options: str) -> Iterator[Path]:
@@ -36,8 +34,7 @@ def nearly_full(disk: Path, free: int) -> Iterator[None]:
     left = os.statvfs(disk)
     ballast = disk / "ballast"
     with ballast.open("wb") as stream:
-        for _ in range(max(0, left.f_bavail * left.f_frsize - free) // _BLOCK):
-            stream.write(bytes(_BLOCK))
+        stream.write(bytes(max(0, left.f_bavail * left.f_frsize - free)))
     try:
         yield
     finally:

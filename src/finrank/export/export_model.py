@@ -22,6 +22,7 @@ from finrank.export.sequence_classifier import classifier_scores, write_sequence
 from finrank.export.usage_card import usage_card
 from finrank.export.with_base import scores_with_base, write_with_base
 from finrank.store import write_text
+from finrank.store.writing import writing
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,16 @@ def export_model(model_dir: Path, to: Format, output_dir: Path, base_model: str 
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UserError(f"{output_dir} is not an empty folder: choose another --output_dir, or remove it")
     model = merge(model_dir, base_model)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{output_dir.name}.", dir=output_dir.parent) as aside:
-        folder = Path(aside) / output_dir.name
-        folder.mkdir()
-        with _quietly():
-            writer.write(model, folder)
-            difference = model.difference(writer.scores(folder, model.examples))
-        write_text(folder / "README.md", usage_card(model, writer.library, output_dir.name))
-        folder.replace(output_dir)
+    with writing(output_dir):
+        output_dir.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{output_dir.name}.", dir=output_dir.parent) as aside:
+            folder = Path(aside) / output_dir.name
+            folder.mkdir()
+            with _quietly():
+                writer.write(model, folder)
+                difference = model.difference(writer.scores(folder, model.examples))
+            write_text(folder / "README.md", usage_card(model, writer.library, output_dir.name))
+            folder.replace(output_dir)
     return difference
 
 

@@ -137,6 +137,8 @@ class _Expressions:
             return alike
         try:
             return bool(self._simplified(first) == self._simplified(second))
+        except MemoryError:
+            raise
         except Exception:  # sympy refuses an expression (a sum of comparisons): the official evaluator fails too
             return False
 

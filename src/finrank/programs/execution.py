@@ -46,6 +46,8 @@ def execute(program: Program, table: Table) -> float | str:
                 value = _OVER_ROW[operation](row)
         except ProgramError as error:
             raise ProgramError(f"step {index}: {error}") from None
+        except MemoryError:
+            raise  # no fault of the program
         except Exception as error:  # the official evaluator counts every fault as an invalid program
             fault = str(error)[:_LONGEST_FAULT] or type(error).__name__
             raise ProgramError(f"step {index}: {operation}: {fault}") from None

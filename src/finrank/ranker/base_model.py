@@ -27,7 +27,7 @@ from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 from finrank.console import warn
-from finrank.errors import UserError
+from finrank.errors import UserError, is_out_of_memory
 from finrank.ranker.settings import LoraSettings, RankerSettings, locate, weights_file
 from finrank.ranker.tokenizer import unavailable
 from finrank.store import sha256
@@ -115,9 +115,9 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
             use_safetensors=True,
             **options,
         )
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # whatever a damaged file makes of its reader
+        if is_out_of_memory(error):
+            raise
         if "file named model.safetensors" in str(error):
             error = OSError("it has no model.safetensors, and weights in pickles are not read: convert them")
         raise unavailable(settings.base_model, error) from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from finrank.console import warn
-from finrank.errors import UserError
+from finrank.errors import UserError, is_out_of_memory
 from finrank.store import versions, write_json
 
 _SUFFIX = ".gguf"
@@ -53,6 +53,8 @@ def dequantized(file: Path, digest: str) -> Path:
             _dequantize(file, partial)
             _publish(partial, folder)
     except Exception as error:  # whatever a damaged file makes of its reader
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{file} cannot be dequantized into {folder}: {error}") from error
     return folder
 

@@ -28,6 +28,7 @@ from finrank.ranker.requests import read_request
 from finrank.ranker.saving import LoadedModel, find_model, has_own_base, load_model, save_model
 from finrank.ranker.scoring import score_pools
 from finrank.records import Candidate, Question
+from finrank.store.writing import writing
 
 # Enough to batch requests of similar length together.
 _REQUESTS_AT_A_TIME = 128
@@ -103,16 +104,17 @@ class Ranker:
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the model into a folder, with its `confidence.json`, and with its card unless a README.md is there."""
         directory = Path(directory)
-        save_model(self._loaded.model, self._loaded.tokenizer, directory)
-        (directory / CONFIDENCE).unlink(missing_ok=True)  # of an earlier model
-        if self.confidence is not None:
-            save_confidence(directory, self.confidence)
-        (directory / CHOOSER).unlink(missing_ok=True)
-        if self.chooser != DEFAULT_CHOOSER:
-            save_chooser(directory, self.chooser)
-        card = None if self._model_dir is None else self._model_dir / hub.CARD
-        if card is not None and card.is_file() and not (directory / hub.CARD).exists():
-            shutil.copyfile(card, directory / hub.CARD)
+        with writing(directory):
+            save_model(self._loaded.model, self._loaded.tokenizer, directory)
+            (directory / CONFIDENCE).unlink(missing_ok=True)  # of an earlier model
+            if self.confidence is not None:
+                save_confidence(directory, self.confidence)
+            (directory / CHOOSER).unlink(missing_ok=True)
+            if self.chooser != DEFAULT_CHOOSER:
+                save_chooser(directory, self.chooser)
+            card = None if self._model_dir is None else self._model_dir / hub.CARD
+            if card is not None and card.is_file() and not (directory / hub.CARD).exists():
+                shutil.copyfile(card, directory / hub.CARD)
 
     def push_to_hub(
         self,

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from finrank.errors import UserError
+from finrank.errors import UserError, is_out_of_memory
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import check_finite
 from finrank.ranker.model import CandidateRankingModel
@@ -167,6 +167,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         weights: dict[str, Tensor] = load_file(path)
     except Exception as error:  # whatever a damaged file makes of its reader
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path} is damaged ({error}): copy the whole folder as it was saved") from error
     check_finite(weights, path)
     return weights

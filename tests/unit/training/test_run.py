@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from finrank.errors import UserError
 from finrank.training.config import TrainingConfig
-from finrank.training.run import Run, lock_stage, unfinished_stage
+from finrank.training.run import Run, last_checkpoint, lock_stage, unfinished_stage
 
 
 def new_run(tmp_path: Path) -> Run:
@@ -29,3 +32,42 @@ def test_resume_takes_the_run_with_this_config_and_passes_over_others(tmp_path: 
     assert unfinished_stage(run.output_dir, "04_sft", {"config": 1}) == first
     with pytest.raises(UserError, match=r"Nothing to resume .*run_002/04_sft began with other config"):
         unfinished_stage(run.output_dir, "04_sft", {"config": 3})
+
+
+def test_trainings_that_start_at_once_get_a_run_each(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    with ThreadPoolExecutor(16) as pool:
+        stages = list(pool.map(lambda number: run.open_stage("04_sft", {"config": number}), range(48)))
+    assert sorted(stage.parent.name for stage in stages) == [f"run_{number:03d}" for number in range(1, 49)]
+    for number, stage in enumerate(stages):
+        assert json.loads((stage / "checkpoints" / "started.json").read_text()) == {"config": number}
+
+
+def test_of_two_that_join_a_run_the_second_gets_its_own(tmp_path: Path) -> None:
+    first = new_run(tmp_path).open_stage("04_sft", {}).parent
+    joining = replace(new_run(tmp_path), join=first)
+    assert joining.open_stage("05_ppo", {}) == first / "05_ppo"
+    assert joining.open_stage("05_ppo", {}) == tmp_path / "outputs" / "run_002" / "05_ppo"
+
+
+@pytest.mark.parametrize("torn", ["", '{"global_step": 4, "log_hist'])
+def test_a_checkpoint_whose_last_file_is_torn_does_not_count(tmp_path: Path, torn: str) -> None:
+    stage = new_run(tmp_path).open_stage("04_sft", {})
+    for step, state in {2: '{"global_step": 2}', 4: torn}.items():
+        folder = stage / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(state)
+    found = last_checkpoint(stage)
+    assert found is not None
+    assert found.name == "checkpoint-2"
+
+
+def test_a_run_that_was_killed_after_its_manifest_is_finished_and_cleared(tmp_path: Path) -> None:
+    started = {"config": {}, "data": {}, "quick_test": False}
+    run = new_run(tmp_path)
+    stage = run.open_stage("04_sft", started)
+    (stage / "training_manifest.json").write_text(json.dumps({**started, "seed": 0}))
+    (stage / "checkpoints" / "runs").mkdir()
+    with pytest.raises(UserError, match=r"Nothing to resume .*run_001/04_sft, with this config and data, is finished"):
+        unfinished_stage(run.output_dir, "04_sft", started)
+    assert sorted(path.name for path in stage.iterdir()) == ["tensorboard", "training_manifest.json"]
