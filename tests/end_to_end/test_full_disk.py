@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
@@ -59,14 +60,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
 
 
 @pytest.fixture(scope="module")
-def wholes(run: Commands) -> dict[str, dict[str, bytes]]:
-    """What each command leaves where there is room enough."""
-    made = {}
-    for name in COMMANDS:
+def whole(run: Commands) -> Callable[[str], dict[str, bytes]]:
+    """What a command leaves where there is room enough, made when it is asked for first."""
+
+    @cache
+    def whole(name: str) -> dict[str, bytes]:
         here = Commands(run._process, run.folder / f"whole-{name}")
         here.folder.mkdir()
-        made[name] = repeated(here, name)
-    return made
+        return repeated(here, name)
+
+    return whole
 
 
 def repeated(here: Commands, name: str) -> dict[str, bytes]:
@@ -85,23 +88,23 @@ def check_error(error: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk_is_an_error_line_and_the_command_can_be_repeated(
-    run: Commands, wholes: dict[str, dict[str, bytes]], name: str
+    run: Commands, whole: Callable[[str], dict[str, bytes]], name: str
 ) -> None:
-    used = sum(-(-len(content) // 4096) * 4096 for content in wholes[name].values())
+    used = sum(-(-len(content) // 4096) * 4096 for content in whole(name).values())
     with mounted(run.folder / f"disk-{name}") as disk:
         here = Commands(run._process, disk)
         for share in (0.0, 0.5):
             with nearly_full(disk, int(share * used)):
                 check_error(here(*COMMANDS[name]).error)
-        assert repeated(here, name) == wholes[name]
+        assert repeated(here, name) == whole(name)
         assert [path.name for path in disk.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_limit_on_files_is_an_error_line(run: Commands, wholes: dict[str, dict[str, bytes]], name: str) -> None:
+def test_a_limit_on_files_is_an_error_line(run: Commands, whole: Callable[[str], dict[str, bytes]], name: str) -> None:
     here = Commands(run._process, run.folder / f"limit-{name}")
     here.folder.mkdir()
-    check_error(here(*COMMANDS[name], file_bytes=max(map(len, wholes[name].values())) // 2).error)
+    check_error(here(*COMMANDS[name], file_bytes=max(map(len, whole(name).values())) // 2).error)
 
 
 def test_a_full_disk_costs_no_completion_that_was_received(run: Commands) -> None:

@@ -61,8 +61,9 @@ class Outcome:
         """The error, which ends the output of a command that ended with exit code 2 and without a traceback."""
         assert self.code == 2, self.output
         assert "Traceback" not in self.output, self.output
-        assert "error: " in self.output  # behind Trainer's progress bar, which is left where it was
-        return self.output[self.output.rindex("error: ") :]
+        assert "error: " in self.output
+        # Trainer's progress bar stands before it, and is drawn once more at the end.
+        return self.output[self.output.rindex("error: ") :].partition("\r")[0].rstrip()
 
 
 class Commands:
