@@ -101,3 +101,12 @@ def test_two_processes_write_the_same_order_of_layers(tmp_path: Path) -> None:
         (config,) = folder.rglob("adapter_config.json")
         written.append(json.loads(config.read_text(encoding="utf-8"))["target_modules"])
     assert written[0] == written[1] == written[2]
+
+
+def test_what_a_killed_process_left_of_a_save_is_cleared_by_the_next(tmp_path: Path) -> None:
+    model = load_model(save_tiny_ranker(tmp_path))
+    whole = sorted(path.name for path in (tmp_path / "model").iterdir())
+    (tmp_path / "model" / ".adapter").mkdir()
+    (tmp_path / "model" / ".adapter" / "README.md").touch()
+    save_model(model.model, model.tokenizer, tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == whole

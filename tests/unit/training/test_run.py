@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from finrank.errors import UserError
 from finrank.training.config import TrainingConfig
-from finrank.training.run import Run, last_checkpoint, lock_stage, unfinished_stage
+from finrank.training.run import Run, last_checkpoint, lock_stage, numbered_runs, unfinished_stage
 
 
 def new_run(tmp_path: Path) -> Run:
@@ -34,12 +33,17 @@ def test_resume_takes_the_run_with_this_config_and_passes_over_others(tmp_path: 
         unfinished_stage(run.output_dir, "04_sft", {"config": 3})
 
 
-def test_trainings_that_start_at_once_get_a_run_each(tmp_path: Path) -> None:
+def test_trainings_that_start_at_once_get_a_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run(tmp_path)
-    with ThreadPoolExecutor(16) as pool:
-        stages = list(pool.map(lambda number: run.open_stage("04_sft", {"config": number}), range(48)))
-    assert sorted(stage.parent.name for stage in stages) == [f"run_{number:03d}" for number in range(1, 49)]
-    for number, stage in enumerate(stages):
+    first = run.open_stage("04_sft", {"config": 1})
+    honest, seen_before = numbered_runs, [list[Path]()]  # the second one looked before the first made its folder
+    monkeypatch.setattr(
+        "finrank.training.run.numbered_runs", lambda folder: seen_before.pop() if seen_before else honest(folder)
+    )
+    second = run.open_stage("04_sft", {"config": 2})
+    assert not seen_before
+    assert [first.parent.name, second.parent.name] == ["run_001", "run_002"]
+    for number, stage in enumerate((first, second), start=1):
         assert json.loads((stage / "checkpoints" / "started.json").read_text()) == {"config": number}
 
 
