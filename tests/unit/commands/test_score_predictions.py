@@ -62,7 +62,7 @@ def test_a_failing_screen_loses_no_file_and_a_failing_file_no_figures(
     file = tmp_path / "p.json"
     known = load_records(data / "dev.jsonl", RewardedPool)[0].id
     file.write_text(json.dumps([{"id": known, "predicted": ["EOF"]}]))
-    with pytest.raises(OSError, match=r"p\.json"):
+    with pytest.raises(UserError, match=r"p\.json.* cannot be written"):
         score_predictions(file, data, json_path=file / "scores.json")
     assert "execution accuracy" in capsys.readouterr().out
     monkeypatch.setattr(console, "print", Mock(side_effect=BrokenPipeError))
