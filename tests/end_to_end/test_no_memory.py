@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,10 @@ from tests.helpers.pools import write_pools
 from tests.helpers.saved_ranker import save_tiny_ranker
 from tests.helpers.tiny_proposer import save_tiny_proposer
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no system that limits addresses"),
+]
 
 COMMANDS = {
     **{name: [*command, "--output_dir", "out"] for name, command in STAGES.items()},
