@@ -231,7 +231,7 @@ def test_a_failing_screen_loses_no_file_and_a_failing_file_no_figures(
     model = tmp_path / "model"
     shutil.copytree(place / "outputs/run_001/04_sft/best_model", model, ignore=shutil.ignore_patterns("conf*", "*.md"))
     (tmp_path / "a file").touch()
-    with pytest.raises(UserError, match="a file.* cannot be written"):
+    with pytest.raises(UserError, match=r"a file.* cannot be written"):
         evaluate(model, place / "data", json_path=tmp_path / "a file" / "dev.json", save_confidence=False)
     assert "reward ratio" in capsys.readouterr().out
     monkeypatch.setattr(screen, "print_table", Mock(side_effect=BrokenPipeError))
