@@ -125,3 +125,13 @@ def test_a_split_without_rewards_among_rewarded_ones_is_named(folder: Path, tmp_
     shutil.copy(folder / "candidates" / "dev.jsonl", copy / "dev.jsonl")
     with pytest.raises(UserError, match=r"dev\.jsonl holds pools without rewards: run steps 02 and 03"):
         sft(MINILM, copy, tmp_path / "out")
+
+
+def test_a_first_record_without_candidates_costs_no_other(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder / "candidates", tmp_path / "copy"))
+    question = (folder / "processed" / "dev.jsonl").read_text().splitlines(keepends=True)[0]
+    pools = (copy / "dev.jsonl").read_text().splitlines(keepends=True)
+    (copy / "dev.jsonl").write_text(question + "".join(pools[1:]))
+    rewards(copy, tmp_path / "out")
+    assert len((tmp_path / "out" / "dev.jsonl").read_text().splitlines()) == len(pools) - 1
+    assert "candidates: Field required" in (tmp_path / "out" / "rejects.jsonl").read_text()

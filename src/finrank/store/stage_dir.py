@@ -16,6 +16,7 @@ import platform
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
@@ -31,6 +32,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 # The order in which splits are listed everywhere; `selection` is the part of train kept for choosing checkpoints.
 SPLITS = ("train", "selection", "dev", "test")
 REJECTS = "rejects.jsonl"
+_RECORDS_TO_LOOK_AT = 100  # of a file, to see of which stage it is; a damaged one among them costs nothing else
 _warned_of: set[tuple[Path, str]] = set()  # files, and their sha256, that are not as their manifest lists them
 
 
@@ -55,16 +57,22 @@ def split_files(directory: Path, wanted: Collection[str] = (), expected: str | N
 
 
 def refuse_earlier_stage(files: Iterable[Path], expected: str) -> None:
-    """UserError, with what to run, for a file whose first record lacks what the folder `expected` has.
+    """UserError, with what to run, for a file none of whose first records has what those of the folder `expected` have.
 
     `expected` is "finqa_candidates" (pools) or "finqa_with_rewards" (rewarded pools).
     """
     wanted = {"finqa_candidates": "candidates", "finqa_with_rewards": "rewards"}[expected]
     for path in files:
-        record = next((read_value(line, "record") for line in read_lines(path)), None)
-        if isinstance(record, dict) and "question" in record and wanted not in record:
-            kind = "pools without rewards" if "candidates" in record else "questions without candidates"
-            raise data_of_another_stage(path, kind, expected)
+        found: set[str] = set()
+        for line in islice(read_lines(path), _RECORDS_TO_LOOK_AT):
+            record = read_value(line, "record")
+            found.update(record if isinstance(record, dict) else ())
+            if wanted in found:
+                break
+        else:
+            if "question" in found:
+                kind = "pools without rewards" if "candidates" in found else "questions without candidates"
+                raise data_of_another_stage(path, kind, expected)
 
 
 def read_records(path: Path, model: type[RecordT]) -> Iterator[RecordT | BadLine]:
