@@ -63,4 +63,7 @@ def _how_to_make(fault: str, name: str, directory: Path) -> UserError:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True for an error of Python, of a library or of a worker process that says that memory ran out."""
-    return isinstance(error, MemoryError) or any(part in str(error).lower() for part in _OUT_OF_MEMORY)
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # by name: torch takes seconds to import
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or any(
+        part in str(error).lower() for part in _OUT_OF_MEMORY
+    )

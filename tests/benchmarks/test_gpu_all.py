@@ -92,7 +92,7 @@ def test_a_part_that_hangs_is_stopped(tmp_path: Path) -> None:
     hanging = Path(stub(tmp_path))
     hanging.write_text(hanging.read_text() + '[[ "$*" != *"-m pytest"* ]] || exec sleep 60\n')
     _, _, parts = run(tmp_path, "-", PYTHON=str(hanging), TOTAL_S="40")
-    assert parts[0] == ["tests", "stopped after 10 s"]
+    assert parts[0] in (["tests", "stopped after 10 s"], ["tests", "stopped after 9 s"])  # a second may have passed
     assert parts[1] == ["scoring_gpu", "ok"]
 
 

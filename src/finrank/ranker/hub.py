@@ -13,8 +13,8 @@ from finrank.ranker.choosing.confidence import CONFIDENCE
 from finrank.ranker.saving import ADAPTER, CONFIG, HEAD, OWN_BASE, TOKENIZER
 
 CARD = "README.md"
-# Nothing else is fetched, whatever a repository holds.
 _OF_BASE = [f"{Path(OWN_BASE).name}/{name}" for name in ("config.json", "*.safetensors", "*.safetensors.index.json")]
+# Nothing else is fetched, whatever a repository holds.
 _FILES = (CONFIG, *ADAPTER, HEAD, *TOKENIZER, CONFIDENCE, CHOOSER, CARD, *_OF_BASE)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _TOKEN = "set a token with the right to it: export HF_TOKEN=... (or hf auth login)"

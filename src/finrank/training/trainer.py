@@ -159,8 +159,9 @@ class CheckpointTrainer(Trainer):
             super()._run_epoch(*arguments, **options)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # Trainer would write the frozen base too, and a pickle of its arguments.
-        self.job.save(Path(output_dir or self.args.output_dir))
+        # Trainer would write the frozen base too, and a pickle of its arguments. It asks every process.
+        if self.args.should_save:
+            self.job.save(Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.job.load(Path(resume_from_checkpoint))
@@ -185,7 +186,7 @@ def diverged(arguments: TrainingArguments, step: int, what: str) -> UserError:
     """The error for a training that went astray, which names the last checkpoint: a model before that."""
     saved = sorted(Path(arguments.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     kept = f"; {saved[-1]} is the model as it was then" if saved else ""
-    return UserError(f"training diverged at step {step}: {what}; lower the learning rate and train again{kept}")
+    return UserError(f"training diverged at step {step}: {what}; lower learning_rate and train again{kept}")
 
 
 class ScoresOfABatch(nn.Module):

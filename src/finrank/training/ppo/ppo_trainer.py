@@ -144,7 +144,8 @@ class PPOTrainer(RankingTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        self._ppo.save(Path(output_dir or self.args.output_dir))
+        if self.args.should_save:
+            self._ppo.save(Path(output_dir or self.args.output_dir))
 
 
 def log_policy(
