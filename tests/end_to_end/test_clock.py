@@ -14,11 +14,8 @@ import pytest
 
 from tests.end_to_end.test_kills import LINES, STAGES, TRAININGS, begin_or_resume, contents, result
 from tests.helpers.endpoint_stub import Answer, error, serving
-from tests.helpers.forked_commands import Commands, forked_commands
-from tests.helpers.pools import write_pools
-from tests.helpers.sampling import good, write_data
-from tests.helpers.saved_ranker import save_tiny_ranker
-from tests.helpers.tiny_proposer import save_tiny_proposer
+from tests.helpers.forked_commands import Commands, commands_with_data
+from tests.helpers.sampling import good
 
 pytestmark = pytest.mark.slow
 
@@ -43,14 +40,7 @@ COMMANDS = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """Commands in a folder whose files are from the future."""
     folder = tmp_path_factory.mktemp("clock")
-    save_tiny_ranker(folder)
-    save_tiny_proposer(folder)
-    write_pools(folder / "rewarded", train=12, selection=3, dev=8)
-    write_data(folder / "questions")
-    with forked_commands(folder) as run:
-        run.well("sample-data", "--output_dir", "raw", "--train", "60", "--dev", "20", "--test", "0")
-        run.well("prepare", "--input_dir", "raw", "--output_dir", "processed")
-        run.well("candidates", "--input_dir", "processed", "--output_dir", "candidates")
+    with commands_with_data(folder) as run:
         for path in folder.rglob("*"):
             os.utime(path, (FUTURE, FUTURE))
         yield run

@@ -14,13 +14,10 @@ import pytest
 
 from tests.end_to_end.test_kills import LINES, STAGES, TRAININGS, begin_or_resume, contents, result
 from tests.helpers.endpoint_stub import serving
-from tests.helpers.forked_commands import Commands, forked_commands
-from tests.helpers.pools import write_pools, write_splits
-from tests.helpers.sampling import good, write_data
-from tests.helpers.saved_ranker import save_tiny_ranker
+from tests.helpers.forked_commands import Commands, commands_with_data
+from tests.helpers.pools import write_splits
+from tests.helpers.sampling import good
 from tests.helpers.small_disks import mounted, nearly_full
-from tests.helpers.tiny_generator import save_tiny_causal_lm
-from tests.helpers.tiny_proposer import save_tiny_proposer
 from tests.unit.commands.test_fit import systems_pools
 
 pytestmark = pytest.mark.slow
@@ -46,16 +43,8 @@ COMMANDS = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """Commands in a folder with data of every stage, and tiny models."""
     folder = tmp_path_factory.mktemp("disks")
-    save_tiny_ranker(folder)
-    save_tiny_proposer(folder)
-    save_tiny_causal_lm(folder / "causal")
-    write_pools(folder / "rewarded", train=12, selection=3, dev=8)
-    write_data(folder / "questions")
     write_splits(folder / "imported", {"dev": systems_pools({"good": 0.9, "bad": 0.2}, n=12)})
-    with forked_commands(folder) as run:
-        run.well("sample-data", "--output_dir", "raw", "--train", "60", "--dev", "20", "--test", "0")
-        run.well("prepare", "--input_dir", "raw", "--output_dir", "processed")
-        run.well("candidates", "--input_dir", "processed", "--output_dir", "candidates")
+    with commands_with_data(folder) as run:
         yield run
 
 

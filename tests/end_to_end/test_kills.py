@@ -16,12 +16,8 @@ from typing import Any
 import pytest
 
 from tests.helpers.endpoint_stub import serving
-from tests.helpers.forked_commands import Commands, Outcome, forked_commands
-from tests.helpers.pools import write_pools
-from tests.helpers.sampling import good, write_data
-from tests.helpers.saved_ranker import save_tiny_ranker
-from tests.helpers.tiny_generator import save_tiny_causal_lm
-from tests.helpers.tiny_proposer import save_tiny_proposer
+from tests.helpers.forked_commands import Commands, Outcome, commands_with_data
+from tests.helpers.sampling import good
 from tests.helpers.training_runs import CONFIGS, SMALL
 
 pytestmark = pytest.mark.slow
@@ -34,15 +30,7 @@ SMALL_BLOCKS = "from finrank.store import result_files; result_files._LINES_PER_
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """Commands in a folder with data of every stage, and tiny models."""
     folder = tmp_path_factory.mktemp("kills")
-    save_tiny_ranker(folder)
-    save_tiny_proposer(folder)
-    save_tiny_causal_lm(folder / "causal")
-    write_pools(folder / "rewarded", train=12, selection=3, dev=8)
-    write_data(folder / "questions")
-    with forked_commands(folder) as run:
-        run.well("sample-data", "--output_dir", "raw", "--train", "60", "--dev", "20", "--test", "0")
-        run.well("prepare", "--input_dir", "raw", "--output_dir", "processed")
-        run.well("candidates", "--input_dir", "processed", "--output_dir", "candidates")
+    with commands_with_data(folder) as run:
         yield run
 
 

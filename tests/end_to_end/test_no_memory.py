@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.test_kills import LINES, STAGES, TRAININGS, contents
-from tests.helpers.forked_commands import Commands, forked_commands
-from tests.helpers.pools import write_pools
-from tests.helpers.saved_ranker import save_tiny_ranker
-from tests.helpers.tiny_proposer import save_tiny_proposer
+from tests.helpers.forked_commands import Commands, commands_with_data
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,13 +27,7 @@ COMMANDS = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """Commands in a folder with data of every stage, and tiny models."""
     folder = tmp_path_factory.mktemp("memory")
-    save_tiny_ranker(folder)
-    save_tiny_proposer(folder)
-    write_pools(folder / "rewarded", train=12, selection=3, dev=8)
-    with forked_commands(folder) as run:
-        run.well("sample-data", "--output_dir", "raw", "--train", "60", "--dev", "20", "--test", "0")
-        run.well("prepare", "--input_dir", "raw", "--output_dir", "processed")
-        run.well("candidates", "--input_dir", "processed", "--output_dir", "candidates")
+    with commands_with_data(folder) as run:
         yield run
 
 

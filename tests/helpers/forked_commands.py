@@ -98,6 +98,28 @@ def forked_commands(folder: Path) -> Iterator[Commands]:
         yield Commands(process, folder)
 
 
+@contextmanager
+def commands_with_data(folder: Path) -> Iterator[Commands]:
+    """Commands in a folder with tiny models, and data of every stage."""
+    # Not at the top, which the workers of a command import too.
+    from tests.helpers.pools import write_pools
+    from tests.helpers.sampling import write_data
+    from tests.helpers.saved_ranker import save_tiny_ranker
+    from tests.helpers.tiny_generator import save_tiny_causal_lm
+    from tests.helpers.tiny_proposer import save_tiny_proposer
+
+    save_tiny_ranker(folder)
+    save_tiny_proposer(folder)
+    save_tiny_causal_lm(folder / "causal")
+    write_pools(folder / "rewarded", train=12, selection=3, dev=8)
+    write_data(folder / "questions")
+    with forked_commands(folder) as run:
+        run.well("sample-data", "--output_dir", "raw", "--train", "60", "--dev", "20", "--test", "0")
+        run.well("prepare", "--input_dir", "raw", "--output_dir", "processed")
+        run.well("candidates", "--input_dir", "processed", "--output_dir", "candidates")
+        yield run
+
+
 def _serve() -> None:
     # Not at the top, which the workers of a command import too.
     importlib.import_module("finrank.cli")

@@ -108,7 +108,7 @@ def unfinished_stage(output_dir: Path, stage: str, started: dict[str, Any]) -> P
         newest = newest or f" ({directory} began with other {' and '.join(differing)}{number})"
     for run in reversed(numbered_runs(output_dir)):
         finished = _manifest(run / stage)
-        if finished and all(finished.get(key) == value for key, value in started.items() if key != _MAY_DIFFER):
+        if finished and all(finished.get(key) == value for key, value in started.items() if key not in _MAY_DIFFER):
             raise UserError(f"Nothing to resume in {output_dir}: {run / stage}, with this config and data, is finished")
     raise UserError(
         f"Nothing to resume in {output_dir}: no run there has an unfinished {stage} with this config and data{newest}; "

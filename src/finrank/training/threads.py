@@ -1,7 +1,7 @@
 """How many threads torch trains with: one for each core that other programs leave free.
 
-The threads of a product wait for each other. On two cores, one of them busy with another program, two threads take 5 to
-8 times as long as one (docs/experiments.md). torch counts cores, and sees neither what else runs nor a quota.
+The threads of a product wait for each other. On two cores, one of them busy with another program, two threads take
+many times as long as one (docs/experiments.md). torch counts cores, and sees neither what else runs nor a quota.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import rotate_checkpoints
 
-from finrank.errors import UserError
+from finrank.errors import UserError, is_out_of_memory
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import multiplies_bfloat16
@@ -172,10 +172,8 @@ def readable(checkpoint: str | Path | None) -> Iterator[None]:
     """A UserError for a file of a checkpoint that cannot be read; torch runs no code of a pickle in it."""
     try:
         yield
-    except (UserError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # whatever a damaged file makes of its reader
-        if checkpoint is None:
+        if checkpoint is None or isinstance(error, UserError) or is_out_of_memory(error):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         remedy = "delete it, and resume from the one before, or start without --resume"

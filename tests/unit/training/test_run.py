@@ -73,5 +73,5 @@ def test_a_run_that_was_killed_after_its_manifest_is_finished_and_cleared(tmp_pa
     (stage / "training_manifest.json").write_text(json.dumps({**started, "seed": 0}))
     (stage / "checkpoints" / "runs").mkdir()
     with pytest.raises(UserError, match=r"Nothing to resume .*run_001/04_sft, with this config and data, is finished"):
-        unfinished_stage(run.output_dir, "04_sft", started)
+        unfinished_stage(run.output_dir, "04_sft", {**started, "threads": 7})
     assert sorted(path.name for path in stage.iterdir()) == ["tensorboard", "training_manifest.json"]
