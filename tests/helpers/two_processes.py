@@ -13,18 +13,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from finrank import cli
 from finrank.commands.generation import generation
 from finrank.commands.ppo import ppo
 from finrank.commands.sft import sft
 from finrank.errors import UserError
+from finrank.ranker.model import CandidateRankingModel
+from finrank.training import trainer
 from finrank.training.batches import EvenOrder
 from finrank.training.processes import by_main
 from finrank.training.trainer import LogAtCheckpoints
@@ -70,12 +74,18 @@ def train_policy(folder: Path, processes: int, name: str, *more: str) -> Path:
 SAMPLED = ["ppo.estimator=sampled", "ppo.scale_advantages=true", "ppo.kl_target=0.001"]
 WILD = ["ppo.learning_rate=0.1", "ppo.num_epochs=4", "ppo.kl_coefficient=0", "ppo.kl_stop=0.3"]
 HOPELESS = ["learning_rate=1e-12", "early_stopping_patience=1", "trainer.eval_strategy=steps", "trainer.eval_steps=1"]
+# Some batches need two passes of 590 tokens, others one: processes must wait for each other.
+SHARDED = ["shard_base=true", "dtype=bfloat16", "tokens_per_pass=590", "trainer.activation_checkpointing=true"]
 # Each with the same questions a step in one process and in two.
 RUNS: dict[str, Callable[[Path, int], Path]] = {
     "sft": train_ranker,
+    "sharded": lambda folder, processes: train_ranker(folder, processes, "sharded", *SHARDED),
     "hopeless": lambda folder, processes: train_ranker(folder, processes, "hopeless", *HOPELESS),
     "generation": train_generator,
     "sampled": lambda folder, processes: train_policy(folder, processes, "sampled", *SAMPLED),
+    "sharded_policy": lambda folder, processes: train_policy(
+        folder, processes, "sharded_policy", *SAMPLED, "shard_base=true", "tokens_per_pass=590"
+    ),
     "wild": lambda folder, processes: train_policy(folder, processes, "wild", *WILD),
 }
 DROPPING = ["lora.dropout=0.1", "trainer.eval_strategy=steps", "trainer.eval_steps=2"]
@@ -110,9 +120,10 @@ def launch(command: list[str], **more: str) -> list[subprocess.Popen[str]]:
 
 def main(folder: Path) -> None:
     """Every run by two processes; what this one saw goes to FOLDER/seen-RANK.json."""
-    seen: dict[str, Any] = {}
-    for run in RUNS.values():
-        run(folder, 2)
+    seen: dict[str, Any] = {"added": 0}
+    with watched_sharding(seen):
+        for run in RUNS.values():
+            run(folder, 2)
     with patch.object(EvenOrder, "__init__", repeating):
         train_ranker(folder, 2, "repeated", "trainer.eval_strategy=no")
     train_ranker(folder, 2, "dropping", *DROPPING)
@@ -126,6 +137,26 @@ def main(folder: Path) -> None:
     except UserError as error:
         seen["odd"] = str(error)
     (folder / f"seen-{os.environ['RANK']}.json").write_text(json.dumps(seen))
+
+
+@contextmanager
+def watched_sharding(seen: dict[str, Any]) -> Iterator[None]:
+    """Notes the `kept` share of the frozen weights in this process, and how many passes were `added` to keep up."""
+    shard, even = CandidateRankingModel.shard, trainer.as_many_as_others
+
+    def sharded(model: CandidateRankingModel, device: torch.device) -> None:
+        shard(model, device)
+        frozen = [value for value in model.parameters() if not value.requires_grad]
+        kept = sum(value.to_local().numel() if isinstance(value, DTensor) else value.numel() for value in frozen)
+        seen["kept"] = kept / sum(value.numel() for value in frozen)
+
+    def evened(passes: Any, model: Any) -> Any:
+        evened = even(passes, model)
+        seen["added"] += len(evened) - len(passes)
+        return evened
+
+    with patch.object(CandidateRankingModel, "shard", sharded), patch.object(trainer, "as_many_as_others", evened):
+        yield
 
 
 def repeating(self: EvenOrder, sampler: Any, size: int) -> None:

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners import lora
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import linear
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 from transformers.utils import find_adapter_config_file
@@ -132,6 +136,36 @@ def _load(settings: RankerSettings, architecture: Any) -> tuple[Any, set[str]]:
         if getattr(module, "attention_dropout", 0.0):
             module.attention_dropout = 0.0
     return base.requires_grad_(False), set(info["missing_keys"])
+
+
+def layers_of(encoder: nn.Module) -> nn.ModuleList:
+    """The layers of a base model, wrapped by peft or not."""
+    return max((module for module in encoder.modules() if isinstance(module, nn.ModuleList)), key=len)
+
+
+@contextmanager
+def first_and_last_layer(encoder: nn.Module) -> Iterator[None]:
+    """Inside, the encoder has only these two of its layers."""
+    layers = layers_of(encoder)
+    every = list(layers)
+    del layers[1:-1]
+    try:
+        yield
+    finally:
+        del layers[1:]
+        layers.extend(every[1:])
+
+
+def shard_layers(encoder: PeftModel, device: torch.device) -> None:
+    """Keep this process's part alone of the frozen weights, on its device (FSDP2); adapters stay whole.
+
+    A layer's weights are gathered from all processes when it is called, and dropped after it: all processes must run
+    the encoder equally often.
+    """
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for module in [*layers_of(encoder), encoder]:
+        trained = {value for value in module.parameters() if value.requires_grad}
+        fully_shard(module, mesh=mesh, ignored_params=trained, reshard_after_forward=True)
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:

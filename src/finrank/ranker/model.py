@@ -15,7 +15,15 @@ from finrank.ranker.attention.packed_row import Backbone, EncodedPool
 from finrank.ranker.attention.routes import VECTORS, Route, RouteName, TrainingRows, choose_route, why_not_packed
 from finrank.ranker.attention.shared_prefix import ATTENTION
 from finrank.ranker.attention.tuning import CPU, GPU, Tuning
-from finrank.ranker.base_model import check_positions, is_causal, linear_score, load_encoder, with_adapters
+from finrank.ranker.base_model import (
+    check_positions,
+    first_and_last_layer,
+    is_causal,
+    linear_score,
+    load_encoder,
+    shard_layers,
+    with_adapters,
+)
 from finrank.ranker.settings import HeadSettings, RankerSettings
 
 
@@ -29,6 +37,9 @@ class CandidateRankingModel(nn.Module):
         self.settings = settings
         self.tuning: Tuning | None = None
         """Token limits; None: those measured for the device."""
+        self.sharded = False
+        """True where several processes share the base, and must run it equally often."""
+        self._checked: dict[RouteName, Route] = {}
         self.causal = is_causal(encoder)
         self.why_not_packed = why_not_packed(encoder.config, settings.prompt.max_length)
         """Reason why candidates cannot share one prefix with this architecture; None when they can."""
@@ -58,6 +69,18 @@ class CandidateRankingModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def shard(self, device: torch.device) -> None:
+        """Share the frozen layers among the processes that train, on their devices; adapters and head stay whole.
+
+        Routes are checked before, on two layers, which fit on any device: the check changes how weights are read.
+        """
+        with first_and_last_layer(self.encoder):
+            self.to(device)
+            packed: tuple[RouteName, ...] = () if self.why_not_packed else ("mask", "split")
+            self._checked = {name: self.check(Route(name, "")) for name in packed}
+        shard_layers(self.encoder, device)
+        self.sharded = True
 
     @property
     def backbone(self) -> Backbone:
@@ -93,12 +116,15 @@ class CandidateRankingModel(nn.Module):
     def training_routes(self, pools: Sequence[EncodedPool]) -> tuple[Route, RouteName]:
         """The checked route of training on these pools, and that of the scoring between training steps."""
         route = self.checked_route(TrainingRows.of(pools))
-        if route.name == "naive":
-            return route, "naive"
+        if route.name == "naive" or self.sharded:  # `cached` runs the base as often as a pool's size asks
+            return route, route.name
         return route, self.check(choose_route(self.settings.attention_route, self.backbone)).name
 
     def check(self, route: Route) -> Route:
         """The route, or `naive` with a warning where the vectors differ on a small input (attention/check.py)."""
+        if self.sharded:
+            checked = self._checked.get(route.name, route)
+            return checked if checked.name == "naive" else route
         return check_route(route, self.backbone)
 
 

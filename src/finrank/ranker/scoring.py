@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 
 from finrank.console import track
 from finrank.ranker.attention.packed_row import EncodedPool
@@ -38,11 +39,12 @@ def score_pools(
     # Similar ones share a pass.
     by_length = sorted(scorable, key=lambda index: (of_size(pools[index], route), pools[index].length))
     passes = cut_into_passes([pools[index] for index in by_length], model.backbone.tuning.tokens_per_pass, route)
+    passes = as_many_as_others(passes, model)
     parts: list[np.ndarray] = [np.empty(0, np.float32)]
     for one_pass in track(passes, description, total=len(passes)) if description else passes:
         parts += score_pass(model, one_pass, route)
     ends = np.cumsum([len(pools[index].candidates) for index in by_length])
-    scores = dict(zip(by_length, np.split(np.concatenate(parts), ends[:-1]), strict=False))
+    scores = dict(zip(by_length, np.split(np.concatenate(parts), ends), strict=False))
     return [_of_all(pool, scores.get(index, parts[0])) for index, pool in enumerate(pools)]
 
 
@@ -60,7 +62,8 @@ def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route
     was_training = model.training
     if was_training:  # walking through all modules costs milliseconds
         model.eval()
-    with torch.inference_mode():
+    # Weights that are gathered in inference mode could not be trained through.
+    with torch.no_grad() if model.sharded else torch.inference_mode():
         # The class's own forward: in training, accelerate replaces the instance's by one under bfloat16 autocast.
         scores_N = type(model).forward(model, pools, route).cpu().numpy()
     if was_training:
@@ -91,6 +94,14 @@ def cut_into_passes(pools: Sequence[EncodedPool], limit: int, route: RouteName) 
                 passes.append([part])
             before = its_route
     return passes
+
+
+def as_many_as_others(passes: list[list[EncodedPool]], model: CandidateRankingModel) -> list[list[EncodedPool]]:
+    """The passes, followed, where the processes share the base, by those of a token that make their number equal."""
+    if not model.sharded:
+        return passes
+    most: int = max(gather_object([len(passes)]))
+    return passes + [[EncodedPool("", [0], [[0]])]] * (most - len(passes))
 
 
 def cost(pools: Sequence[EncodedPool], route: RouteName) -> int:

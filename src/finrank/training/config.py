@@ -99,6 +99,9 @@ class TrainingConfig(RankerSettings):
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapters")
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the score head (null: the same)")
     batch_size: int = Field(default=4, ge=1, description="questions per step and device, before accumulation")
+    shard_base: bool = Field(
+        default=False, description="several processes each keep a part of the base's layers (FSDP2), not a copy"
+    )
     tokens_per_pass: int = Field(default=16384, ge=1, description="of a pass; a larger batch takes several passes")
     mixed_precision: Literal["auto", "bf16", "float32"] = Field(default="auto", description="of training")
     early_stopping_patience: int | None = Field(default=None, ge=1, description="in evaluations; null: never stop")
@@ -124,6 +127,14 @@ class TrainingConfig(RankerSettings):
         # YAML 1.1 reads a bare `no` as false; none of Trainer's strategies is a truth value.
         bare_no = {key for key, setting in value.items() if key.endswith("_strategy") and setting is False}
         return {**value, **dict.fromkeys(bare_no, "no")}
+
+    @model_validator(mode="after")
+    def _base_can_be_sharded(self) -> TrainingConfig:
+        if self.shard_base and self.task != "ranking":
+            raise ValueError("shard_base is for rankers: generators and proposers are trained with a copy per process")
+        if self.shard_base and self.quantization:
+            raise ValueError(f"shard_base and quantization: {self.quantization} do not go together: choose one")
+        return self
 
     def ranker_settings(self) -> RankerSettings:
         """The part that is stored with the model."""

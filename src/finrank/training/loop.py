@@ -104,7 +104,8 @@ def join_processes(run: Run) -> TrainingArguments:
     if cutting := [*launched, *(f"trainer.{name}" for name in _CUTTING if run.config.trainer.get(name))]:
         raise UserError(
             f"{cutting[0]} is not supported: every process scores and saves a whole model. Use DDP, as in "
-            "configs/accelerate/eight_gpus.yaml; for a base too large for one GPU set quantization=4bit"
+            "configs/accelerate/eight_gpus.yaml; for a base too large for one GPU add --set shard_base=true (FSDP2 for "
+            "the frozen weights alone), or --set quantization=4bit"
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" not in os.environ:
         raise UserError("WORLD_SIZE is set without LOCAL_RANK: start with accelerate launch or torchrun, or unset it")

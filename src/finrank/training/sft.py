@@ -38,6 +38,7 @@ from finrank.training.config import TrainingConfig
 from finrank.training.data import PoolMeasure, Split, left_out_facts, read_splits, say_splits
 from finrank.training.loop import Plan, Recipe
 from finrank.training.memory import batches_to_join, say_batches
+from finrank.training.processes import number_of_processes
 from finrank.training.run import SFT_STAGE, Run, environment
 from finrank.training.trainer import Job, RankingTrainer, use_bf16
 
@@ -54,7 +55,7 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     config = run.config
     tokenizer = load_tokenizer(locate(config.base_model, config.base_model_sha256))
     splits = read_splits(run, tokenizer)
-    model = new_model(pinned(config.ranker_settings()), config.seed, run.start, arguments.device)
+    model = new_model(config, pinned(config.ranker_settings()), run.start, arguments.device)
     route, scoring = announced_routes(model, config, splits)
     dataset = PoolDataset([item for item in splits["train"].encoded if item.correct], config.seed)
     if left_out := len(splits["train"].encoded) - len(dataset):
@@ -72,12 +73,16 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
 SFT = Recipe(SFT_STAGE, ("tokens_per_pass", "batch_size"), _settle, _build)
 
 
-def new_model(settings: RankerSettings, seed: int, start: Path | None, device: torch.device) -> CandidateRankingModel:
+def new_model(
+    config: TrainingConfig, settings: RankerSettings, start: Path | None, device: torch.device
+) -> CandidateRankingModel:
     """A model on its device, which decides the attention route, with fresh adapters and head or those of `start`."""
-    set_seed(seed)
+    set_seed(config.seed)
     model = CandidateRankingModel.new(settings)
     if start:
         load_weights(model, start)
+    if config.shard_base and number_of_processes() > 1:
+        model.shard(device)
     if settings.quantization is None:  # a quantized base is placed when it is loaded
         model.to(device)
     return model

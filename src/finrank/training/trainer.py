@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import RandomSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
@@ -23,8 +24,8 @@ from finrank.errors import UserError, is_out_of_memory
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import multiplies_bfloat16
-from finrank.ranker.model import pad_scores
-from finrank.ranker.scoring import cut_into_passes
+from finrank.ranker.model import CandidateRankingModel, pad_scores
+from finrank.ranker.scoring import as_many_as_others, cut_into_passes
 from finrank.store.writing import writing
 from finrank.training.batches import EvenOrder, EvenShares, LengthBucketSampler, collate
 from finrank.training.config import TrainingConfig
@@ -193,11 +194,14 @@ class ScoresOfABatch(nn.Module):
     DDP prepares the exchange of gradients in each forward, and a checkpoint in the backward pass would be one more.
     """
 
-    def __init__(self, model: nn.Module, route: RouteName, tokens_per_pass: int) -> None:
+    def __init__(self, model: CandidateRankingModel, route: RouteName, tokens_per_pass: int) -> None:
         super().__init__()
         self.model: Any = model
         self._route: RouteName = route
         self._tokens_per_pass = tokens_per_pass
+        # Read from the same files by all, or a part of the base: nothing that DDP should send at the start.
+        frozen = [name for name, value in self.named_parameters() if not value.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         self.model.activation_checkpointing_enable(**options)
@@ -252,19 +256,24 @@ class RankingTrainer(CheckpointTrainer):
         return (loss, scores_BN) if return_outputs else loss
 
 
-def scores_in_passes(model: nn.Module, pools: Sequence[EncodedPool], route: RouteName, tokens_per_pass: int) -> Tensor:
+def scores_in_passes(
+    model: CandidateRankingModel, pools: Sequence[EncodedPool], route: RouteName, tokens_per_pass: int
+) -> Tensor:
     """Scores [pools, candidates] with the gradients of the whole batch, in as many passes as their tokens need.
 
     Several passes keep no activations and run again in the backward pass (torch's activation checkpointing, dropout
     included), so memory is that of one pass.
     """
-    passes = cut_into_passes(pools, tokens_per_pass, route)
+    passes = as_many_as_others(cut_into_passes(pools, tokens_per_pass, route), model)
     if len(passes) == 1:
         return pad_scores(model(passes[0], route), pools)
     # checkpoint keeps the random state of the devices of its tensor arguments, and pools are not tensors.
     on_device = torch.empty(0, device=next(model.parameters()).device)
     run = partial(checkpoint, lambda parts, _: model(parts, route), use_reentrant=False)
-    return pad_scores(torch.cat([run(parts, on_device) for parts in passes]), pools)
+    scores_N = torch.cat([run(parts, on_device) for parts in passes])
+    count = sum(len(pool.candidates) for pool in pools)
+    # Passes that keep up with other processes take part in the backward pass too, and add nothing.
+    return pad_scores(scores_N[:count] + 0 * scores_N[count:].sum(), pools)
 
 
 def use_bf16(config: TrainingConfig) -> tuple[bool, str]:

@@ -69,7 +69,8 @@ def test_two_processes_have_the_curve_of_one(folder: Path, name: str) -> None:
     one, two = RUNS[name](folder, 1), stage_of(folder, name, 2)
     found = differences(one, two)
     assert {"loss", "grad_norm", "eval_accuracy"} <= found.keys()
-    assert max(found.values()) < 1e-3, found
+    rounding = 5e-3 if name == "sharded" else 1e-3  # its base is in bfloat16, and rows are padded to other lengths
+    assert max(found.values()) < rounding, found
     if name != "hopeless":
         losses = [value for _, value in curve(one)]
         assert max(losses) - min(losses) > 0.05  # a curve that does not move would prove nothing
@@ -81,6 +82,13 @@ def test_two_processes_have_the_curve_of_one(folder: Path, name: str) -> None:
     ours, theirs = (load_file(stage / "final_model" / "adapter_model.safetensors") for stage in (one, two))
     for weight, value in theirs.items():
         np.testing.assert_allclose(ours[weight], value, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_sharded_base_is_kept_in_parts_by_processes_that_keep_up_with_each_other(seen: list[dict[str, Any]]) -> None:
+    for one in seen:
+        assert 0.5 <= one["kept"] < 0.51  # rows that do not divide evenly are padded
+    assert max(one["added"] for one in seen) > 0
 
 
 @pytest.mark.slow
@@ -167,7 +175,9 @@ def test_accelerate_reads_the_shipped_configs(name: str) -> None:
     ("environment", "override", "message"),
     [
         ({"ACCELERATE_USE_FSDP": "true"}, "seed=0", r"fsdp is not supported.*eight_gpus\.yaml"),
-        ({}, "trainer.fsdp=full_shard", r"trainer\.fsdp is not supported"),
+        ({}, "trainer.fsdp=full_shard", r"trainer\.fsdp is not supported.*shard_base=true"),
+        ({}, "shard_base=true quantization=4bit", "shard_base and quantization: 4bit do not go together"),
+        ({}, "shard_base=true task=generation", "shard_base is for rankers"),
         ({"WORLD_SIZE": "2"}, "seed=0", "without LOCAL_RANK"),
     ],
 )
@@ -177,7 +187,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_read(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
-        sft(CONFIGS / "minilm.yaml", tmp_path / "none", tmp_path / "outputs", overrides=[override])
+        sft(CONFIGS / "minilm.yaml", tmp_path / "none", tmp_path / "outputs", overrides=override.split())
 
 
 def test_several_gpus_of_one_process_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def check_route(route: Route, backbone: Backbone) -> Route:
         return route
     was_training = backbone.encoder.training
     backbone.encoder.eval()
-    with torch.inference_mode(), _without_tf32():
+    with torch.no_grad(), _without_tf32():  # weights gathered in inference mode could not be trained through
         # Written so that nan is too much.
         excess = next((pair for pair in _differences(route, backbone) if not pair[0] <= pair[1]), None)
     backbone.encoder.train(was_training)

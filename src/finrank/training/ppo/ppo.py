@@ -74,7 +74,7 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     tokenizer = load_tokenizer(str(run.start))
     splits = read_splits(run, tokenizer)
     say(f"SFT model: {run.start}")
-    model = new_model(run.config.ranker_settings(), run.config.seed, run.start, arguments.device)
+    model = new_model(run.config, run.config.ranker_settings(), run.start, arguments.device)
     without_dropout(model)
     route, scoring = announced_routes(model, run.config, splits)
     dataset, rewards = learnable(splits["train"], settings, run.config.seed)

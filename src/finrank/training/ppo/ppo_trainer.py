@@ -17,7 +17,7 @@ from finrank.errors import UserError
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.model import CandidateRankingModel
-from finrank.ranker.scoring import cut_into_passes
+from finrank.ranker.scoring import as_many_as_others, cut_into_passes
 from finrank.training.ppo.objectives import adapted, clipped_objective, entropy, expectation, kl_divergence
 from finrank.training.ppo.rollouts import (
     PerCandidate,
@@ -162,7 +162,7 @@ def log_policy(
     Each of several processes computes its share. Raises UserError when the policy has diverged.
     """
     pools = share(sorted(pools, key=lambda pool: pool.length))
-    passes = cut_into_passes(pools, tokens_per_pass, route)
+    passes = as_many_as_others(cut_into_passes(pools, tokens_per_pass, route), model)
     scores = [torch.empty(0)]  # a share may be empty
     with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for parts in track(passes, description, total=len(passes)) if description else passes:
@@ -171,6 +171,7 @@ def log_policy(
     scores_N = torch.cat(scores)
     if not scores_N.isfinite().all():
         raise UserError("training diverged: scores are not finite any more; lower ppo.learning_rate and train again")
-    of_pools = scores_N.split([len(pool.candidates) for pool in pools])
+    counts = [len(pool.candidates) for pool in pools]
+    of_pools = scores_N[: sum(counts)].split(counts)
     policies = [(pool.id, scores_C.log_softmax(dim=0).numpy()) for pool, scores_C in zip(pools, of_pools, strict=True)]
     return dict(gathered(policies))
