@@ -16,7 +16,7 @@ from typing import Any
 
 Row = dict[str, Any]
 # Figures of a row that the table shows, under shorter names; what else identifies a row comes first.
-NAMES = ("what", "point", "estimator", "dtype", "candidates", "pools", "route", "questions", "checkpointing")
+NAMES = ("what", "point", "lever", "estimator", "dtype", "candidates", "pools", "route", "questions", "checkpointing")
 FIGURES = {
     "seconds": "s",
     "classification_s": "ours s",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from shared import shapes
 from shared.device_memory import free_memory, within_memory
+from shared.levers import using
 from shared.steps import Learner
 from shared.tables import Report, Row
 from shared.timing import quartiles
@@ -50,6 +51,8 @@ class Point:
     checkpointing: bool
     estimator: Estimator | None = None
     """Of the policy gradient in a PPO step; None: a supervised step."""
+    lever: str | None = None
+    """What makes its layers cheaper (levers.py); None: nothing."""
 
 
 @dataclass
@@ -154,19 +157,19 @@ def measure_training(bench: Bench, sizes: Sequence[int], steps: int) -> None:
             if rates:
                 fastest.append(max(rates, key=lambda point: rates[point]))
     leanest = [Point("leanest", route, 1, True) for route in ("naive", *PACKED)]
-    measure_points(bench, [*fastest, *leanest], steps)
+    naive = next((point for point in fastest if point.route == "naive"), None)
+    measure_points(bench, [*fastest, *leanest], steps, naive)
 
 
 def measure_ppo(bench: Bench, steps: int) -> None:
     """The rows of PPO at the leanest point, for both estimators; the model has no dropout from here on."""
     without_dropout(bench.learner.model)
-    measure_points(
-        bench, [Point("leanest", route, 1, True, estimator) for estimator in ESTIMATORS for route in PACKED], steps
-    )
+    points = [Point("leanest", route, 1, True, estimator) for estimator in ESTIMATORS for route in PACKED]
+    measure_points(bench, points, steps, None)
 
 
-def measure_points(bench: Bench, points: Sequence[Point], steps: int) -> None:
-    """Blocks of each point's steps; ratios are over naive training at its fastest point."""
+def measure_points(bench: Bench, points: Sequence[Point], steps: int, baseline: Point | None) -> None:
+    """Blocks of each point's steps; ratios are over the baseline's."""
 
     def stepper(point: Point) -> Callable[[], Row]:
         stream = batches(bench, point.questions)
@@ -176,23 +179,26 @@ def measure_points(bench: Bench, points: Sequence[Point], steps: int) -> None:
     runs_of: dict[Point, list[Row]] = {}
 
     def put(point: Point, *, printed: bool) -> None:
-        naive = next((runs_of[one] for one in runs_of if (one.point, one.route) == ("fastest", "naive")), [])
-        bench.report.put(training_row(bench, point, runs_of[point], naive), point, printed=printed)
+        over = runs_of.get(baseline, []) if baseline else []
+        bench.report.put(training_row(bench, point, runs_of[point], over), point, printed=printed)
 
     for point, runs in bench.in_blocks(steppers, steps, "training steps", warm=WARM):
         runs_of[point] = runs
         put(point, printed=True)
-    for point in runs_of:  # the ratio of all runs: naive has had its second block last
+    for point in runs_of:  # the ratio of all runs: the baseline has had its second block last
         put(point, printed=False)
 
 
-def search(bench: Bench, route: RouteName, sizes: Sequence[int], checkpointing: bool) -> dict[Point, float]:
+def search(
+    bench: Bench, route: RouteName, sizes: Sequence[int], checkpointing: bool, lever: str | None = None
+) -> dict[Point, float]:
     """Points with their tokens a second, upward in questions until memory or time runs out."""
     rates: dict[Point, float] = {}
     seconds = 0.0
     for size in sizes:
-        point = Point("fastest", route, size, checkpointing)
-        what = f"training {route}, {size} questions per step{', checkpointing' if checkpointing else ''}"
+        point = Point("fastest", route, size, checkpointing, lever=lever)
+        means = ", ".join(filter(None, [lever, "checkpointing" if checkpointing else None]))
+        what = f"training {route}, {size} questions per step{means and ', '}{means}"
         if not bench.fits(2.2 * seconds, what):
             break
         began = time.monotonic()
@@ -233,7 +239,8 @@ def train_step(bench: Bench, point: Point, items: Sequence[TrainingPool]) -> Row
         for item in items:
             rewards[item.pool.id][item.correct] = 1.0
         step = partial(learner.policy_step, pools, rewards, PPOSettings(estimator=point.estimator), point.route)
-    return measured(learner.model, step, shapes.packed_tokens(pools), shapes.redundant_tokens(pools, point.route))
+    with using(learner.model, point.lever):
+        return measured(learner.model, step, shapes.packed_tokens(pools), shapes.redundant_tokens(pools, point.route))
 
 
 def measured(

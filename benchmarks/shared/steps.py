@@ -49,7 +49,7 @@ class Learner:
     def supervised_step(self, items: Sequence[TrainingPool], route: RouteName) -> None:
         """Scores, listwise loss, an update."""
         batch = collate(items)
-        scores_BN = self._scores(batch["pools"], route)
+        scores_BN = self.scores(batch["pools"], route)
         self.update(listwise_loss(scores_BN, batch["correct"].to(scores_BN.device)))
 
     def policy_step(
@@ -62,10 +62,11 @@ class Learner:
             old = log_policy(self.model, pools, route, self.tokens_per_pass, bf16=self.bf16)
             actions = draw_actions(old, settings.samples_per_pool, "benchmark")
         for _ in range(settings.epochs_per_rollout):
-            objective_B = policy_objective(self._scores(pools, route), pools, rewards, (old, actions), settings)
+            objective_B = policy_objective(self.scores(pools, route), pools, rewards, (old, actions), settings)
             self.update(-objective_B.mean())
 
-    def _scores(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
+    def scores(self, pools: Sequence[EncodedPool], route: RouteName) -> Tensor:
+        """Scores [pools, candidates]."""
         with self.autocast():
             return scores_in_passes(self.model, pools, route, self.tokens_per_pass)
 
