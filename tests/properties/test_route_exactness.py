@@ -80,10 +80,12 @@ def test_the_comparison_fails_when_a_route_is_broken(
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
-def test_eager_attention_with_a_boolean_mask_is_seen(family: str) -> None:
+def test_eager_attention_adds_the_mask_too_and_a_boolean_one_is_seen(family: str) -> None:
     model = make_model(family)
     model.encoder.get_base_model().set_attn_implementation("eager")
-    assert model.check(Route("mask", "")).name == "naive"
+    assert model.check(Route("mask", "")).name == "mask"
+    with tampered(model, attention_mask=lambda mask: mask == 0):
+        assert model.check(Route("mask", "")).name == "naive"
 
 
 def test_short_pools_take_one_pass_with_the_same_scores() -> None:

@@ -6,7 +6,7 @@ LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685):
 
 peft makes, stores and merges the adapters. Its forward writes B A x, that times s, and the sum as tensors as large as
 y, and copies x in float32 where the base is bfloat16. Reading and writing costs most in products with so few columns,
-so `AddingLinear` adds B A x into W x in place.
+so `AddingLinear` adds B A x into W x in place, and `AddedProduct` the two gradients of x.
 """
 
 from __future__ import annotations
@@ -201,11 +201,44 @@ class AddingLinear(lora.Linear):
             return super().forward(x, *args, **kwargs)
         (name,) = self.active_adapters
         rows = x.flatten(0, -2)  # added in place, a view would cost a copy of its gradient
-        sum_TO = self.base_layer(rows)
-        dtype = sum_TO.dtype  # under autocast not that of the rows
-        small_TR = linear(self.lora_dropout[name](rows).to(dtype), self.lora_A[name].weight.to(dtype))
-        sum_TO.addmm_(small_TR, self.lora_B[name].weight.to(dtype).t(), alpha=self.scaling[name])
+        dropout, a_RI, b_OR = self.lora_dropout[name], self.lora_A[name].weight, self.lora_B[name].weight
+        if self.training and getattr(dropout, "p", 0.0):
+            sum_TO = self.base_layer(rows)
+            dtype = sum_TO.dtype  # under autocast not that of the rows
+            small_TR = linear(dropout(rows).to(dtype), a_RI.to(dtype))
+            sum_TO.addmm_(small_TR, b_OR.to(dtype).t(), alpha=self.scaling[name])
+        else:
+            sum_TO = AddedProduct.apply(rows, self.base_layer, a_RI, b_OR, self.scaling[name])
         return sum_TO.view(*x.shape[:-1], sum_TO.shape[-1])
+
+
+class AddedProduct(torch.autograd.Function):
+    """A frozen layer and its adapter, W x + bias + s B A x, with gradients in as few passes over memory as they need.
+
+    autograd would multiply the gradients of B and of A x by s in passes of their own, and add up those of x in another.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_TI: Tensor, base: nn.Linear, a_RI: Tensor, b_OR: Tensor, scaling: float) -> Tensor:
+        """[tokens, in] to [tokens, out]."""
+        sum_TO: Tensor = base(x_TI)
+        dtype = sum_TO.dtype  # under autocast not that of the rows
+        x, weight, a, b = (value.to(dtype) for value in (x_TI, base.weight, a_RI, b_OR))
+        small_TR = linear(x, a)
+        ctx.save_for_backward(x, weight, a, b, small_TR)
+        ctx.scaling = scaling
+        ctx.dtypes = x_TI.dtype, a_RI.dtype, b_OR.dtype
+        return sum_TO.addmm_(small_TR, b.t(), alpha=scaling)
+
+    @staticmethod
+    def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, a, b, small_TR = ctx.saved_tensors
+        of_x, of_a, of_b = ctx.dtypes
+        # beta=0: the new tensors are written, not read.
+        small_grad_TR = torch.empty_like(small_TR).addmm_(grad_TO, b, beta=0, alpha=ctx.scaling)
+        b_grad_OR = torch.empty_like(b).addmm_(grad_TO.t(), small_TR, beta=0, alpha=ctx.scaling)
+        x_grad = (grad_TO @ weight).addmm_(small_grad_TR, a).to(of_x) if ctx.needs_input_grad[0] else None
+        return x_grad, None, (small_grad_TR.t() @ x).to(of_a), b_grad_OR.to(of_b), None
 
 
 def with_adapters(base: nn.Module, settings: LoraSettings, task_type: str) -> PeftModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,7 @@ import finrank.ranker.base_model as base_model
 from finrank.ranker.base_model import AddingLinear, load_encoder, with_adapters
 from finrank.ranker.settings import LoraSettings, RankerSettings
 from tests.helpers.attention_models import footprint, give_effect
+from tests.helpers.operations import Operations
 from tests.helpers.tiny_models import save_tiny_base, tiny_encoder
 
 PLAIN = LoraSettings(rank=4, alpha=12)
@@ -162,6 +164,24 @@ def test_what_is_saved_is_loaded_by_peft_alone(tmp_path: Path) -> None:
             without = theirs(input_ids=ids).last_hidden_state
     assert errors([outputs[0]], [outputs[1]]) < 1e-12
     assert errors([without], [outputs[1]]) > 0.01
+
+
+def test_adapters_cost_their_products_and_no_passes_over_memory_beside_them() -> None:
+    """Forward W x, A x and B A x, backward five products: on a GPU the number of kernels bounds small steps."""
+    model = adapted(dtype=torch.bfloat16).train()
+    x = torch.randn(6, 24, dtype=torch.bfloat16)
+
+    def kernels() -> Counter[str]:
+        with Operations() as seen:
+            output_and_gradients(model, x)
+        return Counter("product" if "mm" in name else name for name in seen.kernels.elements())
+
+    ours = kernels()
+    with as_peft_has_it():
+        theirs = kernels()
+    assert ours["product"] == 2 * (3 + 5)
+    assert ours - theirs == Counter()
+    assert theirs - ours == Counter(mul=4, add=4, _to_copy=2)  # by s, sums of both products and of both gradients of x
 
 
 def test_every_linear_layer_gets_one_and_quantized_layers_get_those_of_peft() -> None:

@@ -5,26 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from finrank.ranker.attention.packed_row import EncodedPool
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.attention.tuning import GPU
 from finrank.ranker.scoring import cut_into_passes, score_pools
 from tests.helpers.attention_models import make_model, random_pool, tampered
+from tests.helpers.operations import Operations
 from tests.helpers.tiny_models import SIZE
-
-
-class Operations(TorchDispatchMode):
-    """Counts what torch dispatches: on a GPU about a kernel each, views aside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
 
 
 def operations(pools: list[EncodedPool], route: RouteName) -> int:

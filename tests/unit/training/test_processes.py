@@ -69,7 +69,7 @@ def test_two_processes_have_the_curve_of_one(folder: Path, name: str) -> None:
     one, two = RUNS[name](folder, 1), stage_of(folder, name, 2)
     found = differences(one, two)
     assert {"loss", "grad_norm", "eval_accuracy"} <= found.keys()
-    rounding = 5e-3 if name == "sharded" else 1e-3  # its base is in bfloat16, and rows are padded to other lengths
+    rounding = 2e-2 if name == "sharded" else 1e-3  # its base is in bfloat16, and rows are padded to other lengths
     assert max(found.values()) < rounding, found
     if name != "hopeless":
         losses = [value for _, value in curve(one)]

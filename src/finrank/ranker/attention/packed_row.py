@@ -90,7 +90,7 @@ class Packed(NamedTuple):
 def mask_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
     """Route `mask`: vectors [all candidates, width] in float32, from one packed row per question."""
     packed = pack(pools, backbone.encoder.device)
-    mask_B1TT = attention_mask(packed.segments_BT, backbone.causal)
+    mask_B1TT = _added_mask(packed, backbone)
     pooled = torch.tensor(pooled_tokens(packed.spans, backbone.pooling), device=backbone.encoder.device)
     return _vectors(backbone, packed, attention_mask=mask_B1TT, position_ids=packed.positions_BT, pooled=pooled)
 
@@ -105,7 +105,7 @@ def naive_vectors(backbone: Backbone, pools: Sequence[EncodedPool]) -> Tensor:
     if backbone.obstacle is not None:
         return _vectors(backbone, packed, attention_mask=(packed.segments_BT >= 0).long())
     # Padding is on the right, where no causal token sees it.
-    mask_B1TT = None if backbone.causal else attention_mask(packed.segments_BT, causal=False)
+    mask_B1TT = None if backbone.causal else _added_mask(packed, backbone)
     return _vectors(backbone, packed, attention_mask=mask_B1TT, position_ids=packed.positions_BT)
 
 
@@ -158,6 +158,27 @@ def attention_mask(segments_BT: Tensor, causal: bool) -> Tensor:
     if causal:
         allowed_BTT = allowed_BTT.tril()
     return allowed_BTT.unsqueeze(1)
+
+
+def additive(mask_B1TT: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean mask as what is added to the scores, 0 or minus infinity, which attention would make in each layer.
+
+    Rows begin at multiples of 8 numbers in memory: kernels on a GPU would copy others, in each layer too.
+
+    >>> additive(torch.tensor([[[[True, False]]]]), torch.float32)
+    tensor([[[[0., -inf]]]])
+    """
+    *shape, keys = mask_B1TT.shape
+    added_B1TT = mask_B1TT.new_zeros(*shape, -(-keys // 8) * 8, dtype=dtype)[..., :keys]
+    return added_B1TT.masked_fill_(~mask_B1TT, float("-inf"))
+
+
+def _added_mask(packed: Packed, backbone: Backbone) -> Tensor:
+    """The mask of packed rows in the precision of the scores."""
+    device = backbone.encoder.device.type
+    in_autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if in_autocast else backbone.encoder.dtype
+    return additive(attention_mask(packed.segments_BT, backbone.causal), dtype)
 
 
 def pooled_tokens(spans: Sequence[Span], pooling: str) -> list[int]:
