@@ -183,7 +183,7 @@ def test_rows_are_written_when_they_are_measured(bench: Any, tmp_path: Path, mon
     monkeypatch.setattr(steps, "train_step", Mock(side_effect=outcomes))
     points = [steps.Point("leanest", route, 1, True) for route in steps.PACKED]
     with pytest.raises(RuntimeError, match="on fire"):
-        steps.measure_points(bench, points, 2)
+        steps.measure_points(bench, points, 2, points[0])
     rows = json.loads((tmp_path / "report.json").read_text())["rows"]
     assert [(row["route"], row["repeats"]) for row in rows] == [("mask", 1), ("split", 1)]
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
@@ -191,7 +191,7 @@ def test_rows_are_written_when_they_are_measured(bench: Any, tmp_path: Path, mon
 
 def test_ratios_are_over_all_runs_of_naive(bench: Any) -> None:
     points = [steps.Point("fastest", route, 1, False) for route in ("naive", "mask")]
-    steps.measure_points(bench, points, 2)
+    steps.measure_points(bench, points, 2, points[0])
     naive, mask = bench.report.rows
     assert (naive["repeats"], mask["repeats"], naive["ratio"]) == (2, 2, 1)
     assert mask["ratio_quartiles"][0] <= mask["ratio"] <= mask["ratio_quartiles"][1]

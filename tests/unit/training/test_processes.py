@@ -81,7 +81,7 @@ def test_two_processes_have_the_curve_of_one(folder: Path, name: str) -> None:
         assert manifests[1]["metrics"][split]["accuracy"] == figures["accuracy"]
     ours, theirs = (load_file(stage / "final_model" / "adapter_model.safetensors") for stage in (one, two))
     for weight, value in theirs.items():
-        np.testing.assert_allclose(ours[weight], value, atol=1e-3)
+        np.testing.assert_allclose(ours[weight], value, atol=rounding)
 
 
 @pytest.mark.slow
