@@ -52,7 +52,8 @@ def main() -> None:
         else:
             levers.append(lever)
     points = best_points(bench, levers, QUICK_SIZES if options.quick else SIZES)
-    steps.measure_points(bench, points, QUICK_STEPS if options.quick else STEPS, points[0] if points else None)
+    plain = next((point for point in points if point.lever is None), None)
+    steps.measure_points(bench, points, QUICK_STEPS if options.quick else STEPS, plain)
     bench.report.facts["differences"] = differences(bench, [lever for lever in levers if lever])
     bench.report.facts["took_s"] = round(time.monotonic() - began)
     bench.report.write()

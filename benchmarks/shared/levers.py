@@ -82,8 +82,8 @@ def using(model: CandidateRankingModel, lever: str | None) -> Iterator[None]:
         return
     attributes = [(module, dict(vars(module))) for module in model.modules()]
     functions = dict(vars(modeling_llama))
-    LEVERS[lever](model)
     try:
+        LEVERS[lever](model)
         yield
     finally:
         for module, before in attributes:
