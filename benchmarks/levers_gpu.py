@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from shared import llama_steps as steps
+from shared.device_memory import free_memory, within_memory
 from shared.levers import LEVERS, gradients, why_not
 from shared.shapes import peak_tflops
 from shared.tables import Report, device, parser
@@ -65,11 +68,26 @@ def best_points(bench: steps.Bench, levers: Sequence[str | None], sizes: Sequenc
     points = []
     with bench.within(SEARCH_SHARE):
         for number, lever in enumerate(levers):
-            with bench.within(1 / (len(levers) - number)):
+            with bench.within(1 / (len(levers) - number)), surviving(bench, lever):
+                if lever:  # compilers take their time in the first step
+                    first = steps.Point("fastest", "mask", sizes[0], False, lever=lever)
+                    within_memory(partial(steps.train_step, bench, first, bench.pools[: sizes[0]]))
                 rates = steps.search(bench, "mask", sizes, False, lever)
-            if rates:
-                points.append(max(rates, key=lambda point: rates[point]))
+                if rates:
+                    points.append(max(rates, key=lambda point: rates[point]))
     return points
+
+
+@contextmanager
+def surviving(bench: steps.Bench, lever: str | None) -> Iterator[None]:
+    """Inside, a lever that fails is left out, whatever its library raises; plain steps must work."""
+    try:
+        yield
+    except Exception as error:
+        if lever is None:
+            raise
+        bench.skip(f"{lever}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        free_memory()
 
 
 def differences(bench: steps.Bench, levers: Sequence[str]) -> dict[str, float]:
@@ -83,8 +101,10 @@ def differences(bench: steps.Bench, levers: Sequence[str]) -> dict[str, float]:
     plain = gradients(learner.model, None, scores)
     found = {}
     for lever in levers:
-        found[lever] = ((gradients(learner.model, lever, scores) - plain).norm() / plain.norm()).item()
-        print(f"{lever}: the gradient of a batch differs by {found[lever]:.2g} of its length", flush=True)
+        if bench.fits(0, f"difference by {lever}"):
+            with surviving(bench, lever):
+                found[lever] = ((gradients(learner.model, lever, scores) - plain).norm() / plain.norm()).item()
+                print(f"{lever}: the gradient of a batch differs by {found[lever]:.2g} of its length", flush=True)
     return found
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-# What libraries report in place of torch.OutOfMemoryError.
-FULL_MEMORY = ("mha_graph.execute", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+from finrank.errors import is_out_of_memory
 
 
 def within_memory(work: Callable[[], Any]) -> Any:
@@ -17,15 +16,10 @@ def within_memory(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except RuntimeError as error:
-        if not is_full_memory(error):
+        if not is_out_of_memory(error):
             raise
     free_memory()  # only here: before, the traceback holds the activations
     return None
-
-
-def is_full_memory(error: RuntimeError) -> bool:
-    """True if memory ran out; cuDNN's attention does not say so when it does."""
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in FULL_MEMORY)
 
 
 def free_memory() -> None:

@@ -27,10 +27,11 @@ _KINDS = {
     "training runs": ("run_*",),
     "a trained model": ("0?_*/best_model", "best_model", "*_config.json"),
 }
-# What Python, torch, oneDNN, the C++ library and the operating systems say when memory ran out.
+# What Python, torch, oneDNN, cuDNN, cuBLAS, the C++ library and the operating systems say when memory ran out.
 _OUT_OF_MEMORY = (
     "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "memoryerror", "bad_alloc",
-    "can't start new thread", "could not create a primitive",
+    "can't start new thread", "could not create a primitive", "mha_graph.execute", "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
 )  # fmt: skip
 
 

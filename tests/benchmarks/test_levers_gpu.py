@@ -53,6 +53,19 @@ def test_a_lever_that_computes_something_else_is_seen(bench: Any, monkeypatch: p
     assert found["compile"] < 1e-5
 
 
+def test_a_lever_that_fails_is_left_out(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unusable(model: Any) -> None:
+        raise AttributeError("no such kernel\nlong story")
+
+    monkeypatch.setitem(levers.LEVERS, "unusable", unusable)
+    points = script.best_points(bench, [None, "unusable", "compile"], (1,))
+    assert [point.lever for point in points] == [None, "compile"]
+    assert script.differences(bench, ["unusable", "compile"]).keys() == {"compile"}
+    assert bench.skipped == ["unusable: AttributeError: no such kernel"] * 2
+    bench.ends = time.monotonic() - 1
+    assert script.differences(bench, ["compile"]) == {}
+
+
 def test_levers_that_this_machine_lacks_say_what_they_need(bench: Any) -> None:
     assert levers.why_not("liger", bench.learner.model) == "Liger Kernel needs a GPU"
     assert levers.why_not("compile", bench.learner.model) is None

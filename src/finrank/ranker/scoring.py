@@ -64,8 +64,7 @@ def score_pass(model: CandidateRankingModel, pools: Sequence[EncodedPool], route
         model.eval()
     # Weights that are gathered in inference mode could not be trained through.
     with torch.no_grad() if model.sharded else torch.inference_mode():
-        # The class's own forward: in training, accelerate replaces the instance's by one under bfloat16 autocast.
-        scores_N = type(model).forward(model, pools, route).cpu().numpy()
+        scores_N = model(pools, route).cpu().numpy()
     if was_training:
         model.train()
     return np.split(scores_N, np.cumsum([len(pool.candidates) for pool in pools])[:-1])

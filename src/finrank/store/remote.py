@@ -30,6 +30,7 @@ from finrank.store.json_lines import NAME_OF_COPY
 from finrank.store.parquet import columns, parquet_lines, write_parquet
 from finrank.store.replaced_folder import MANIFEST
 from finrank.store.stage_dir import SPLITS
+from finrank.store.writing import FULL, remedy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -154,6 +155,8 @@ def _opened(location: str, doing: str) -> Iterator[tuple[Any, str]]:
     except FileNotFoundError as error:
         raise UserError(f"{location} cannot be {doing}: no such file or folder") from error
     except Exception as error:  # botocore, aiohttp, gcsfs and others have their own
+        if doing == "read" and isinstance(error, OSError) and error.errno in FULL:
+            raise UserError(f"no room for a working copy of {location}{remedy(error.errno)}") from error
         raise UserError(f"{location} cannot be {doing}: {type(error).__name__}: {error}") from error
 
 

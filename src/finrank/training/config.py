@@ -31,6 +31,7 @@ SET_ELSEWHERE = {
     "metric_for_best_model": "finrank itself (it chooses the best checkpoint)",
     "greater_is_better": "finrank itself (it chooses the best checkpoint)",
     "remove_unused_columns": "finrank itself (pools have no columns)",
+    "dataloader_persistent_workers": "finrank itself (workers that stay would shuffle every epoch like the first)",
     "save_strategy": "trainer.eval_strategy (a checkpoint at every evaluation)",
     "save_steps": "trainer.eval_steps (a checkpoint at every evaluation)",
 }

@@ -41,12 +41,14 @@ class Split:
 
 
 def read_splits(run: Run, tokenizer: Any) -> dict[str, Split]:
-    """Those of train, selection and dev that exist; UserError without the first two."""
+    """Those of train, selection and dev that have pools; UserError without the first two."""
     splits = {}
     for name, quick_pools in _QUICK_POOLS.items():
         path = run.input_dir / f"{name}.jsonl"
         if path.is_file():
             pools = load_records(path, RewardedPool)[: quick_pools if run.quick_test else None]
+            if not pools:
+                continue
             encoded, truncation = encode_and_measure(pools, tokenizer, run.config.prompt, f"encoding {name}")
             items = [TrainingPool.of(tokens, pool.correct) for tokens, pool in zip(encoded, pools, strict=True)]
             splits[name] = Split(pools, items, truncation, LeftOut.of(pools, encoded))

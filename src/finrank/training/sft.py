@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments, set_seed
 
-from finrank.console import say
+from finrank.console import say, warn
 from finrank.errors import UserError
 from finrank.ranker.attention.routes import RouteName
 from finrank.ranker.base_model import pinned
@@ -81,7 +81,9 @@ def new_model(
     model = CandidateRankingModel.new(settings)
     if start:
         load_weights(model, start)
-    if config.shard_base and number_of_processes() > 1:
+    if config.shard_base and number_of_processes() == 1:
+        warn("shard_base: one process keeps the whole base; accelerate launch or torchrun starts several")
+    elif config.shard_base:
         model.shard(device)
     if settings.quantization is None:  # a quantized base is placed when it is loaded
         model.to(device)

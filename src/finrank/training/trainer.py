@@ -206,6 +206,10 @@ class ScoresOfABatch(nn.Module):
     def activation_checkpointing_enable(self, **options: Any) -> None:
         self.model.activation_checkpointing_enable(**options)
 
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Those that are trained: for the parts of a base, which DDP ignores, accelerate would refuse DDP."""
+        return (value for value in super().parameters(recurse) if value.requires_grad)
+
     def forward(self, pools: Sequence[EncodedPool]) -> Tensor:
         """Scores [pools, candidates]."""
         return scores_in_passes(self.model, pools, self._route, self._tokens_per_pass)
@@ -262,15 +266,19 @@ def scores_in_passes(
     """Scores [pools, candidates] with the gradients of the whole batch, in as many passes as their tokens need.
 
     Several passes keep no activations and run again in the backward pass (torch's activation checkpointing, dropout
-    included), so memory is that of one pass.
+    included), so memory is that of one pass. Not where processes share the base: run again, it would gather all layers.
     """
     passes = as_many_as_others(cut_into_passes(pools, tokens_per_pass, route), model)
     if len(passes) == 1:
         return pad_scores(model(passes[0], route), pools)
     # checkpoint keeps the random state of the devices of its tensor arguments, and pools are not tensors.
-    on_device = torch.empty(0, device=next(model.parameters()).device)
-    run = partial(checkpoint, lambda parts, _: model(parts, route), use_reentrant=False)
-    scores_N = torch.cat([run(parts, on_device) for parts in passes])
+    on_device = torch.empty(0, device=model.device)
+
+    def run(parts: Sequence[EncodedPool], _: Tensor) -> Tensor:
+        return model(parts, route)
+
+    again = run if model.sharded else partial(checkpoint, run, use_reentrant=False)
+    scores_N = torch.cat([again(parts, on_device) for parts in passes])
     count = sum(len(pool.candidates) for pool in pools)
     # Passes that keep up with other processes take part in the backward pass too, and add nothing.
     return pad_scores(scores_N[:count] + 0 * scores_N[count:].sum(), pools)
@@ -291,6 +299,7 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
     """
     bf16, _ = use_bf16(config)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
+    given = config.trainer | overrides
     values: dict[str, Any] = {
         "output_dir": str(checkpoints.resolve()),  # Trainer stores it; a resume may start in another folder
         "seed": config.seed,
@@ -302,7 +311,7 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
         "metric_for_best_model": "accuracy",
         "greater_is_better": True,
         "remove_unused_columns": False,
-        "eval_strategy": "epoch",
+        "eval_strategy": "steps" if "eval_steps" in given else "epoch",
         "save_total_limit": 1,
         "logging_steps": 10,
         "lr_scheduler_type": "linear",
@@ -310,10 +319,11 @@ def training_arguments(config: TrainingConfig, checkpoints: Path, **overrides: A
         "weight_decay": 0.01,
         "report_to": "none",
         "ddp_find_unused_parameters": False,
+        # Each layer of a base in parts is gathered for itself then, and passes keep little more than its inputs.
+        "activation_checkpointing": config.shard_base and launched > 1,
         # Early stopping must keep its count after a resume, or the resumed run outlives the uninterrupted one.
         "restore_callback_states_from_checkpoint": True,
-        **config.trainer,
-        **overrides,
+        **given,
     }
     values["save_strategy"] = values["eval_strategy"]
     if "eval_steps" in values:

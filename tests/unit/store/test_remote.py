@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +165,18 @@ def test_bad_rows_are_rejected_with_file_and_row(target: str, tmp_path: Path) ->
     bad = [json.loads(line) for line in rejects.splitlines()]
     assert [(one["file"], one["line"]) for one in bad] == [("memory://in/pools.parquet", row) for row in (7, 21)]
     assert "question" in bad[0]["reason"]
+
+
+def test_a_full_disk_under_the_working_copies_is_no_fault_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    source = put(pools_in(tmp_path / "pools.jsonl"), "memory://in/pools.jsonl")
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(UserError, match=r"no room for a working copy of memory://in/pools\.jsonl: make room"):
+        first_candidates(source, tmp_path / "out.jsonl")
 
 
 def interrupted() -> None:

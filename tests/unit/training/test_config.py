@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from finrank.errors import UserError
 from finrank.training.config import find_config, load_config
@@ -52,6 +53,7 @@ def test_the_default_models_weights_are_pinned_and_intact() -> None:
         ("trainer.use_cpu=true", r"trainer.use_cpu is set by CUDA_VISIBLE_DEVICES"),
         ("trainer.metric_for_best_model=loss", r"trainer.metric_for_best_model is set by finrank"),
         ("trainer.save_steps=10", r"trainer.save_steps is set by trainer.eval_steps"),
+        ("trainer.dataloader_persistent_workers=true", "would shuffle every epoch like the first"),
         ("lora.target_modules=[a", r"\[a is not valid YAML"),
         ("learning_rate.x=1", r"learning_rate is a value, not a section"),
         ("ppo.kl_coeficient=1", r"unknown key ppo\.kl_coeficient \(did you mean kl_coefficient\?\)"),
@@ -73,6 +75,22 @@ def test_overrides_reach_sections_and_read_numbers_as_people_write_them() -> Non
 def test_values_that_trainer_refuses_are_user_errors(tmp_path: Path, override: str) -> None:
     with pytest.raises(UserError, match="the trainer section of the config"):
         training_arguments(load_config(MINILM, [override]), tmp_path)
+
+
+def test_eval_steps_alone_measure_every_so_many_steps(tmp_path: Path) -> None:
+    arguments = training_arguments(load_config(MINILM, ["trainer.eval_steps=50"]), tmp_path)
+    assert (arguments.eval_strategy, arguments.save_strategy) == ("steps", "steps")
+    assert (arguments.eval_steps, arguments.save_steps) == (50, 50)
+
+
+def test_processes_that_share_a_base_checkpoint_activations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(MINILM, ["shard_base=true"])
+    assert not training_arguments(config, tmp_path).activation_checkpointing
+    monkeypatch.setattr(TrainingArguments, "__post_init__", lambda _: None)  # it would wait for the other process
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert training_arguments(config, tmp_path, report_to=[]).activation_checkpointing
+    config = load_config(MINILM, ["shard_base=true", "trainer.activation_checkpointing=false"])
+    assert not training_arguments(config, tmp_path, report_to=[]).activation_checkpointing
 
 
 def test_a_bare_no_is_a_strategy(tmp_path: Path) -> None:

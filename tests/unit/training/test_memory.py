@@ -47,8 +47,11 @@ def test_batches_are_joined_within_the_tokens_of_a_pass() -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 12 (Cannot"),
         MemoryError(),
+        RuntimeError("cuDNN Frontend error: mha_graph.execute(handle, variant_pack, workspace) INTERNAL ASSERT FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
-    ids=["cuda", "cpu", "python"],
+    ids=["cuda", "cpu", "python", "attention", "cublas", "cudnn"],
 )
 def test_memory_that_ran_out_names_the_keys_to_lower(error: Exception) -> None:
     keys = r"batch_size[\s\S]*prompt\.max_length"

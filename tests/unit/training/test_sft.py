@@ -196,6 +196,15 @@ def test_quick_test_runs_a_handful(tmp_path: Path) -> None:
     assert manifest_of(stage)["curve"][-1]["step"] == 4
 
 
+@pytest.mark.parametrize(
+    ("split", "message"), [("train", "nothing to learn from"), ("selection", "no selection.jsonl")]
+)
+def test_a_split_without_pools_counts_as_missing(tmp_path: Path, split: str, message: str) -> None:
+    (write_pools(tmp_path / "data") / f"{split}.jsonl").write_bytes(b"")
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, "bert", quick_test=True)
+
+
 def test_a_failing_screen_at_the_end_loses_nothing_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_data, "print_table", Mock(side_effect=BrokenPipeError))
     with pytest.raises(BrokenPipeError):

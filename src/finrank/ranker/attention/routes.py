@@ -1,7 +1,7 @@
 """The attention routes, and which one is taken: by the config, or by device, architecture and sizes of pools.
 
     naive    every candidate with its own copy of the prefix: the reference, and all that some architectures can do
-    mask     one packed row per question under a boolean mask
+    mask     one packed row per question under a mask
     split    one stream without padding; candidates attend to the prefix's keys and to their own
     cached   the same for inference: the prefix first, then candidates in chunks
     by_size  `mask` for small pools, `cached` for large ones: for inference on a GPU, where `split` and `cached` launch

@@ -56,8 +56,9 @@ _NOT_FOR_ROLLOUTS = ("dataloader_drop_last", "ignore_data_skip", "auto_find_batc
 
 
 def _settle(run: Run) -> Run:
-    if run.config.task == "generation":
-        raise UserError("task: generation in the config: stage 05 continues a ranking model, of 04_sft_train.py")
+    if run.config.task != "ranking":
+        task = run.config.task
+        raise UserError(f"task: {task} in the config: stage 05 continues a ranking model, of 04_sft_train.py")
     for key in _NOT_FOR_ROLLOUTS:
         if run.config.trainer.get(key):
             raise UserError(f"trainer.{key} in the config would take rollouts apart: leave it out for stage 05")
@@ -81,7 +82,8 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     of_ppo = {"learning_rate": settings.learning_rate, "head_learning_rate": None, "batch_size": settings.batch_size}
     config = run.config.model_copy(update=of_ppo)
     order = RolloutSampler(dataset, settings)
-    say_batches(dataset, order, config, route, arguments.device)
+    of_a_process = pools_per_process(len(dataset), settings.batch_size)
+    say_batches(dataset, order, config.model_copy(update={"batch_size": of_a_process}), route, arguments.device)
     measure = PoolMeasure(model, splits, scoring)
     job = ranking_job(config, tokenizer, dataset, measure)
 
@@ -95,7 +97,7 @@ def _build(run: Run, arguments: TrainingArguments) -> Plan:
     overrides: dict[str, Any] = {
         "num_train_epochs": settings.num_epochs,
         "gradient_accumulation_steps": 1,
-        "per_device_train_batch_size": pools_per_process(len(dataset), settings.batch_size),
+        "per_device_train_batch_size": of_a_process,
     }
     if not {"eval_strategy", "eval_steps"} & config.trainer.keys():
         steps = math.ceil(len(order) / settings.batch_size)

@@ -166,8 +166,7 @@ def log_policy(
     scores = [torch.empty(0)]  # a share may be empty
     with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for parts in track(passes, description, total=len(passes)) if description else passes:
-            # The class's forward: accelerate replaces the instance's by one under its own autocast.
-            scores.append(type(model).forward(model, parts, route).float().cpu())
+            scores.append(model(parts, route).float().cpu())
     scores_N = torch.cat(scores)
     if not scores_N.isfinite().all():
         raise UserError("training diverged: scores are not finite any more; lower ppo.learning_rate and train again")

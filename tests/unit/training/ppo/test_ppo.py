@@ -318,6 +318,12 @@ def test_trainer_arguments_that_take_rollouts_apart_are_refused(root: Path, tmp_
         train(root, tmp_path / "outputs", f"trainer.{key}=true")
 
 
+@pytest.mark.parametrize("task", ["generation", "proposing"])
+def test_a_config_of_another_task_is_refused(root: Path, tmp_path: Path, task: str) -> None:
+    with pytest.raises(UserError, match=f"task: {task} in the config: stage 05 continues a ranking model"):
+        train(root, tmp_path / "outputs", f"task={task}")
+
+
 def test_candidates_that_are_not_scored_are_no_actions() -> None:
     pools = [make_pool(number, candidates=3) for number in range(3)]
     tokens = [[1], [2], [3]]
