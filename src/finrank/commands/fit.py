@@ -64,21 +64,23 @@ def fit(
     model_dir = find_model(model)
     if output_dir is None and is_ready_made(model_dir):
         raise UserError(f"{model_dir.name} is part of the package: name a folder for your own with --output_dir")
+    if split not in ("dev", "selection"):
+        warn(f"weights fitted to {split}: accuracies and probabilities on it will look better than they are")
+    loaded = Ranker.from_pretrained(model_dir, base_model=base_model) if output_dir is not None else None
     scored = core.score_model(model_dir, pools, f"scoring {split}", base_model)
     figures = answer_figures(pools, scored.scores, scored.chooser, seed=seed)
     if figures is None:
-        raise UserError(
-            f"no answer of {data} is said by two candidates: there are no votes to weigh; import outputs of several "
-            "systems, or sample several answers from one"
-        )
+        advice = "there are no votes to weigh; import outputs of several systems, or sample several answers from one"
+        raise UserError(f"no answer of {data} is said by two candidates: {advice}")
     seen = [chooser_pool(*pair) for pair in zip(pools, scored.scores, strict=True)]
-    chooser = _better_than_vote(figures, seen).model_copy(update={"fitted_on": data_hashes(data)})
+    fitted_on = {(file := f"{split}.jsonl"): data_hashes(data)[file]}
+    chooser = _better_than_vote(figures, seen).model_copy(update={"fitted_on": fitted_on})
     calibrated = calibration_figures(pools, scored.scores, wanted_accuracy=wanted_accuracy, seed=seed, chooser=chooser)
     try:
-        if output_dir is not None:
-            Ranker.from_pretrained(model_dir, base_model=base_model).save_pretrained(output_dir)
+        if loaded is not None and output_dir is not None:
+            loaded.save_pretrained(output_dir)
             model_dir = output_dir
-        save_confidence(model_dir, calibrated.to_ship(data_hashes(data)))
+        save_confidence(model_dir, calibrated.to_ship(fitted_on))
         path = save_chooser(model_dir, chooser)
     finally:
         print_answers(figures)

@@ -29,7 +29,7 @@ from finrank.evaluation.fit_chooser import (
 from finrank.evaluation.intervals import page_intervals, paired_sign_flip
 from finrank.evaluation.metrics import FloatArray, Metric, pool_metrics
 from finrank.evaluation.result import AnswerFigures, AnswerRow
-from finrank.ranker.choosing.chooser import Chooser
+from finrank.ranker.choosing.chooser import Chooser, is_proposal
 from finrank.records import RewardedPool
 
 
@@ -104,7 +104,7 @@ def _best_system(pools: Sequence[RewardedPool]) -> FloatArray:
     for index, pool in enumerate(pools):
         own: dict[str, list[bool]] = {}
         for position, candidate in enumerate(pool.candidates):
-            if candidate.model is not None:
+            if candidate.model is not None and not is_proposal(candidate):
                 own.setdefault(candidate.model, []).append(position in pool.correct)
         for name, outcomes in own.items():
             right.setdefault(name, np.zeros(len(pools)))[index] = math.fsum(outcomes) / len(outcomes)

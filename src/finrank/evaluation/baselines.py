@@ -13,6 +13,7 @@ import numpy as np
 
 from finrank.evaluation.metrics import FloatArray, Metric, pool_metrics
 from finrank.pools.equal_answers import equal_answers
+from finrank.ranker.choosing.chooser import is_proposal
 from finrank.records import Answer, Candidate, Pool, RewardedPool
 
 # Distances lie in [0, 1]; a failed candidate scores below every mean distance.
@@ -100,10 +101,13 @@ def answer_distance(first: Answer | None, second: Answer | None) -> float:
 
 
 def majority_vote(pools: Sequence[RewardedPool]) -> list[FloatArray] | None:
-    """The number of candidates with the same answer, 0 for failures; None where no pool has a repeated answer."""
+    """The number of candidates with the same answer, 0 for failures; None where no pool has a repeated answer.
+
+    What a first stage proposed is no vote.
+    """
     votes = []
     for pool in pools:
         labels = equal_answers(pool.candidates, pool.question)
-        counts = Counter(labels)
+        counts = Counter(label for label, each in zip(labels, pool.candidates, strict=True) if not is_proposal(each))
         votes.append(np.array([0.0 if label is None else float(counts[label]) for label in labels]))
     return votes if any((counts > 1).any() for counts in votes) else None

@@ -35,7 +35,7 @@ _THRESHOLD_DECIMALS = 6
 # The search for a threshold starts as if accuracy were this much below the probabilities: the surest ones are mostly a
 # little too high, and a start that fails ends the search.
 _CAUTION = 0.02
-_HOTTEST = 100.0  # temperatures are searched between 1 / 100 and 100
+_COLDEST, _HOTTEST = 0.01, 1000.0  # of the temperatures that are tried: the vote's scores are hundreds apart
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _SEARCH_STEPS = 60  # each leaves 0.618 of the interval
 
@@ -121,7 +121,7 @@ def distinct_answers(
 
 
 def fit_temperature(answers: Answers) -> float:
-    """The temperature of least negative log-likelihood of the right answers, 1/100 to 100; 1.0 where it makes no
+    """The temperature of least negative log-likelihood of the right answers, 1/100 to 1000; 1.0 where it makes no
     difference.
     """
     answerable = answers.right.any(axis=1)
@@ -134,7 +134,7 @@ def fit_temperature(answers: Answers) -> float:
         tempered = temper(log_probabilities, math.exp(log_temperature))
         return -float(np.logaddexp.reduce(np.where(right, tempered, -np.inf), axis=1).mean())
 
-    best = _golden_section(loss, -math.log(_HOTTEST), math.log(_HOTTEST))
+    best = _golden_section(loss, math.log(_COLDEST), math.log(_HOTTEST))
     return round(math.exp(best), FIGURE_DECIMALS) if loss(best) < loss(0.0) - 1e-12 else 1.0
 
 

@@ -44,6 +44,8 @@ def read_candidate(item: Any, table: Sequence[Sequence[str]], origin: Origin = "
         named["model"] = shorten(model, _LONGEST_NAME)
     if (log_probability := _number(fields.get("log_probability"))) is not None:
         named["log_probability"] = log_probability
+    if isinstance(edits := fields.get("edits"), list) and all(map(_storable, edits)):
+        named["edits"] = edits
     program: str | None = None
     stated: str | float | None = None
     unreadable = fault = ""

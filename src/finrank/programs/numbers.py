@@ -54,12 +54,12 @@ def read_number(text: str) -> float | None:
     Reads what the official evaluator reads, and also a cell that is all in brackets: a negative number in financial
     tables.
 
-    >>> [read_number(text) for text in ("$ 1,637", "-32 ( 32 )", "22% ( 22 % )", "( 10 )", "const_100", "n/a")]
-    [1637.0, -32.0, 0.22, -10.0, 100.0, None]
+    >>> [read_number(text) for text in ("$ 1,637", "-32 ( 32 )", "22% ( 22 % )", "( 10 )", "(-10)", "const_100", "n/a")]
+    [1637.0, -32.0, 0.22, -10.0, -10.0, 100.0, None]
     """
     value = cell(text)
     if value is None and (inside := _inside_brackets(text.replace("$", "").strip())) is not None:
-        value = -inside
+        value = -abs(inside)
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -81,6 +81,8 @@ class Proposer:
 
     @torch.inference_mode()
     def _propose(self, page: PageTokens, num_candidates: int) -> list[Candidate]:
+        if not page.n_numbers:
+            return []  # constants alone calculate nothing of this page
         network = self._loaded.network
         programs = search(
             network, page, network.encode([page]), max(_FEWEST_BEAMS, round(_BEAMS_PER_CANDIDATE * num_candidates))

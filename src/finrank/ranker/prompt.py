@@ -126,7 +126,7 @@ def _expression_length(program: Program) -> int:
 
 
 def _looks_back(argument: str, earlier: Sequence[object]) -> bool:
-    return is_reference(argument) and referenced_step(argument) < len(earlier)
+    return is_reference(argument) and 0 <= referenced_step(argument) < len(earlier)
 
 
 def _write_argument(argument: str, label: Callable[[str], str | None], earlier: Sequence[str]) -> str:

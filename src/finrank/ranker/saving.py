@@ -61,7 +61,8 @@ def save_model(model: CandidateRankingModel, tokenizer: Any, directory: Path) ->
     settings = model.settings.model_dump(mode="json")
     if has_own_base(model.settings):
         settings["base_model"] = OWN_BASE
-        shutil.copytree(model.settings.base_model, directory / OWN_BASE, dirs_exist_ok=True)
+        if Path(model.settings.base_model).resolve() != (directory / OWN_BASE).resolve():  # saved where it came from
+            shutil.copytree(model.settings.base_model, directory / OWN_BASE, dirs_exist_ok=True)
     parts = {name: sha256(directory / name) for name in _PARTS if (directory / name).is_file()}
     write_json(directory / CONFIG, {**settings, "prompt_version": PROMPT_VERSION, "parts": parts})
 

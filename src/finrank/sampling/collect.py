@@ -101,7 +101,7 @@ class SampledCounts:
         self.candidates += len(candidates)
         self.duplicates += len(candidates) - len({(candidate.program, candidate.answer) for candidate in candidates})
         self.failed += sum(candidate.answer is None for candidate in candidates)
-        self.answers_only += sum(candidate.program is None for candidate in candidates)
+        self.answers_only += sum(each.program is None and each.answer is not None for each in candidates)
         self.correct += correct
         self.unanswerable += pool.answer is not None and not correct
         self.without_gold += pool.answer is None

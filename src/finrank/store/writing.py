@@ -25,7 +25,7 @@ def remedy(number: int | None) -> str:
 
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The error for a file or folder that the system does not let us write."""
-    return UserError(f"{path} cannot be written: {error.strerror}{remedy(error.errno)}")
+    return UserError(f"{path} cannot be written: {error.strerror or error}{remedy(error.errno)}")
 
 
 @contextmanager

@@ -68,6 +68,17 @@ def test_weights_are_fitted_stored_and_used(model: Path, tmp_path: Path, capsys:
     )
 
 
+def test_weights_know_the_one_split_that_they_are_fitted_to(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pools = systems_pools({"a": 0.9, "b": 0.2, "c": 0.2}, 20)
+    write_splits(tmp_path / "data", {"dev": pools, "test": pools})
+    assert fit(model, tmp_path / "data", output_dir=tmp_path / "one").fitted_on.keys() == {"dev.jsonl"}
+    assert "weights fitted to" not in printed(capsys)
+    assert fit(model, tmp_path / "data", split="test", output_dir=tmp_path / "two").fitted_on.keys() == {"test.jsonl"}
+    assert "weights fitted to test: accuracies" in printed(capsys)
+
+
 def test_a_failing_screen_loses_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_splits(tmp_path / "data", {"dev": systems_pools({"a": 0.9, "b": 0.2, "c": 0.2}, 20)})
     monkeypatch.setattr(screen, "print_answers", Mock(side_effect=BrokenPipeError))

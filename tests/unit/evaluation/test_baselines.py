@@ -81,6 +81,14 @@ def test_the_majority_has_the_votes() -> None:
     assert baselines.majority_vote([make_pool([1.0, 2.0, None, None])]) is None
 
 
+def test_proposals_are_no_votes() -> None:
+    pool = make_pool([3.0, 3.0, 2.0, 2.0, 2.0])
+    proposed = [one.model_copy(update={"origin": "proposed", "log_probability": -1.0}) for one in pool.candidates[3:]]
+    votes = baselines.majority_vote([pool.model_copy(update={"candidates": [*pool.candidates[:3], *proposed]})])
+    assert votes is not None
+    assert votes[0].tolist() == [2, 2, 1, 1, 1]
+
+
 def test_a_stated_answer_votes_for_the_value_that_it_rounds() -> None:
     pool = make_pool([0.24958, 0.2496, 0.31])
     stated = pool.candidates[1].model_copy(update={"program": None, "stated": "24.96 %"})

@@ -58,6 +58,8 @@ def test_temperature_is_the_one_of_least_loss() -> None:
     grid = np.linspace(0.5, 5, 2_000)
     best = grid[np.argmin([loss(temperature) for temperature in grid])]
     assert calibration.fit_temperature(answers) == pytest.approx(best, abs=0.003)
+    votes = Answers(500 * answers.log_probabilities, answers.right)
+    assert calibration.fit_temperature(votes) == pytest.approx(500 * best, rel=0.003)
     always_right = Answers(answers.log_probabilities, np.arange(answers.right.shape[1]) == np.zeros((300, 1)))
     assert calibration.fit_temperature(always_right) == pytest.approx(0.01, rel=1e-6)
 

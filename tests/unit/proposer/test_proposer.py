@@ -36,6 +36,10 @@ def test_candidates_have_distinct_values_the_likeliest_first(folder: Path) -> No
         assert execute(parse(str(candidate.program)), QUESTION.table) == candidate.answer
 
 
+def test_a_page_without_numbers_gets_no_proposals(folder: Path) -> None:
+    assert Proposer.from_pretrained(folder).propose(question="was it large ?", table=[], text=["nothing here ."]) == []
+
+
 def test_gold_is_not_looked_at(folder: Path) -> None:
     proposer = Proposer.from_pretrained(folder)
     without = QUESTION.model_copy(update={"program": None, "answer": None})

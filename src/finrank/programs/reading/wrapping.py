@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import string
 from collections.abc import Iterator
 
 _MOST_LAYERS = 12
@@ -40,6 +41,8 @@ _QUOTES = (
     ),
     *(("\\(", "\\)"), ("\\[", "\\]"), ("<answer>", "</answer>"), ("<program>", "</program>")),
 )
+# str.lower() makes two characters of "İ", and places in the text would be others.
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX = (
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}"), r"\1"),
@@ -58,7 +61,7 @@ def without_thoughts(text: str) -> str:
     >>> without_thoughts("<think>94 or 95?</think> 94"), without_thoughts("94 <think>or is it")
     (' 94', '94 ')
     """
-    lower = text.lower()
+    lower = text.translate(_LOWER)
     ends = [at + len(tag) + 3 for tag in _THOUGHTS if (at := lower.rfind(f"</{tag}>")) >= 0]
     starts = [at for tag in _THOUGHTS if (at := lower.find(f"<{tag}>")) >= 0]
     behind = text[max(ends, default=0) :]
@@ -101,8 +104,9 @@ def unwrapped(text: str) -> str:
 
 def in_tag(text: str, tag: str) -> str | None:
     """What is in the last <tag>…</tag> of a text."""
-    end = text.lower().rfind(f"</{tag}>")
-    start = text.lower().rfind(f"<{tag}>", 0, max(end, 0))
+    lower = text.translate(_LOWER)
+    end = lower.rfind(f"</{tag}>")
+    start = lower.rfind(f"<{tag}>", 0, max(end, 0))
     return None if start < 0 else text[start + len(tag) + 2 : end]
 
 

@@ -32,8 +32,8 @@ class RankedAnswer:
     answer: Answer | None
     """Value, "yes" or "no": the exact one, or the most precisely stated; None for a candidate without (see `error`)."""
     probability: float
-    """Its candidates' share of the softmax over the pool, calibrated where the model folder has a `confidence.json`;
-    the answers' probabilities add up to 1."""
+    """Its share of the softmax over the answers by what the chooser gives them (their candidates' scores, votes and
+    more), calibrated where the model folder has a `confidence.json`; the answers' probabilities add up to 1."""
     score: float | None
     """Score of its best candidate, in logits, comparable within one question only; None without a value."""
     index: int

@@ -151,4 +151,6 @@ def load_chooser(model_dir: Path) -> Chooser:
         return Chooser.model_validate(read_json(path))
     except (OSError, ValueError) as error:
         reason = describe(error) if isinstance(error, ValidationError) else error
-        raise UserError(f"{path} is damaged ({reason}): fit it again with finrank fit, or delete it") from error
+        raise UserError(
+            f"{path} is damaged ({reason}): fit it again with finrank fit, or delete it with confidence.json"
+        ) from error

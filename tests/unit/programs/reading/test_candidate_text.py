@@ -46,6 +46,8 @@ def test_what_was_read_is_read_as_itself(case: Reading) -> None:
         ("growth = (12 - 10) / 10 = 20 %", ("subtract(12, 10), divide(#0, 10)", "20 %")),
         ("(12 - 10) / 10 * 100 = 20 %", ("subtract(12, 10), divide(#0, 10)", "20 %")),
         ("20 % - 10 % = 10 %", ("subtract(20%, 10%)", "10 %")),
+        ("<THINK>İ or 95?</Think>subtract(5829, 5735)", ("subtract(5829, 5735)", None)),
+        ("Türkiye İş: <Answer>94</ANSWER>", (None, "94")),
     ],
 )
 def test_program_and_answer_of_one_text(text: str, said: tuple[str | None, str | None]) -> None:
