@@ -70,11 +70,12 @@ def _of_scores(figures: Figures, bias: PositionBias | None) -> Iterator[str]:
     if figures.positions.warning:
         yield figures.positions.warning
     elif bias is not None and bias.p_value is not None and bias.p_value < UNEVEN_P:
-        favourite = max(range(len(bias.picked)), key=bias.picked.__getitem__)
+        more = [picked - even for picked, even in zip(bias.picked, bias.even, strict=True)]
+        favourite = max(range(len(more)), key=more.__getitem__)
         yield (
             f"the picks lie unevenly over the positions, {bias.picked[favourite]:.1%} of them at position {favourite} "
-            f"(counted from 0; chi-square test: p = {bias.p_value:.2g}): if finrank audit finds gold's places even, "
-            "train on shuffled candidates, else run step 02 again"
+            f"(counted from 0; at random {bias.even[favourite]:.1%}; chi-square test: p = {bias.p_value:.2g}): if "
+            "finrank audit finds gold's places even, train on shuffled candidates, else run step 02 again"
         )
 
 

@@ -91,7 +91,8 @@ def position_bias(
         for position, metric in metrics.items()
     ]
     p_value = chi_square_p_value(picks.sum(axis=0), even.sum(axis=0))
-    return PositionBias(best_positions, picks.mean(axis=0).round(_DECIMALS).tolist(), p_value, order)
+    picked, at_random = (shares.mean(axis=0).round(_DECIMALS).tolist() for shares in (picks, even))
+    return PositionBias(best_positions, picked, at_random, p_value, order)
 
 
 def order_invariance(

@@ -111,6 +111,7 @@ class PositionBias:
 
     best_positions: list[BestPosition]
     picked: list[float]  # share of the picks at each position
+    even: list[float]  # the same of picks at random: smaller at late positions where pools differ in size
     p_value: float | None  # chi-square test against no preference; None for too few pools
     order_invariance: OrderInvariance
 

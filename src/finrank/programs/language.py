@@ -91,7 +91,7 @@ def parse_or_none(text: str | None) -> Program | None:
 
 def step_of_tokens(index: int, tokens: list[str]) -> Step:
     """The step at `index` written by four tokens such as ["divide(", "#0", "5735", ")"]."""
-    if len(tokens) != 4 or tokens[3] != ")" or tokens[0][-1] != "(":
+    if len(tokens) != 4 or tokens[3] != ")" or tokens[0][-1:] != "(":
         written = " ".join(tokens)
         raise ProgramError(f"step {index}: expected operation(argument, argument), got {quoted(written)}")
     operation, first, second = tokens[0][:-1], tokens[1], tokens[2]

@@ -31,7 +31,7 @@ BASELINES = {
 }  # fmt: skip
 # A good model on fair pools of eight.
 GOOD = Figures(400, 200, 20, 3, row(0.6, None), BASELINES, PickedPositions([], 400, 0, 0.1, None), Ties(top=0, all=0))
-BIAS = PositionBias([], [0.13, 0.12, 0.75], 0.3, OrderInvariance(32, 1e-5, 1e-4))
+BIAS = PositionBias([], [0.13, 0.12, 0.75], [0.6, 0.2, 0.2], 0.3, OrderInvariance(32, 1e-5, 1e-4))
 CONFIDENCE = CalibrationFigures(1.0, 0.045, 0.05, [], [], {}, 0.9, None, {}, {})
 TRUNCATION = Truncation(None, None, 0.15)
 
@@ -68,6 +68,10 @@ def test_a_failure_of_model_or_pools_is_named(changes: dict[str, Any], said: lis
     [
         ((replace(BIAS, order_invariance=OrderInvariance(32, 0.02, 1e-4)),), ["up to 0.02", "32 pools", "naive"]),
         ((replace(BIAS, p_value=1e-4),), ["75.0% of them at position 2"]),
+        (
+            (replace(BIAS, p_value=1e-4, picked=[0.45, 0.35, 0.2]),),
+            ["35.0% of them at position 1", "at random 20.0%"],
+        ),
         ((BIAS, replace(CONFIDENCE, ece=0.06)), ["calibration harms", "0.060", "0.045"]),
         ((BIAS, CONFIDENCE, Truncation(None, None, 0.21)), ["21.0% of the questions lose", "prompt.max_length"]),
     ],

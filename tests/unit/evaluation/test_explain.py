@@ -57,6 +57,14 @@ def test_right_and_constant_scorers_have_no_bias(pools: list[RewardedPool]) -> N
         assert bias.best_positions[3].accuracy == accuracy
 
 
+def test_pools_of_two_sizes_have_more_even_picks_at_early_positions() -> None:
+    small = [make_pool([1.0, 2.0], [0], page=f"page {number}") for number in range(40)]
+    large = [make_pool([float(value) for value in range(8)], [7], page=f"page {number}") for number in range(40)]
+    pools = small + large
+    bias = bias_of(pools, [np.zeros(len(pool.candidates)) for pool in pools])
+    assert bias.even == bias.picked == [0.3125] * 2 + [0.0625] * 6
+
+
 def test_several_correct_candidates_and_tied_picks_share_their_pool() -> None:
     pools = [make_pool([1.0, 2.0, 1.0], [0, 2]), make_pool([1.0, 2.0, 3.0], [])]
     bias = bias_of(pools, [np.array([1.0, 0.0, 0.0])] * 2)

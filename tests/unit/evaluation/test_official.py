@@ -63,6 +63,7 @@ STEP = st.tuples(st.sampled_from(PIECES[:3]), *[st.sampled_from(ARGUMENTS)] * 2,
 
 @given(st.lists(STEP, max_size=3), st.lists(st.sampled_from(PIECES + ODD_PIECES), max_size=6), st.booleans())
 @example([("add(", "1", "2", ")")], ["divide(", "#0"], True)
+@example([], ["", "1", "1", ")"], True)
 @settings(max_examples=300, deadline=None)
 def test_tokens_are_read_as_the_official_evaluator_does(
     whole: list[tuple[str, ...]], more: list[str], ended: bool

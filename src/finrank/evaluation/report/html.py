@@ -173,7 +173,7 @@ def _pictures(result: EvaluationResult) -> dict[str, str]:
         "headline": dots("headline", rows, headline),
         "reliability": reliability("reliability", bins, words),
         "risk_coverage": risk_coverage("risk-coverage", points, answered, threshold.coverage if threshold else None),
-        "picked": position_bars("positions", bias.picked, shares),
+        "picked": position_bars("positions", bias.picked, bias.even, shares),
     }
     if rows := [Dot(f"position {row.position}", row.accuracy, row.interval) for row in bias.best_positions]:
         words = f"Accuracy by the position of the best candidate: {_in_words(rows)}"

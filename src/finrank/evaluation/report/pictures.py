@@ -137,12 +137,13 @@ def risk_coverage(name: str, points: Sequence[Sequence[float]], description: str
         return _svg(figure, name, description)
 
 
-def position_bars(name: str, shares: Sequence[float], description: str) -> str:
-    """The share of picks at each position of the pool; the line is the share without any preference."""
+def position_bars(name: str, shares: Sequence[float], even: Sequence[float], description: str) -> str:
+    """The share of picks at each position of the pool; the line is `even`, the shares without any preference."""
     with _style(name):
         figure, axes = _figure(2.6)
         axes.bar(range(len(shares)), shares, width=0.72, color=_ACCENT, alpha=0.75)
-        axes.axhline(1 / len(shares), color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        edges = [position - 0.5 for position in range(len(even) + 1)]
+        axes.stairs(even, edges, baseline=None, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("position in the pool, counted from 0")
         axes.set_ylabel("share of picks")
         axes.xaxis.set_major_locator(MaxNLocator(16, integer=True, steps=_ROUND))

@@ -21,7 +21,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     "curves": lambda: pictures.curves("c", [Curve("loss", [(10, 2.0), (20, 1.0)])], "in words", best_step=20),
     "reliability": lambda: pictures.reliability("r", BINS, "in words"),
     "risk_coverage": lambda: pictures.risk_coverage("k", [[0.5, 0.9], [1.0, 0.6]], "in words", 0.7),
-    "position_bars": lambda: pictures.position_bars("p", [0.25, 0.75], "in words"),
+    "position_bars": lambda: pictures.position_bars("p", [0.25, 0.75], [0.6, 0.4], "in words"),
 }
 
 
