@@ -103,7 +103,7 @@ def answer_distance(first: Answer | None, second: Answer | None) -> float:
 def majority_vote(pools: Sequence[RewardedPool]) -> list[FloatArray] | None:
     """The number of candidates with the same answer, 0 for failures; None where no pool has a repeated answer.
 
-    What a first stage proposed is no vote.
+    What a first stage proposed does not count as a vote.
     """
     votes = []
     for pool in pools:
