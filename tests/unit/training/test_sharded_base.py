@@ -26,14 +26,17 @@ LAYERS = 6
 @pytest.fixture
 def model() -> Iterator[CandidateRankingModel]:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    torch.manual_seed(0)
-    encoder = AutoModel.from_config(LlamaConfig(**{**SIZE, "num_hidden_layers": LAYERS}), attn_implementation="sdpa")
-    model = CandidateRankingModel.new(RankerSettings(base_model="none", pooling="last"), encoder.requires_grad_(False))
-    model.shard(torch.device("cpu"))
-    model.train()
-    model.activation_checkpointing_enable()
-    yield model
-    dist.destroy_process_group()
+    try:
+        torch.manual_seed(0)
+        config = LlamaConfig(**{**SIZE, "num_hidden_layers": LAYERS})
+        encoder = AutoModel.from_config(config, attn_implementation="sdpa").requires_grad_(False)
+        model = CandidateRankingModel.new(RankerSettings(base_model="none", pooling="last"), encoder)
+        model.shard(torch.device("cpu"))
+        model.train()
+        model.activation_checkpointing_enable()
+        yield model
+    finally:
+        dist.destroy_process_group()
 
 
 def gathered_in_backward(model: CandidateRankingModel, tokens_per_pass: int) -> int:
