@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from finrank.sources.made_up import generate
 from tests.helpers.questions import Questions, as_questions, finqa_questions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# A shell starts what runs in its background deaf to ctrl-C, and the processes that tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
